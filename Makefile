@@ -1,0 +1,39 @@
+# The first `make train` or `make test` does all the set-up; later ones find it done.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Bytecode is kept even where the environment forbids it: without it every worker compiles torch and Ray anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup train test lint constraints
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo 'settings: ARGS="..." for train and test, PYTHON=python3.12, VENV=.venv'
+
+setup: $(INSTALLED) ## system libraries for FFCV, a virtual environment, distcond in it
+
+$(INSTALLED): pyproject.toml constraints.txt tools/setup.sh
+	@tools/setup.sh $(PYTHON) $(VENV)
+
+train: $(INSTALLED) ## train the default recipe; ARGS="recipe=NAME epochs=3 ..." for another run
+	@$(BIN)/python -m distcond.train fresh=true $(ARGS)
+
+test: $(INSTALLED) ## run the tests; ARGS="tests/models -x" for some of them
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## style, types, import rules, workflow and shell files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict .
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/shellcheck tools/setup.sh .ci/run
+
+constraints: $(INSTALLED) ## resolve constraints.txt again; ARGS=--upgrade for the newest versions
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --strip-extras --no-annotate --quiet \
+		--custom-compile-command "make constraints" --output-file constraints.txt pyproject.toml $(ARGS)

@@ -1,0 +1,27 @@
+"""Train once, choose later: conditional models between accuracy and robustness.
+
+`distcond.load(run_dir)` gives a finished run's network to Python; `AtLambda(model, 0.3)` is a plain
+`x in [0, 1] -> logits` module at one point of the trade-off. Neither needs Ray or FFCV.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["AtLambda", "__version__", "load"]
+
+if TYPE_CHECKING:
+    from distcond.condition import AtLambda
+    from distcond.engine.restore import load
+
+_HOMES = {"AtLambda": "distcond.condition", "load": "distcond.engine.restore"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `import distcond` alone stays free of torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'distcond' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""Attacks see `x -> logits` and a ball, never lam."""

@@ -1,0 +1,119 @@
+"""What a forward pass is conditioned on, how lam becomes that, and a network held at one operating point."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Folded(NamedTuple):
+    """One convolution with everything that follows it up to the activation folded in (eval mode only)."""
+
+    weight: Tensor  # (C_out, C_in / groups, k, k)
+    bias: Tensor  # (C_out,)
+
+
+class Condition(NamedTuple):
+    """What one forward pass is conditioned on: one value per row, or one for the whole pass.
+
+    `lam.shape == (1,)` with a bool `route` is the fast path: noise folds into the weight, one set of statistics,
+    one mask. A NamedTuple, because DDP moves named tuples between devices and leaves dataclasses untouched.
+    """
+
+    lam: Tensor  # (N,) or (1,), in [0, 1]
+    route: Tensor | bool  # (N,) bool or one bool: which statistics and which mask; True = adversarial
+    width: int = 0  # index into the width multipliers, widest first; one per pass
+    code: Tensor | None = None  # (N|1, D) encoded lam; the model fills it in once, FiLM reads it
+    noise: Tensor | None = None  # (P,) standard normal, one value per weight of the noisy layers; None = no noise
+    folded: tuple[Folded, ...] | None = None  # one per ConvNorm, in model order; None = compute as written
+
+    @property
+    def uniform(self) -> bool:
+        """Whether one value of lam holds for the whole pass (decided by shape, never by value)."""
+        return self.lam.shape[0] == 1
+
+
+class Routing(NamedTuple):
+    """How lam chooses the path and the amplitude of the conditioning.
+
+    Rows with `lam > threshold` take the adversarial path. Below and above a threshold t inside (0, 1) the amplitude
+    runs over [0, 1] anew, `lam / t` and `(lam - t) / (1 - t)`: FLOAT's earlier rule at t = 0.5. At t = 0 the
+    amplitude is lam itself.
+    """
+
+    threshold: float = 0.0
+
+    def at(self, lam: float | Tensor, device: torch.device | str = "cpu") -> Condition:
+        """The condition at one lam, or at one per row: (n,) on the CPU, so that looking at it waits for no device."""
+        values = lam if isinstance(lam, Tensor) else torch.tensor([lam])
+        amplitude = self.amplitude(values).to(device, non_blocking=True)
+        if isinstance(lam, Tensor):
+            return Condition(amplitude, (values > self.threshold).to(device, non_blocking=True))
+        return Condition(amplitude, lam > self.threshold)
+
+    def amplitude(self, lam: Tensor) -> Tensor:
+        """The strength of the conditioning at each lam, in [0, 1]."""
+        if self.threshold == 0:
+            return lam
+        above = (lam - self.threshold) / (1 - self.threshold)
+        return torch.where(lam > self.threshold, above, lam / self.threshold)
+
+
+class Conditional(Protocol):
+    """What `AtLambda` needs of a network; `distcond.models.conditional.ConditionalModel` is the one there is."""
+
+    training: bool
+    noise_size: int
+
+    def condition(self, lam: float, *, width: int = 0, noise: Tensor | None = None) -> Condition: ...
+    def fold(self, cond: Condition, dtype: torch.dtype = torch.float32) -> Condition: ...
+    def draw_noise(self, seed: int) -> Tensor: ...
+    def __call__(self, x: Tensor, cond: Condition) -> Tensor: ...
+
+
+class AtLambda(nn.Module):
+    """A conditional network at one operating point: `forward(x)` takes x in [0, 1] (N, 3, H, W) to logits (N, K).
+
+    The one adapter that attack libraries, exporters and sweeps use. Normalisation is inside. Everything that does
+    not depend on x, one draw of the weight noise included, is folded into the weights here, once: no random number
+    is drawn in `forward`. Later changes of the model's weights are not seen.
+
+    Args:
+        model: a conditional model in eval mode.
+        lam: operating point in [0, 1]; 0 = most accurate, 1 = most robust.
+        width: index into the model's width multipliers; 0 = full width.
+        noise_seed: which draw of the weight noise to carry (models without weight noise ignore it).
+
+    Raises:
+        ValueError: lam outside [0, 1], or a model in training mode.
+    """
+
+    def __init__(self, model: nn.Module, lam: float, width: int = 0, noise_seed: int = 0) -> None:
+        super().__init__()
+        if not 0 <= lam <= 1:
+            raise ValueError(f"lam={lam}: must be in [0, 1]")
+        if model.training:
+            raise ValueError("AtLambda folds running statistics: call model.eval() first")
+        self.model = model
+        self.lam, self.width, self.noise_seed = lam, width, noise_seed
+        with torch.no_grad():
+            noise = model.draw_noise(noise_seed) if lam > 0 else None
+            self._keep(model.fold(model.condition(lam, width=width, noise=noise)))
+
+    def _keep(self, cond: Condition) -> None:
+        """Hold the folded tensors as buffers, so that `.to(device)` moves them with the model."""
+        assert cond.folded is not None
+        self.route = cond.route
+        self.register_buffer("cond_lam", cond.lam, persistent=False)
+        self.num_folded = len(cond.folded)
+        for index, folded in enumerate(cond.folded):
+            self.register_buffer(f"weight_{index}", folded.weight, persistent=False)
+            self.register_buffer(f"bias_{index}", folded.bias, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        folded = tuple(Folded(getattr(self, f"weight_{i}"), getattr(self, f"bias_{i}")) for i in range(self.num_folded))
+        cond = Condition(self.cond_lam, self.route, self.width, folded=folded)
+        logits: Tensor = self.model(x, cond)
+        return logits

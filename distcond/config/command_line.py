@@ -1,0 +1,125 @@
+"""The words of a command line: one recipe, any number of `path=value`, and what `--help` and `--list` say."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from distcond.config.overrides import resolve, settings_of
+from distcond.config.schema import Config
+from distcond.errors import ConfigError
+from distcond.registry import KINDS, table, unknown
+
+DEFAULT_RECIPE = "float_digits"
+_TITLES = {"recipe": "recipes", "method": "methods", "model": "models", "data": "data sets", "sampler": "lam samplers"}
+
+_USAGE = """\
+usage: python -m distcond.train [RECIPE] [PATH=VALUE ...] [--list [KIND]] [--show] [--help]
+
+Train one network and choose at test time where it stands between accuracy (lam=0) and robustness (lam=1).
+
+  python -m distcond.train                                  the embedded default: FLOAT on handwritten digits
+  python -m distcond.train float_cifar10_resnet20 data.root=~/cifar10
+  python -m distcond.train attack.epsilon=8/255 eval.lam_grid=0,0.5,1 launch.workers=4
+  python -m distcond.train method=pgd_at sampler.lam=1      a dedicated network on the same data
+  python -m distcond.train launch=local                     without Ray; under torchrun, one process per rank
+  ray job submit --working-dir . -- python -m distcond.train
+
+A run with the same settings resumes where it stopped; a finished one prints its table; fresh=true starts anew.
+
+  --list [KIND]   recipes, methods, models, data sets and lam samplers, one line each
+  --show          the settings this command resolves to; nothing is run
+  --help          this text and every setting of RECIPE with its value
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What was asked: the config, and whether only to show it."""
+
+    config: Config
+    show: bool
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Read a command line; `--help` and `--list` print and leave with status 0.
+
+    Raises:
+        ConfigError: a word, recipe, path or value that is not valid; the message names the valid ones.
+    """
+    parser = argparse.ArgumentParser(prog="python -m distcond.train", add_help=False, allow_abbrev=False)
+    parser.error = _refuse  # type: ignore[method-assign]
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--list", nargs="?", const="all", dest="listing")
+    parser.add_argument("--show", action="store_true")
+    parser.add_argument("--help", "-h", action="store_true")
+    found = parser.parse_intermixed_args(argv)
+    if found.listing:
+        _leave(lambda: listing(found.listing))
+    recipe, overrides = split_words(found.words)
+    config = resolve(recipe, overrides)
+    if found.help:
+        _leave(lambda: f"{_USAGE}\nsettings of {config.recipe} (any of them as PATH=VALUE):\n\n{describe(config)}")
+    return Command(config, found.show)
+
+
+def split_words(words: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """One recipe name (or the default) and {path: value}; of a path given twice, the last counts."""
+    recipes = [word for word in words if "=" not in word]
+    if len(recipes) > 1:
+        raise ConfigError(f"two recipes, {recipes[0]} and {recipes[1]}: name one; settings are PATH=VALUE")
+    overrides = dict(word.split("=", 1) for word in words if "=" in word)
+    return (recipes[0] if recipes else overrides.pop("recipe", DEFAULT_RECIPE)), overrides
+
+
+def listing(kind: str) -> str:
+    """One line for each recipe, method, model, data set and sampler, or those of one kind."""
+    by_title = {title: name for name, title in _TITLES.items()}
+    kind = by_title.get(kind, kind)
+    if kind != "all" and kind not in KINDS:
+        raise ConfigError(unknown("list", kind, ["all", *KINDS]))
+    kinds = list(KINDS) if kind == "all" else [kind]
+    return "\n".join(_list_one(kind) for kind in kinds)
+
+
+def describe(config: Config) -> str:
+    """Every setting with its value and one line of help."""
+    rows = [(f"{path}={_text(value)}", text) for path, value, text in settings_of(config)]
+    width = max(len(left) for left, _ in rows if len(left) < 48)
+    return "\n".join(f"  {left:<{width}}  {text}".rstrip() for left, text in rows)
+
+
+def guarded(main: Callable[[], int]) -> NoReturn:
+    """Run an entry point: a user's mistake is one line on stderr and status 2, never a traceback."""
+    try:
+        status = main()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    sys.exit(status)
+
+
+def _list_one(kind: str) -> str:
+    values = table(kind)
+    width = max(len(name) for name in values)
+    return "\n".join([_TITLES[kind], *(f"  {name:<{width}}  {value.summary}" for name, value in values.items()), ""])
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_text(item) for item in value)
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _leave(text: Callable[[], str]) -> NoReturn:
+    print(text())
+    sys.exit(0)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"{message}; see --help")

@@ -1,0 +1,96 @@
+"""One way to change a config, for the command line, Tune, SLURM and recipes alike: {dotted path: value}."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distcond.config.schema import Config, Options
+from distcond.config.setting import check_bounds, read
+from distcond.errors import ConfigError
+from distcond.registry import lookup, unknown
+
+#: Groups whose type is brought by the value they name.
+NAMED = ("method", "model", "sampler")
+
+
+def resolve(recipe: str, overrides: Mapping[str, Any]) -> Config:
+    """The config of a recipe with overrides applied, every setting typed and within its bounds.
+
+    Raises:
+        ConfigError: unknown recipe, path or value; the message names the valid choices.
+    """
+    settings = {"recipe": recipe, **lookup("recipe", recipe).settings}
+    return apply(apply(Config(), settings), overrides)
+
+
+def apply(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """`config` with each dotted path set. A group's bare name sets its `name` (`method=oat`, `launch=local`)."""
+    named = {path.removesuffix(".name"): value for path, value in overrides.items() if _is_choice(path)}
+    for kind in NAMED:
+        if kind in named:
+            config = dataclasses.replace(config, **{kind: _options(kind, named[kind])})
+    if "method" in named and "sampler" not in named:
+        config = dataclasses.replace(config, sampler=lookup("method", config.method.name).sampler)
+    if "data" in named:
+        lookup("data", str(named["data"]))
+    for path, value in overrides.items():
+        if path.removesuffix(".name") in NAMED and _is_choice(path):
+            continue
+        config = _set(config, path.split("."), value, path)
+    return config
+
+
+def settings_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every leaf of a config as (dotted path, value, help line), in declaration order."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from settings_of(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value, field.metadata.get("help", "")
+
+
+def to_settings(config: Config) -> dict[str, Any]:
+    """A config as {dotted path: plain value}; `from_settings` gives it back."""
+    return {path: list(value) if isinstance(value, tuple) else value for path, value, _ in settings_of(config)}
+
+
+def from_settings(settings: Mapping[str, Any]) -> Config:
+    """The config written by `to_settings`; settings of a later version are refused by name."""
+    return apply(Config(), settings)
+
+
+def _is_choice(path: str) -> bool:
+    return path.removesuffix(".name") in (*NAMED, "data", "launch")
+
+
+def _options(kind: str, name: str) -> Options:
+    options: Options = lookup(kind, str(name)).options
+    return dataclasses.replace(options, name=str(name))
+
+
+def _set(node: Any, parts: list[str], value: Any, path: str) -> Any:
+    """A copy of the frozen dataclass `node` with the setting at `parts` replaced."""
+    fields = {field.name: field for field in dataclasses.fields(node)}
+    head, rest = parts[0], parts[1:]
+    if head not in fields:
+        raise ConfigError(unknown("setting", path, _siblings(path, fields)))
+    current = getattr(node, head)
+    if dataclasses.is_dataclass(current):
+        if not rest and "name" not in {field.name for field in dataclasses.fields(current)}:
+            choices = [f"{path}.{field.name}" for field in dataclasses.fields(current)]
+            raise ConfigError(f"{path} is a group: set one of {', '.join(choices)}")
+        return dataclasses.replace(node, **{head: _set(current, rest or ["name"], value, path)})
+    if rest:
+        raise ConfigError(f"{path}: {'.'.join(path.split('.')[: -len(rest)])} is a single value, without parts")
+    parsed = read(path, value, typing.get_type_hints(type(node))[head])
+    check_bounds(path, parsed, fields[head].metadata)
+    return dataclasses.replace(node, **{head: parsed})
+
+
+def _siblings(path: str, fields: Mapping[str, Any]) -> list[str]:
+    prefix = path.rpartition(".")[0]
+    return [f"{prefix}.{name}" if prefix else name for name in fields]

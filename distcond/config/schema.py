@@ -1,0 +1,117 @@
+"""The frozen, typed settings of one run. Everything a run does is a function of one `Config`.
+
+`method`, `model` and `sampler` hold the options of whichever value they name: their type comes from that value, so
+a new method brings its own settings without an edit here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from distcond.config.setting import group, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of the settings of a named value (a method, a model, a sampler): at least its name."""
+
+    name: str = setting("", "which one; see --list")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images, and how they reach the device."""
+
+    name: str = setting("digits", "data set; see --list")
+    root: str = setting("", "where the data set lies (not needed for digits)")
+    loader: Literal["auto", "ffcv", "memory"] = setting("auto", "ffcv where installed, else the images in memory")
+    cache_dir: str = setting("~/.cache/distcond", "where converted images (.beton) are kept")
+    threads: int = setting(1, "reader threads per worker", ge=1)
+    augment: bool = setting(True, "the data set's own random shifts and flips in training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackConfig:
+    """A projected-gradient attack in pixel units of [0, 1] (Madry et al. 2018)."""
+
+    norm: Literal["Linf", "L2"] = setting("Linf", "the norm of the ball")
+    epsilon: float = setting(8 / 255, "radius of the ball, pixels in [0, 1]; fractions such as 8/255 are fine", ge=0)
+    step_size: float = setting(2 / 255, "length of one step", ge=0)
+    num_steps: int = setting(7, "gradient steps", ge=0)
+    random_start: bool = setting(True, "start at a uniform random point of the ball")
+    restarts: int = setting(1, "random restarts; an example counts as robust if it survives all", ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """The sweep over the trade-off, always in float32."""
+
+    lam_grid: tuple[float, ...] = setting((0.0, 0.2, 0.7, 1.0), "operating points of the sweep", ge=0, le=1)
+    attack: AttackConfig = group(AttackConfig(num_steps=20), "the attack behind RA")
+    every: int = setting(1, "epochs between validation sweeps; 0 = only at the end", ge=0)
+    val_examples: int = setting(0, "validation examples per sweep; 0 = all", ge=0)
+    val_steps: int = setting(7, "attack steps of the validation sweep, which only selects the best checkpoint", ge=0)
+    test_examples: int = setting(0, "test examples of the final sweep; 0 = all", ge=0)
+    batch_size: int = setting(500, "examples per block; a block's attack seed depends on nothing else", ge=1)
+    noise_seed: int = setting(0, "seed of the weight noise that an evaluated network carries", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """SGD and its learning-rate schedule."""
+
+    lr: float = setting(0.1, "peak learning rate", gt=0)
+    momentum: float = setting(0.9, "momentum", ge=0, le=1)
+    nesterov: bool = setting(False, "Nesterov momentum")
+    weight_decay: float = setting(5e-4, "L2 penalty", ge=0)
+    no_decay: tuple[str, ...] = setting(("alpha",), "parameters without weight decay, by the end of their name")
+    schedule: Literal["cosine", "multistep", "onecycle", "constant"] = setting("cosine", "learning rate over the run")
+    milestones: tuple[float, ...] = setting((0.5, 0.75), "multistep: where to drop, as shares of the run", ge=0, le=1)
+    drop_factor: float = setting(0.1, "multistep: what the rate is multiplied by at a milestone", gt=0, le=1)
+    warmup: float = setting(0.0, "share of the run with a linear warm-up (onecycle: share until the peak)", ge=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionConfig:
+    """Number format and memory layout of training. Final numbers are always float32."""
+
+    train: Literal["auto", "bf16", "float32"] = setting("auto", "autocast; auto = bf16 where the device is fast at it")
+    layout: Literal["auto", "channels_last", "contiguous"] = setting("auto", "memory layout of images and weights")
+    fold_attack: bool = setting(True, "attack a copy with normalisation folded into the weights (same gradients, faster)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchConfig:
+    """Where the run happens. Nothing here changes what it computes, except that BN statistics are per worker."""
+
+    name: Literal["ray", "local"] = setting("ray", "ray = Ray Train; local = this process, or every torchrun process")
+    workers: int = setting(0, "data-parallel workers; 0 = one per GPU, or two on CPU where there are two cores", ge=0)
+    cpus_per_worker: int = setting(1, "CPU cores per worker", ge=1)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto = cuda where there is one")
+    max_failures: int = setting(2, "times a failed worker group is restarted from the last checkpoint", ge=0)
+    timeout: float = setting(600.0, "seconds after which a silent worker is given up", gt=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run."""
+
+    recipe: str = setting("float_digits", "the recipe it started from")
+    method: Options = group(Options(), "training method; see --list")
+    model: Options = group(Options(), "network; see --list")
+    sampler: Options = group(Options(), "how lam is drawn in training; unset = the method's own way")
+    data: DataConfig = group(DataConfig(), "the images")
+    attack: AttackConfig = group(AttackConfig(), "the attack of training")
+    eval: EvalConfig = group(EvalConfig(), "the sweep over the trade-off")
+    optim: OptimConfig = group(OptimConfig(), "the optimiser")
+    precision: PrecisionConfig = group(PrecisionConfig(), "number format and layout")
+    launch: LaunchConfig = group(LaunchConfig(), "where it runs")
+    epochs: int = setting(30, "passes over the training images", ge=1)
+    batch_size: int = setting(128, "images per step over all workers", ge=1)
+    train_examples: int = setting(0, "training images used, the first so many; 0 = all", ge=0)
+    shared_statistics: bool = setting(False, "BN statistics over all workers instead of per worker")
+    seed: int = setting(0, "of everything random", ge=0)
+    save_every: int = setting(1, "epochs between checkpoints", ge=1)
+    run_root: str = setting("", "where run directories go; empty = ./runs, or ~/distcond/runs inside a Ray job")
+    fresh: bool = setting(False, "start anew instead of resuming or showing the run with the same configuration")

@@ -1,0 +1,73 @@
+"""Files that are whole or absent, and one writer at a time on a node."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A hidden path beside `path` to write to; it becomes `path` when the block ends without an exception.
+
+    A process killed inside the block leaves `path` as it was; what it had written is removed by the next writer of
+    the same file on the same machine.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    aside = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`: the other processes wait. The system releases it when the holder dies.
+
+    On a file system without locks this goes on without one: files are renamed into place, so the worst case is that
+    two processes do the same work.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            _acquire(file.fileno(), path)
+        except OSError as error:
+            _log.warning("no lock on %s (%s): several processes may write the same files", path, error)
+        yield
+
+
+def _acquire(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _log.info("waiting for another process that prepares the data (%s)", path)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _remove_leftovers(path: Path) -> None:
+    pattern = re.compile(re.escape(f".{path.name}.{socket.gethostname()}-") + r"(\d+)\.tmp")
+    for other in path.parent.iterdir():
+        match = pattern.fullmatch(other.name)
+        if match and not _is_alive(int(match[1])):
+            other.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,34 @@
+"""Naming content: the same files give the same short name anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from distcond.data.progress import progress
+
+#: Up to here files are hashed whole (about a second per GB); above it by name and size only.
+MAX_BYTES = 2 << 30
+_CHUNK = 1 << 22
+
+
+def fingerprint(files: Iterable[Path], root: Path, max_bytes: int = MAX_BYTES) -> str:
+    """16 hex digits from the files' paths below `root`, their sizes and, up to `max_bytes` in all, their content."""
+    paths = sorted(files)
+    sizes = [path.stat().st_size for path in paths]
+    digest = hashlib.blake2b(digest_size=8)
+    with_content = sum(sizes) <= max_bytes
+    with progress(len(paths), "hashing files") as advance:
+        for path, size in zip(paths, sizes, strict=True):
+            digest.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode())
+            if with_content:
+                _add_content(digest, path)
+            advance(1)
+    return digest.hexdigest()
+
+
+def _add_content(digest: hashlib.blake2b, path: Path) -> None:
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)

@@ -1,0 +1,39 @@
+"""Layout: one .npz of plain arrays, for machines that have numpy and nothing else."""
+
+from __future__ import annotations
+
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from distcond.data.dataset import Arrays
+from distcond.data.layout import Files, Layout
+from distcond.errors import ConfigError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def npz_arrays(file_name: str) -> Layout:
+    """The layout: `x_*` (N, S, S, 3) uint8, `y_*` (N,) or (N, 1) integers."""
+    return Layout(f"{file_name} ({', '.join(KEYS)})", partial(_find, file_name=file_name), _read)
+
+
+def _find(root: Path, file_name: str) -> Files | None:
+    path = root / file_name
+    return {"all": (path,)} if path.is_file() else None
+
+
+def _read(files: Files, image_size: int) -> dict[str, Arrays]:
+    (path,) = files["all"]
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            x_train, y_train, x_test, y_test = (archive[key] for key in KEYS)
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"data.root: {path} must hold plain arrays {', '.join(KEYS)}: {error}") from error
+    return {"train": _arrays(x_train, y_train), "test": _arrays(x_test, y_test)}
+
+
+def _arrays(x: np.ndarray, y: np.ndarray) -> Arrays:
+    return Arrays(x, y.reshape(-1).astype(np.int64))

@@ -1,0 +1,1 @@
+"""Fit, evaluate, save and restore: plain torch, which knows neither Ray nor papers."""

@@ -1,0 +1,36 @@
+"""A config becomes a model and a training step."""
+
+from __future__ import annotations
+
+import torch
+
+from distcond.config.schema import Config
+from distcond.data.dataset import Dataset
+from distcond.engine.precision import autocast_dtype, memory_format
+from distcond.methods.method import Method
+from distcond.methods.train_step import TrainStep
+from distcond.models.conditional import ConditionalModel
+from distcond.models.model import Model
+from distcond.registry import lookup
+from distcond.seeding import key
+
+
+def build_model(config: Config) -> ConditionalModel:
+    """The network of a run with its initial weights, a function of `config.seed`; on the CPU, in train mode."""
+    method: Method = lookup("method", config.method.name)
+    network: Model = lookup("model", config.model.name)
+    dataset: Dataset = lookup("data", config.data.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(config.seed, "weights"))
+        layers = method.layers(config.method, config.shared_statistics)
+        backbone = network.build(layers, dataset.num_classes, config.model)
+    return ConditionalModel(backbone, dataset.mean, dataset.std, method.routing(config.method))
+
+
+def build_step(config: Config, model: ConditionalModel, device: torch.device) -> TrainStep:
+    """The training step of a run on `device`, in its number format and memory layout."""
+    method: Method = lookup("method", config.method.name)
+    model.to(device=device, memory_format=memory_format(config.precision, device))  # type: ignore[call-overload]
+    autocast = autocast_dtype(config.precision, device)
+    objective = method.objective(config.method)
+    return TrainStep(model, objective, config.attack, autocast, config.precision.fold_attack)

@@ -1,0 +1,136 @@
+"""One checkpoint format under every launcher: a directory with a shared part and a part per rank.
+
+    checkpoints/epoch-0012/shared.pt     model, optimiser, position, history of the run (rank 0)
+    checkpoints/epoch-0012/rank-0000.pt  running statistics, which differ between ranks and steer the eval-mode attack
+
+The directory is written aside and renamed once every rank has written, so a directory by that name is complete.
+All randomness is keyed by (seed, epoch, step), so no generator state has to be kept. Nothing is ever unpickled:
+`torch.load(weights_only=True)`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distcond.engine.world import World
+from distcond.errors import ConfigError
+
+SCHEMA_VERSION = 1
+_NAME = re.compile(r"epoch-(\d{4,})")
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def statistics(model: nn.Module) -> dict[str, Tensor]:
+    """The running statistics of every normalisation, by state_dict name: what differs between ranks."""
+    return {name: tensor for name, tensor in model.state_dict().items() if name.endswith(_STATISTICS)}
+
+
+def save(root: Path, epoch: int, world: World, model: nn.Module, shared: dict[str, Any]) -> Path:
+    """Write the checkpoint of `epoch` from all ranks together; `shared` is rank 0's, plain values and tensors.
+
+    Saving changes nothing about the run: no statistic is synchronised because a checkpoint was due.
+    """
+    final, aside = root / f"epoch-{epoch:04d}", root / f".epoch-{epoch:04d}"
+    if world.first:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+    world.barrier()
+    _write(aside / f"rank-{world.rank:04d}.pt", {"statistics": statistics(model)})
+    if world.first:
+        state = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": epoch}
+        _write(aside / "shared.pt", {**state, "model": model.state_dict(), **shared})
+    world.barrier()
+    if world.first:
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(aside, final)
+    world.barrier()
+    return final
+
+
+def newest(root: Path) -> Path | None:
+    """The complete checkpoint of the highest epoch, or None."""
+    found = [entry for entry in root.iterdir() if _NAME.fullmatch(entry.name)] if root.is_dir() else []
+    return max(found, key=epoch_of, default=None)
+
+
+def epoch_of(checkpoint: Path) -> int:
+    """Epochs completed at a checkpoint."""
+    match = _NAME.fullmatch(checkpoint.name)
+    assert match is not None, checkpoint
+    return int(match.group(1))
+
+
+def load_shared(checkpoint: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Rank 0's part.
+
+    Raises:
+        ConfigError: truncated, or of another schema version.
+    """
+    state = _read(checkpoint / "shared.pt", device)
+    if state.get("schema_version") != SCHEMA_VERSION:
+        version = state.get("schema_version")
+        raise ConfigError(f"{checkpoint}: checkpoint schema {version!r}; this distcond reads {SCHEMA_VERSION}")
+    return state
+
+
+def load_statistics(checkpoint: Path, rank: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The running statistics of one rank; with more ranks than parts, they are dealt round."""
+    parts = sorted(checkpoint.glob("rank-*.pt"))
+    found: dict[str, Tensor] = _read(parts[rank % len(parts)], device)["statistics"]
+    return found
+
+
+def averaged_statistics(checkpoint: Path) -> dict[str, Tensor]:
+    """The mean over ranks of the running statistics: what the one network of a run is evaluated with."""
+    parts = [_read(part, "cpu")["statistics"] for part in sorted(checkpoint.glob("rank-*.pt"))]
+    return {name: average([part[name] for part in parts]) for name in parts[0]}
+
+
+def average(tensors: list[Tensor]) -> Tensor:
+    """Mean in the order given; counters keep the first value."""
+    return torch.stack(tensors).mean(0) if tensors[0].is_floating_point() else tensors[0]
+
+
+def keep_only(root: Path, epochs: set[int]) -> None:
+    """Delete complete checkpoints of other epochs, and whatever a killed save left behind."""
+    for entry in list(root.iterdir()):
+        match = _NAME.fullmatch(entry.name)
+        if entry.name.startswith(".epoch-") or (match is not None and int(match.group(1)) not in epochs):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def write_best(root: Path, epoch: int, score: float) -> None:
+    """Point at the best checkpoint so far, by the validation score it was chosen with."""
+    aside = root / ".best.json"
+    aside.write_text(json.dumps({"epoch": epoch, "score": score}))
+    os.replace(aside, root / "best.json")
+
+
+def read_best(root: Path) -> tuple[int, float] | None:
+    """Epoch and validation score of the best checkpoint, or None."""
+    file = root / "best.json"
+    if not file.exists():
+        return None
+    best = json.loads(file.read_text())
+    return int(best["epoch"]), float(best["score"])
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    torch.save(state, path)
+
+
+def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"{path}: not a readable checkpoint ({reason}); delete its directory to go on") from error
+    return state

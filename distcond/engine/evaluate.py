@@ -1,0 +1,100 @@
+"""Count what a network gets right, clean and attacked, over a grid of operating points.
+
+The unit of work is a fixed block of examples whose random start depends on (seed, block, restart) alone. Blocks are
+dealt to the ranks, counts are integers and added up: every example counts once, for any number of ranks, and the
+result does not depend on it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distcond.attacks.pgd import pgd
+from distcond.condition import AtLambda
+from distcond.config.schema import AttackConfig
+from distcond.data.loader import to_float
+from distcond.data.source import Source
+from distcond.engine.world import World
+from distcond.models.conditional import ConditionalModel
+from distcond.seeding import generator
+
+
+class Count(NamedTuple):
+    """Correct examples at one operating point."""
+
+    lam: float
+    width: int
+    sa_correct: int
+    ra_correct: int  # right on the clean image and on every attacked one
+    num_examples: int
+    seconds: float
+
+
+class Blocks(NamedTuple):
+    """The examples of a sweep: the first `examples` of a split (0 = all), in blocks."""
+
+    source: Source
+    examples: int
+    batch_size: int
+
+    def of(self, world: World) -> list[tuple[int, np.ndarray]]:
+        """This rank's blocks: number and example indices."""
+        total = min(self.examples or len(self.source), len(self.source))
+        starts = range(0, total, self.batch_size)
+        blocks = [(n, np.arange(s, min(s + self.batch_size, total))) for n, s in enumerate(starts)]
+        return blocks[world.rank :: world.size]
+
+
+def sweep(
+    model: ConditionalModel,
+    blocks: Blocks,
+    world: World,
+    lam_grid: tuple[float, ...],
+    attack: AttackConfig,
+    *,
+    seed: int,
+    noise_seed: int,
+    widths: tuple[int, ...] = (0,),
+) -> Iterator[Count]:
+    """Counts at each (lam, width), the same on every rank. `model` is in eval mode and in float32.
+
+    Attack and network share one fixed draw of the weight noise: the attacker knows lam, the weights and the noise.
+    """
+    for lam in lam_grid:
+        for width in widths:
+            began = time.perf_counter()
+            network = AtLambda(model, lam, width, noise_seed)
+            mine = _count(network, blocks, world, attack, seed)
+            clean, robust, total = (int(n) for n in world.sum(mine).tolist())
+            yield Count(lam, width, clean, robust, total, time.perf_counter() - began)
+
+
+def _count(network: AtLambda, blocks: Blocks, world: World, attack: AttackConfig, seed: int) -> Tensor:
+    """(clean correct, robust, examples) of this rank's blocks, int64 on the device."""
+    mine = blocks.of(world)
+    totals = torch.zeros(3, dtype=torch.int64, device=world.device)
+    for (number, _), (raw, y) in zip(mine, blocks.source.read([part for _, part in mine]), strict=True):
+        x = to_float(raw)
+        with torch.no_grad():
+            clean = network(x).argmax(1) == y
+        robust = clean & survives(network, x, y, attack, (seed, "evaluate", number))
+        totals += torch.stack([clean.sum(), robust.sum(), clean.new_tensor(len(y), dtype=torch.int64)])
+    return totals
+
+
+def survives(network: AtLambda, x: Tensor, y: Tensor, attack: AttackConfig, key: tuple[object, ...]) -> Tensor:
+    """Which examples (N,) bool stay right under every restart of the attack."""
+    alive = torch.ones(len(y), dtype=torch.bool, device=x.device)
+    for restart in range(attack.restarts):
+        source = generator(*key, restart, device=x.device)
+        unit = torch.rand(x.shape, generator=source, device=x.device) * 2 - 1
+        moved = pgd(lambda at, step: network(at), x, y, attack, unit)
+        with torch.no_grad():
+            alive &= network(moved).argmax(1) == y
+    return alive

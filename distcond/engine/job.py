@@ -1,0 +1,84 @@
+"""The parts of one run on one rank, put together."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from distcond.config.schema import Config
+from distcond.data.loader import Loader
+from distcond.data.open import open_source, prepare
+from distcond.data.source import Source
+from distcond.data.subset import first
+from distcond.engine.build import build_model, build_step
+from distcond.engine.optimiser import make_optimiser
+from distcond.engine.run_dir import RunDir
+from distcond.engine.world import World
+from distcond.methods.train_step import TrainStep
+from distcond.models.conditional import ConditionalModel
+from distcond.registry import lookup
+
+
+@dataclass
+class Job:
+    """One run on one rank."""
+
+    config: Config
+    world: World
+    run: RunDir
+    attempt: int
+    model: ConditionalModel
+    step: nn.Module  # the TrainStep, wrapped by DDP where there are several ranks
+    optimiser: torch.optim.Optimizer
+    train: Loader
+    sources: dict[str, Source]
+    best: tuple[int, float] | None = None  # epoch and validation score
+
+    def evaluated_model(self) -> ConditionalModel:
+        """A copy in eval mode whose running statistics are the mean over ranks: one network for all workers."""
+        model = copy.deepcopy(self.model).eval()
+        for name, tensor in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                tensor.copy_(self.world.mean(tensor))
+        return model
+
+
+def make_job(config: Config, world: World, run: RunDir, attempt: int) -> Job:
+    """Build everything a run needs on this rank, with initial weights."""
+    model = build_model(config)
+    step = build_step(config, model, world.device)
+    sources = open_sources(config, world)
+    train = Loader(
+        first(sources["train"], config.train_examples),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        rank=world.rank,
+        world=world.size,
+        device=world.device,
+        augment=lookup("data", config.data.name).augment if config.data.augment else None,
+        shuffle=True,
+        drop_last=True,
+    )
+    return Job(
+        config, world, run, attempt, model, wrap(step, world), make_optimiser(model, config.optim), train, sources
+    )
+
+
+def open_sources(config: Config, world: World) -> dict[str, Source]:
+    """The three splits on this rank's device."""
+    data = config.data
+    prepared = prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader)
+    return {split: open_source(prepared, split, world.device, data.threads) for split in ("train", "val", "test")}
+
+
+def wrap(step: TrainStep, world: World) -> nn.Module:
+    """DDP around the whole step. Buffers are not broadcast: running statistics are each rank's own."""
+    if world.size == 1:
+        return step
+    devices: dict[str, Any] = {"device_ids": [world.device.index]} if world.device.type == "cuda" else {}
+    return DistributedDataParallel(step, broadcast_buffers=False, gradient_as_bucket_view=True, **devices)

@@ -1,0 +1,27 @@
+"""Number format and memory layout, chosen by what the device is fast at unless told."""
+
+from __future__ import annotations
+
+import torch
+
+from distcond.config.schema import PrecisionConfig
+
+
+def autocast_dtype(precision: PrecisionConfig, device: torch.device) -> torch.dtype | None:
+    """bfloat16 where asked for or where "auto" finds hardware for it, otherwise None (float32)."""
+    if precision.train == "float32":
+        return None
+    return torch.bfloat16 if precision.train == "bf16" or fast_bf16(device) else None
+
+
+def memory_format(precision: PrecisionConfig, device: torch.device) -> torch.memory_format:
+    """channels_last unless contiguous was asked for: faster on every device measured."""
+    return torch.contiguous_format if precision.layout == "contiguous" else torch.channels_last
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (Ampere or later; AVX512-BF16 or AMX on a CPU)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(probe is not None and probe() for probe in probes)

@@ -1,0 +1,57 @@
+"""Give a finished or interrupted run's network to Python, without Ray and without FFCV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from distcond.engine.build import build_model
+from distcond.engine.checkpoint import averaged_statistics, epoch_of, load_shared, newest
+from distcond.engine.run_dir import RunDir
+from distcond.errors import ConfigError
+from distcond.models.conditional import ConditionalModel
+
+
+def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | str = "cpu") -> ConditionalModel:
+    """The network of a run, in eval mode, with its running statistics averaged over ranks.
+
+    `AtLambda(load(run_dir), 0.3)` is a plain `x in [0, 1] -> logits` module.
+
+    Args:
+        run_dir: the directory a run printed.
+        checkpoint: "best" (mean of SA and RA over the grid, on validation) or "last".
+        device: where to put it.
+
+    Raises:
+        ConfigError: no run or no checkpoint there, or one this version cannot read.
+    """
+    run = RunDir(Path(run_dir).expanduser().absolute())
+    config = run.config()
+    path = find_checkpoint(run, checkpoint)
+    model = build_model(config)
+    state = load_shared(path)["model"] | averaged_statistics(path)
+    model.load_state_dict(state)
+    return model.to(device).eval()
+
+
+def find_checkpoint(run: RunDir, which: str) -> Path:
+    """The directory of the "best" or "last" checkpoint.
+
+    Raises:
+        ConfigError: another word, or none there yet.
+    """
+    if which not in ("best", "last"):
+        raise ConfigError(f"checkpoint={which}: valid: best, last")
+    last = newest(run.checkpoints)
+    if last is None:
+        raise ConfigError(f"{run.path}: no checkpoint yet; let the run finish at least one epoch")
+    if which == "last":
+        return last
+    best = load_shared(last)["best"]
+    return run.checkpoints / f"epoch-{best[0]:04d}" if best is not None else last
+
+
+def epoch_at(run: RunDir, which: str) -> int:
+    """Epochs completed at the "best" or "last" checkpoint."""
+    return epoch_of(find_checkpoint(run, which))

@@ -1,0 +1,67 @@
+"""Counts become typed result rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+
+from distcond.config.schema import AttackConfig, Config
+from distcond.engine.environment import hardware
+from distcond.engine.evaluate import Count
+from distcond.engine.world import World
+from distcond.results.row import Row
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a sweep's counts come from."""
+
+    run_id: str
+    config: Config
+    world: World
+    attempt: int
+    epoch: int
+    step: int
+    split: str  # "val" or "test"
+    checkpoint: str  # "live", "last" or "best"
+    noisy: bool  # whether the network carries weight noise
+    git_commit: str
+
+
+def rows_of(counts: Iterable[Count], attack: AttackConfig, origin: Origin) -> list[Row]:
+    """Two rows per operating point: SA (attack "none") and RA."""
+    settings = asdict(attack)
+    settings.pop("random_start")
+    rows = []
+    for count in counts:
+        common = _common(count, origin)
+        rows.append(Row(**common, num_correct=count.sa_correct))
+        rows.append(Row(**common, num_correct=count.ra_correct, attack="pgd", **settings))
+    return rows
+
+
+def _common(count: Count, origin: Origin) -> dict[str, object]:
+    config = origin.config
+    return {
+        "run_id": origin.run_id,
+        "attempt": origin.attempt,
+        "epoch": origin.epoch,
+        "step": origin.step,
+        "split": origin.split,
+        "checkpoint": origin.checkpoint,
+        "lam": count.lam,
+        "noise_mode": "fixed" if origin.noisy else "none",
+        "noise_seed": config.eval.noise_seed if origin.noisy else 0,
+        "method": config.method.name,
+        "model": config.model.name,
+        "dataset": config.data.name,
+        "seed": config.seed,
+        "num_examples": count.num_examples,
+        "wall_seconds": round(count.seconds, 3),
+        "world_size": origin.world.size,
+        "torch_version": torch.__version__,
+        "git_commit": origin.git_commit,
+        "hardware": hardware(origin.world.device),
+    }

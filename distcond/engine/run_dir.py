@@ -1,0 +1,120 @@
+"""A run directory: what is in it, under which names, and whether it is finished."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from distcond.config.identity import run_id
+from distcond.config.overrides import from_settings, to_settings
+from distcond.config.schema import Config
+from distcond.engine.environment import describe_start
+from distcond.errors import ConfigError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """`config.json`, `starts.json`, `history.jsonl`, `progress.json`, `checkpoints/`, `results/`, `finished.json`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run_id."""
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run went to its end."""
+        return (self.path / "finished.json").exists()
+
+    @contextmanager
+    def begin(self, config: Config) -> Iterator[int]:
+        """Take the directory for one start of the run: write the config down, add a line to `starts.json`.
+
+        Yields:
+            The attempt: how often this run was started before.
+
+        Raises:
+            ConfigError: the directory cannot be written, or another process is at this run.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / ".lock", "w")
+        except OSError as error:
+            raise ConfigError(f"run_root: cannot write {self.path} ({error.strerror}); set run_root=DIR") from error
+        with lock:
+            self._take(lock)
+            write_json(self.path / "config.json", {"schema_version": SCHEMA_VERSION, "settings": to_settings(config)})
+            starts = self.starts()
+            write_json(self.path / "starts.json", [*starts, describe_start()])
+            yield len(starts)
+
+    def _take(self, lock: IO[str]) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"{self.path}: this run is going on in another process; wait for it or stop it") from error
+
+    def config(self) -> Config:
+        """The config the run was started with.
+
+        Raises:
+            ConfigError: no run here, or one written by a newer distcond.
+        """
+        file = self.path / "config.json"
+        if not file.exists():
+            raise ConfigError(f"{self.path}: no run here (config.json is missing); name a run directory")
+        written = read_json(file)
+        if written.get("schema_version") != SCHEMA_VERSION:
+            version = written.get("schema_version")
+            raise ConfigError(f"{file}: schema version {version!r}; this distcond reads version {SCHEMA_VERSION}")
+        return from_settings(written["settings"])
+
+    def starts(self) -> list[dict[str, Any]]:
+        """One record per start of this run: when, by which command, at which commit."""
+        file = self.path / "starts.json"
+        starts: list[dict[str, Any]] = read_json(file) if file.exists() else []
+        return starts
+
+
+def run_dir_for(config: Config, data_fingerprint: str) -> RunDir:
+    """The absolute directory of a config's run. With `fresh`, one that does not exist yet (`-2`, `-3`, ... behind)."""
+    base = run_root(config) / run_id(config, data_fingerprint)
+    path, number = base, 2
+    while config.fresh and path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return RunDir(path)
+
+
+def run_root(config: Config) -> Path:
+    """`config.run_root` made absolute. Unset: ./runs, but ~/distcond/runs from a directory that Ray shipped to a job."""
+    if config.run_root:
+        return Path(config.run_root).expanduser().absolute()
+    shipped = any(part.startswith("_ray_pkg_") for part in Path.cwd().parts)
+    return Path.home() / "distcond" / "runs" if shipped else Path.cwd() / "runs"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write aside and rename: a reader sees the old or the new file, never half of one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(aside, path)
+
+
+def read_json(path: Path) -> Any:
+    """The value `write_json` wrote."""
+    return json.loads(path.read_text())

@@ -1,0 +1,82 @@
+"""Who takes part in a run, and the few collectives it needs outside DDP."""
+
+from __future__ import annotations
+
+import os
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from distcond.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the `size` that train one network together."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.size > 1:
+            self.sum(torch.zeros(1, device=self.device))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Element-wise sum over ranks, on every rank."""
+        if self.size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Element-wise mean over ranks, added in rank order so that every rank and every reader gets the same bits."""
+        if self.size == 1:
+            return values
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(parts, values)
+        return torch.stack(parts).mean(0)
+
+
+def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
+    """The device called "auto", "cpu" or "cuda" for one worker of a node.
+
+    Raises:
+        ConfigError: cuda asked for where there is none.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ConfigError("launch.device=cuda: torch sees no GPU here; valid: auto, cpu")
+    if wanted == "cpu" or not available:
+        return torch.device("cpu")
+    device = torch.device("cuda", local_rank % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def world_from_environment(wanted_device: str, timeout: float) -> Iterator[World]:
+    """This process's world by torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK), or a world of one without them."""
+    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    device = choose_device(wanted_device, int(os.environ.get("LOCAL_RANK", 0)))
+    if size == 1:
+        yield World(device=device)
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    try:
+        yield World(rank, size, device)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,7 @@
+"""The one error a user can cause."""
+
+from __future__ import annotations
+
+
+class ConfigError(ValueError):
+    """What the user asked for cannot be done: one line saying what is wrong, where, and what would be right."""

@@ -1,0 +1,62 @@
+"""Dual batch normalisation: clean and adversarial rows keep their own statistics and affine parameters.
+
+Xie et al. 2020 (AdvProp); OAT (arXiv 2010.11828) section 3.2: mixing the two distributions in one normalisation costs
+accuracy. The papers slice the batch at an index; masked statistics are the same numbers, need no row order and keep
+every parameter in the graph when a rank has rows of one kind only.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from distcond.condition import Condition
+from distcond.layers.plain import frozen_affine
+from distcond.layers.statistics import moments, normalise_shared, track
+
+
+class DualBatchNorm2d(nn.Module):
+    """Batch normalisation routed by `cond.route`: True = adversarial.
+
+    `shared` = batch statistics over all ranks of the process group instead of this rank's rows.
+    """
+
+    def __init__(self, channels: int, shared: bool = False) -> None:
+        super().__init__()
+        self.clean = nn.BatchNorm2d(channels)
+        self.adv = nn.BatchNorm2d(channels)
+        self.shared = shared
+
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:
+        if isinstance(cond.route, Tensor):
+            return self._by_row(x, cond.route)
+        norm = self.adv if cond.route else self.clean
+        if self.training and x.shape[0] < 2 and not self.shared:
+            return self._by_row(x, torch.full((x.shape[0],), cond.route, device=x.device))
+        if self.training and self.shared:
+            return normalise_shared(norm, x)
+        out: Tensor = norm(x)
+        return out
+
+    def affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
+        """Scale and shift (C,) of the routed branch in eval mode; the route must be one bool."""
+        assert isinstance(cond.route, bool), "one route per pass folds; rows of both kinds do not"
+        return frozen_affine(self.adv if cond.route else self.clean)
+
+    def _by_row(self, x: Tensor, route: Tensor) -> Tensor:
+        x32 = x.float()
+        clean = self._branch(self.clean, x32, (~route).to(x32.dtype))
+        adv = self._branch(self.adv, x32, route.to(x32.dtype))
+        scale, shift = (
+            torch.where(route[:, None], a, c)[:, :, None, None] for a, c in zip(adv, clean, strict=True)
+        )
+        return (x32 * scale + shift).to(x.dtype)
+
+    def _branch(self, norm: nn.BatchNorm2d, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift (C,) of one branch, from its rows in training and its running statistics otherwise."""
+        if not self.training:
+            return frozen_affine(norm)
+        found = moments(x, keep, self.shared)
+        track(norm, found)
+        scale = norm.weight * torch.rsqrt(found.var + norm.eps)
+        return scale, norm.bias - found.mean * scale

@@ -1,0 +1,25 @@
+"""Give every noisy layer its place in the flat noise and every foldable unit its place in the folded weights."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from distcond.layers.conv_norm import ConvNorm
+from distcond.layers.noisy import NoisyConv2d
+
+
+def number(model: nn.Module) -> tuple[int, tuple[ConvNorm, ...]]:
+    """Number the layers of `model` in module order.
+
+    Returns:
+        The size P of the flat noise (0 for models without noise) and the foldable units in the order of their index.
+    """
+    noise_size, units = 0, []
+    for module in model.modules():
+        if isinstance(module, NoisyConv2d):
+            module.noise_start = noise_size
+            noise_size += module.weight.numel()
+        if isinstance(module, ConvNorm):
+            module.index = len(units)
+            units.append(module)
+    return noise_size, tuple(units)

@@ -1,0 +1,76 @@
+"""Convolution, batch normalisation and linear layer that ignore what they are conditioned on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distcond.condition import Condition
+from distcond.layers.statistics import normalise_shared
+
+
+class Conv2d(nn.Conv2d):
+    """Convolution without bias, padded to keep the size at stride 1; (N, C_in, H, W) to (N, C_out, H', W')."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:  # type: ignore[override]
+        return self.convolve(x, self.effective_weight(cond))
+
+    def effective_weight(self, cond: Condition) -> Tensor:
+        """The weight a uniform condition convolves with, shape of `weight`."""
+        return self.weight
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """This layer's stride and padding with another weight."""
+        return F.conv2d(x, weight, bias, self.stride, self.padding)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """One set of statistics for every condition.
+
+    `shared` = batch statistics over all ranks of the process group instead of this rank's rows.
+    """
+
+    def __init__(self, channels: int, shared: bool = False) -> None:
+        super().__init__(channels)
+        self.shared = shared
+
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:  # type: ignore[override]
+        if self.shared and self.training:
+            return normalise_shared(self, x)
+        return super().forward(x)
+
+    def affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
+        """Scale and shift (C,) that this layer amounts to in eval mode."""
+        return frozen_affine(self)
+
+
+def frozen_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C,) of a batch normalisation by its running statistics."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+class Linear(nn.Linear):
+    """(N, C) to (N, K)."""
+
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+class NoModulation(nn.Module):
+    """The modulation of methods that have none. `channels` is taken and ignored, as every modulation takes it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:
+        return x
+
+    def affine(self, cond: Condition) -> tuple[Tensor, Tensor] | None:
+        """None: nothing to fold."""
+        return None

@@ -1,0 +1,73 @@
+"""Moments of chosen rows and, where asked, of all ranks: what dual and shared batch normalisation are made of."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class Moments(NamedTuple):
+    """Per-channel mean and biased variance (C,) over `rows` rows of `count` positions in all (0-d tensors)."""
+
+    mean: Tensor
+    var: Tensor
+    rows: Tensor
+    count: Tensor
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Sum over ranks whose gradient is summed over ranks too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad = grads[0].clone()
+        dist.all_reduce(grad)
+        return grad
+
+
+def moments(x: Tensor, keep: Tensor, shared: bool = False) -> Moments:
+    """Moments of the rows of x (N, C, H, W), float32, where keep (N,) is 1; over all ranks if `shared`.
+
+    Two passes (mean, then centred squares): one pass over squares loses digits. Never looks at a value on the host,
+    and a selection of no rows gives zeros, so every parameter stays in the graph on every rank.
+    """
+    across = shared and dist.is_available() and dist.is_initialized()
+    mask = keep[:, None, None, None]
+    rows = keep.sum()
+    totals = torch.cat([(x * mask).sum((0, 2, 3)), rows[None]])
+    totals = _SumOverRanks.apply(totals) if across else totals
+    rows = totals[-1].detach()
+    count = rows * (x.shape[2] * x.shape[3])
+    mean = totals[:-1] / count.clamp(min=1)
+    squares = ((x - mean[:, None, None]).square() * mask).sum((0, 2, 3))
+    squares = _SumOverRanks.apply(squares) if across else squares
+    return Moments(mean, squares / count.clamp(min=1), rows, count)
+
+
+@torch.no_grad()
+def track(norm: nn.BatchNorm2d, found: Moments) -> None:
+    """Move the running statistics towards `found`, as nn.BatchNorm2d does; fewer than two rows leave them alone."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    step = torch.where(found.rows > 1, norm.momentum, 0.0)
+    unbiased = found.var * found.count / (found.count - 1).clamp(min=1)
+    norm.running_mean += step * (found.mean - norm.running_mean)
+    norm.running_var += step * (unbiased - norm.running_var)
+
+
+def normalise_shared(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Train-mode batch normalisation of every row by the moments of all ranks."""
+    x32 = x.float()
+    found = moments(x32, x32.new_ones(x.shape[0]), shared=True)
+    track(norm, found)
+    scale = norm.weight * torch.rsqrt(found.var + norm.eps)
+    shift = norm.bias - found.mean * scale
+    return (x32 * scale[:, None, None] + shift[:, None, None]).to(x.dtype)

@@ -1,0 +1,1 @@
+"""A paper is a value: each file exports the `METHOD` it implements."""

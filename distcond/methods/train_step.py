@@ -1,0 +1,44 @@
+"""One training step as a module: DDP wraps it, so there is one DDP forward per step and one reduction per gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from distcond.config.schema import AttackConfig
+from distcond.methods.draws import Draws
+from distcond.methods.method import Objective
+from distcond.methods.passes import Outcome, Passes
+from distcond.models.conditional import ConditionalModel
+
+
+class TrainStep(nn.Module):
+    """Model and objective: `forward(x, y, draws)` does the passes in the paper's order and gives the loss.
+
+    Args:
+        model: the bare conditional model; the attack runs on it, out of DDP's sight.
+        objective: the method's loss.
+        attack: the attack of training.
+        autocast: number format of the forward passes, None = as the weights are.
+        fold_attack: attack a folded copy of the weights.
+    """
+
+    def __init__(
+        self,
+        model: ConditionalModel,
+        objective: Objective,
+        attack: AttackConfig,
+        autocast: torch.dtype | None = None,
+        fold_attack: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.attack = attack
+        self.autocast = autocast
+        self.fold_dtype = (autocast or torch.float32) if fold_attack else None
+
+    def forward(self, x: Tensor, y: Tensor, draws: Draws) -> Outcome:
+        passes = Passes(self.model, self.attack, draws, self.fold_dtype)
+        with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            return self.objective(passes, x, y)

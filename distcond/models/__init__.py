@@ -1,0 +1,1 @@
+"""Networks, each written once over a `LayerSet` and so usable with every method."""

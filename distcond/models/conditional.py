@@ -1,0 +1,68 @@
+"""A network with its normalisation and its conditioning inside: the thing every method trains."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from distcond.condition import Condition, Routing
+from distcond.layers.numbering import number
+from distcond.seeding import generator
+
+
+class ConditionalModel(nn.Module):
+    """`forward(x, cond)`: x in [0, 1] (N, 3, H, W) to logits (N, K).
+
+    Args:
+        backbone: a module of this room, called `(x, cond)`.
+        mean, std: the data set's channel statistics, in [0, 1] units; normalisation happens inside, so every attack
+            works on pixels.
+        routing: how lam becomes a condition.
+        encode: lam (N|1,) to codes (N|1, D), for methods that modulate by a code.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        mean: tuple[float, ...] = (0.0, 0.0, 0.0),
+        std: tuple[float, ...] = (1.0, 1.0, 1.0),
+        routing: Routing = Routing(),  # noqa: B008  an immutable value
+        encode: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.routing = routing
+        self.encode = encode
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+        self.noise_size, self._units = number(backbone)
+
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:
+        cond = self._encoded(cond)
+        logits: Tensor = self.backbone((x - self.mean) / self.std, cond)
+        return logits
+
+    def condition(self, lam: float | Tensor, *, width: int = 0, noise: Tensor | None = None) -> Condition:
+        """The condition at one lam, or at one per row (N,) on the CPU, as tensors on this model's device."""
+        return self.routing.at(lam, self.mean.device)._replace(width=width, noise=noise)
+
+    def draw_noise(self, *seed: object) -> Tensor | None:
+        """Flat standard normal weight noise (P,), a function of the seed parts alone; None for models without."""
+        if not self.noise_size:
+            return None
+        device = self.mean.device
+        source = generator(*seed, device=device)
+        return torch.randn(self.noise_size, generator=source, device=device)
+
+    def fold(self, cond: Condition, dtype: torch.dtype = torch.float32) -> Condition:
+        """`cond` with all that does not depend on x folded into weights of `dtype`; eval mode, one route per pass."""
+        cond = self._encoded(cond)
+        return cond._replace(folded=tuple(unit.fold(cond, dtype) for unit in self._units), noise=None)
+
+    def _encoded(self, cond: Condition) -> Condition:
+        if self.encode is None or cond.code is not None:
+            return cond
+        return cond._replace(code=self.encode(cond.lam))

@@ -1,0 +1,79 @@
+"""Names resolve by import: a new method, model, dataset, sampler or recipe is one new file in its room.
+
+A room is a package whose files hold values of one type, each with a `name` and a one-line `summary`. Walking the
+room finds them, so nothing has to be registered. A name with a colon (`my_package.my_module:METHOD`) is taken as
+written: private work needs no fork.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from distcond.errors import ConfigError
+
+#: kind -> module and class of its values; the room is the package that holds the module.
+KINDS = {
+    "recipe": ("distcond.recipes.recipe", "Recipe"),
+    "method": ("distcond.methods.method", "Method"),
+    "model": ("distcond.models.model", "Model"),
+    "data": ("distcond.data.dataset", "Dataset"),
+    "sampler": ("distcond.samplers.sampler", "Sampler"),
+}
+
+
+@cache
+def table(kind: str) -> dict[str, Any]:
+    """Every value of one kind ("recipe", "method", "model", "data", "sampler") by name, sorted."""
+    value_type = _value_type(kind)
+    room = import_module(value_type.__module__.rpartition(".")[0])
+    found: dict[str, Any] = {}
+    for module_info in pkgutil.iter_modules(room.__path__):
+        module = import_module(f"{room.__name__}.{module_info.name}")
+        for value in vars(module).values():
+            if isinstance(value, value_type):
+                found[value.name] = value
+    return dict(sorted(found.items()))
+
+
+def lookup(kind: str, name: str) -> Any:
+    """The value called `name`, or the object at `package.module:ATTRIBUTE`.
+
+    Raises:
+        ConfigError: no such name; the message lists the valid ones and the nearest.
+    """
+    if ":" in name:
+        return _imported(kind, name)
+    values = table(kind)
+    if name not in values:
+        raise ConfigError(f"{unknown(kind, name, values)}; or your own as package.module:{kind.upper()}")
+    return values[name]
+
+
+def unknown(what: str, name: str, choices: Iterable[str]) -> str:
+    """One line for an unknown name: the nearest choice first, then all of them."""
+    valid = list(choices)
+    near = difflib.get_close_matches(name, valid, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"unknown {what} {name!r}: {hint}valid: {', '.join(valid)}"
+
+
+def _value_type(kind: str) -> type:
+    module, class_name = KINDS[kind]
+    value_type: type = getattr(import_module(module), class_name)
+    return value_type
+
+
+def _imported(kind: str, name: str) -> Any:
+    module_name, _, attribute = name.partition(":")
+    try:
+        value = getattr(import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{kind}={name}: {error}") from error
+    if not isinstance(value, _value_type(kind)):
+        raise ConfigError(f"{kind}={name} is a {type(value).__name__}, not a {KINDS[kind][1]}")
+    return value

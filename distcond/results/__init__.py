@@ -1,0 +1,1 @@
+"""Results: typed rows of integer counts, their files, tables and figures."""

@@ -1,0 +1,79 @@
+"""The history of a training run, one JSON line per epoch in `<run_dir>/history.jsonl`.
+
+A record is a flat mapping with an integer `epoch`. Figures know these further names: `step`, `train_loss`, `lr`,
+`images_per_second`, `seconds`, and `val`, a list of {"lam", "sa", "ra"} with accuracies in [0, 1] (`width` besides
+where there are several); other names are kept as they are. Only one process of a run may write.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distcond.errors import ConfigError
+from distcond.results.aside import write_text
+
+FILE = "history.jsonl"
+Record = dict[str, Any]
+
+
+def append(run_dir: Path | str, record: Mapping[str, Any]) -> None:
+    """Add an epoch's record. Where the file already holds this epoch or later ones, as after a resume, those go.
+
+    Numbers that JSON cannot hold (a loss that became NaN or infinite) are written as null.
+    """
+    assert isinstance(record.get("epoch"), int), "a record needs an integer epoch"
+    path = Path(run_dir) / FILE
+    line = json.dumps(_finite(dict(record)), allow_nan=False) + "\n"
+    earlier = read(run_dir)
+    if earlier and not (_ends_whole(path) and earlier[-1]["epoch"] < record["epoch"]):
+        kept = [json.dumps(old) + "\n" for old in earlier if old["epoch"] < record["epoch"]]
+        write_text(path, "".join([*kept, line]))
+    elif not earlier:
+        write_text(path, line)
+    else:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line)
+
+
+def read(run_dir: Path | str) -> list[Record]:
+    """All records in the order of epochs; none where there is no file. A last line torn by a kill is left out.
+
+    Raises:
+        ConfigError: a line before the last is no JSON object with an epoch.
+    """
+    path = Path(run_dir) / FILE
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines()
+    records = []
+    for number, line in enumerate(lines, 1):
+        record = _parse(line)
+        if record is not None:
+            records.append(record)
+        elif number < len(lines):
+            raise ConfigError(f"{path}, line {number} is no JSON object with an integer epoch; mend or delete the line")
+    return records
+
+
+def _parse(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("epoch"), int) else None
+
+
+def _ends_whole(path: Path) -> bool:
+    return path.read_bytes().endswith(b"\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,67 @@
+"""How attacks and numbers are written for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from distcond.results.row import Attack
+
+ATTACK_NAMES = {
+    "fgsm": "FGSM",
+    "pgd": "PGD",
+    "apgd": "APGD",
+    "apgd-ce": "APGD-CE",
+    "apgd-dlr": "APGD-DLR",
+    "apgd-t": "APGD-T",
+    "autoattack": "AutoAttack",
+    "fab": "FAB",
+    "square": "Square",
+    "cw": "CW",
+}
+
+
+def pixel_fraction(value: float) -> str:
+    """A length in [0, 1] units: "8/255" where it is a multiple of 1/255, otherwise decimal.
+
+    Multiples of 51/255 are the short decimals 0.2, 0.4 ... 1 and are written as those.
+    """
+    levels = round(value * 255)
+    # 1e-4 of a level: wide enough for float32, far too narrow for a step size of 1.43/255.
+    if abs(value * 255 - levels) < 1e-4 and levels % 51:
+        return f"{levels}/255"
+    return f"{value:.4g}"
+
+
+def attack_name(attack: Attack) -> str:
+    """The name with its number of steps, "PGD-20"; "AutoAttack" where the number says nothing."""
+    name = ATTACK_NAMES.get(attack.name, attack.name)
+    return f"{name}-{attack.num_steps}" if attack.num_steps else name
+
+
+def attack_label(attack: Attack) -> str:
+    """The whole attack in one line: "PGD-20 Linf eps=8/255 step=2/255 restarts=1 float32"."""
+    words = [attack_name(attack), attack.norm, f"eps={pixel_fraction(attack.epsilon)}"]
+    words += [f"step={pixel_fraction(attack.step_size)}"] if attack.step_size else []
+    words += [f"restarts={attack.restarts}"] if attack.restarts else []
+    return " ".join(word for word in [*words, attack.precision] if word)
+
+
+def noise_label(noise_mode: str, draws: int) -> str:
+    """The noise in words: "no noise", "noise fixed" or "noise fixed, 3 draws"."""
+    if noise_mode == "none":
+        return "no noise"
+    return f"noise {noise_mode}" + (f", {draws} draws" if draws > 1 else "")
+
+
+def aligned(values: Iterable[float]) -> list[str]:
+    """Numbers with the same count of decimals: as many as the one that needs most, at least 1 and at most 4."""
+    values = list(values)
+    decimals = max((len(f"{value:.4f}".rstrip("0").split(".")[1]) for value in values), default=1)
+    return [f"{value:.{max(decimals, 1)}f}" for value in values]
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that reads best: "41 s", "55 min" or "12.3 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,80 @@
+"""Which lines a figure of several runs, widths and attacks holds, and what each is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from distcond.results.label import attack_label, noise_label
+from distcond.results.row import Row
+from distcond.results.series import Point, Score, Series, series_of
+
+
+class Line(NamedTuple):
+    """Points of one series at one width, sorted by lam."""
+
+    series: Series
+    width: float
+    points: list[Point]
+
+    def pairs(self) -> list[tuple[float, Score, Score]]:
+        """(lam, SA, RA) where both were measured."""
+        return [(point.lam, point.sa, point.ra) for point in self.points if point.sa and point.ra]
+
+
+def lines_of(rows: Iterable[Row]) -> list[Line]:
+    """One line per series and width. Test hides val, and a saved checkpoint hides the live network."""
+    everything = series_of(rows)
+    split = "test" if any(series.origin.split == "test" for series in everything) else "val"
+    kept = [series for series in everything if series.origin.split == split]
+    saved = [series for series in kept if series.origin.checkpoint != "live"]
+    return [line for series in saved or kept for line in _by_width(series)]
+
+
+def names_of(lines: Sequence[Line]) -> list[str]:
+    """A name for each line: what differs between the lines, and a run_id only where nothing else tells them apart."""
+    facts = [_facts(line) for line in lines]
+    varying = [column for column in zip(*facts, strict=True) if len(set(column)) > 1]
+    names = [", ".join(fact for fact in name if fact) for name in zip(*varying, strict=True)] or [""] * len(lines)
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name}, {line.series.origin.run_id}".lstrip(", ") for name, line in zip(names, lines, strict=True)]
+
+
+def shared_title(lines: Sequence[Line]) -> tuple[str, str]:
+    """What all lines have in common: a heading (method, model, dataset) and a line on how it was measured."""
+    origins = [line.series.origin for line in lines]
+    scores = [score for line in lines for point in line.points for score in (point.sa, point.ra) if score]
+    what = [[o.method for o in origins], [o.model for o in origins], [o.dataset for o in origins]]
+    how = [[_attack(line) for line in lines], [_noise(line) for line in lines]]
+    how += [[f"{o.split} split" for o in origins], [_checkpoint(line) for line in lines]]
+    how += [[f"epoch {o.epoch}" for o in origins], [f"n = {score.examples_per_draw}" for score in scores]]
+    return _shared(what), _shared(how)
+
+
+def _by_width(series: Series) -> list[Line]:
+    widths = sorted({point.width for point in series.points}, reverse=True)
+    return [Line(series, width, [p for p in series.points if p.width == width]) for width in widths]
+
+
+def _facts(line: Line) -> tuple[str, ...]:
+    o = line.series.origin
+    width, seed = f"width {line.width:g}", f"seed {o.seed}"
+    return o.method, o.model, o.dataset, width, seed, _checkpoint(line), _attack(line), _noise(line)
+
+
+def _shared(facts: Iterable[Sequence[str]]) -> str:
+    """The facts on which all agree."""
+    return " · ".join(fact[0] for fact in facts if len(set(fact)) == 1)
+
+
+def _checkpoint(line: Line) -> str:
+    return f"{line.series.origin.checkpoint} checkpoint"
+
+
+def _attack(line: Line) -> str:
+    return attack_label(line.series.attack) if line.series.attack else "SA only"
+
+
+def _noise(line: Line) -> str:
+    return noise_label(line.series.origin.noise_mode, line.series.draws)

@@ -1,0 +1,55 @@
+"""The report of a run, or of every run below a folder: the trade-off as text, Markdown and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distcond.results import history
+from distcond.results.aside import write_text
+from distcond.results.curves import PNG, history_png
+from distcond.results.plot import trade_off_png
+from distcond.results.store import FOLDER, parts, read_rows
+from distcond.results.table import markdown_table, trade_off_table
+
+TABLE, CURVE = "table.md", "curve.png"
+
+
+def summarise(run_dir: Path | str) -> str:
+    """The trade-off table and where the files behind it are.
+
+    Raises:
+        ConfigError: there is no such folder, or a result in it cannot be read.
+    """
+    rows = read_rows(run_dir)
+    files = "\n".join(f"{what:<9}{path}" for what, path in _files(Path(run_dir)))
+    return "\n\n".join(filter(None, (trade_off_table(rows), files)))
+
+
+def write_report(run_dir: Path | str) -> list[Path]:
+    """Write `results/table.md`, `results/curve.png` and `results/history.png`; return what was written.
+
+    Figures are left out where matplotlib is missing or there is nothing to draw.
+
+    Raises:
+        ConfigError: as `summarise`.
+    """
+    run_dir = Path(run_dir)
+    rows = read_rows(run_dir)
+    table = run_dir / FOLDER / TABLE
+    write_text(table, markdown_table(rows) + "\n")
+    figures = trade_off_png(rows, run_dir / FOLDER / CURVE), history_png(run_dir)
+    return [table, *filter(None, figures)]
+
+
+def _files(run_dir: Path) -> list[tuple[str, Path]]:
+    found = parts(run_dir)
+    folders = sorted({part.parent for part in found})
+    rows = [("rows", folders[0] if len(folders) == 1 else run_dir)] if found else []
+    results = run_dir / FOLDER
+    others = (
+        ("table", results / TABLE),
+        ("curve", results / CURVE),
+        ("history", run_dir / history.FILE),
+        ("", results / PNG),
+    )
+    return rows + [(what, path) for what, path in others if path.exists()]

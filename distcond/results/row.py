@@ -1,0 +1,184 @@
+"""One evaluation result as a typed row: integer counts and everything that says what was counted."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from distcond.errors import ConfigError
+from distcond.results.interval import Interval, wilson
+
+SCHEMA_VERSION = 1
+SPLITS = ("val", "test")
+CHECKPOINTS = ("last", "best", "live")
+NORMS = ("", "Linf", "L2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Counts of one evaluation of one network at one `lam` and `width` under one attack.
+
+    `attack` "none" is standard accuracy; its `norm` is "" and its numbers are 0. `epsilon` and `step_size` are in
+    units of the [0, 1] input. `checkpoint` "live" is the network while it trains. `noise_seed` is 0 where
+    `noise_mode` is "none". `attempt` counts the starts of a run: the highest wins where two rows have one `key`.
+
+    Raises:
+        ConfigError: a field has the wrong type or is out of range.
+    """
+
+    run_id: str
+    attempt: int = 0
+    epoch: int
+    step: int
+    split: str
+    checkpoint: str
+    lam: float
+    width: float = 1.0
+    density: float = 1.0
+    attack: str = "none"
+    norm: str = ""
+    epsilon: float = 0.0
+    step_size: float = 0.0
+    num_steps: int = 0
+    restarts: int = 0
+    noise_mode: str = "none"
+    noise_seed: int = 0
+    precision: str = "float32"
+    method: str
+    model: str
+    dataset: str
+    seed: int
+    num_correct: int
+    num_examples: int
+    wall_seconds: float = 0.0
+    world_size: int = 1
+    torch_version: str = ""
+    git_commit: str = ""
+    hardware: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        for name, kind in COLUMNS.items():
+            object.__setattr__(self, name, _typed(name, kind, getattr(self, name)))
+        _check_choices(self)
+        _check_ranges(self)
+
+
+COLUMNS: dict[str, str] = {field.name: str(field.type) for field in fields(Row)}
+"""Field name to "str", "int" or "float", in the order in which files hold them."""
+
+
+class Attack(NamedTuple):
+    """An attack with all that decides its strength."""
+
+    name: str
+    norm: str
+    epsilon: float
+    step_size: float
+    num_steps: int
+    restarts: int
+    precision: str
+
+
+class Key(NamedTuple):
+    """What a row measures. Two rows with one key are two measurements of one thing."""
+
+    run_id: str
+    epoch: int
+    split: str
+    checkpoint: str
+    lam: float
+    width: float
+    attack: Attack
+    noise_mode: str
+    noise_seed: int
+
+
+def attack_of(row: Row) -> Attack:
+    """The attack of a row. Numbers are rounded to 1e-9, so that 8/255 is one attack in float32 and in float64."""
+    epsilon, step_size = round(row.epsilon, 9), round(row.step_size, 9)
+    return Attack(row.attack, row.norm, epsilon, step_size, row.num_steps, row.restarts, row.precision)
+
+
+def key(row: Row) -> Key:
+    """What the row measures. `lam` and `width` are rounded to 1e-6: 0.2 is one point in float32 and in float64."""
+    lam, width = round(row.lam, 6), round(row.width, 6)
+    attack = attack_of(row)
+    return Key(row.run_id, row.epoch, row.split, row.checkpoint, lam, width, attack, row.noise_mode, row.noise_seed)
+
+
+def accuracy(row: Row) -> float:
+    """Fraction of correct examples, in [0, 1]."""
+    return row.num_correct / row.num_examples
+
+
+def interval(row: Row) -> Interval:
+    """Wilson 95 % interval of `accuracy(row)`."""
+    return wilson(row.num_correct, row.num_examples)
+
+
+def highest_attempt(rows: Iterable[Row]) -> list[Row]:
+    """One row per key, sorted by key: the one of the highest attempt, among equals the one given last."""
+    kept: dict[Key, Row] = {}
+    for row in rows:
+        other = kept.get(key(row))
+        if other is None or row.attempt >= other.attempt:
+            kept[key(row)] = row
+    return [kept[k] for k in sorted(kept)]
+
+
+def from_dict(values: Mapping[str, Any], where: str = "row") -> Row:
+    """A row from a mapping that holds every field; `where` names its origin in errors.
+
+    Raises:
+        ConfigError: another schema version, a missing or unknown field, or a bad value.
+    """
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ConfigError(f"{where}: schema_version is {version!r}; this distcond reads version {SCHEMA_VERSION}")
+    missing = [name for name in COLUMNS if name not in values]
+    if missing:
+        raise ConfigError(f"{where}: missing {', '.join(missing)}; a row has every field of distcond.results.row.Row")
+    unknown = [name for name in values if name not in COLUMNS]
+    if unknown:
+        raise ConfigError(f"{where}: unknown {', '.join(unknown)}; fields of a row are {', '.join(COLUMNS)}")
+    try:
+        return Row(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _typed(name: str, kind: str, value: Any) -> str | int | float:
+    # Counts and accuracies often come from numpy; files and comparisons want Python's own types.
+    try:
+        if kind == "str" and isinstance(value, str):
+            return str(value)
+        if kind == "int" and not isinstance(value, bool):
+            return operator.index(value)
+        if kind == "float" and not isinstance(value, bool | str) and math.isfinite(value):
+            return float(value)
+    except TypeError:
+        pass
+    raise ConfigError(f"row.{name} is {value!r}; it must be a {'finite float' if kind == 'float' else kind}")
+
+
+def _check_choices(row: Row) -> None:
+    for name, choices in (("split", SPLITS), ("checkpoint", CHECKPOINTS), ("norm", NORMS)):
+        if getattr(row, name) not in choices:
+            raise ConfigError(f"row.{name} is {getattr(row, name)!r}; choose from {', '.join(map(repr, choices))}")
+
+
+def _check_ranges(row: Row) -> None:
+    if not 0 <= row.lam <= 1:
+        raise ConfigError(f"row.lam is {row.lam}; it must lie in [0, 1]")
+    if row.num_examples < 1 or not 0 <= row.num_correct <= row.num_examples:
+        counts = f"{row.num_correct} of {row.num_examples}"
+        raise ConfigError(f"row.num_correct is {counts}; it must lie in [0, num_examples] with num_examples >= 1")
+    for name in ("attempt", "epoch", "step", "epsilon", "step_size", "num_steps", "restarts", "width", "density"):
+        if getattr(row, name) < 0:
+            raise ConfigError(f"row.{name} is {getattr(row, name)}; it must not be negative")
+    if row.attack == "none" and any(attack_of(row)[1:6]):
+        raise ConfigError("row.attack is 'none' with attack settings; norm must be '' and every attack number 0")

@@ -1,0 +1,99 @@
+"""Rows joined into series: SA and RA of one run over lam and width under one attack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from distcond.results.interval import Interval, wilson
+from distcond.results.row import Attack, Row, attack_of, highest_attempt, key
+
+
+class Score(NamedTuple):
+    """Counts of one point, added up over noise draws. `num_examples` counts each draw."""
+
+    num_correct: int
+    num_examples: int
+    draws: int
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction in [0, 1], the mean over draws."""
+        return self.num_correct / self.num_examples
+
+    @property
+    def interval(self) -> Interval:
+        """Wilson 95 % interval. Draws share their examples, so they do not narrow it: n is that of one draw."""
+        return wilson(self.num_correct / self.draws, self.num_examples / self.draws)
+
+    @property
+    def examples_per_draw(self) -> int:
+        """How many different examples stand behind the accuracy."""
+        return self.num_examples // self.draws
+
+
+class Point(NamedTuple):
+    """One place on the trade-off; a score is None where it was not measured."""
+
+    lam: float
+    width: float
+    density: float
+    sa: Score | None
+    ra: Score | None
+
+
+@dataclass(frozen=True)
+class Series:
+    """What one run reaches over lam and width under one attack and noise mode, at the latest epoch of that attack.
+
+    `origin` is one of its rows: it says which run, checkpoint, epoch, precision and noise mode. `attack` is None where
+    only SA was measured. `points` are sorted by (width, lam).
+    """
+
+    origin: Row
+    attack: Attack | None
+    points: tuple[Point, ...]
+
+    @property
+    def draws(self) -> int:
+        """The largest number of noise draws behind a score."""
+        return max(score.draws for point in self.points for score in (point.sa, point.ra) if score)
+
+
+def series_of(rows: Iterable[Row]) -> list[Series]:
+    """Join SA with RA. One series per run, split, checkpoint, noise mode, precision and attack, in that order.
+
+    Of several epochs the latest counts, and SA is taken from the epoch of RA. Noise seeds are added up.
+    """
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in highest_attempt(rows):
+        group = (row.run_id, row.split, row.checkpoint, row.noise_mode, row.precision)
+        groups.setdefault(group, []).append(row)
+    return [series for _, group in sorted(groups.items()) for series in _of_one_network(group)]
+
+
+def _of_one_network(rows: list[Row]) -> list[Series]:
+    clean = [row for row in rows if row.attack == "none"]
+    attacks = sorted({attack_of(row) for row in rows if row.attack != "none"})
+    if not attacks:
+        return [_series(clean, [], None)]
+    return [_series(clean, [row for row in rows if attack_of(row) == attack], attack) for attack in attacks]
+
+
+def _series(clean: list[Row], attacked: list[Row], attack: Attack | None) -> Series:
+    epoch = max(row.epoch for row in attacked or clean)
+    sa, ra = ([row for row in rows if row.epoch == epoch] for rows in (clean, attacked))
+    places = {(key(row).width, key(row).lam): row for row in sa + ra}
+    points = [
+        Point(lam, width, row.density, _score(sa, lam, width), _score(ra, lam, width))
+        for (width, lam), row in sorted(places.items(), key=lambda item: item[0])
+    ]
+    return Series((ra or sa)[0], attack, tuple(points))
+
+
+def _score(rows: list[Row], lam: float, width: float) -> Score | None:
+    draws = [row for row in rows if (key(row).lam, key(row).width) == (lam, width)]
+    if not draws:
+        return None
+    return Score(sum(r.num_correct for r in draws), sum(r.num_examples for r in draws), len(draws))

@@ -1,0 +1,1 @@
+"""How lam is drawn in training, one way per file."""

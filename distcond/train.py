@@ -1,0 +1,45 @@
+"""Train a conditional network: `python -m distcond.train [RECIPE] [PATH=VALUE ...]`; `--help` says more."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from distcond.config.command_line import describe, guarded, parse
+from distcond.data.open import prepare
+from distcond.engine.run_dir import run_dir_for
+from distcond.launch import driver
+from distcond.launch.failure import LaunchFailed
+from distcond.registry import lookup
+from distcond.results.report import summarise, write_report
+
+
+def main(argv: Sequence[str]) -> int:
+    """Refuse what cannot run, prepare the data, train (or resume), print the trade-off table."""
+    command = parse(argv)
+    config = command.config
+    if command.show:
+        print(describe(config))
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    driver.check(config)
+    data = config.data
+    prepared = prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader)
+    run = run_dir_for(config, prepared.fingerprint)
+    if run.finished:
+        print(f"already finished, nothing to do; fresh=true starts another\n{summarise(run.path)}")
+        return 0
+    with run.begin(config) as attempt:
+        try:
+            driver.launch(config, run.path, attempt)
+        except LaunchFailed as error:
+            print(f"failed: {error}\nthe same command resumes {run.path}", file=sys.stderr)
+            return 1
+        write_report(run.path)
+    print(summarise(run.path))
+    return 0
+
+
+if __name__ == "__main__":
+    guarded(lambda: main(sys.argv[1:]))

@@ -1,0 +1,36 @@
+"""What every test stands on: a fast and quiet Ray, no display, and skips that say why."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+
+# Before anything imports Ray. Its own defaults poll every two seconds and write a token into the home directory.
+for name, value in {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MPLBACKEND": "Agg",
+}.items():
+    os.environ.setdefault(name, value)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run."""
+    reasons = {"gpu": _why_no_gpu(items), "ray": "" if importlib.util.find_spec("ray") else "Ray is not installed"}
+    for item in items:
+        for marker, reason in reasons.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_no_gpu(items: list[pytest.Item]) -> str:
+    if not any(item.get_closest_marker("gpu") for item in items):
+        return ""
+    import torch
+
+    return "" if torch.cuda.is_available() else "no CUDA device"

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PYTHONS = ("3.11.0", "3.12.0", "3.13.0")
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+DECLARED = PROJECT["dependencies"] + [line for extra in EXTRAS.values() for line in extra]
+PINS = [
+    Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] not in " #"
+]
+
+
+@pytest.mark.parametrize("line", DECLARED)
+def test_every_dependency_is_pinned_at_a_version_that_its_floor_allows(line: str) -> None:
+    wanted = Requirement(line)
+    for python in PYTHONS:
+        (pin,) = [pin for pin in _pins(python) if canonicalize_name(pin.name) == canonicalize_name(wanted.name)]
+        assert wanted.specifier.contains(_version(pin))
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_no_name_is_pinned_twice_for_one_python(python: str) -> None:
+    names = [canonicalize_name(pin.name) for pin in _pins(python)]
+    assert len(names) == len(set(names))
+
+
+def test_the_formatter_of_pre_commit_is_the_one_of_make_lint() -> None:
+    (ruff,) = [pin for pin in PINS if pin.name == "ruff"]
+    assert f"rev: v{_version(ruff)}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
+
+
+def test_what_a_citation_names_is_what_is_packaged() -> None:
+    from distcond import __version__
+
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def _pins(python: str) -> list[Requirement]:
+    """The pins that hold on Linux under one version of Python."""
+    target = {
+        "python_version": python.rpartition(".")[0],
+        "python_full_version": python,
+        "sys_platform": "linux",
+        "platform_machine": "x86_64",
+        "platform_python_implementation": "CPython",
+        "implementation_name": "cpython",
+    }
+    return [pin for pin in PINS if pin.marker is None or pin.marker.evaluate(target)]
+
+
+def _version(pin: Requirement) -> str:
+    (specifier,) = pin.specifier
+    assert specifier.operator == "=="
+    return specifier.version

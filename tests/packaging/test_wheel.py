@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("hatchling", reason="hatchling builds the wheel")
+    folder = tmp_path_factory.mktemp("wheel")
+    _run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], ROOT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment that holds the wheel, and borrows its dependencies from this one."""
+    home = tmp_path_factory.mktemp("environment")
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    _run([sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], home)
+    # Path files inside a borrowed folder are not read, so the checkout's editable install stays out of sight.
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
+    site.joinpath("borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def test_the_wheel_claims_no_name_but_its_own(wheel: Path) -> None:
+    top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"distcond"}
+
+
+def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    package = {path.relative_to(ROOT).as_posix() for path in _sources(ROOT / "distcond")}
+    spaces = {f"distcond/{path.relative_to(ROOT).as_posix()}" for path in _sources(ROOT / "tune_spaces")}
+    assert "distcond/py.typed" in package
+    assert {name for name in held if name.startswith("distcond/")} == package | spaces
+
+
+def test_the_record_lists_what_the_wheel_holds_and_the_licence_is_there(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (record,) = [name for name in archive.namelist() if name.endswith(".dist-info/RECORD")]
+        listed = {row[0] for row in csv.reader(io.StringIO(archive.read(record).decode()))}
+        assert listed == set(archive.namelist())
+    assert any(name.endswith("licenses/LICENSE") for name in listed)
+
+
+def test_an_installed_wheel_is_found_and_typed_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+    code = "import distcond as d, importlib.metadata as m; print(d.__file__, d.__version__, m.version('distcond'))"
+    where, version, declared = _run([str(installed), "-c", code], tmp_path).split()
+    assert Path(where).is_relative_to(installed.parents[1])
+    assert version == declared
+    assert Path(where).with_name("py.typed").exists()
+
+
+def test_training_explains_itself_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+    assert "float_digits" in _run([str(installed), "-m", "distcond.train", "--help"], tmp_path)
+
+
+def _sources(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+
+
+def _run(command: list[str], cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

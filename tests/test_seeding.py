@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from distcond import seeding
+
+
+def test_a_key_is_a_fixed_number_of_63_bits() -> None:
+    # Pinned: a change of the hash would silently change every run that is resumed from an old checkpoint.
+    assert seeding.key(0, "order", 3) == 8244215730568551301
+    assert all(0 <= seeding.key(i) < 2**63 for i in range(100))
+
+
+def test_the_key_does_not_depend_on_the_process() -> None:
+    code = "from distcond.seeding import key; print(key(0, 'order', 3))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(found.stdout) == seeding.key(0, "order", 3)
+
+
+@pytest.mark.parametrize("other", [(1, 2), (2, 1), ("1", 2), (1.0, 2), (True, 2), (12,), ((1, 2),), (1, 2, 0)])
+def test_different_parts_name_different_streams(other: tuple[object, ...]) -> None:
+    keys = {seeding.key(1, 2), seeding.key(*other)}
+    assert len(keys) == (1 if repr(other) == repr((1, 2)) else 2)
+
+
+def test_generators_repeat_by_key_and_leave_the_global_stream_alone() -> None:
+    before = torch.get_rng_state()
+    first = torch.rand(5, generator=seeding.generator(7, "augment"))
+    again = torch.rand(5, generator=seeding.generator(7, "augment"))
+    other = torch.rand(5, generator=seeding.generator(8, "augment"))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(before, torch.get_rng_state())

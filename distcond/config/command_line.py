@@ -72,7 +72,8 @@ def split_words(words: Sequence[str]) -> tuple[str, dict[str, str]]:
     if len(recipes) > 1:
         raise ConfigError(f"two recipes, {recipes[0]} and {recipes[1]}: name one; settings are PATH=VALUE")
     overrides = dict(word.split("=", 1) for word in words if "=" in word)
-    return (recipes[0] if recipes else overrides.pop("recipe", DEFAULT_RECIPE)), overrides
+    named = overrides.pop("recipe", DEFAULT_RECIPE)
+    return recipes[0] if recipes else named, overrides
 
 
 def listing(kind: str) -> str:

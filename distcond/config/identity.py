@@ -9,7 +9,17 @@ from distcond.config.overrides import to_settings
 from distcond.config.schema import Config
 
 #: Settings that change where and how a run happens, never what it computes.
-ELSEWHERE = ("recipe", "launch.", "data.root", "data.loader", "data.cache_dir", "data.threads", "save_every", "run_root", "fresh")
+ELSEWHERE = (
+    "recipe",
+    "launch.",
+    "data.root",
+    "data.loader",
+    "data.cache_dir",
+    "data.threads",
+    "save_every",
+    "run_root",
+    "fresh",
+)
 
 
 def run_id(config: Config, data_fingerprint: str) -> str:

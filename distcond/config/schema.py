@@ -78,7 +78,9 @@ class PrecisionConfig:
 
     train: Literal["auto", "bf16", "float32"] = setting("auto", "autocast; auto = bf16 where the device is fast at it")
     layout: Literal["auto", "channels_last", "contiguous"] = setting("auto", "memory layout of images and weights")
-    fold_attack: bool = setting(True, "attack a copy with normalisation folded into the weights (same gradients, faster)")
+    fold_attack: bool = setting(
+        True, "attack a copy with normalisation folded into the weights (same gradients, faster)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

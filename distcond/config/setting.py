@@ -15,7 +15,9 @@ from distcond.registry import unknown
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
-def setting(default: Any, help: str, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:
+def setting(
+    default: Any, help: str, *, ge: float | None = None, gt: float | None = None, le: float | None = None
+) -> Any:
     """A config field: default, one help line and closed (`ge`, `le`) or open (`gt`) bounds on each number in it."""
     return field(default=default, metadata={"help": help, "ge": ge, "gt": gt, "le": le})
 
@@ -116,4 +118,15 @@ def _read_float(value: Any) -> float:
 def _read_str(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(value)
+    return value
+
+
+def choice(path: str, value: str, choices: tuple[str, ...]) -> str:
+    """`value` if it is one of `choices`.
+
+    Raises:
+        ConfigError: it is not; the message lists them.
+    """
+    if value not in choices:
+        raise ConfigError(unknown(f"value for {path}", value, choices))
     return value

@@ -58,12 +58,14 @@ def train_epoch(job: Job, epoch: int, progress: Progress) -> dict[str, Any]:
         progress.step(epoch, batch.step, loss)
     totals = job.world.sum(torch.cat([loss_sum[None] / (job.world.size * job.train.steps), tally])).tolist()
     if not math.isfinite(totals[0]):
-        raise FloatingPointError(f"epoch {epoch}: the loss is {totals[0]}; try a lower optim.lr or precision.train=float32")
+        raise FloatingPointError(
+            f"epoch {epoch}: the loss is {totals[0]}; try a lower optim.lr or precision.train=float32"
+        )
     seconds = time.perf_counter() - began
     return {
         "epoch": epoch + 1,
         "step": (epoch + 1) * job.train.steps,
-        "loss": totals[0],
+        "train_loss": totals[0],
         "train_sa": totals[1] / totals[2] if totals[2] else None,
         "train_ra": totals[3] / totals[4] if totals[4] else None,
         "lr": rate,

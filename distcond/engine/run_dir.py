@@ -67,7 +67,9 @@ class RunDir:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ConfigError(f"{self.path}: this run is going on in another process; wait for it or stop it") from error
+            raise ConfigError(
+                f"{self.path}: this run is going on in another process; wait for it or stop it"
+            ) from error
 
     def config(self) -> Config:
         """The config the run was started with.

@@ -29,10 +29,12 @@ def validate(job: Job, epoch: int) -> tuple[float, dict[str, object]]:
     )
     if job.world.first:
         write_part(job.run.path, f"val-epoch-{epoch:04d}", rows_of(counts, attack, origin(job, epoch, "val", "live")))
-    sa = {f"{count.lam:g}": count.sa_correct / count.num_examples for count in counts}
-    ra = {f"{count.lam:g}": count.ra_correct / count.num_examples for count in counts}
-    score = (sum(sa.values()) + sum(ra.values())) / (2 * len(counts))
-    return score, {"val_sa": sa, "val_ra": ra, "val_score": score}
+    curve = [
+        {"lam": count.lam, "sa": count.sa_correct / count.num_examples, "ra": count.ra_correct / count.num_examples}
+        for count in counts
+    ]
+    score = sum(point["sa"] + point["ra"] for point in curve) / (2 * len(curve))
+    return score, {"val": curve, "val_score": score}
 
 
 def test_rows(job: Job) -> list[Row]:

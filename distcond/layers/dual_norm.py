@@ -47,9 +47,7 @@ class DualBatchNorm2d(nn.Module):
         x32 = x.float()
         clean = self._branch(self.clean, x32, (~route).to(x32.dtype))
         adv = self._branch(self.adv, x32, route.to(x32.dtype))
-        scale, shift = (
-            torch.where(route[:, None], a, c)[:, :, None, None] for a, c in zip(adv, clean, strict=True)
-        )
+        scale, shift = (torch.where(route[:, None], a, c)[:, :, None, None] for a, c in zip(adv, clean, strict=True))
         return (x32 * scale + shift).to(x.dtype)
 
     def _branch(self, norm: nn.BatchNorm2d, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:

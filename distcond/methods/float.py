@@ -26,7 +26,10 @@ class FloatOptions(Options):
 
     alpha: float = setting(0.25, "where the learned noise amplitude of every layer starts (authors' code: 0.25)", ge=0)
     threshold: float = setting(
-        0.0, "lam above which the adversarial statistics serve; 0.5 = the authors' earlier two-range mapping", ge=0, le=1
+        0.0,
+        "lam above which the adversarial statistics serve; 0.5 = the authors' earlier two-range mapping",
+        ge=0,
+        le=1,
     )
 
 

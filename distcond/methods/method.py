@@ -6,19 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import nn
 
 from distcond.condition import Routing
 from distcond.config.schema import Config, Options
 from distcond.layers.layer_set import LayerSet
-from distcond.methods.passes import Outcome, Passes
-
-#: (passes of the step, images in [0, 1], labels) -> loss and counts.
-Objective = Callable[[Passes, Tensor, Tensor], Outcome]
+from distcond.methods.stage import Objective, Sparsity, Stage
+from distcond.models.conditional import ConditionalModel
 
 
 def _always_zero_threshold(options: Any) -> Routing:
     return Routing()
+
+
+def _no_code(options: Any) -> nn.Module | None:
+    return None
+
+
+def _full_width(options: Any) -> tuple[float, ...]:
+    return (1.0,)
+
+
+def _dense(config: Config, model: ConditionalModel) -> Sparsity | None:
+    return None
 
 
 def _whole_grid(config: Config) -> tuple[float, ...]:
@@ -36,6 +46,10 @@ class Method:
         sampler: options of the sampler the method uses unless told otherwise.
         routing: options to how lam becomes a condition.
         lam_grid: the operating points that make sense for a trained network.
+        encode: options to the module that encodes lam for FiLM, or None.
+        widths: options to the width multipliers, widest first.
+        sparsity: the masks of a run, or None for a dense network.
+        stages: the stages of a run; None = one stage of `objective` over all epochs.
     """
 
     name: str
@@ -47,3 +61,7 @@ class Method:
     sampler: Options
     routing: Callable[[Any], Routing] = _always_zero_threshold
     lam_grid: Callable[[Config], tuple[float, ...]] = _whole_grid
+    encode: Callable[[Any], nn.Module | None] = _no_code
+    widths: Callable[[Any], tuple[float, ...]] = _full_width
+    sparsity: Callable[[Config, ConditionalModel], Sparsity | None] = _dense
+    stages: Callable[[Config], tuple[Stage, ...]] | None = None

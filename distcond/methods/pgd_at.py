@@ -41,7 +41,9 @@ def objective(passes: Passes, x: Tensor, y: Tensor) -> Outcome:
 def lam_grid(config: Config) -> tuple[float, ...]:
     """The one lam it was trained at."""
     if not isinstance(config.sampler, FixedOptions):
-        raise ConfigError(f"sampler={config.sampler.name}: method {config.method.name} trains at one lam; use sampler=fixed")
+        raise ConfigError(
+            f"sampler={config.sampler.name}: method {config.method.name} trains at one lam; use sampler=fixed"
+        )
     return (config.sampler.lam,)
 
 

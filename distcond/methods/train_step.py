@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from distcond.config.schema import AttackConfig
 from distcond.methods.draws import Draws
-from distcond.methods.method import Objective
 from distcond.methods.passes import Outcome, Passes
+from distcond.methods.stage import Objective
 from distcond.models.conditional import ConditionalModel
 
 

@@ -19,7 +19,9 @@ from distcond.models.model import Model
 class SmallCnnOptions(Options):
     """Size of the small network."""
 
-    widths: tuple[int, ...] = setting((16, 32, 64), "channels per stage; every stage after the first halves the image", ge=1)
+    widths: tuple[int, ...] = setting(
+        (16, 32, 64), "channels per stage; every stage after the first halves the image", ge=1
+    )
 
 
 class SmallCnn(nn.Module):

@@ -50,6 +50,6 @@ def _files(run_dir: Path) -> list[tuple[str, Path]]:
         ("table", results / TABLE),
         ("curve", results / CURVE),
         ("history", run_dir / history.FILE),
-        ("", results / PNG),
+        ("epochs", results / PNG),
     )
     return rows + [(what, path) for what, path in others if path.exists()]

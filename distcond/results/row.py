@@ -98,8 +98,9 @@ class Key(NamedTuple):
 
 
 def attack_of(row: Row) -> Attack:
-    """The attack of a row. Numbers are rounded to 1e-9, so that 8/255 is one attack in float32 and in float64."""
-    epsilon, step_size = round(row.epsilon, 9), round(row.step_size, 9)
+    """The attack of a row, lengths rounded to 1e-4 of 1/255: 8/255 is one attack in float32 and in float64."""
+    # In units of 1/255, because the usual lengths are whole there: decimal digits of 8/255 end next to a 5.
+    epsilon, step_size = (round(255 * length, 4) / 255 for length in (row.epsilon, row.step_size))
     return Attack(row.attack, row.norm, epsilon, step_size, row.num_steps, row.restarts, row.precision)
 
 

@@ -27,4 +27,6 @@ def draw(options: TwoPointOptions, n: int, generator: torch.Generator) -> Tensor
     return torch.cat([torch.full((num_low,), options.low), torch.full((n - num_low,), options.high)])
 
 
-SAMPLER = Sampler("two_point", "two values of lam in fixed shares (FLOAT, SMART)", draw, TwoPointOptions(name="two_point"))
+SAMPLER = Sampler(
+    "two_point", "two values of lam in fixed shares (FLOAT, SMART)", draw, TwoPointOptions(name="two_point")
+)

@@ -20,25 +20,28 @@ pytestmark = pytest.mark.usefixtures("needs_ffcv")
 # In a process of its own, since FFCV's writer forks.
 FFCV_WRITER = """
 import sys, numpy as np
+from pathlib import Path
 from distcond.data.ffcv_import import import_ffcv
 import_ffcv()
 from ffcv.fields import IntField, RGBImageField
 from ffcv.writer import DatasetWriter
-arrays = np.load(sys.argv[1])
-rows = list(zip(arrays["images"], arrays["labels"].tolist()))
-fields = {"image": RGBImageField(write_mode="raw"), "label": IntField()}
-DatasetWriter(sys.argv[2], fields, page_size=1 << 21, num_workers=1).from_indexed_dataset(rows)
+for path in Path(sys.argv[1]).glob("*.npz"):
+    arrays = np.load(path)
+    rows = list(zip(arrays["images"], arrays["labels"].tolist()))
+    fields = {"image": RGBImageField(write_mode="raw"), "label": IntField()}
+    DatasetWriter(path.with_suffix(".theirs"), fields, page_size=1 << 21, num_workers=1).from_indexed_dataset(rows)
 """
 
 
-@pytest.mark.parametrize(("count", "size"), [(1500, 32), (7, 8), (682, 32)])
-def test_the_file_is_what_ffcv_writes(tmp_path: Path, make_arrays: Callable[..., Any], count: int, size: int) -> None:
-    arrays: Arrays = make_arrays(count, size)
-    np.savez(tmp_path / "arrays.npz", **arrays._asdict())
-    theirs = [sys.executable, "-W", "ignore", "-c", FFCV_WRITER, tmp_path / "arrays.npz", tmp_path / "theirs"]
-    subprocess.run(theirs, check=True, capture_output=True)
-    write_beton(tmp_path / "ours", arrays)
-    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+def test_the_file_is_what_ffcv_writes(tmp_path: Path, make_arrays: Callable[..., Any]) -> None:
+    # Three pages with a rest on each; one page that is not full; exactly one full page.
+    cases: list[Arrays] = [make_arrays(1500, 32), make_arrays(7, 8), make_arrays(682, 32)]
+    for number, arrays in enumerate(cases):
+        np.savez(tmp_path / f"{number}.npz", **arrays._asdict())
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FFCV_WRITER, tmp_path], check=True, capture_output=True)
+    for number, arrays in enumerate(cases):
+        write_beton(tmp_path / "ours", arrays)
+        assert (tmp_path / "ours").read_bytes() == (tmp_path / f"{number}.theirs").read_bytes(), number
 
 
 def test_writing_leaves_nothing_behind(

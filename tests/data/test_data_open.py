@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distcond.data import digits
+from distcond.data.dataset import SPLITS, Arrays, Dataset
+from distcond.data.loader import Loader
+from distcond.data.open import open_source, prepare
+from distcond.errors import ConfigError
+
+BOTH = pytest.mark.parametrize("loader", ["memory", "ffcv"])
+
+
+def unreadable(root: str) -> Mapping[str, Arrays]:
+    raise AssertionError("the source was decoded again")
+
+
+@pytest.fixture(autouse=True)
+def _skip(request: pytest.FixtureRequest) -> None:
+    if "ffcv" in getattr(request.node, "callspec", request).__dict__.get("params", {}).values():
+        request.getfixturevalue("needs_ffcv")
+
+
+def with_read(**changes: object) -> Dataset:
+    return dataclasses.replace(digits.DATASET, **changes)  # type: ignore[arg-type]
+
+
+def run(code: str, *args: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@BOTH
+def test_prepared_data_is_the_data(tmp_path: Path, loader: str) -> None:
+    prepared = prepare(digits.DATASET, "", str(tmp_path), loader)
+    assert prepared.sizes == dict(digits.DATASET.splits)
+    assert (prepared.loader, prepared.num_classes, prepared.image_size) == (loader, 10, 8)
+    for split, arrays in digits.DATASET.read("").items():
+        (x, y), *_ = open_source(prepared, split).read([np.arange(len(arrays.labels))])
+        assert np.array_equal(x.numpy(), arrays.images)
+        assert np.array_equal(y.numpy(), arrays.labels)
+    assert pickle.loads(pickle.dumps(prepared)) == prepared
+
+
+@BOTH
+def test_a_second_start_opens_the_files(tmp_path: Path, loader: str) -> None:
+    first = prepare(digits.DATASET, "", str(tmp_path), loader)
+    before = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
+    assert prepare(with_read(read=unreadable), "", str(tmp_path), loader) == first
+    assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == before
+
+
+def test_one_loader_converts_from_the_others_files(tmp_path: Path, needs_ffcv: None) -> None:
+    memory = prepare(digits.DATASET, "", str(tmp_path), "memory")
+    ffcv = prepare(with_read(read=unreadable), "", str(tmp_path), "ffcv")
+    epochs = [[batch.x for batch in Loader(open_source(p, "train"), 100).epoch(0)] for p in (memory, ffcv)]
+    assert all(torch.equal(a, b) for a, b in zip(*epochs, strict=True))
+
+
+@BOTH
+@pytest.mark.parametrize("damage", ["cut", "gone", "index gone", "index broken"])
+def test_damaged_files_are_written_again(tmp_path: Path, loader: str, damage: str) -> None:
+    prepared = prepare(digits.DATASET, "", str(tmp_path), loader)
+    data, index = next(prepared.folder.glob("val*")), prepared.folder / f"{loader}.json"
+    whole = data.read_bytes()
+    {
+        "cut": lambda: data.write_bytes(whole[:100]),
+        "gone": data.unlink,
+        "index gone": index.unlink,
+        "index broken": lambda: index.write_text("{"),
+    }[damage]()
+    assert prepare(digits.DATASET, "", str(tmp_path), loader) == prepared
+    assert data.read_bytes() == whole
+    assert json.loads(index.read_text())["sizes"] == dict(digits.DATASET.splits)
+
+
+def test_other_content_gets_other_files(tmp_path: Path) -> None:
+    first = prepare(digits.DATASET, "", str(tmp_path), "memory")
+    changed = prepare(with_read(fingerprint=lambda root: "0" * 16), "", str(tmp_path), "memory")
+    assert changed.folder != first.folder
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from distcond.data import open as data_open
+from distcond.data.digits import DATASET
+write = data_open._write
+def write_then_die(folder, split, arrays, loader):
+    if split == "val":
+        from distcond.data.aside import written_aside
+        with written_aside(folder / "val.beton") as aside:
+            aside.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    write(folder, split, arrays, loader)
+data_open._write = write_then_die
+data_open.prepare(DATASET, "", sys.argv[1], "ffcv")
+"""
+
+
+def test_a_killed_conversion_is_done_again(tmp_path: Path, needs_ffcv: None) -> None:
+    process = run(KILLED, tmp_path)
+    process.communicate()
+    assert process.returncode == -9
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    (leftover,) = folder.glob(".*.tmp")
+    prepared = prepare(digits.DATASET, "", str(tmp_path), "ffcv")
+    assert not leftover.exists()
+    assert sorted(path.name for path in prepared.folder.iterdir()) == [
+        "ffcv.json", "test.beton", "train.beton", "val.beton",
+    ]  # fmt: skip
+    assert len(open_source(prepared, "val")) == 180
+
+
+CONVERT = """
+import dataclasses, sys, time
+from distcond.data.digits import DATASET
+from distcond.data.open import open_source, prepare
+def read(root):
+    print("converts", flush=True)
+    time.sleep(0.5)
+    return DATASET.read(root)
+print(len(open_source(prepare(dataclasses.replace(DATASET, read=read), "", sys.argv[1], "memory"), "test")))
+"""
+
+
+def test_of_several_processes_one_converts(tmp_path: Path) -> None:
+    processes = [run(CONVERT, tmp_path) for _ in range(3)]
+    outputs = sorted(process.communicate()[0] for process in processes)
+    assert outputs == ["360\n", "360\n", "converts\n360\n"]
+
+
+# Stands in front of the import system like a machine on which these were never installed.
+BLOCK = """
+import sys
+from importlib.abc import MetaPathFinder
+class Missing(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[2].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_auto_without_ffcv_says_so_and_reads_from_memory(tmp_path: Path) -> None:
+    code = f"""{BLOCK}
+from distcond.data.digits import DATASET
+from distcond.data.open import open_source, prepare
+from distcond.errors import ConfigError
+prepared = prepare(DATASET, "", sys.argv[1])
+print(prepared.loader, len(open_source(prepared, "test")))
+try:
+    prepare(DATASET, "", sys.argv[1], "ffcv")
+except ConfigError as error:
+    print(error)
+"""
+    out, err = run(code, tmp_path, "ffcv").communicate()
+    assert out.splitlines()[0] == "memory 360"
+    assert out.splitlines()[1].startswith("data.loader=ffcv: FFCV does not import (ModuleNotFoundError")
+    (line,) = err.splitlines()
+    assert line.startswith("data.loader=auto: FFCV does not import (ModuleNotFoundError")
+
+
+def test_torch_and_numpy_are_enough(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(30) % 10
+    np.savez(tmp_path / "cifar10.npz", x_train=images[:20], y_train=labels[:20], x_test=images[20:], y_test=labels[20:])
+    code = f"""{BLOCK}
+from distcond.data.loader import Loader
+from distcond.data.open import open_source, prepare
+from distcond.registry import lookup
+dataset = lookup("data", "cifar10")
+prepared = prepare(dataset, sys.argv[1], sys.argv[1] + "/cache")
+loader = Loader(open_source(prepared, "train"), 6, augment=dataset.augment, shuffle=True)
+print([len(batch.y) for batch in loader.epoch(0)])
+"""
+    blocked = "ffcv,numba,cv2,pyarrow,PIL,sklearn,scipy,pandas,ray,tqdm,matplotlib,torchvision"
+    out, err = run(code, tmp_path, blocked).communicate()
+    assert out == "[6, 6, 6]\n", err
+
+
+def test_importing_the_room_loads_nothing_optional() -> None:
+    code = """
+import sys
+from distcond.registry import table
+table("data")
+print(sorted({"ffcv", "numba", "cv2", "pyarrow", "PIL", "sklearn", "tqdm", "pandas", "ray"} & set(sys.modules)))
+"""
+    assert run(code).communicate()[0] == "[]\n"
+
+
+def test_an_unknown_loader_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.loader=fast: valid: auto, ffcv, memory"):
+        prepare(digits.DATASET, "", str(tmp_path), "fast")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_classes": 9}, "labels reach 9; needed: 0 to 8"),
+        ({"image_size": 16}, "not 16 pixels square"),
+        ({"read": lambda root: {s: Arrays(np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int64)) for s in SPLITS}}, "uint8"),
+    ],
+)
+@BOTH
+def test_data_that_is_not_as_declared_is_refused(
+    tmp_path: Path, loader: str, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare(with_read(**changes), "", str(tmp_path), loader)
+
+
+def test_the_cache_may_lie_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert prepare(digits.DATASET, "", "~/cache", "memory").folder.is_relative_to(tmp_path)
+    assert os.listdir(tmp_path) == ["cache"]

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from distcond.errors import ConfigError
+from distcond.results.history import append
+from distcond.results.report import summarise, write_report
+from distcond.results.store import write_part
+from distcond.results.table import markdown_table, trade_off_table
+
+
+def test_a_report_of_one_run(tmp_path, make_sweep):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    rows = make_sweep()
+    write_part(tmp_path, "test-best", rows)
+    append(tmp_path, {"epoch": 0, "train_loss": 1.0})
+    written = write_report(tmp_path)
+    results = tmp_path / "results"
+    assert written == [results / "table.md", results / "curve.png", results / "history.png"]
+    assert (results / "table.md").read_text(encoding="utf-8") == markdown_table(rows) + "\n"
+    table, files = summarise(tmp_path).rsplit("\n\n", 1)
+    assert table == trade_off_table(rows)
+    assert [line.split() for line in files.splitlines()] == [
+        ["rows", str(results)],
+        ["table", str(results / "table.md")],
+        ["curve", str(results / "curve.png")],
+        ["history", str(tmp_path / "history.jsonl")],
+        ["epochs", str(results / "history.png")],
+    ]
+
+
+def test_a_report_over_runs_leaves_the_runs_alone(tmp_path, make_sweep):
+    for run_id in ("a", "b"):
+        write_part(tmp_path / run_id, "part", make_sweep(run_id=run_id))
+    before = sorted(tmp_path.rglob("*"))
+    assert summarise(tmp_path).endswith(f"rows     {tmp_path}")
+    write_report(tmp_path)
+    added = sorted(set(tmp_path.rglob("*")) - set(before))
+    assert {path.relative_to(tmp_path).parts[0] for path in added} == {"results"}
+    assert "| a |" in (tmp_path / "results" / "table.md").read_text(encoding="utf-8")
+
+
+def test_a_run_without_results(tmp_path):
+    assert summarise(tmp_path) == "no results"
+    with pytest.raises(ConfigError, match="no folder"):
+        summarise(tmp_path / "nowhere")

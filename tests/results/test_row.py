@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from distcond.errors import ConfigError
+from distcond.results.interval import wilson
+from distcond.results.row import accuracy, from_dict, highest_attempt, interval, key
+
+
+def test_a_row_survives_a_dict(make_sweep):
+    for row in make_sweep(width=0.5, noise_mode="fixed", noise_seed=3):
+        assert from_dict(asdict(row)) == row
+
+
+def test_accuracy_and_its_interval(make_row):
+    row = make_row(num_correct=8, num_examples=10)
+    assert accuracy(row) == 0.8
+    # By hand: (0.8 + 1.96^2/20 +- 1.96 sqrt(0.8 * 0.2 / 10 + 1.96^2 / 400)) / (1 + 1.96^2 / 10)
+    assert interval(row) == pytest.approx((0.49016, 0.94332), abs=2e-5)
+
+
+def test_the_interval_stays_inside_and_open_at_the_ends():
+    assert wilson(0, 10) == pytest.approx((0.0, 0.27753), abs=2e-5)
+    assert wilson(10, 10) == pytest.approx((0.72247, 1.0), abs=2e-5)
+    assert wilson(5000, 10000).half_width == pytest.approx(0.0098, abs=1e-4)
+
+
+def test_numbers_from_arrays_become_plain(make_row):
+    row = make_row(num_correct=np.int64(3), num_examples=np.int32(9), lam=np.float32(0.5), width=1)
+    assert [type(v) for v in (row.num_correct, row.num_examples, row.lam, row.width)] == [int, int, float, float]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"lam": 1.5}, "row.lam"),
+        ({"lam": math.nan}, "row.lam"),
+        ({"num_correct": 10001}, "row.num_correct"),
+        ({"num_correct": 94.31}, "row.num_correct"),
+        ({"num_correct": True}, "row.num_correct"),
+        ({"num_examples": 0}, "row.num_correct"),
+        ({"split": "train"}, "'val', 'test'"),
+        ({"checkpoint": "newest"}, "'last', 'best', 'live'"),
+        ({"norm": "Linfinity", "attack": "pgd"}, "'Linf', 'L2'"),
+        ({"epsilon": 8 / 255}, "row.attack is 'none'"),
+        ({"run_id": 7}, "row.run_id"),
+        ({"epoch": -1}, "row.epoch"),
+    ],
+)
+def test_bad_values_are_refused(make_row, changes, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        make_row(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_schemas_are_refused(make_row):
+    good = asdict(make_row())
+    with pytest.raises(ConfigError, match=r"part-7: schema_version is 99; this distcond reads version 1"):
+        from_dict(good | {"schema_version": 99}, "part-7")
+    with pytest.raises(ConfigError, match="schema_version is None"):
+        from_dict({})
+    with pytest.raises(ConfigError, match="missing lam, num_correct"):
+        from_dict({name: value for name, value in good.items() if name not in ("lam", "num_correct")})
+    with pytest.raises(ConfigError, match="unknown accuracy"):
+        from_dict(good | {"accuracy": 0.9})
+    with pytest.raises(ConfigError, match=r"part-7: row\.lam is '0\.5'; it must be a finite float"):
+        from_dict(good | {"lam": "0.5"}, "part-7")
+
+
+def test_the_key_says_what_was_measured_and_not_what_came_out(make_sweep):
+    row = make_sweep()[1]
+    same = {
+        "attempt": 3,
+        "num_correct": 1,
+        "num_examples": 2,
+        "wall_seconds": 9.0,
+        "world_size": 4,
+        "git_commit": "f00",
+    }
+    assert key(replace(row, **same)) == key(row)
+    other = {
+        "run_id": "x", "epoch": 1, "split": "val", "checkpoint": "last", "lam": 0.3, "width": 0.5, "attack": "apgd",
+        "norm": "L2", "epsilon": 0.5, "step_size": 0.1, "num_steps": 7, "restarts": 5, "precision": "bfloat16",
+        "noise_mode": "fixed", "noise_seed": 1,
+    }  # fmt: skip
+    assert all(key(replace(row, **{name: value})) != key(row) for name, value in other.items())
+
+
+def test_one_point_is_one_key_in_float32_and_float64(make_row):
+    values = {"lam": 0.2, "attack": "pgd", "norm": "Linf", "epsilon": 8 / 255, "step_size": 2 / 255}
+    single = {name: float(np.float32(v)) if isinstance(v, float) else v for name, v in values.items()}
+    assert single != values
+    assert key(make_row(**single)) == key(make_row(**values))
+
+
+def test_the_highest_attempt_wins_in_any_order(make_row):
+    rows = [make_row(attempt=attempt, num_correct=attempt) for attempt in (1, 3, 2)] + [
+        make_row(lam=0.5, num_correct=7)
+    ]
+    for order in (rows, rows[::-1]):
+        assert [row.num_correct for row in highest_attempt(order)] == [3, 7]
+    assert highest_attempt([make_row(num_correct=1), make_row(num_correct=2)])[0].num_correct == 2

@@ -47,10 +47,11 @@ class Routing(NamedTuple):
 
     def at(self, lam: float | Tensor, device: torch.device | str = "cpu") -> Condition:
         """The condition at one lam, or at one per row: (n,) on the CPU, so that looking at it waits for no device."""
-        values = lam if isinstance(lam, Tensor) else torch.tensor([lam])
-        amplitude = self.amplitude(values).to(device, non_blocking=True)
         if isinstance(lam, Tensor):
-            return Condition(amplitude, (values > self.threshold).to(device, non_blocking=True))
+            amplitude = self.amplitude(lam).to(device, non_blocking=True)
+            return Condition(amplitude, (lam > self.threshold).to(device, non_blocking=True))
+        lam = float(lam)  # numpy's numbers compare to numpy's bool, which is no bool
+        amplitude = self.amplitude(torch.tensor([lam])).to(device, non_blocking=True)
         return Condition(amplitude, lam > self.threshold)
 
     def amplitude(self, lam: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class Conditional(Protocol):
 
     def condition(self, lam: float, *, width: int = 0, noise: Tensor | None = None) -> Condition: ...
     def fold(self, cond: Condition, dtype: torch.dtype = torch.float32) -> Condition: ...
-    def draw_noise(self, seed: int) -> Tensor: ...
+    def draw_noise(self, *seed: object) -> Tensor | None: ...
     def __call__(self, x: Tensor, cond: Condition) -> Tensor: ...
 
 
@@ -90,7 +91,9 @@ class AtLambda(nn.Module):
         ValueError: lam outside [0, 1], or a model in training mode.
     """
 
-    def __init__(self, model: nn.Module, lam: float, width: int = 0, noise_seed: int = 0) -> None:
+    cond_lam: Tensor
+
+    def __init__(self, model: Conditional, lam: float, width: int = 0, noise_seed: int = 0) -> None:
         super().__init__()
         if not 0 <= lam <= 1:
             raise ValueError(f"lam={lam}: must be in [0, 1]")
@@ -101,6 +104,8 @@ class AtLambda(nn.Module):
         with torch.no_grad():
             noise = model.draw_noise(noise_seed) if lam > 0 else None
             self._keep(model.fold(model.condition(lam, width=width, noise=noise)))
+        # Attack libraries put back the mode they found: it must not be the training mode of a fresh module.
+        self.eval()
 
     def _keep(self, cond: Condition) -> None:
         """Hold the folded tensors as buffers, so that `.to(device)` moves them with the model."""

@@ -34,9 +34,8 @@ def table(kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for module_info in pkgutil.iter_modules(room.__path__):
         module = import_module(f"{room.__name__}.{module_info.name}")
-        for value in vars(module).values():
-            if isinstance(value, value_type):
-                found[value.name] = value
+        named: list[Any] = [value for value in vars(module).values() if isinstance(value, value_type)]
+        found |= {value.name: value for value in named}
     return dict(sorted(found.items()))
 
 
@@ -72,7 +71,7 @@ def _imported(kind: str, name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         value = getattr(import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"{kind}={name}: {error}") from error
     if not isinstance(value, _value_type(kind)):
         raise ConfigError(f"{kind}={name} is a {type(value).__name__}, not a {KINDS[kind][1]}")

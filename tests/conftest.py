@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,3 +38,24 @@ def _why_no_gpu(items: list[pytest.Item]) -> str:
     import torch
 
     return "" if torch.cuda.is_available() else "no CUDA device"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Networks here are tiny, and runners have few cores."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def run_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[Any]]]:
+    """`run_ranks(function, world, *arguments)`: call a function of a test file on `world` gloo processes."""
+    # By path: in pytest's importlib mode the folder of the tests is not on sys.path.
+    spec = importlib.util.spec_from_file_location("ranks", Path(__file__).with_name("ranks.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ranks = module.Ranks(tmp_path_factory.mktemp("ranks"))
+    yield ranks.run
+    ranks.close()

@@ -44,7 +44,11 @@ def pgd(
         assert unit is not None, "a random start needs its random numbers"
         moved = (x + scatter(unit, attack.norm, attack.epsilon)).clamp(0, 1)
     for step in range(attack.num_steps):
-        grad = input_gradient(lambda at, step=step: loss(logits(at, step), y), moved)
+
+        def objective(at: Tensor, step: int = step) -> Tensor:
+            return loss(logits(at, step), y)
+
+        grad = input_gradient(objective, moved)
         moved = project(moved + attack.step_size * ascent(grad, attack.norm), x, attack.norm, attack.epsilon)
     return moved.detach()
 

@@ -31,7 +31,8 @@ def apply(config: Config, overrides: Mapping[str, Any]) -> Config:
     named = {path.removesuffix(".name"): value for path, value in overrides.items() if _is_choice(path)}
     for kind in NAMED:
         if kind in named:
-            config = dataclasses.replace(config, **{kind: _options(kind, named[kind])})
+            chosen: dict[str, Any] = {kind: _options(kind, named[kind])}
+            config = dataclasses.replace(config, **chosen)
     if "method" in named and "sampler" not in named:
         config = dataclasses.replace(config, sampler=lookup("method", config.method.name).sampler)
     if "data" in named:
@@ -77,7 +78,7 @@ def _set(node: Any, parts: list[str], value: Any, path: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(node)}
     head, rest = parts[0], parts[1:]
     if head not in fields:
-        raise ConfigError(unknown("setting", path, _siblings(path, fields)))
+        raise ConfigError(_unknown_setting(path, len(parts), list(fields)))
     current = getattr(node, head)
     if dataclasses.is_dataclass(current):
         if not rest and "name" not in {field.name for field in dataclasses.fields(current)}:
@@ -91,6 +92,8 @@ def _set(node: Any, parts: list[str], value: Any, path: str) -> Any:
     return dataclasses.replace(node, **{head: parsed})
 
 
-def _siblings(path: str, fields: Mapping[str, Any]) -> list[str]:
-    prefix = path.rpartition(".")[0]
-    return [f"{prefix}.{name}" if prefix else name for name in fields]
+def _unknown_setting(path: str, remaining: int, names: list[str]) -> str:
+    """One line for a path whose last `remaining` parts lead nowhere; `names` are those that would have."""
+    parts = path.split(".")
+    known = parts[: len(parts) - remaining]
+    return unknown("setting", ".".join([*known, parts[-remaining]]), [".".join([*known, name]) for name in names])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import types
 import typing
 from collections.abc import Callable
@@ -28,14 +29,16 @@ def group(default: Any, help: str) -> Any:
 
 
 def check_bounds(path: str, value: Any, metadata: typing.Mapping[str, Any]) -> None:
-    """Raise ConfigError when a number in `value` lies outside the field's bounds."""
+    """Raise ConfigError when a number in `value` lies outside the field's bounds, or where a tuple of them is empty."""
+    if value == () and any(metadata.get(bound) is not None for bound in ("ge", "gt", "le")):
+        raise ConfigError(f"{path}: empty; give at least one number")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
         for bound, holds, words in (
-            ("ge", lambda n, b: n >= b, "at least"),
-            ("gt", lambda n, b: n > b, "more than"),
-            ("le", lambda n, b: n <= b, "at most"),
+            ("ge", operator.ge, "at least"),
+            ("gt", operator.gt, "more than"),
+            ("le", operator.le, "at most"),
         ):
             limit = metadata.get(bound)
             if limit is not None and not holds(number, limit):

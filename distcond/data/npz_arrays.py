@@ -28,7 +28,8 @@ def _find(root: Path, file_name: str) -> Files | None:
 def _read(files: Files, image_size: int) -> dict[str, Arrays]:
     (path,) = files["all"]
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a file that it opened itself open when the archive is damaged.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             x_train, y_train, x_test, y_test = (archive[key] for key in KEYS)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ConfigError(f"data.root: {path} must hold plain arrays {', '.join(KEYS)}: {error}") from error

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distcond.attacks.pgd import pgd
+from distcond.attacks.pgd import pgd, summed_cross_entropy
 from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
@@ -33,6 +33,7 @@ class Count(NamedTuple):
     sa_correct: int
     ra_correct: int  # right on the clean image and on every attacked one
     num_examples: int
+    ra_loss: float  # mean cross-entropy on the attacked images
     seconds: float
 
 
@@ -70,31 +71,37 @@ def sweep(
         for width in widths:
             began = time.perf_counter()
             network = AtLambda(model, lam, width, noise_seed)
-            mine = _count(network, blocks, world, attack, seed)
-            clean, robust, total = (int(n) for n in world.sum(mine).tolist())
-            yield Count(lam, width, clean, robust, total, time.perf_counter() - began)
+            counts, loss = _count(network, blocks, world, attack, seed)
+            clean, robust, total = (int(n) for n in world.sum(counts).tolist())
+            mean_loss = float(world.sum(loss)) / total
+            yield Count(lam, width, clean, robust, total, mean_loss, time.perf_counter() - began)
 
 
-def _count(network: AtLambda, blocks: Blocks, world: World, attack: AttackConfig, seed: int) -> Tensor:
-    """(clean correct, robust, examples) of this rank's blocks, int64 on the device."""
+def _count(network: AtLambda, blocks: Blocks, world: World, attack: AttackConfig, seed: int) -> tuple[Tensor, Tensor]:
+    """(clean correct, robust, examples) of this rank's blocks, int64, and the summed loss under attack, float64."""
     mine = blocks.of(world)
     totals = torch.zeros(3, dtype=torch.int64, device=world.device)
+    loss = torch.zeros((), dtype=torch.float64, device=world.device)
     for (number, _), (raw, y) in zip(mine, blocks.source.read([part for _, part in mine]), strict=True):
         x = to_float(raw)
         with torch.no_grad():
             clean = network(x).argmax(1) == y
-        robust = clean & survives(network, x, y, attack, (seed, "evaluate", number))
-        totals += torch.stack([clean.sum(), robust.sum(), clean.new_tensor(len(y), dtype=torch.int64)])
-    return totals
+        alive, block_loss = survives(network, x, y, attack, (seed, "evaluate", number))
+        totals += torch.stack([clean.sum(), (clean & alive).sum(), clean.new_tensor(len(y), dtype=torch.int64)])
+        loss += block_loss
+    return totals, loss
 
 
-def survives(network: AtLambda, x: Tensor, y: Tensor, attack: AttackConfig, key: tuple[object, ...]) -> Tensor:
-    """Which examples (N,) bool stay right under every restart of the attack."""
-    alive = torch.ones(len(y), dtype=torch.bool, device=x.device)
+@torch.no_grad()
+def survives(
+    network: AtLambda, x: Tensor, y: Tensor, attack: AttackConfig, key: tuple[object, ...]
+) -> tuple[Tensor, Tensor]:
+    """Which examples (N,) bool stay right under every restart of the attack; the last restart's summed loss (0-d)."""
+    alive, loss = torch.ones(len(y), dtype=torch.bool, device=x.device), x.new_zeros(())
     for restart in range(attack.restarts):
         source = generator(*key, restart, device=x.device)
         unit = torch.rand(x.shape, generator=source, device=x.device) * 2 - 1
-        moved = pgd(lambda at, step: network(at), x, y, attack, unit)
-        with torch.no_grad():
-            alive &= network(moved).argmax(1) == y
-    return alive
+        logits = network(pgd(lambda at, step: network(at), x, y, attack, unit))
+        alive &= logits.argmax(1) == y
+        loss = summed_cross_entropy(logits, y)
+    return alive, loss

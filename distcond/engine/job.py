@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -19,9 +19,19 @@ from distcond.engine.build import build_model, build_step
 from distcond.engine.optimiser import make_optimiser
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
+from distcond.methods.method import Method
+from distcond.methods.stage import Sparsity, Stage
 from distcond.methods.train_step import TrainStep
 from distcond.models.conditional import ConditionalModel
 from distcond.registry import lookup
+
+
+class Position(NamedTuple):
+    """Where a run stands: which stage, epochs done in it, epochs done in all. Past the last stage = trained."""
+
+    stage: int = 0
+    epoch: int = 0
+    done: int = 0
 
 
 @dataclass
@@ -33,11 +43,32 @@ class Job:
     run: RunDir
     attempt: int
     model: ConditionalModel
-    step: nn.Module  # the TrainStep, wrapped by DDP where there are several ranks
+    bare_step: TrainStep
+    step: nn.Module  # the same, wrapped by DDP where there are several ranks
+    stages: tuple[Stage, ...]
+    sparsity: Sparsity | None
     optimiser: torch.optim.Optimizer
     train: Loader
     sources: dict[str, Source]
-    best: tuple[int, float] | None = None  # epoch and validation score
+    position: Position = Position()  # noqa: RUF009  immutable
+    best: tuple[int, float] | None = None  # epoch and validation score, within the stage
+
+    @property
+    def trained(self) -> bool:
+        """Whether every stage is over."""
+        return self.position.stage == len(self.stages)
+
+    @property
+    def stage(self) -> Stage:
+        """The stage the run is in."""
+        return self.stages[self.position.stage]
+
+    def enter(self, position: Position) -> None:
+        """Stand at `position`, with its stage's loss and a fresh optimiser."""
+        self.position = position
+        if not self.trained:
+            self.bare_step.objective = self.stage.objective
+            self.optimiser = make_optimiser(self.model, self.stage.optim)
 
     def evaluated_model(self) -> ConditionalModel:
         """A copy in eval mode whose running statistics are the mean over ranks: one network for all workers."""
@@ -64,9 +95,19 @@ def make_job(config: Config, world: World, run: RunDir, attempt: int) -> Job:
         shuffle=True,
         drop_last=True,
     )
+    method: Method = lookup("method", config.method.name)
+    stages = stages_of(config, method)
+    sparsity, optimiser = method.sparsity(config, model), make_optimiser(model, stages[0].optim)
     return Job(
-        config, world, run, attempt, model, wrap(step, world), make_optimiser(model, config.optim), train, sources
-    )
+        config, world, run, attempt, model, step, wrap(step, world), stages, sparsity, optimiser, train, sources
+    )  # fmt: skip
+
+
+def stages_of(config: Config, method: Method) -> tuple[Stage, ...]:
+    """The stages of a run: the method's own, or one over all epochs."""
+    if method.stages is not None:
+        return method.stages(config)
+    return (Stage("train", config.epochs, method.objective(config.method), config.optim),)
 
 
 def open_sources(config: Config, world: World) -> dict[str, Source]:

@@ -31,7 +31,7 @@ def learning_rate(optim: OptimConfig, epoch: int, step: int, steps: int, epochs:
     if optim.schedule == "onecycle":
         return optim.lr * _one_cycle(done, optim.warmup or 0.3)
     if done < optim.warmup:
-        return optim.lr * (done + 1 / (epochs * steps)) / optim.warmup
+        return optim.lr * min(1.0, (done + 1 / (epochs * steps)) / optim.warmup)
     if optim.schedule == "cosine":
         return optim.lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
     if optim.schedule == "multistep":

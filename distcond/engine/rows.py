@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -42,7 +43,7 @@ def rows_of(counts: Iterable[Count], attack: AttackConfig, origin: Origin) -> li
     return rows
 
 
-def _common(count: Count, origin: Origin) -> dict[str, object]:
+def _common(count: Count, origin: Origin) -> dict[str, Any]:
     config = origin.config
     return {
         "run_id": origin.run_id,

@@ -53,7 +53,7 @@ class RunDir:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / ".lock", "w")
+            lock = open(self.path / ".lock", "w")  # noqa: SIM115  held until the run ends, by the with below
         except OSError as error:
             raise ConfigError(f"run_root: cannot write {self.path} ({error.strerror}); set run_root=DIR") from error
         with lock:
@@ -103,7 +103,7 @@ def run_dir_for(config: Config, data_fingerprint: str) -> RunDir:
 
 
 def run_root(config: Config) -> Path:
-    """`config.run_root` made absolute. Unset: ./runs, but ~/distcond/runs from a directory that Ray shipped to a job."""
+    """`config.run_root` made absolute. Unset: ./runs, or ~/distcond/runs in a directory that Ray shipped to a job."""
     if config.run_root:
         return Path(config.run_root).expanduser().absolute()
     shipped = any(part.startswith("_ray_pkg_") for part in Path.cwd().parts)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distcond.engine.evaluate import Blocks, sweep
+from distcond.config.schema import AttackConfig
+from distcond.engine.evaluate import Blocks, Count, sweep
 from distcond.engine.job import Job
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.rows import Origin, rows_of
 from distcond.methods.method import Method
+from distcond.models.conditional import ConditionalModel
 from distcond.registry import lookup
 from distcond.results.row import Row
 from distcond.results.store import write_part
@@ -23,35 +25,40 @@ def validate(job: Job, epoch: int) -> tuple[float, dict[str, object]]:
     config = job.config
     attack = replace(config.eval.attack, num_steps=config.eval.val_steps, restarts=1)
     blocks = Blocks(job.sources["val"], config.eval.val_examples, config.eval.batch_size)
-    model = job.evaluated_model()
-    counts = list(
-        sweep(model, blocks, job.world, lam_grid(job), attack, seed=config.seed, noise_seed=config.eval.noise_seed)
-    )
+    counts = swept(job, job.evaluated_model(), blocks, attack)
     if job.world.first:
         write_part(job.run.path, f"val-epoch-{epoch:04d}", rows_of(counts, attack, origin(job, epoch, "val", "live")))
-    curve = [
-        {"lam": count.lam, "sa": count.sa_correct / count.num_examples, "ra": count.ra_correct / count.num_examples}
-        for count in counts
-    ]
-    score = sum(point["sa"] + point["ra"] for point in curve) / (2 * len(curve))
+    curve = [point(count) for count in counts]
+    score = sum(at["sa"] + at["ra"] for at in curve) / (2 * len(curve))
     return score, {"val": curve, "val_score": score}
 
 
+def point(count: Count) -> dict[str, float]:
+    """One operating point of the history: accuracies in [0, 1]."""
+    sa, ra = count.sa_correct / count.num_examples, count.ra_correct / count.num_examples
+    return {"lam": count.lam, "sa": sa, "ra": ra, "ra_loss": count.ra_loss}
+
+
 def test_rows(job: Job) -> list[Row]:
-    """Sweep the test split with the best and the last checkpoint, read back from disk; one part of rows each."""
-    config, rows = job.config, list[Row]()
+    """Sweep the test split with the last and the best checkpoint, read back from disk; one part of rows each."""
+    config, rows, by_epoch = job.config, list[Row](), dict[int, list[Count]]()
     blocks = Blocks(job.sources["test"], config.eval.test_examples, config.eval.batch_size)
     for which in ("last", "best"):
-        model, epoch = load(job.run.path, which, job.world.device), epoch_at(job.run, which)
-        counts = sweep(
-            model, blocks, job.world, lam_grid(job), config.eval.attack,
-            seed=config.seed, noise_seed=config.eval.noise_seed,
-        )  # fmt: skip
-        found = rows_of(list(counts), config.eval.attack, origin(job, epoch, "test", which))
+        epoch = epoch_at(job.run, which)
+        if epoch not in by_epoch:
+            model = load(job.run.path, which, job.world.device)
+            by_epoch[epoch] = swept(job, model, blocks, config.eval.attack)
+        found = rows_of(by_epoch[epoch], config.eval.attack, origin(job, epoch, "test", which))
         if job.world.first:
             write_part(job.run.path, f"test-{which}", found)
         rows += found
     return rows
+
+
+def swept(job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfig) -> list[Count]:
+    """Counts of `model` at every operating point of the run."""
+    seeds = job.config.seed, job.config.eval.noise_seed
+    return list(sweep(model, blocks, job.world, lam_grid(job), attack, seed=seeds[0], noise_seed=seeds[1]))
 
 
 def lam_grid(job: Job) -> tuple[float, ...]:

@@ -41,8 +41,8 @@ class ConvNorm(nn.Module):
 
     def fold(self, cond: Condition, dtype: torch.dtype) -> Folded:
         """Weight and bias of the one convolution this unit amounts to; a per-row modulation stays outside."""
-        scale, shift = self.norm.affine(cond)
-        modulation = self.modulate.affine(cond) if self.modulate is not None and cond.uniform else None
+        scale, shift = self.norm.as_affine(cond)
+        modulation = self.modulate.as_affine(cond) if self.modulate is not None and cond.uniform else None
         if modulation is not None:
             scale, shift = scale * modulation[0], shift * modulation[0] + modulation[1]
         weight = self.conv.effective_weight(cond) * scale[:, None, None, None]

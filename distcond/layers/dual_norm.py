@@ -38,7 +38,7 @@ class DualBatchNorm2d(nn.Module):
         out: Tensor = norm(x)
         return out
 
-    def affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
+    def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
         """Scale and shift (C,) of the routed branch in eval mode; the route must be one bool."""
         assert isinstance(cond.route, bool), "one route per pass folds; rows of both kinds do not"
         return frozen_affine(self.adv if cond.route else self.clean)

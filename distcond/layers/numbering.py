@@ -14,7 +14,8 @@ def number(model: nn.Module) -> tuple[int, tuple[ConvNorm, ...]]:
     Returns:
         The size P of the flat noise (0 for models without noise) and the foldable units in the order of their index.
     """
-    noise_size, units = 0, []
+    noise_size = 0
+    units: list[ConvNorm] = []
     for module in model.modules():
         if isinstance(module, NoisyConv2d):
             module.noise_start = noise_size

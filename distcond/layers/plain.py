@@ -16,7 +16,7 @@ class Conv2d(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
 
-    def forward(self, x: Tensor, cond: Condition) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:
         return self.convolve(x, self.effective_weight(cond))
 
     def effective_weight(self, cond: Condition) -> Tensor:
@@ -38,12 +38,12 @@ class BatchNorm2d(nn.BatchNorm2d):
         super().__init__(channels)
         self.shared = shared
 
-    def forward(self, x: Tensor, cond: Condition) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:
         if self.shared and self.training:
             return normalise_shared(self, x)
         return super().forward(x)
 
-    def affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
+    def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
         """Scale and shift (C,) that this layer amounts to in eval mode."""
         return frozen_affine(self)
 
@@ -58,7 +58,7 @@ def frozen_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 class Linear(nn.Linear):
     """(N, C) to (N, K)."""
 
-    def forward(self, x: Tensor, cond: Condition) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:
         return super().forward(x)
 
 
@@ -71,6 +71,6 @@ class NoModulation(nn.Module):
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
         return x
 
-    def affine(self, cond: Condition) -> tuple[Tensor, Tensor] | None:
+    def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor] | None:
         """None: nothing to fold."""
         return None

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 
 class Moments(NamedTuple):
-    """Per-channel mean and biased variance (C,) over `rows` rows of `count` positions in all (0-d tensors)."""
+    """Per-channel mean and biased variance (C,) over `rows` rows of `places` positions in all (0-d tensors)."""
 
     mean: Tensor
     var: Tensor
     rows: Tensor
-    count: Tensor
+    places: Tensor
 
 
 class _SumOverRanks(torch.autograd.Function):
@@ -46,11 +46,11 @@ def moments(x: Tensor, keep: Tensor, shared: bool = False) -> Moments:
     totals = torch.cat([(x * mask).sum((0, 2, 3)), rows[None]])
     totals = _SumOverRanks.apply(totals) if across else totals
     rows = totals[-1].detach()
-    count = rows * (x.shape[2] * x.shape[3])
-    mean = totals[:-1] / count.clamp(min=1)
+    places = rows * (x.shape[2] * x.shape[3])
+    mean = totals[:-1] / places.clamp(min=1)
     squares = ((x - mean[:, None, None]).square() * mask).sum((0, 2, 3))
     squares = _SumOverRanks.apply(squares) if across else squares
-    return Moments(mean, squares / count.clamp(min=1), rows, count)
+    return Moments(mean, squares / places.clamp(min=1), rows, places)
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def track(norm: nn.BatchNorm2d, found: Moments) -> None:
     """Move the running statistics towards `found`, as nn.BatchNorm2d does; fewer than two rows leave them alone."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
     step = torch.where(found.rows > 1, norm.momentum, 0.0)
-    unbiased = found.var * found.count / (found.count - 1).clamp(min=1)
+    unbiased = found.var * found.places / (found.places - 1).clamp(min=1)
     norm.running_mean += step * (found.mean - norm.running_mean)
     norm.running_var += step * (unbiased - norm.running_var)
 

@@ -43,7 +43,7 @@ class Passes:
 
     def logits(self, x: Tensor, part: Part, purpose: str, width: int = 0) -> Tensor:
         """A train-mode forward of a part's images at their lam."""
-        return self.model(x, self.condition(part, purpose, width))  # type: ignore[no-any-return]
+        return self.model(x, self.condition(part, purpose, width))
 
     def condition(self, part: Part, purpose: str, width: int = 0) -> Condition:
         """The condition of a part, with a fresh draw of weight noise named by `purpose`; none where lam is 0."""

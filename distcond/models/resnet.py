@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from distcond.condition import Condition
 from distcond.config.schema import Options
+from distcond.config.setting import setting
+from distcond.errors import ConfigError
 from distcond.layers.conv_norm import ConvNorm
 from distcond.layers.layer_set import LayerSet
 from distcond.models.model import Model
@@ -18,8 +20,8 @@ from distcond.models.model import Model
 class ResNetOptions(Options):
     """Which ResNet."""
 
-    depths: tuple[int, ...] = ()
-    widths: tuple[int, ...] = ()
+    depths: tuple[int, ...] = setting((), "blocks per stage", ge=1)
+    widths: tuple[int, ...] = setting((), "channels per stage; as many as model.depths", ge=1)
 
 
 class BasicBlock(nn.Module):
@@ -61,7 +63,14 @@ class ResNet(nn.Module):
 
 
 def build(layers: LayerSet, num_classes: int, options: ResNetOptions) -> ResNet:
-    """The ResNet that `options` describe."""
+    """The ResNet that `options` describe.
+
+    Raises:
+        ConfigError: other numbers of depths and widths.
+    """
+    if len(options.depths) != len(options.widths):
+        given = f"model.depths={options.depths} with model.widths={options.widths}"
+        raise ConfigError(f"{given}: give one of each per stage, such as model.depths=2,2 model.widths=16,32")
     return ResNet(layers, num_classes, options.depths, options.widths)
 
 

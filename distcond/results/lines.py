@@ -23,12 +23,17 @@ class Line(NamedTuple):
 
 
 def lines_of(rows: Iterable[Row]) -> list[Line]:
-    """One line per series and width. Test hides val, and a saved checkpoint hides the live network."""
+    """One line per series and width.
+
+    Test hides val, a saved checkpoint the live network, and the best checkpoint the last one where they are the same.
+    """
     everything = series_of(rows)
     split = "test" if any(series.origin.split == "test" for series in everything) else "val"
     kept = [series for series in everything if series.origin.split == split]
     saved = [series for series in kept if series.origin.checkpoint != "live"]
-    return [line for series in saved or kept for line in _by_width(series)]
+    best = {_network(series) for series in saved if series.origin.checkpoint == "best"}
+    shown = [series for series in saved if series.origin.checkpoint == "best" or _network(series) not in best]
+    return [line for series in shown or kept for line in _by_width(series)]
 
 
 def names_of(lines: Sequence[Line]) -> list[str]:
@@ -50,6 +55,11 @@ def shared_title(lines: Sequence[Line]) -> tuple[str, str]:
     how += [[f"{o.split} split" for o in origins], [_checkpoint(line) for line in lines]]
     how += [[f"epoch {o.epoch}" for o in origins], [f"n = {score.examples_per_draw}" for score in scores]]
     return _shared(what), _shared(how)
+
+
+def _network(series: Series) -> tuple[object, ...]:
+    o = series.origin
+    return o.run_id, o.epoch, series.attack, o.precision, o.noise_mode
 
 
 def _by_width(series: Series) -> list[Line]:

@@ -122,11 +122,11 @@ def interval(row: Row) -> Interval:
 
 
 def highest_attempt(rows: Iterable[Row]) -> list[Row]:
-    """One row per key, sorted by key: the one of the highest attempt, among equals the one given last."""
+    """One row per key, sorted by key: of the highest attempt; among equals with the most examples; then given last."""
     kept: dict[Key, Row] = {}
     for row in rows:
         other = kept.get(key(row))
-        if other is None or row.attempt >= other.attempt:
+        if other is None or (row.attempt, row.num_examples) >= (other.attempt, other.num_examples):
             kept[key(row)] = row
     return [kept[k] for k in sorted(kept)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,8 @@ class TwoPointOptions(Options):
 
 def draw(options: TwoPointOptions, n: int, generator: torch.Generator) -> Tensor:
     """The first `ceil(share * n)` rows low, the others high: the counts never vary."""
-    num_low = min(n, -int(-options.share * n // 1))
+    # Rounded first: 0.07 * 100 is 7.000000000000001 in binary, and that would be 8 rows.
+    num_low = math.ceil(round(options.share * n, 6))
     return torch.cat([torch.full((num_low,), options.low), torch.full((n - num_low,), options.high)])
 
 

@@ -5,7 +5,7 @@ import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -69,7 +69,7 @@ def parquet_binary(root: Path, small: Small) -> None:
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
     """Writes bytes as Python 2 wrote its strings, and numpy's names as they were: the original files' form."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
     def save_python2_str(self, text: bytes) -> None:
         self.write(pickle.BINSTRING + len(text).to_bytes(4, "little") + text)
@@ -153,7 +153,9 @@ def test_the_fingerprint_follows_the_content_only(tmp_path: Path, small: Small, 
     roots = [tmp_path / name for name in ("one", "two", "changed")]
     pixel = small["test"].images.copy()
     pixel[3, 4, 5, 0] ^= 1
-    for root, content in zip(roots, (small, small, {**small, "test": Arrays(pixel, small["test"].labels)}), strict=True):
+    for root, content in zip(
+        roots, (small, small, {**small, "test": Arrays(pixel, small["test"].labels)}), strict=True
+    ):
         root.mkdir()
         write(root, content)
     one, two, changed = (DATASET.fingerprint(str(root)) for root in roots)

@@ -36,9 +36,14 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(KeyError), written_aside(path) as aside:
-        aside.write_text("new")
-        raise KeyError
+
+    def fail() -> None:
+        with written_aside(path) as aside:
+            aside.write_text("new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 
@@ -46,7 +51,8 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None
 def test_only_what_dead_processes_left_is_removed(tmp_path: Path) -> None:
     path, here = tmp_path / "file", socket.gethostname()
     dead = leftover(path, here, dead_pid())
-    kept = [leftover(path, here, os.getppid()), leftover(path, "other-host", 1 << 22), leftover(tmp_path / "b", here, 1)]
+    kept = [leftover(path, here, os.getppid()), leftover(path, "other-host", dead_pid())]
+    kept.append(leftover(tmp_path / "other", here, dead_pid()))
     with written_aside(path) as aside:
         aside.touch()
     assert not dead.exists()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from distcond.data.dataset import Arrays, Augment
+from distcond.data.ffcv_source import FfcvSource
 from distcond.data.loader import Batch, Loader
+from distcond.data.memory import MemorySource
 from distcond.data.source import Source
 
 Make = Callable[..., Any]
@@ -108,9 +111,13 @@ def test_leaving_early_leaves_no_thread(make_source: Make, make_arrays: Make, ki
 def test_an_exception_in_the_loop_leaves_no_thread(make_source: Make, make_arrays: Make, kind: str) -> None:
     loader = train(make_source(kind, make_arrays(600)))
     before = threading.active_count()
-    with pytest.raises(KeyError):
+
+    def fail() -> None:
         for _ in loader.epoch(0):
             raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert threading.active_count() == before
 
 
@@ -174,3 +181,30 @@ def test_global_random_streams_stay_untouched(make_source: Make, make_arrays: Ma
 def test_a_source_knows_its_size(make_source: Make, make_arrays: Make, kind: str) -> None:
     source = make_source(kind, make_arrays(33, 16))
     assert (len(source), source.image_size) == (33, 16)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["memory", "ffcv"])
+def test_batches_lie_on_the_gpu(tmp_path: Path, make_source: Make, make_arrays: Make, kind: str) -> None:
+    arrays: Arrays = make_arrays(1003)
+    cpu = make_source("memory", arrays)
+    if kind == "memory":
+        gpu: Source = MemorySource(arrays, "cuda")
+    else:
+        make_source("ffcv", arrays)
+        gpu = FfcvSource(tmp_path / "1003.beton", "cuda")
+    found = list(Loader(gpu, 64, shuffle=True, device="cuda").epoch(0))
+    assert {batch.x.device.type for batch in found} == {batch.y.device.type for batch in found} == {"cuda"}
+    assert all(batch.x.is_contiguous(memory_format=torch.channels_last) for batch in found)
+    on_cpu = [Batch(batch.step, batch.x.cpu(), batch.y.cpu()) for batch in found]
+    assert_same(on_cpu, list(Loader(cpu, 64, shuffle=True).epoch(0)))
+
+
+@pytest.mark.gpu
+def test_the_ranks_interleave_on_the_gpu(make_arrays: Make) -> None:
+    source = MemorySource(make_arrays(1003), "cuda")
+    options: dict[str, Any] = {"device": "cuda", "augment": Augment(2, True), "shuffle": True}
+    alone = list(Loader(source, 64, **options).epoch(1))
+    for rank in range(3):
+        share = list(Loader(source, 64, rank=rank, world=3, **options).epoch(1))
+        assert_same(share, [Batch(b.step, b.x[rank::3], b.y[rank::3]) for b in alone])

@@ -81,11 +81,17 @@ def test_lines_are_named_by_what_differs(make_sweep):
 def test_test_hides_val_and_checkpoints_hide_the_live_network(make_sweep):
     live = make_sweep(split="val", checkpoint="live")
     assert len(lines_of(live)) == 1
-    shown = lines_of(live + make_sweep(checkpoint="live") + make_sweep() + make_sweep(checkpoint="last"))
+    saved = make_sweep() + make_sweep(checkpoint="last", epoch=39)
+    shown = lines_of(live + make_sweep(checkpoint="live") + saved)
     assert sorted((line.series.origin.split, line.series.origin.checkpoint) for line in shown) == [
         ("test", "best"),
         ("test", "last"),
     ]
+
+
+def test_a_last_checkpoint_that_is_the_best_is_not_drawn_twice(make_sweep):
+    (line,) = lines_of(make_sweep() + make_sweep(checkpoint="last"))
+    assert line.series.origin.checkpoint == "best"
 
 
 def test_labels_are_left_out_where_there_is_no_room():
@@ -106,7 +112,10 @@ def test_labels_keep_clear_of_lines_and_prefer_to_spare_faint_ones():
     (beside,) = place([point], [size], [line], bounds)
     assert beside is not None
     assert not any(beside.holds((200 + i, 200 + i)) for i in range(100))
-    assert place([point], [size], [], bounds, faint=[line]) == [beside]
+    (sparing,) = place([point], [size], [], bounds, faint=[line])
+    assert sparing is not None
+    assert free.holds((208.0, 208.0))
+    assert not any(sparing.holds((200 + i, 200 + i)) for i in range(100))
 
 
 def test_a_history_figure(tmp_path):

@@ -103,4 +103,10 @@ def test_the_highest_attempt_wins_in_any_order(make_row):
     ]
     for order in (rows, rows[::-1]):
         assert [row.num_correct for row in highest_attempt(order)] == [3, 7]
+
+
+def test_among_equal_attempts_more_examples_win_and_then_the_later_row(make_row):
+    quick, full = make_row(num_correct=90, num_examples=100), make_row(num_correct=9000, num_examples=10000)
+    for order in ([quick, full], [full, quick]):
+        assert highest_attempt(order) == [full]
     assert highest_attempt([make_row(num_correct=1), make_row(num_correct=2)])[0].num_correct == 2

@@ -152,6 +152,7 @@ def test_a_root_of_runs_is_read_whole_and_attempts_are_resolved(tmp_path, make_r
     write_part(tmp_path / "key=value", "part", [make_row(run_id="oat-3c4d", num_correct=5)])
     write_part(tmp_path / ".trash", "part", [make_row(run_id="gone")])
     (tmp_path / "sweep" / "float-1a2b" / "history.jsonl").write_text("{}\n")
+    (tmp_path / "sweep" / "float-1a2b" / "results" / "._live-1.jsonl").write_bytes(b"\0 left by a file manager")
     assert [(row.run_id, row.num_correct) for row in read_rows(tmp_path)] == [("float-1a2b", 2), ("oat-3c4d", 5)]
     assert [row.run_id for row in read_rows(tmp_path / "key=value")] == ["oat-3c4d"]
 

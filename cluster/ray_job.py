@@ -1,0 +1,50 @@
+"""Submit this checkout as a Ray job with its commit recorded: `python -m cluster.ray_job [RECIPE] [PATH=VALUE ...]`.
+
+The same as `ray job submit --working-dir . -- python -m distcond.train ...`, except that the run knows its commit: Ray
+leaves .git out of the directory it ships. The command line is checked here, before anything is uploaded. The cluster is
+the one of RAY_API_SERVER_ADDRESS or RAY_ADDRESS; where it asks for a token, Ray reads RAY_AUTH_TOKEN_PATH.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from distcond.config.command_line import guarded, parse
+from distcond.engine.environment import COMMIT_VARIABLE, git_commit
+from distcond.errors import ConfigError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Submit, follow the log to the end; status 0 if the job succeeded, 1 otherwise."""
+    parse(argv)
+    try:
+        from ray.job_submission import JobSubmissionClient
+    except ImportError as error:
+        raise ConfigError("ray is not installed here: pip install 'ray[default]'") from error
+    try:
+        client = JobSubmissionClient()
+    except (ConnectionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"no Ray cluster to submit to ({reason}); start one or set RAY_API_SERVER_ADDRESS") from error
+    job = client.submit_job(
+        entrypoint=" ".join(["python", "-m", "distcond.train", *map(shlex.quote, argv)]),
+        runtime_env={"working_dir": str(Path.cwd()), "env_vars": {COMMIT_VARIABLE: git_commit()}},
+    )
+    print(f"submitted {job}; stop it with: ray job stop {job}", flush=True)
+    asyncio.run(_follow(client, job))
+    status = client.get_job_status(job)
+    print(f"{job}: {status}")
+    return 0 if status == "SUCCEEDED" else 1
+
+
+async def _follow(client: object, job: str) -> None:
+    async for text in client.tail_job_logs(job):  # type: ignore[attr-defined]
+        print(text, end="", flush=True)
+
+
+if __name__ == "__main__":
+    guarded(lambda: main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""One pass over the training images."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distcond.engine.job import Job
+from distcond.engine.optimiser import learning_rate, set_learning_rate
+from distcond.engine.progress import Progress
+from distcond.methods.draws import Draws
+from distcond.registry import lookup
+from distcond.seeding import generator, key
+
+
+def train_epoch(job: Job, progress: Progress) -> dict[str, Any]:
+    """Train for one epoch; its mean loss, accuracies on the rows seen, learning rate and speed.
+
+    Raises:
+        FloatingPointError: the loss is not finite any more.
+    """
+    began, device, steps = time.perf_counter(), job.world.device, job.train.steps
+    loss_sum, tally, rate = torch.zeros((), device=device), torch.zeros(4, device=device), 0.0
+    job.model.train()
+    for batch in job.train.epoch(job.position.done):
+        rate = learning_rate(job.stage.optim, job.position.epoch, batch.step, steps, job.stage.epochs)
+        loss, counts = train_step(job, batch.step, batch.x, batch.y, rate)
+        loss_sum += loss
+        tally += counts
+        progress.step(job.position.done, batch.step, loss)
+    totals = job.world.sum(torch.cat([loss_sum[None] / (job.world.size * steps), tally])).tolist()
+    if not math.isfinite(totals[0]):
+        where = f"epoch {job.position.done + 1}"
+        raise FloatingPointError(f"{where}: the loss is {totals[0]}; try a lower optim.lr or precision.train=float32")
+    seconds = time.perf_counter() - began
+    return {
+        "epoch": job.position.done + 1,
+        "stage": job.stage.name,
+        "step": (job.position.done + 1) * steps,
+        "train_loss": totals[0],
+        "train_sa": totals[1] / totals[2] if totals[2] else None,
+        "train_ra": totals[3] / totals[4] if totals[4] else None,
+        "lr": rate,
+        "seconds": seconds,
+        "images_per_second": steps * job.config.batch_size / seconds,
+    }
+
+
+def train_step(job: Job, step: int, x: Tensor, y: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    """One optimiser update; loss (0-d) and counts (4,) of this rank, still on the device."""
+    # Whatever draws from the global generator (dropout) becomes a function of the step: nothing to restore.
+    torch.manual_seed(key(job.config.seed, "global", job.position.done, step, job.world.rank))
+    set_learning_rate(job.optimiser, rate)
+    outcome = job.step(x, y, draws(job, step))
+    job.optimiser.zero_grad(set_to_none=True)
+    outcome.loss.backward()
+    job.optimiser.step()
+    if job.sparsity is not None:
+        steps = job.train.steps
+        share = (job.position.epoch * steps + step + 1) / (job.stage.epochs * steps)
+        job.sparsity.after_step(job.optimiser, share, job.position.done * steps + step + 1)
+    return outcome.loss.detach(), outcome.tally
+
+
+def draws(job: Job, step: int) -> Draws:
+    """The randomness of one step, lam included: drawn for the global batch, ascending."""
+    config, epoch = job.config, job.position.done
+    source = generator(config.seed, "lam", epoch, step)
+    lam = lookup("sampler", config.sampler.name).draw(config.sampler, config.batch_size, source)
+    return Draws(config.seed, epoch, step, job.world.rank, job.world.size, lam.sort().values)

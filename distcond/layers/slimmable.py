@@ -1,0 +1,142 @@
+"""One network at several widths: the first channels of every layer are a narrower network (Yu et al. 2019).
+
+OATS (arXiv 2010.11828) gives every width its own dual batch normalisation and shares all else. A width is
+an index into the width multipliers, widest first: a constant of a pass.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distcond.condition import Condition
+from distcond.layers.dual_norm import DualBatchNorm2d
+from distcond.layers.film import FiLM
+from distcond.layers.noisy import NoisyConv2d
+from distcond.layers.plain import Conv2d
+
+#: Colours of an image. A layer that reads these has nothing narrower to read.
+IMAGE_CHANNELS = 3
+
+
+def sliced(full: int, width_mults: tuple[float, ...]) -> tuple[int, ...]:
+    """Channels kept of `full` at each width, rounded down but at least 1; those of an image are all kept."""
+    if full == IMAGE_CHANNELS:
+        return (full,) * len(width_mults)
+    # 0.29 * 100 is 28.999... in binary.
+    return tuple(max(1, int(full * width_mult + 1e-9)) for width_mult in width_mults)
+
+
+class SlimmableConv2d(Conv2d):
+    """Convolution by the first output and input channels of its weight."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        width_mults: tuple[float, ...] = (1.0,),
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride)
+        self.outs, self.ins = sliced(out_channels, width_mults), sliced(in_channels, width_mults)
+
+    def effective_weight(self, cond: Condition) -> Tensor:
+        """The weight at `cond.width`, (C_out, C_in, k, k) of that width."""
+        return self.weight[: self.outs[cond.width], : self.ins[cond.width]]
+
+
+class NoisySlimmableConv2d(NoisyConv2d):
+    """Noise is drawn for and scaled by the full-width weight, then cut with it; one amplitude for all widths.
+
+    As in FLOAT's authors' later code (arXiv 2204.00426).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        alpha: float = 0.25,
+        width_mults: tuple[float, ...] = (1.0,),
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, alpha)
+        self.outs, self.ins = sliced(out_channels, width_mults), sliced(in_channels, width_mults)
+
+    def cut(self, weight: Tensor, cond: Condition) -> Tensor:
+        """The part of a full-width tensor that takes part at `cond.width`."""
+        return weight[: self.outs[cond.width], : self.ins[cond.width]]
+
+
+class SwitchableDualBatchNorm2d(nn.Module):
+    """One dual batch normalisation per width: statistics of one width are wrong for another."""
+
+    def __init__(self, channels: int, width_mults: tuple[float, ...], shared: bool = False) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(DualBatchNorm2d(count, shared) for count in sliced(channels, width_mults))
+
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:
+        out: Tensor = self.norms[cond.width](x, cond)
+        return out
+
+    def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
+        """Scale and shift (C,) of the routed branch at `cond.width`, in eval mode."""
+        norm = self.norms[cond.width]
+        assert isinstance(norm, DualBatchNorm2d)
+        return norm.as_affine(cond)
+
+
+class SlimmableFiLM(FiLM):
+    """FiLM of the first channels; its hidden layer narrows with them.
+
+    Args:
+        channels, code_dim, identity_start: as for `FiLM`, at full width.
+        width_mults: widest first.
+        concatenated: cut the concatenation of scale and shift, as the authors' code does, so that some rows are shift
+            at one width and scale at another; otherwise a channel keeps its scale and its shift at every width.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        code_dim: int = 1,
+        identity_start: bool = False,
+        width_mults: tuple[float, ...] = (1.0,),
+        concatenated: bool = False,
+    ) -> None:
+        super().__init__(channels, code_dim, identity_start)
+        self.counts = sliced(channels, width_mults)
+        self.concatenated = concatenated
+
+    def heads(self, code: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """The raw outputs for scale and shift of the channels at `width`, (N|1, C) of that width."""
+        count = self.counts[width]
+        hidden = F.leaky_relu(F.linear(code, self.hidden.weight[: 2 * count], self.hidden.bias[: 2 * count]))
+        weight, shift_start = self.out.weight[:, : 2 * count], count if self.concatenated else self.channels
+        rows = (slice(0, count), slice(shift_start, shift_start + count))
+        scale, shift = (F.linear(hidden, weight[part], self.out.bias[part]) for part in rows)
+        return scale, shift
+
+
+class SlimmableLinear(nn.Linear):
+    """One classifier for all widths, reading the first features."""
+
+    def __init__(self, in_features: int, out_features: int, width_mults: tuple[float, ...]) -> None:
+        super().__init__(in_features, out_features)
+        self.ins = sliced(in_features, width_mults)
+
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:
+        return F.linear(x, self.weight[:, : self.ins[cond.width]], self.bias)
+
+
+class SwitchableLinear(nn.Module):
+    """A classifier per width: the switchable output layer of SOLAR (arXiv 2509.16833)."""
+
+    def __init__(self, in_features: int, out_features: int, width_mults: tuple[float, ...]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(count, out_features) for count in sliced(in_features, width_mults))
+
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:
+        out: Tensor = self.heads[cond.width](x)
+        return out

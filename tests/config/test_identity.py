@@ -1,0 +1,98 @@
+"""What a run is called: by what decides its result, not by where it runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distcond.config.identity import run_id
+from distcond.config.overrides import resolve, to_settings
+
+CONFIG = resolve("float_digits", {})
+
+#: A value other than the default for every setting that must not change the name.
+ELSEWHERE = {
+    "data.root": "/other",
+    "data.loader": "memory",
+    "data.cache_dir": "/tmp/cache",
+    "data.threads": 3,
+    "launch": "local",
+    "launch.workers": 5,
+    "launch.cpus_per_worker": 2,
+    "launch.device": "cpu",
+    "launch.max_failures": 9,
+    "launch.timeout": 5.0,
+    "save_every": 7,
+    "run_root": "/elsewhere",
+    "fresh": True,
+}
+
+
+def other(path: str, value: object) -> object:
+    """Another valid value of a setting."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, list):
+        return [*value, value[0]]
+    special = {
+        "recipe": "pgd_at_digits", "method.name": "pgd_at", "model.name": "resnet20", "data.name": "cifar10",
+        "sampler.name": "fixed", "attack.norm": "L2", "eval.attack.norm": "L2", "optim.schedule": "constant",
+        "precision.train": "bf16", "precision.layout": "contiguous",
+    }  # fmt: skip
+    if path in special:
+        return special[path]
+    assert isinstance(value, int | float), path
+    return value + 1 if isinstance(value, int) else (value + 0.5 if value <= 0.5 else value - 0.25)
+
+
+def test_the_name_is_readable_and_pinned() -> None:
+    name = run_id(CONFIG, "0123456789abcdef")
+    assert name.rpartition("-")[0] == "float-digits-small_cnn-s0"
+    assert len(name.rpartition("-")[2]) == 8
+
+
+def test_the_name_does_not_depend_on_the_process() -> None:
+    code = """
+from distcond.config.identity import run_id
+from distcond.config.overrides import resolve
+print(run_id(resolve("float_digits", {}), "f"))"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout.strip() == run_id(CONFIG, "f")
+
+
+def test_what_decides_the_result_changes_the_name_and_nothing_else_does() -> None:
+    settings = to_settings(CONFIG)
+    missing = set(ELSEWHERE) - set(settings) - {"launch"}
+    assert not missing
+    base = run_id(CONFIG, "f")
+    for path, value in settings.items():
+        if path in ELSEWHERE or path == "launch.name":
+            continue
+        changed = run_id(resolve("float_digits", {path: other(path, value)}), "f")
+        assert (changed == base) == (path == "recipe"), path
+
+
+@pytest.mark.parametrize(("path", "value"), ELSEWHERE.items())
+def test_where_it_runs_does_not_change_the_name(path: str, value: object) -> None:
+    config = resolve("float_digits", {path: value})
+    assert config != CONFIG
+    assert run_id(config, "f") == run_id(CONFIG, "f")
+
+
+def test_other_images_give_another_name() -> None:
+    assert run_id(CONFIG, "a") != run_id(CONFIG, "b")
+
+
+def test_a_recipe_and_the_same_settings_by_hand_are_one_run() -> None:
+    by_hand = resolve("pgd_at_digits", {"method": "float"})
+    assert run_id(by_hand, "f") == run_id(CONFIG, "f")
+
+
+def test_private_work_is_called_by_its_module() -> None:
+    config = resolve("float_digits", {"method": "distcond.methods.pgd_at:METHOD"})
+    assert run_id(config, "f").startswith("pgd_at-digits-small_cnn-s0-")

@@ -1,0 +1,177 @@
+"""Dotted overrides: what is read from text, what is refused and in which words, and what a `method=` resets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.config.overrides import apply, from_settings, resolve, settings_of, to_settings
+from distcond.config.schema import Config
+from distcond.errors import ConfigError
+from distcond.methods.float import FloatOptions
+from distcond.registry import lookup, table
+from distcond.samplers.fixed import FixedOptions
+from distcond.samplers.two_point import TwoPointOptions
+
+
+def value_at(config: Config, path: str) -> Any:
+    return {name: value for name, value, _ in settings_of(config)}[path]
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "wanted"),
+    [
+        ("epochs", "7", 7),
+        ("epochs", 7.0, 7),
+        ("attack.epsilon", "8/255", 8 / 255),
+        ("attack.epsilon", " 8 / 255 ", 8 / 255),
+        ("attack.epsilon", 0, 0.0),
+        ("optim.weight_decay", "5e-4", 5e-4),
+        ("eval.lam_grid", "0,0.25,1/2", (0.0, 0.25, 0.5)),
+        ("eval.lam_grid", "(0, 1)", (0.0, 1.0)),
+        ("eval.lam_grid", [0, 1], (0.0, 1.0)),
+        ("eval.lam_grid", "0.5", (0.5,)),
+        ("eval.lam_grid", 0.5, (0.5,)),
+        ("model.widths", "4,8", (4, 8)),
+        ("optim.no_decay", "alpha,bias", ("alpha", "bias")),
+        ("optim.no_decay", "", ()),
+        ("attack.norm", "L2", "L2"),
+        ("precision.train", "float32", "float32"),
+        ("shared_statistics", "true", True),
+        ("shared_statistics", "YES", True),
+        ("shared_statistics", "off", False),
+        ("attack.random_start", False, False),
+        ("run_root", "a/b=c", "a/b=c"),
+        ("launch", "local", "local"),
+        ("data.name", "cifar10", "cifar10"),
+    ],
+)
+def test_a_value_is_read_as_the_type_of_its_setting(path: str, given: Any, wanted: Any) -> None:
+    found = value_at(resolve("float_digits", {path: given}), "launch.name" if path == "launch" else path)
+    assert found == wanted
+    assert type(found) is type(wanted)
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "words"),
+    [
+        ("epochs", "2.5", "epochs=2.5: expected a whole number"),
+        ("epochs", True, "epochs=True: expected a whole number"),
+        ("epochs", "many", "epochs=many: expected a whole number"),
+        ("optim.lr", "fast", "optim.lr=fast: expected a number such as 0.1, 1e-3 or 8/255"),
+        ("optim.lr", "nan", "optim.lr=nan: expected a number"),
+        ("optim.lr", "1/0", "optim.lr=1/0: expected a number"),
+        ("optim.lr", "inf", "optim.lr=inf: expected a number"),
+        ("shared_statistics", "maybe", "shared_statistics=maybe: expected true or false"),
+        ("eval.lam_grid", "0,x", "eval.lam_grid=x: expected a number"),
+        ("run_root", 3, "run_root=3: expected a text"),
+        ("attack.norm", "l2", "unknown value for attack.norm 'l2': valid: Linf, L2"),
+        ("precision.train", "float23", "did you mean float32? valid: auto, bf16, float32"),
+        ("launch", "slurm", "unknown value for launch 'slurm': valid: ray, local"),
+        ("attack.epsilon", "-1/255", "attack.epsilon=-0.00392157: must be at least 0"),
+        ("optim.lr", "0", "optim.lr=0: must be more than 0"),
+        ("eval.lam_grid", "0,1.5", "eval.lam_grid=1.5: must be at most 1"),
+        ("sampler.low", "-0.1", "sampler.low=-0.1: must be at least 0"),
+        ("sampler.high", "1.01", "sampler.high=1.01: must be at most 1"),
+        ("batch_size", "0", "batch_size=0: must be at least 1"),
+        ("model.widths", "8,0", "model.widths=0: must be at least 1"),
+        ("eval.lam_grid", "", "eval.lam_grid: empty; give at least one number"),
+        ("method", "flaot", "unknown method 'flaot': did you mean float? valid: float, "),
+        ("model", "resnet_18", "did you mean resnet18? valid: "),
+        ("data", "cifr10", "did you mean cifar10? valid: "),
+        ("sampler", "two-point", "did you mean two_point? valid: "),
+        ("batchsize", "4", "unknown setting 'batchsize': did you mean batch_size? valid: recipe, method, "),
+        ("attack.epsilom", "4", "unknown setting 'attack.epsilom': did you mean attack.epsilon? valid: attack.norm, "),
+        ("eval.attack.numsteps", "4", "did you mean eval.attack.num_steps? valid: eval.attack.norm, eval.attack.epsilon"),
+        ("method.alhpa", "4", "did you mean method.alpha? valid: method.name, method.alpha, method.threshold"),
+        ("attak.epsilon", "4", "unknown setting 'attak': did you mean attack? valid: recipe, method, "),
+        ("eval.attak.epsilon", "4", "unknown setting 'eval.attak': did you mean eval.attack? valid: eval.lam_grid, "),
+        ("attack", "pgd", "attack is a group: set one of attack.norm, attack.epsilon, "),
+        ("epochs.x", "4", "epochs.x: epochs is a single value, without parts"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line_that_names_the_choices(path: str, given: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        resolve("float_digits", {path: given})
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest_and_all_names() -> None:
+    with pytest.raises(ConfigError, match="unknown recipe 'float_digit': did you mean float_digits\\? valid: "):
+        resolve("float_digit", {})
+
+
+def test_choosing_a_method_brings_its_options_and_its_sampler() -> None:
+    config = resolve("float_digits", {"method.alpha": 0.5, "sampler.share": 0.25})
+    assert config.method == FloatOptions(name="float", alpha=0.5)
+    assert config.sampler == TwoPointOptions(name="two_point", share=0.25)
+    other = apply(config, {"method": "pgd_at"})
+    assert not hasattr(other.method, "alpha")
+    assert other.sampler == FixedOptions(name="fixed", lam=1.0)
+    assert apply(other, {"method": "float"}).method == FloatOptions(name="float")
+
+
+def test_a_sampler_given_with_the_method_is_kept_in_either_order() -> None:
+    for overrides in ({"method": "float", "sampler": "fixed"}, {"sampler.name": "fixed", "method.name": "float"}):
+        assert resolve("float_digits", overrides).sampler == FixedOptions(name="fixed")
+
+
+def test_options_may_be_given_before_the_name_that_brings_them() -> None:
+    config = resolve("pgd_at_digits", {"method.alpha": "0.75", "model.widths": "4", "method": "float", "model": "small_cnn"})
+    assert config.method == FloatOptions(name="float", alpha=0.75)
+    assert value_at(config, "model.widths") == (4,)
+
+
+@pytest.mark.parametrize("recipe", table("recipe"))
+def test_settings_survive_the_way_to_plain_values_and_back(recipe: str) -> None:
+    config = resolve(recipe, {"attack.epsilon": "3/255", "fresh": "true"})
+    assert from_settings(to_settings(config)) == config
+
+
+def test_settings_of_a_later_version_are_refused_by_name() -> None:
+    settings = to_settings(resolve("float_digits", {})) | {"optim.sharpness": 1.0}
+    with pytest.raises(ConfigError, match=r"unknown setting 'optim.sharpness'"):
+        from_settings(settings)
+
+
+def test_every_setting_has_a_help_line() -> None:
+    assert [path for recipe in table("recipe") for path, _, help_line in settings_of(resolve(recipe, {})) if not help_line] == []
+
+
+PRIVATE = """
+from dataclasses import dataclass, replace
+from distcond.config.schema import Options
+from distcond.config.setting import setting
+from distcond.methods.pgd_at import METHOD as PGD_AT
+
+@dataclass(frozen=True, kw_only=True)
+class MyOptions(Options):
+    strength: float = setting(2.0, "how strong", ge=0)
+
+METHOD = replace(PGD_AT, name="mine", options=MyOptions())
+NOT_A_METHOD = 3
+"""
+
+
+def test_a_method_of_a_file_outside_the_repository_is_taken_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "private_distcond_method.py").write_text(PRIVATE)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "private_distcond_method:METHOD"
+    config = resolve("float_digits", {"method": name, "method.strength": "1/2"})
+    assert (config.method.name, value_at(config, "method.strength")) == (name, 0.5)
+    assert config.sampler == FixedOptions(name="fixed")
+    assert from_settings(to_settings(config)) == config
+    with pytest.raises(ConfigError, match="private_distcond_method:NOT_A_METHOD is a int, not a Method"):
+        resolve("float_digits", {"method": "private_distcond_method:NOT_A_METHOD"})
+
+
+def test_overrides_win_over_the_recipe_and_the_recipe_over_the_defaults() -> None:
+    recipe = lookup("recipe", "float_digits").settings
+    assert resolve("float_digits", {}).epochs == recipe["epochs"]
+    assert resolve("float_digits", {"epochs": 2}).epochs == 2
+    assert resolve("float_digits", {}).seed == Config().seed

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from distcond.errors import ConfigError
+from distcond.registry import KINDS, lookup, table
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_room_is_walked_and_every_value_answers_to_its_name(kind: str) -> None:
+    values = table(kind)
+    assert values
+    assert list(values) == sorted(values)
+    for name, value in values.items():
+        assert value.name == name
+        assert value.summary
+        assert "\n" not in value.summary
+        assert lookup(kind, name) is value
+
+
+def test_the_values_of_a_room_are_those_of_its_files() -> None:
+    assert {"float", "pgd_at"} <= set(table("method"))
+    assert {"resnet18", "resnet34", "resnet20", "small_cnn"} <= set(table("model"))
+    assert {"fixed", "two_point"} <= set(table("sampler"))
+
+
+@pytest.mark.parametrize("kind", ["method", "model", "sampler"])
+def test_a_value_brings_options_that_carry_a_name(kind: str) -> None:
+    assert all(hasattr(value.options, "name") for value in table(kind).values())
+
+
+def test_a_name_with_a_colon_is_imported() -> None:
+    assert lookup("model", "distcond.models.resnet:RESNET20") is table("model")["resnet20"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_such_module_of_ours:METHOD", "method=no_such_module_of_ours:METHOD: No module named"),
+        ("distcond.methods.float:NOTHING", "has no attribute 'NOTHING'"),
+        ("distcond.methods.float:layers", "is a function, not a Method"),
+        ("distcond.models.resnet:RESNET20", "is a Model, not a Method"),
+        (":METHOD", "method=:METHOD: "),
+        (".float:METHOD", "method=.float:METHOD: "),
+    ],
+)
+def test_what_cannot_be_imported_is_refused(name: str, words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        lookup("method", name)
+    assert words in str(refusal.value)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_and_with_the_way_to_own_work() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean resnet18\? valid: .*or your own as package.module:MODEL"):
+        lookup("model", "resnet81")

@@ -13,6 +13,7 @@ class Folded(NamedTuple):
 
     weight: Tensor  # (C_out, C_in / groups, k, k)
     bias: Tensor  # (C_out,)
+    modulation: tuple[Tensor, Tensor] | None = None  # scale and shift (N, C_out) per row, which no weight can hold
 
 
 class Condition(NamedTuple):

@@ -59,3 +59,20 @@ def run_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
     ranks = module.Ranks(tmp_path_factory.mktemp("ranks"))
     yield ranks.run
     ranks.close()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Any]:
+    """`tiny(method, model, **settings)`: a config on the digits whose network has a few channels."""
+    from distcond.config.overrides import resolve
+    from distcond.registry import lookup
+
+    def config(method: str = "float", model: str = "small_cnn", **settings: Any) -> Any:
+        options = lookup("model", model).options
+        sizes = {"depths": "1,2", "widths": "4,8"}
+        small = {f"model.{name}": value for name, value in sizes.items() if hasattr(options, name)}
+        small["eval.lam_grid"] = "0,0.4,1"  # points at which every method has an answer
+        dotted = {name.replace("__", "."): value for name, value in settings.items()}
+        return resolve("float_digits", {"method": method, "model": model, **small, **dotted})
+
+    return config

@@ -32,8 +32,9 @@ install_system_packages() {
     has_venv || set -- "$@" "$name-venv"
     has_headers || set -- "$@" "$name-dev"
     say "installing with apt-get: $*"
-    as_root apt-get update -qq </dev/null >&2 &&
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >&2
+    as_root apt-get update -qq </dev/null >/dev/null &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
+            </dev/null >/dev/null
 }
 
 check_python() {
@@ -47,7 +48,8 @@ check_system() {
     if has_ffcv_libraries && has_venv; then return; fi
     if can_apt && install_system_packages; then return; fi
     if ! has_venv; then
-        say "$python cannot make virtual environments; install its venv package (Debian: python3-venv)"
+        say "$python cannot make virtual environments: install its venv package (Debian: python3-venv) or name" \
+            "another Python: make setup PYTHON=/path/to/python3.12"
         exit 1
     fi
     say "FFCV needs a C++ compiler, Python's headers, and OpenCV and libjpeg-turbo with pkg-config files, and there is" \
@@ -71,7 +73,8 @@ make_environment() {
 fetch_uv() {
     mirror=${PIP_INDEX_URL:-$("$venv/bin/python" -m pip config get global.index-url 2>/dev/null || true)}
     if [ -n "$mirror" ]; then export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$mirror}"; fi
-    [ -x "$venv/bin/uv" ] || "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv ||
+    [ -x "$venv/bin/uv" ] ||
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv ||
         say "uv cannot be had here: going on with pip, which takes longer"
 }
 
@@ -83,11 +86,13 @@ give_up() {
 }
 
 install() {
+    set -- --constraint constraints.txt "$@"
+    [ -t 2 ] || set -- --quiet "$@" # progress is for somebody who watches
     if [ -x "$venv/bin/uv" ]; then
-        "$venv/bin/uv" pip install --python "$venv/bin/python" --constraint constraints.txt "$@" && return
+        "$venv/bin/uv" pip install --python "$venv/bin/python" "$@" && return
         say "uv failed: trying pip"
     fi
-    "$venv/bin/python" -m pip install --disable-pip-version-check --constraint constraints.txt "$@"
+    "$venv/bin/python" -m pip install --disable-pip-version-check "$@"
 }
 
 install_ffcv() {

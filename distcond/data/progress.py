@@ -12,6 +12,8 @@ _log = logging.getLogger(__name__)
 
 #: Shorter jobs are not worth a log line.
 WORTH_A_LINE = 10_000
+#: Shorter jobs are not worth a bar.
+DELAY_SECONDS = 1.0
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def progress(total: int, what: str) -> Iterator[Callable[[int], object]]:
         except ImportError:
             pass
         else:
-            with tqdm(total=total, desc=what, delay=1.0, leave=False) as bar:
+            with tqdm(total=total, desc=what, delay=DELAY_SECONDS, leave=False) as bar:
                 yield bar.update
             return
     if total >= WORTH_A_LINE:

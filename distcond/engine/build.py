@@ -16,15 +16,22 @@ from distcond.seeding import key
 
 
 def build_model(config: Config) -> ConditionalModel:
-    """The network of a run with its initial weights, a function of `config.seed`; on the CPU, in train mode."""
+    """The network of a run with its initial weights, a function of `config.seed`; on the CPU, in train mode.
+
+    Raises:
+        ConfigError: settings that do not fit each other, among them a sweep at a lam the method has no network for.
+    """
     method: Method = lookup("method", config.method.name)
+    method.lam_grid(config)
+    encode, width_mults = method.encode(config.method), method.widths(config.method)
     network: Model = lookup("model", config.model.name)
     dataset: Dataset = lookup("data", config.data.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(config.seed, "weights"))
         layers = method.layers(config.method, config.shared_statistics)
         backbone = network.build(layers, dataset.num_classes, config.model)
-    return ConditionalModel(backbone, dataset.mean, dataset.std, method.routing(config.method))
+    routing = method.routing(config.method)
+    return ConditionalModel(backbone, dataset.mean, dataset.std, routing, encode, width_mults)
 
 
 def build_step(config: Config, model: ConditionalModel, device: torch.device) -> TrainStep:

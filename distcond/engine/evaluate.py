@@ -29,7 +29,7 @@ class Count(NamedTuple):
     """Correct examples at one operating point."""
 
     lam: float
-    width: int
+    width: float  # the multiplier
     sa_correct: int
     ra_correct: int  # right on the clean image and on every attacked one
     num_examples: int
@@ -61,20 +61,19 @@ def sweep(
     *,
     seed: int,
     noise_seed: int,
-    widths: tuple[int, ...] = (0,),
 ) -> Iterator[Count]:
-    """Counts at each (lam, width), the same on every rank. `model` is in eval mode and in float32.
+    """Counts at each lam and width, the same on every rank. `model` is in eval mode and in float32.
 
     Attack and network share one fixed draw of the weight noise: the attacker knows lam, the weights and the noise.
     """
     for lam in lam_grid:
-        for width in widths:
+        for width, width_mult in enumerate(model.width_mults):
             began = time.perf_counter()
             network = AtLambda(model, lam, width, noise_seed)
             counts, loss = _count(network, blocks, world, attack, seed)
             clean, robust, total = (int(n) for n in world.sum(counts).tolist())
             mean_loss = float(world.sum(loss)) / total
-            yield Count(lam, width, clean, robust, total, mean_loss, time.perf_counter() - began)
+            yield Count(lam, width_mult, clean, robust, total, mean_loss, time.perf_counter() - began)
 
 
 def _count(network: AtLambda, blocks: Blocks, world: World, attack: AttackConfig, seed: int) -> tuple[Tensor, Tensor]:

@@ -59,11 +59,12 @@ def finish_epoch(job: Job, record: dict[str, Any], progress: Progress) -> None:
         stage_over |= job.sparsity.after_epoch(record, job.optimiser)
         record["sparsity"] = job.sparsity.report()
     advance(job, stage_over)
+    if job.world.first:
+        # Before the checkpoint: a kill between the two makes a resumed run replace this record, not miss it.
+        history.append(job.run.path, record)
     best_now = job.best is not None and job.best[0] == done
     if job.trained or best_now or done % config.save_every == 0:
         save(job)
-    if job.world.first:
-        history.append(job.run.path, record)
 
 
 def advance(job: Job, stage_over: bool) -> None:

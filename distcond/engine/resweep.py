@@ -35,7 +35,7 @@ def resweep(config: Config, world: World, run: RunDir, which: str, split: str) -
     )  # fmt: skip
     starts = run.starts()
     origin = Origin(
-        run.name, config, world, len(starts), epoch_at(run, which), 0, split, which, model.noise_size > 0,
+        run.name, config, world, len(starts) - 1, epoch_at(run, which), 0, split, which, model.noise_size > 0,
         starts[-1]["git_commit"],
     )  # fmt: skip
     rows = rows_of(list(counts), config.eval.attack, origin)

@@ -36,7 +36,7 @@ def validate(job: Job, epoch: int) -> tuple[float, dict[str, object]]:
 def point(count: Count) -> dict[str, float]:
     """One operating point of the history: accuracies in [0, 1]."""
     sa, ra = count.sa_correct / count.num_examples, count.ra_correct / count.num_examples
-    return {"lam": count.lam, "sa": sa, "ra": ra, "ra_loss": count.ra_loss}
+    return {"lam": count.lam, "width": count.width, "sa": sa, "ra": ra, "ra_loss": count.ra_loss}
 
 
 def test_rows(job: Job) -> list[Row]:

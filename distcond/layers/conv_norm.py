@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distcond.condition import Condition, Folded
+from distcond.layers.film import modulated
 from distcond.layers.layer_set import LayerSet
 
 
@@ -35,15 +36,17 @@ class ConvNorm(nn.Module):
         if cond.folded is not None:
             folded = cond.folded[self.index]
             x = self.conv.convolve(x, folded.weight, folded.bias)
-            return x if cond.uniform or self.modulate is None else self.modulate(x, cond)
+            return x if folded.modulation is None else modulated(x, *folded.modulation)
         x = self.norm(self.conv(x, cond), cond)
         return x if self.modulate is None else self.modulate(x, cond)
 
     def fold(self, cond: Condition, dtype: torch.dtype) -> Folded:
-        """Weight and bias of the one convolution this unit amounts to; a per-row modulation stays outside."""
+        """Weight and bias of the one convolution this unit amounts to; a modulation per row is computed beside it."""
         scale, shift = self.norm.as_affine(cond)
-        modulation = self.modulate.as_affine(cond) if self.modulate is not None and cond.uniform else None
-        if modulation is not None:
+        modulation, by_row = self.modulate.as_affine(cond) if self.modulate is not None else None, None
+        if modulation is not None and cond.uniform:
             scale, shift = scale * modulation[0], shift * modulation[0] + modulation[1]
+        elif modulation is not None:
+            by_row = modulation[0].to(dtype), modulation[1].to(dtype)
         weight = self.conv.effective_weight(cond) * scale[:, None, None, None]
-        return Folded(weight.to(dtype), shift.to(dtype))
+        return Folded(weight.to(dtype), shift.to(dtype), by_row)

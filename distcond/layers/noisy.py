@@ -32,14 +32,18 @@ class NoisyConv2d(Conv2d):
         if cond.noise is None or cond.uniform:
             return self.convolve(x, self.effective_weight(cond))
         # Convolution is linear in the weight, so an amplitude per row is exact at the price of a second convolution.
-        noisy = self.convolve(x, self.alpha * self.scaled_noise(cond.noise))
-        return self.convolve(x, self.weight) + cond.lam[:, None, None, None].to(noisy.dtype) * noisy
+        noisy = self.convolve(x, self.cut(self.alpha * self.scaled_noise(cond.noise), cond))
+        return self.convolve(x, self.cut(self.weight, cond)) + cond.lam[:, None, None, None].to(noisy.dtype) * noisy
 
     def effective_weight(self, cond: Condition) -> Tensor:
         """w + lam * alpha * eta for a uniform condition, shape of `weight`."""
         if cond.noise is None:
-            return self.weight
-        return self.weight + (cond.lam * self.alpha) * self.scaled_noise(cond.noise)
+            return self.cut(self.weight, cond)
+        return self.cut(self.weight + (cond.lam * self.alpha) * self.scaled_noise(cond.noise), cond)
+
+    def cut(self, weight: Tensor, cond: Condition) -> Tensor:
+        """The part of a tensor shaped like `weight` that takes part in this pass: all of it."""
+        return weight
 
     def scaled_noise(self, noise: Tensor) -> Tensor:
         """This layer's part of a flat standard normal draw, with the standard deviation of the weights.

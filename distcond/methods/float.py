@@ -38,7 +38,7 @@ def layers(options: FloatOptions, shared: bool) -> LayerSet:
     return noisy(options.alpha, shared)
 
 
-def objective(passes: Passes, x: Tensor, y: Tensor) -> Outcome:
+def objective(passes: Passes, x: Tensor, y: Tensor, width: int = 0) -> Outcome:
     """Cross-entropy of the clean rows at lam = 0 and of the attacked rows at their lam, a mean over all rows.
 
     With the method's own sampler, half the rows at 0 and half at 1, this is 0.5 L_clean + 0.5 L_adv.
@@ -46,11 +46,11 @@ def objective(passes: Passes, x: Tensor, y: Tensor) -> Outcome:
     clean, adv = passes.split()
     loss, seen_clean, seen_adv = x.new_zeros(()), None, None
     if clean.stop > clean.start:
-        seen_clean = passes.logits(x[clean.rows], clean, "clean"), y[clean.rows]
+        seen_clean = passes.logits(x[clean.rows], clean, "clean", width), y[clean.rows]
         loss = loss + passes.cross_entropy(*seen_clean)
     if adv.stop > adv.start:
-        moved = passes.adversarial(x[adv.rows], y[adv.rows], adv)
-        seen_adv = passes.logits(moved, adv, "adversarial"), y[adv.rows]
+        moved = passes.adversarial(x[adv.rows], y[adv.rows], adv, width)
+        seen_adv = passes.logits(moved, adv, "adversarial", width), y[adv.rows]
         loss = loss + passes.cross_entropy(*seen_adv)
     return Outcome(loss, tally(seen_clean, seen_adv))
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from distcond.condition import Routing
 from distcond.config.schema import Config, Options
+from distcond.layers.encode import Encoder
 from distcond.layers.layer_set import LayerSet
 from distcond.methods.stage import Objective, Sparsity, Stage
 from distcond.models.conditional import ConditionalModel
@@ -19,7 +18,7 @@ def _always_zero_threshold(options: Any) -> Routing:
     return Routing()
 
 
-def _no_code(options: Any) -> nn.Module | None:
+def _no_code(options: Any) -> Encoder | None:
     return None
 
 
@@ -61,7 +60,7 @@ class Method:
     sampler: Options
     routing: Callable[[Any], Routing] = _always_zero_threshold
     lam_grid: Callable[[Config], tuple[float, ...]] = _whole_grid
-    encode: Callable[[Any], nn.Module | None] = _no_code
+    encode: Callable[[Any], Encoder | None] = _no_code
     widths: Callable[[Any], tuple[float, ...]] = _full_width
     sparsity: Callable[[Config, ConditionalModel], Sparsity | None] = _dense
     stages: Callable[[Config], tuple[Stage, ...]] | None = None

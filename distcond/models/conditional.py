@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from distcond.condition import Condition, Routing
+from distcond.errors import ConfigError
+from distcond.layers.encode import Encoder
 from distcond.layers.numbering import number
 from distcond.seeding import generator
 
@@ -19,6 +21,7 @@ class ConditionalModel(nn.Module):
             works on pixels.
         routing: how lam becomes a condition.
         encode: lam (N|1,) to codes (N|1, D), for methods that modulate by a code.
+        width_mults: the widths the layers can take, widest first; `Condition.width` is an index into them.
     """
 
     mean: Tensor
@@ -30,12 +33,14 @@ class ConditionalModel(nn.Module):
         mean: tuple[float, ...] = (0.0, 0.0, 0.0),
         std: tuple[float, ...] = (1.0, 1.0, 1.0),
         routing: Routing = Routing(),  # noqa: B008  an immutable value
-        encode: nn.Module | None = None,
+        encode: Encoder | None = None,
+        width_mults: tuple[float, ...] = (1.0,),
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.routing = routing
         self.encode = encode
+        self.width_mults = width_mults
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
         self.noise_size, self._units = number(backbone)
@@ -46,8 +51,26 @@ class ConditionalModel(nn.Module):
         return logits
 
     def condition(self, lam: float | Tensor, *, width: int = 0, noise: Tensor | None = None) -> Condition:
-        """The condition at one lam, or at one per row (N,) on the CPU, as tensors on this model's device."""
+        """The condition at one lam, or at one per row (N,) on the CPU, as tensors on this model's device.
+
+        Raises:
+            ConfigError: a lam without a code, or no such width.
+        """
+        if not 0 <= width < len(self.width_mults):
+            raise ConfigError(f"width={width}: valid: 0 to {len(self.width_mults) - 1}, for {self._widths()}")
+        if self.encode is not None:
+            self.encode.check(lam)
         return self.routing.at(lam, self.mean.device)._replace(width=width, noise=noise)
+
+    def width_index(self, width_mult: float) -> int:
+        """The `width` of a condition, for a width by its multiplier.
+
+        Raises:
+            ConfigError: the network was not built with that width; the message names those it has.
+        """
+        if width_mult not in self.width_mults:
+            raise ConfigError(f"width={width_mult:g}: valid: {self._widths()}")
+        return self.width_mults.index(width_mult)
 
     def draw_noise(self, *seed: object) -> Tensor | None:
         """Flat standard normal weight noise (P,), a function of the seed parts alone; None for models without."""
@@ -62,7 +85,10 @@ class ConditionalModel(nn.Module):
         cond = self._encoded(cond)
         return cond._replace(folded=tuple(unit.fold(cond, dtype) for unit in self._units), noise=None)
 
+    def _widths(self) -> str:
+        return ", ".join(f"{width_mult:g}" for width_mult in self.width_mults)
+
     def _encoded(self, cond: Condition) -> Condition:
-        if self.encode is None or cond.code is not None:
+        if self.encode is None or cond.code is not None or cond.folded is not None:
             return cond
         return cond._replace(code=self.encode(cond.lam))

@@ -8,6 +8,7 @@ from distcond.results import history
 from distcond.results.aside import write_text
 from distcond.results.curves import PNG, history_png
 from distcond.results.plot import trade_off_png
+from distcond.results.row import Row
 from distcond.results.store import FOLDER, parts, read_rows
 from distcond.results.table import markdown_table, trade_off_table
 
@@ -20,9 +21,8 @@ def summarise(run_dir: Path | str) -> str:
     Raises:
         ConfigError: there is no such folder, or a result in it cannot be read.
     """
-    rows = read_rows(run_dir)
     files = "\n".join(f"{what:<9}{path}" for what, path in _files(Path(run_dir)))
-    return "\n\n".join(filter(None, (trade_off_table(rows), files)))
+    return "\n\n".join(filter(None, (*_tables(read_rows(run_dir)), files)))
 
 
 def write_report(run_dir: Path | str) -> list[Path]:
@@ -39,6 +39,13 @@ def write_report(run_dir: Path | str) -> list[Path]:
     write_text(table, markdown_table(rows) + "\n")
     figures = trade_off_png(rows, run_dir / FOLDER / CURVE), history_png(run_dir)
     return [table, *filter(None, figures)]
+
+
+def _tables(rows: list[Row]) -> list[str]:
+    """The best checkpoint's table last, where a terminal shows it; validation only where there is no test yet."""
+    split = "test" if any(row.split == "test" for row in rows) else "val"
+    found = [[row for row in rows if (row.split, row.checkpoint) == (split, which)] for which in ("live", "last", "best")]
+    return [trade_off_table(group) for group in found if group] or [trade_off_table(rows)]
 
 
 def _files(run_dir: Path) -> list[tuple[str, Path]]:

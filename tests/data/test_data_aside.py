@@ -67,6 +67,7 @@ from distcond.data.aside import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read(1)
+    time.sleep(0.3)
     Path(sys.argv[1] + ".released").touch()
     os.kill(os.getpid(), 9)
 """

@@ -81,7 +81,7 @@ def test_lines_are_named_by_what_differs(make_sweep):
 def test_test_hides_val_and_checkpoints_hide_the_live_network(make_sweep):
     live = make_sweep(split="val", checkpoint="live")
     assert len(lines_of(live)) == 1
-    saved = make_sweep() + make_sweep(checkpoint="last", epoch=39)
+    saved = make_sweep() + make_sweep(split="val") + make_sweep(checkpoint="last", epoch=39)
     shown = lines_of(live + make_sweep(checkpoint="live") + saved)
     assert sorted((line.series.origin.split, line.series.origin.checkpoint) for line in shown) == [
         ("test", "best"),
@@ -101,6 +101,15 @@ def test_labels_are_left_out_where_there_is_no_room():
     assert 0 < len(boxes) < 12
     assert all(box.within(bounds) and not box.holds(points[0]) for box in boxes)
     assert not any(a.meets(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_labels_keep_clear_of_other_points():
+    bounds, size, point = Box(0, 0, 400, 400), (20.0, 10.0), (200.0, 200.0)
+    (alone,) = place([point], [size], [], bounds)
+    assert alone is not None
+    other = ((alone.left + alone.right) / 2, (alone.bottom + alone.top) / 2)
+    boxes = place([point, other], [size, size], [], bounds)
+    assert all(box and not box.holds(point) and not box.holds(other) for box in boxes)
 
 
 def test_labels_keep_clear_of_lines_and_prefer_to_spare_faint_ones():

@@ -1,0 +1,88 @@
+"""Convolutions that know which of their weights are kept: masked noise (FLOATS) and two masks over one weight (SMART)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distcond.condition import Condition
+from distcond.layers.noisy import NoisyConv2d
+from distcond.layers.plain import Conv2d
+
+
+class MaskedNoisyConv2d(NoisyConv2d):
+    """Noisy convolution of a sparse weight: the noise falls on the kept weights only and is scaled by their deviation.
+
+    Without that the noise fills the zeros and the network is dense again at lam > 0. `mask` (shape of `weight`, True =
+    kept) says where to put noise; keeping the weight itself at zero is up to whoever sets the mask.
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, alpha: float = 0.25
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, alpha)
+        self.register_buffer("mask", torch.ones_like(self.weight, dtype=torch.bool))
+
+    def scaled_noise(self, noise: Tensor) -> Tensor:
+        """This layer's part of a flat standard normal draw on the kept weights, with their standard deviation."""
+        mine = noise[self.noise_start : self.noise_start + self.weight.numel()].view_as(self.weight)
+        return mine * (self.mask * kept_deviation(self.weight.detach(), self.mask))
+
+
+def kept_deviation(weight: Tensor, mask: Tensor) -> Tensor:
+    """Standard deviation (0-d) of the weights where `mask` is True, as `Tensor.std` of these alone would give it."""
+    count = mask.sum()
+    mean = (weight * mask).sum() / count.clamp(min=1)
+    squares = ((weight - mean).square() * mask).sum()
+    return (squares / (count - 1).clamp(min=1)).sqrt()
+
+
+class MaskedConv2d(Conv2d):
+    """One weight under two masks, `clean_mask` and `adv_mask` (shape of `weight`, True = kept), chosen by `cond.route`.
+
+    A forward in training mode adds the dense gradient of each path, dL/d(weight * mask), to `dense_gradients[route]`
+    where somebody has put tensors there: the weight's own gradient is zero outside the mask, and growth has to see
+    beyond it.
+    """
+
+    clean_mask: Tensor
+    adv_mask: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride)
+        for name in ("clean_mask", "adv_mask"):
+            self.register_buffer(name, torch.ones_like(self.weight, dtype=torch.bool))
+        self.dense_gradients: dict[bool, Tensor] = {}
+
+    def forward(self, x: Tensor, cond: Condition) -> Tensor:
+        if isinstance(cond.route, bool):
+            return self.convolve(x, self.effective_weight(cond))
+        clean, adv = (self.convolve(x, self.path_weight(route)) for route in (False, True))
+        return torch.where(cond.route[:, None, None, None], adv, clean)
+
+    def effective_weight(self, cond: Condition) -> Tensor:
+        """The weight of the routed path; the route must be one bool."""
+        assert isinstance(cond.route, bool), "one route per pass has one weight; rows of both kinds have two"
+        return self.path_weight(cond.route)
+
+    def mask(self, route: bool) -> Tensor:
+        """The mask of the adversarial (True) or the clean path."""
+        return self.adv_mask if route else self.clean_mask
+
+    def path_weight(self, route: bool) -> Tensor:
+        """weight * mask of one path; in training its gradient is watched."""
+        weight = self.weight * self.mask(route)
+        if self.training and route in self.dense_gradients and weight.requires_grad:
+            watch(weight, self.dense_gradients[route])
+        return weight
+
+
+def watch(tensor: Tensor, total: Tensor) -> None:
+    """Add the gradient of `tensor` to `total` when it is computed; the gradient itself passes unchanged."""
+
+    def add(gradient: Tensor) -> None:
+        total.add_(gradient)
+
+    tensor.register_hook(add)

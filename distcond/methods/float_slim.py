@@ -1,0 +1,46 @@
+"""FLOAT at several widths of one slimmable network (Kundu et al., arXiv 2204.00426).
+
+Noise is drawn for the full-width weight and cut with it. The authors published the layers but no training loop; this
+one is that of slimmable networks (Yu et al. 2019), as in OATS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from distcond.condition import Routing
+from distcond.config.setting import setting
+from distcond.layers.layer_set import LayerSet, Narrow, slimmable_noisy
+from distcond.methods import float as float_method
+from distcond.methods.every_width import checked, every_width
+from distcond.methods.float import FloatOptions
+from distcond.methods.method import Method
+from distcond.samplers.two_point import TwoPointOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatSlimOptions(FloatOptions):
+    """Slimmable FLOAT's own settings besides FLOAT's."""
+
+    width_mults: tuple[float, ...] = setting((1.0, 0.5), "share of the channels at each width", gt=0, le=1)
+    heads: Literal["shared", "per_width"] = setting("shared", "one classifier for all widths, or one each")
+
+
+def layers(options: FloatSlimOptions, shared: bool) -> LayerSet:
+    """Noisy slimmable convolutions, slimmable classifier, a dual batch normalisation per width."""
+    narrow = Narrow(checked(options.width_mults), options.heads == "shared")
+    return slimmable_noisy(narrow, options.alpha, shared)
+
+
+METHOD = Method(
+    name="float_slim",
+    summary="FLOAT at several widths of one network, a dual BN per width",
+    paper="FLOAT slim, arXiv 2204.00426; the training loop is an interpretation: that of slimmable networks",
+    options=FloatSlimOptions(name="float_slim"),
+    layers=layers,
+    objective=lambda options: every_width(float_method.objective, len(options.width_mults)),
+    sampler=TwoPointOptions(name="two_point"),
+    routing=lambda options: Routing(options.threshold),
+    widths=lambda options: checked(options.width_mults),
+)

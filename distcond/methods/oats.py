@@ -1,0 +1,60 @@
+"""OATS: OAT at several widths of one slimmable network (Wang et al., arXiv 2010.11828, NeurIPS 2020).
+
+The authors published the layers but no training loop. This one is that of slimmable networks (Yu et al. 2019): every
+step adds up the losses of all widths, widest first, each with an attack on itself, all at the same lam per row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from distcond.config.setting import setting
+from distcond.layers.layer_set import LayerSet, Narrow, slimmable_film
+from distcond.methods import oat
+from distcond.methods.every_width import checked, every_width
+from distcond.methods.method import Method
+from distcond.methods.oat import OatOptions, encode, lam_grid
+from distcond.methods.stage import Objective
+from distcond.samplers.fixed_share import FixedShareOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class OatsOptions(OatOptions):
+    """OATS's own settings besides OAT's."""
+
+    width_mults: tuple[float, ...] = setting((1.0, 0.75, 0.5), "share of the channels at each width", gt=0, le=1)
+    heads: Literal["shared", "per_width"] = setting(
+        "shared", "one classifier for all widths, or one each (SOLAR, arXiv 2509.16833)"
+    )
+    film_slices: Literal["separate", "concatenated"] = setting(
+        "separate", "how FiLM narrows: scale and shift apart, or their concatenation as in the authors' code"
+    )
+
+
+def layers(options: OatsOptions, shared: bool) -> LayerSet:
+    """Slimmable convolutions, classifier and FiLM; a dual batch normalisation per width."""
+    narrow = Narrow(checked(options.width_mults), options.heads == "shared")
+    concatenated = options.film_slices == "concatenated"
+    return slimmable_film(narrow, encode(options).dim, options.identity_start, concatenated, shared)
+
+
+def objective(options: OatsOptions) -> Objective:
+    """OAT's loss, summed over the widths."""
+    one = partial(oat.objective, skip_clean_of_adversarial=options.skip_clean_of_adversarial)
+    return every_width(one, len(options.width_mults))
+
+
+METHOD = Method(
+    name="oats",
+    summary="OAT at several widths of one network, a dual BN per width",
+    paper="OATS, arXiv 2010.11828; the training loop is an interpretation: that of slimmable networks (Yu et al. 2019)",
+    options=OatsOptions(name="oats"),
+    layers=layers,
+    objective=objective,
+    sampler=FixedShareOptions(name="fixed_share"),
+    encode=encode,
+    widths=lambda options: checked(options.width_mults),
+    lam_grid=lam_grid,
+)

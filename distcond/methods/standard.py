@@ -1,0 +1,34 @@
+"""Standard training: clean images only. The accuracy that every trade-off starts from."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from distcond.config.schema import Config, Options
+from distcond.methods.method import Method
+from distcond.methods.passes import Outcome, Passes, tally
+from distcond.methods.pgd_at import layers
+from distcond.samplers.fixed import FixedOptions
+
+
+def objective(passes: Passes, x: Tensor, y: Tensor) -> Outcome:
+    """Cross-entropy of the clean images, whatever lam is."""
+    seen = passes.logits(x, passes.draws.everything(), "clean"), y
+    return Outcome(passes.cross_entropy(*seen), tally(seen, None))
+
+
+def lam_grid(config: Config) -> tuple[float, ...]:
+    """lam = 0: there is one network."""
+    return (0.0,)
+
+
+METHOD = Method(
+    name="standard",
+    summary="standard training on clean images",
+    paper="no adversarial training; the SA that other methods give up some of",
+    options=Options(name="standard"),
+    layers=layers,
+    objective=lambda options: objective,
+    sampler=FixedOptions(name="fixed", lam=0.0),
+    lam_grid=lam_grid,
+)

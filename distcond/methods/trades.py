@@ -1,0 +1,79 @@
+"""TRADES: accuracy plus agreement between clean and attacked images (Zhang et al., arXiv 1901.08573).
+
+    L = CE(f(x), y) + beta * KL(f(x) || f(x_adv)),   x_adv maximises the same KL
+
+The attack pulls away from the clean outputs of the network in eval mode, computed once; both terms of the loss see
+train-mode outputs and send gradients into both. One network per beta: there is no lam. The authors start the attack a
+hair from x; here it starts where `attack.random_start` says, at a random point of the ball.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from distcond.config.schema import Config, Options
+from distcond.config.setting import setting
+from distcond.errors import ConfigError
+from distcond.methods.method import Method
+from distcond.methods.passes import Outcome, Passes, evaluating, tally
+from distcond.methods.pgd_at import layers
+from distcond.methods.stage import Objective
+from distcond.samplers.fixed import FixedOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class TradesOptions(Options):
+    """TRADES's own settings."""
+
+    beta: float = setting(6.0, "weight of the agreement term: larger = more robust (authors: 6)", ge=0)
+
+
+def divergence(adversarial: Tensor, clean: Tensor) -> Tensor:
+    """KL(softmax(clean) || softmax(adversarial)) per row (n,), float32, from logits (n, K)."""
+    log_clean, log_adversarial = F.log_softmax(clean.float(), 1), F.log_softmax(adversarial.float(), 1)
+    return (log_clean.exp() * (log_clean - log_adversarial)).sum(1)
+
+
+def objective(passes: Passes, x: Tensor, y: Tensor, beta: float) -> Outcome:
+    """The loss of one step: attack, clean pass, adversarial pass, in the authors' order."""
+    everything = passes.draws.everything()
+    with evaluating(passes.model), torch.no_grad():
+        target = passes.logits(x, everything, "target")
+    moved = passes.adversarial(x, target, everything, loss=lambda logits, clean: divergence(logits, clean).sum())
+    clean = passes.logits(x, everything, "clean")
+    adversarial = passes.logits(moved, everything, "adversarial")
+    loss = passes.cross_entropy(clean, y) + beta * passes.share(divergence(adversarial, clean))
+    return Outcome(loss, tally((clean, y), (adversarial, y)))
+
+
+def make_objective(options: TradesOptions) -> Objective:
+    """The objective at the options' beta."""
+    return partial(objective, beta=options.beta)
+
+
+def lam_grid(config: Config) -> tuple[float, ...]:
+    """lam = 1: there is one network.
+
+    Raises:
+        ConfigError: an attack that starts at the clean image, where the divergence has no slope.
+    """
+    if not config.attack.random_start:
+        raise ConfigError("attack.random_start=false: the attack of trades has no gradient at the clean image; set it true")
+    return (1.0,)
+
+
+METHOD = Method(
+    name="trades",
+    summary="accuracy plus agreement between clean and attacked images (method.beta); one network",
+    paper="TRADES, arXiv 1901.08573",
+    options=TradesOptions(name="trades"),
+    layers=layers,
+    objective=make_objective,
+    sampler=FixedOptions(name="fixed"),
+    lam_grid=lam_grid,
+)

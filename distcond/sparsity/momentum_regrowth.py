@@ -1,0 +1,107 @@
+"""One mask whose layers trade density once per epoch: drop the smallest, regrow where the momentum is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distcond.sparsity.distribution import budget
+from distcond.sparsity.apportion import whole
+from distcond.sparsity.granularity import WEIGHT, Granularity
+from distcond.sparsity.masked_weights import MaskedWeights
+from distcond.sparsity.masks import Masks, kept, random_order, shaped
+from distcond.sparsity.redistribute import Layers, redistribute, shares_of
+from distcond.sparsity.score import momentum_buffers
+from distcond.sparsity.update import drop, grow
+
+
+class MomentumRegrowth:
+    """Sparse from the start, one training run, the number of kept weights constant over all layers together.
+
+    The update of an epoch happens after the first step of the next one, and none follows the last: the network that
+    was validated is then the one that is saved. The optimiser's momentum stays dense.
+
+    Args:
+        masked: the weights.
+        density: kept share of them all, in (0, 1].
+        drop_fraction: share of the stage done to the share of kept units that an update drops.
+        granularity: what is kept or dropped as one.
+        seed: of the first masks.
+    """
+
+    def __init__(
+        self,
+        masked: MaskedWeights,
+        density: float,
+        drop_fraction: Callable[[float], float],
+        granularity: Granularity = WEIGHT,
+        seed: int = 0,
+    ) -> None:
+        self.masked, self.drop_fraction, self.granularity, self.seed = masked, drop_fraction, granularity, seed
+        self.budget = budget(masked.num_weights, density)
+        self.due = False
+        self.num_updates = 0
+
+    def start(self, stage: str) -> None:
+        """The same density in every layer, at random places."""
+        layers = self._layers([0] * len(self.masked.weights))
+        parts = [total * self.budget / self.masked.num_weights for total in layers.total]
+        counts = whole(parts, self.budget, layers.total, layers.size, least=1)
+        weights = self.masked.weights.items()
+        self.masked.put({name: self._scattered(name, w, n) for (name, w), n in zip(weights, counts, strict=True)})
+
+    def after_step(self, optimiser: torch.optim.Optimizer, done: float, step: int) -> None:
+        """Hold the masks; update them where an epoch has just begun."""
+        self.masked.hold()
+        if self.due:
+            self.due = False
+            self.num_updates += 1
+            self.masked.put(self._updated(optimiser, self.drop_fraction(done)))
+
+    def after_epoch(self, record: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> bool:
+        """Note that an update is due."""
+        self.due = True
+        return False
+
+    def report(self) -> dict[str, float]:
+        """Density, and the density of the sparsest and the densest layer, which the updates spread apart."""
+        counts = kept(self.masked.masks)
+        layers = [counts[name] / weight.numel() for name, weight in self.masked.weights.items()]
+        return {"density": self.masked.density(), "density_min": min(layers), "density_max": max(layers)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Masks and whether an update is due."""
+        return {"masks": self.masked.state_dict(), "due": self.due, "num_updates": self.num_updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.masked.load_state_dict(state["masks"])
+        self.due, self.num_updates = state["due"], state["num_updates"]
+
+    @torch.no_grad()
+    def _updated(self, optimiser: torch.optim.Optimizer, rate: float) -> Masks:
+        narrow, score, widen = self.granularity.narrow, self.granularity.score, self.granularity.widen
+        masks = {name: narrow(mask) for name, mask in self.masked.masks.items()}
+        momenta = {n: score(m) for n, m in momentum_buffers(self.masked.weights, optimiser).items()}
+        layers = self._layers(list(kept(masks).values()))
+        plan = redistribute(layers, shares_of(momenta, masks), rate, self.budget)
+        new: Masks = {}
+        for (name, mask), drops, grows in zip(masks.items(), plan.drops, plan.grows, strict=True):
+            fewer = drop(mask, score(self.masked.weights[name]), drops)
+            new[name] = widen(grow(fewer, momenta[name], grows), self.masked.masks[name])
+        return new
+
+    def _layers(self, kept: list[int]) -> Layers:
+        totals = [self.granularity.num_units(weight) for weight in self.masked.weights.values()]
+        sizes = [w.numel() // total for w, total in zip(self.masked.weights.values(), totals, strict=True)]
+        return Layers(kept, totals, sizes)
+
+    def _scattered(self, name: str, weight: Tensor, count: int) -> Tensor:
+        like = torch.empty_like(weight, dtype=torch.bool, requires_grad=False)
+        units = torch.zeros(self.granularity.num_units(weight), dtype=torch.bool)
+        units[random_order(len(units), self.seed, "masks", name)[:count]] = True
+        narrow = self.granularity.narrow(like)
+        return self.granularity.widen(shaped(units, narrow), like)

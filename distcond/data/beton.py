@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from distcond.data.aside import written_aside
+from distcond.aside import written_aside
 from distcond.data.dataset import Arrays, check_arrays
 from distcond.data.ffcv_import import import_ffcv
 from distcond.data.progress import progress

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from distcond.data.aside import locked, written_aside
+from distcond.aside import locked, written_aside
 from distcond.data.dataset import SPLITS, Arrays, Dataset, check_arrays
 from distcond.data.ffcv_import import ffcv_problem
 from distcond.data.source import Source

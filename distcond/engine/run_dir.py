@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from distcond.aside import write_text
 from distcond.config.identity import run_id
 from distcond.config.overrides import from_settings, to_settings
 from distcond.config.schema import Config
@@ -112,9 +112,7 @@ def run_root(config: Config) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Write aside and rename: a reader sees the old or the new file, never half of one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(aside, path)
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:

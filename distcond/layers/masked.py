@@ -1,4 +1,4 @@
-"""Convolutions that know which of their weights are kept: masked noise (FLOATS) and two masks over one weight (SMART)."""
+"""Convolutions that know which weights are kept: masked noise (FLOATS), two masks over one weight (SMART)."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ def lam_grid(config: Config) -> tuple[float, ...]:
     """
     points = pgd_at.lam_grid(config)
     if config.eval.every != 1:
-        raise ConfigError(f"eval.every={config.eval.every}: {config.method.name} needs the validation of every epoch; set 1")
+        every, name = config.eval.every, config.method.name
+        raise ConfigError(f"eval.every={every}: {name} needs the validation of every epoch; set eval.every=1")
     if points == (0.0,):
         raise ConfigError(f"sampler.lam=0: {config.method.name} needs a robust accuracy in training; set it above 0")
     return points

@@ -25,6 +25,7 @@ from distcond.models.conditional import ConditionalModel
 from distcond.samplers.two_point import TwoPointOptions
 from distcond.sparsity.masks import layers_by_weight
 from distcond.sparsity.schedule import SCHEDULES
+from distcond.sparsity.two_masks import TwoMasks
 from distcond.sparsity.two_paths import TwoPaths
 
 
@@ -55,8 +56,9 @@ def sparsity(config: Config, model: ConditionalModel) -> TwoPaths | None:
     assert isinstance(options, SmartOptions)
     if options.density == 1:
         return None
+    layers = layers_by_weight(model, (MaskedConv2d,))
     return TwoPaths(
-        layers_by_weight(model, (MaskedConv2d,)),
+        TwoMasks({name: layer for name, layer in layers.items() if isinstance(layer, MaskedConv2d)}),
         options.density,
         options.overlap,
         config.optim.momentum,

@@ -63,7 +63,9 @@ def lam_grid(config: Config) -> tuple[float, ...]:
         ConfigError: an attack that starts at the clean image, where the divergence has no slope.
     """
     if not config.attack.random_start:
-        raise ConfigError("attack.random_start=false: the attack of trades has no gradient at the clean image; set it true")
+        raise ConfigError(
+            "attack.random_start=false: trades attacks a loss that is flat at the clean image; set it true"
+        )
     return (1.0,)
 
 

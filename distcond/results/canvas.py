@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distcond.results.aside import written_aside
+from distcond.aside import written_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

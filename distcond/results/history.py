@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distcond.errors import ConfigError
-from distcond.results.aside import write_text
+from distcond.aside import write_text
 
 FILE = "history.jsonl"
 Record = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distcond.results import history
-from distcond.results.aside import write_text
+from distcond.aside import write_text
 from distcond.results.curves import PNG, history_png
 from distcond.results.plot import trade_off_png
 from distcond.results.row import Row

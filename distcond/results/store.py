@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distcond.errors import ConfigError
-from distcond.results.aside import written_aside
+from distcond.aside import written_aside
 from distcond.results.row import COLUMNS, Row, accuracy, from_dict, highest_attempt
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from distcond.config.schema import Options
 from distcond.config.setting import setting
 from distcond.samplers.sampler import Sampler
+from distcond.samplers.share import num_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,7 @@ class TwoPointOptions(Options):
 
 def draw(options: TwoPointOptions, n: int, generator: torch.Generator) -> Tensor:
     """The first `ceil(share * n)` rows low, the others high: the counts never vary."""
-    # Rounded first: 0.07 * 100 is 7.000000000000001 in binary, and that would be 8 rows.
-    num_low = math.ceil(round(options.share * n, 6))
+    num_low = num_rows(options.share, n)
     return torch.cat([torch.full((num_low,), options.low), torch.full((n - num_low,), options.high)])
 
 

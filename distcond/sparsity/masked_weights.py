@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distcond.layers.masked import MaskedNoisyConv2d
 from distcond.sparsity.agreement import require_agreement
-from distcond.sparsity.masks import Maskable, Masks, density, fitted, layers_by_weight, num_entries
+from distcond.sparsity.masks import Maskable, Masks, density, fitted, num_entries
 from distcond.sparsity.score import momentum_buffers
 
 

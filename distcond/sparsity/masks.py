@@ -26,14 +26,14 @@ def layers_by_weight(model: nn.Module, kinds: tuple[type[Maskable], ...] = (nn.C
     found = {f"{name}.weight": layer for name, layer in model.named_modules() if isinstance(layer, kinds)}
     if not found:
         names = " or ".join(kind.__name__ for kind in kinds)
-        raise ConfigError(f"model: no {names} layer to mask; choose a model made of the method's layers, such as resnet18")
+        raise ConfigError(f"model: no {names} layer to mask; use one made of the method's layers, such as resnet18")
     return found
 
 
 @torch.no_grad()
 def scattered(weights: Weights, counts: Mapping[str, int], *key: object) -> Masks:
     """Masks that keep `counts` weights at random positions: a function of key and name alone, on any device."""
-    return {name: at(weight, random_order(weight, *key, name)[: counts[name]]) for name, weight in weights.items()}
+    return {name: at(w, random_order(w.numel(), *key, name)[: counts[name]]) for name, w in weights.items()}
 
 
 @torch.no_grad()
@@ -46,9 +46,9 @@ def largest(weights: Weights, count: int) -> Masks:
     return {name: shaped(part, weight) for (name, weight), part in zip(weights.items(), parts, strict=True)}
 
 
-def random_order(weight: Tensor, *key: object) -> Tensor:
-    """A permutation of the weight's entries, on the CPU."""
-    return torch.randperm(weight.numel(), generator=generator(*key))
+def random_order(size: int, *key: object) -> Tensor:
+    """A permutation of `size` entries, on the CPU: a function of the key alone."""
+    return torch.randperm(size, generator=generator(*key))
 
 
 def at(weight: Tensor, index: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def at(weight: Tensor, index: Tensor) -> Tensor:
 
 
 def shaped(flat: Tensor, like: Tensor) -> Tensor:
-    """A flat mask in the shape, device and memory layout of `like`: an element-wise product then reads both in order."""
+    """A flat mask in the shape, device and memory layout of `like`, so that a product reads both in order."""
     return torch.empty_like(like, dtype=torch.bool, requires_grad=False).copy_(flat.view(like.shape))
 
 
@@ -92,7 +92,7 @@ def fitted(saved: Mapping[str, Any], weights: Weights) -> Masks:
     """
     if saved.keys() != weights.keys():
         strangers = sorted(saved.keys() ^ weights.keys())
-        raise ConfigError(f"masks do not fit the model: {strangers[0]} is in only one of them; load what was saved with it")
+        raise ConfigError(f"masks do not fit the model: {strangers[0]} is in one only; load those saved with it")
     for name, weight in weights.items():
         mask = saved[name]
         if mask.shape != weight.shape or mask.dtype != torch.bool:

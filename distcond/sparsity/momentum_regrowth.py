@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distcond.sparsity.distribution import budget
 from distcond.sparsity.apportion import whole
+from distcond.sparsity.distribution import budget
 from distcond.sparsity.granularity import WEIGHT, Granularity
 from distcond.sparsity.masked_weights import MaskedWeights
 from distcond.sparsity.masks import Masks, kept, random_order, shaped

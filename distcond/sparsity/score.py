@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from distcond.sparsity.masks import Weights
 from distcond.seeding import generator
+from distcond.sparsity.masks import Weights
 
 
 def magnitude(weights: Weights) -> dict[str, Tensor]:

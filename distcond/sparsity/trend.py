@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 
@@ -57,7 +58,7 @@ class Trend:
 
     def _changes(self, values: Sequence[float]) -> list[float]:
         recent = values[-self.window - 1 :]
-        return [after - before for before, after in zip(recent, recent[1:], strict=False)]
+        return [after - before for before, after in pairwise(recent)]
 
 
 def _share(changes: Sequence[float], above: float, or_equal: bool) -> float:

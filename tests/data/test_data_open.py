@@ -103,7 +103,7 @@ TINY = Dataset("tiny", "", 10, 8, (0, 0, 0), (1, 1, 1), Augment(), {}, read, lam
 KILLED = f"""{TINY}
 import os, signal
 from distcond.data import open as data_open
-from distcond.data.aside import written_aside
+from distcond.aside import written_aside
 write = data_open._write
 def write_then_die(folder, split, arrays, loader):
     if split == "val":

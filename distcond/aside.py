@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and one writer at a time on a node."""
+"""Files that are either whole or absent: written aside under a hidden name, then renamed. And one writer at a time."""
 
 from __future__ import annotations
 
@@ -18,17 +18,24 @@ _log = logging.getLogger(__name__)
 def written_aside(path: Path) -> Iterator[Path]:
     """A hidden path beside `path` to write to; it becomes `path` when the block ends without an exception.
 
-    A process killed inside the block leaves `path` as it was; what it had written is removed by the next writer of
-    the same file on the same machine.
+    The folder is made if it is missing. A process killed inside the block leaves `path` as it was; what it had written
+    is removed by the next writer of the same file on the same machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     aside = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         yield aside
+        _to_disk(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` in UTF-8 as the whole of `path`."""
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -47,11 +54,18 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def _to_disk(path: Path) -> None:
+    # Without it a power cut after the rename can leave a name that holds no bytes.
+    if path.is_file():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+
+
 def _acquire(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        _log.info("waiting for another process that prepares the data (%s)", path)
+        _log.info("waiting for another process (%s)", path)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 

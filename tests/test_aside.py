@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distcond.data.aside import locked, written_aside
+from distcond.aside import locked, written_aside
 
 
 def leftover(path: Path, host: str, pid: int) -> Path:
@@ -63,7 +63,7 @@ def test_a_lock_excludes_and_dies_with_its_holder(tmp_path: Path) -> None:
     code = """
 import os, sys, time
 from pathlib import Path
-from distcond.data.aside import locked
+from distcond.aside import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read(1)

@@ -52,7 +52,8 @@ class Routing(NamedTuple):
             amplitude = self.amplitude(lam).to(device, non_blocking=True)
             return Condition(amplitude, (lam > self.threshold).to(device, non_blocking=True))
         lam = float(lam)  # numpy's numbers compare to numpy's bool, which is no bool
-        amplitude = self.amplitude(torch.tensor([lam])).to(device, non_blocking=True)
+        # Filled on the device: a copy from the host would be one more thing for the host to wait for.
+        amplitude = torch.full((1,), float(self.amplitude(torch.tensor(lam))), device=device)
         return Condition(amplitude, lam > self.threshold)
 
     def amplitude(self, lam: Tensor) -> Tensor:

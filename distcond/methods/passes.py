@@ -110,4 +110,4 @@ def tally(clean: tuple[Tensor, Tensor] | None, adversarial: tuple[Tensor, Tensor
 
 def _count(logits: Tensor, y: Tensor) -> Tensor:
     correct = (logits.detach().argmax(1) == y).sum()
-    return torch.stack([correct, correct.new_tensor(len(y))]).float()
+    return torch.stack([correct, torch.full_like(correct, len(y))]).float()

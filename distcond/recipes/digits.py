@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distcond.recipes.recipe import Recipe
 
-_DIGITS = {
+DIGITS = {
     "data": "digits",
     "model": "small_cnn",
     "epochs": 30,
@@ -28,7 +28,7 @@ FLOAT_DIGITS = Recipe(
     reproduces="none; shows FLOAT's trade-off (arXiv 2204.00426) on images that need no download",
     expect="not published; SA(lam=0) >= 95 %, RA(lam=1) at least 25 points above RA(lam=0)",
     cost="one minute on two CPU cores, Ray's start included",
-    settings={"method": "float", **_DIGITS},
+    settings={"method": "float", **DIGITS},
 )
 
 PGD_AT_DIGITS = Recipe(
@@ -37,5 +37,5 @@ PGD_AT_DIGITS = Recipe(
     reproduces="none; Madry et al. 2018 on images that need no download",
     expect="not published",
     cost="one minute on two CPU cores, Ray's start included",
-    settings={"method": "pgd_at", **_DIGITS},
+    settings={"method": "pgd_at", **DIGITS},
 )

@@ -25,13 +25,14 @@ train: $(INSTALLED) ## train the default recipe; ARGS="recipe=NAME epochs=3 ..."
 test: $(INSTALLED) ## run the tests; ARGS="tests/models -x" for some of them
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(INSTALLED) ## style, types, import rules, workflow and shell files
+lint: $(INSTALLED) ## style, types, import rules, workflow, citation and shell files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format --force-filetype yaml CITATION.cff
 	$(BIN)/shellcheck tools/setup.sh .ci/run
 
 constraints: $(INSTALLED) ## resolve constraints.txt again; ARGS=--upgrade for the newest versions

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from distcond.config.command_line import describe, guarded, parse
+from distcond.config.schema import Config
 from distcond.data.open import prepare
 from distcond.engine.run_dir import run_dir_for
 from distcond.launch import driver
@@ -16,7 +18,7 @@ from distcond.results.report import summarise, write_report
 
 
 def main(argv: Sequence[str]) -> int:
-    """Refuse what cannot run, prepare the data, train (or resume), print the trade-off table."""
+    """Refuse what cannot run, prepare the data, train (or resume), print the trade-off table; the exit status."""
     command = parse(argv)
     config = command.config
     if command.show:
@@ -24,6 +26,13 @@ def main(argv: Sequence[str]) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     driver.check(config)
+    if not driver.leads():
+        return follow(config)
+    return lead(config)
+
+
+def lead(config: Config) -> int:
+    """Train and report; a finished run is only shown."""
     data = config.data
     prepared = prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader)
     run = run_dir_for(config, prepared.fingerprint)
@@ -38,6 +47,15 @@ def main(argv: Sequence[str]) -> int:
             return 1
         write_report(run.path)
     print(summarise(run.path))
+    return 0
+
+
+def follow(config: Config) -> int:
+    """One of torchrun's processes after the first, which hears from it where the run lies."""
+    try:
+        driver.launch(config, Path(), attempt=0)
+    except LaunchFailed:
+        return 1
     return 0
 
 

@@ -54,8 +54,9 @@ check_system() {
     fi
     say "FFCV needs a C++ compiler, Python's headers, and OpenCV and libjpeg-turbo with pkg-config files, and there is" \
         "no root to install them. Any of these helps, then 'make -B setup': conda install -c conda-forge compilers" \
-        "pkg-config opencv libjpeg-turbo; 'module load' of your cluster's OpenCV; the container in docker/. Going on" \
-        "without FFCV is fine too: data.loader=memory."
+        "pkg-config opencv libjpeg-turbo; 'module load' of your cluster's OpenCV; a container with Debian's" \
+        "libopencv-dev and libturbojpeg0-dev. Going on without FFCV, which is fine too: images are kept in memory" \
+        "(data.loader=memory)."
 }
 
 make_environment() {
@@ -101,7 +102,7 @@ install_ffcv() {
     if install --editable '.[ffcv]' >"$log" 2>&1 && "$venv/bin/python" -c 'import ffcv' >>"$log" 2>&1; then
         return 0
     fi
-    say "FFCV cannot be used here (why: $log); going on without it, images are kept in memory (data.loader=memory)"
+    say "FFCV cannot be used here (why: $log); going on without it: images are kept in memory (data.loader=memory)"
 }
 
 check_python

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -122,4 +123,9 @@ def wrap(step: TrainStep, world: World) -> nn.Module:
     if world.size == 1:
         return step
     devices: dict[str, Any] = {"device_ids": [world.device.index]} if world.device.type == "cuda" else {}
-    return DistributedDataParallel(step, broadcast_buffers=False, gradient_as_bucket_view=True, **devices)
+    return DistributedDataParallel(step, gradient_as_bucket_view=True, **{_BUFFERS: False}, **devices)
+
+
+#: torch 2.15 renamed the option.
+_NAMES = inspect.signature(DistributedDataParallel.__init__).parameters
+_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"

@@ -1,9 +1,9 @@
-"""FLOATS: FLOAT with sparse weights (arXiv 2204.00426)."""
+"""FLOATS: FLOAT with sparse weights (arXiv 2204.00426). Interpretation: noise falls on the kept weights only."""
 
 from __future__ import annotations
 
+from distcond.recipes.cifar10 import CIFAR10, TEN_EPOCHS
 from distcond.recipes.digits import DIGITS
-from distcond.recipes.float_cifar10 import CIFAR10, TEN_EPOCHS
 from distcond.recipes.recipe import Recipe
 
 FLOATS_DIGITS = Recipe(
@@ -30,5 +30,5 @@ FLOATS_CIFAR10_RESNET20 = Recipe(
     reproduces="none; the paper's loss and masks with a small network and a short schedule",
     expect="not published",
     cost="not run here",
-    settings={**CIFAR10, **TEN_EPOCHS, "method": "floats", "method.density": 0.3, "model": "resnet20"},
+    settings={**CIFAR10, **TEN_EPOCHS, "method": "floats", "method.density": 0.3},
 )

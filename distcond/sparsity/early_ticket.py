@@ -48,7 +48,7 @@ class EarlyTicket:
         """Draw the ticket, unless this is the search."""
         self.stage = stage
         if stage != self.search:
-            self.queue = []
+            self.queue, self.distances = [], []
             self.masked.put(largest(self.masked.weights, budget(self.masked.num_weights, self.density)))
 
     def after_step(self, optimiser: torch.optim.Optimizer, done: float, step: int) -> None:
@@ -67,7 +67,7 @@ class EarlyTicket:
         return self.found
 
     def report(self) -> dict[str, float]:
-        """Density, whether the search ended by itself, and its last distances, the oldest mask's first."""
+        """Density, whether the search ended by itself, and while it goes on its distances, the oldest mask's first."""
         distances = {f"distance_{place}": distance for place, distance in enumerate(self.distances)}
         return {"density": self.masked.density(), "found": float(self.found), **distances}
 

@@ -7,18 +7,15 @@ LIGHT_ROOMS = ("layers", "models", "attacks", "samplers", "methods", "engine")
 HEAVY = {"ray", "pyarrow", "ffcv", "submitit", "torchvision", "pandas", "matplotlib", "sklearn", "PIL", "tqdm"}
 
 
-def test_what_trains_a_network_imports_none_of_the_heavy_libraries() -> None:
-    """Every file of these rooms, in a fresh interpreter: an installation with torch and numpy alone has to do."""
+def test_what_trains_a_network_imports_without_the_heavy_libraries() -> None:
+    """Every file of these rooms, in a fresh interpreter where they cannot be imported: torch and numpy alone do."""
     code = f"""
 import importlib, pkgutil, sys
-heavy = {HEAVY!r}
+sys.modules.update(dict.fromkeys({sorted(HEAVY)!r}))
 for room in {LIGHT_ROOMS!r}:
     package = importlib.import_module("distcond." + room)
     for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(found.name)
-        loaded = heavy & {{name.partition(".")[0] for name in sys.modules}}
-        assert not loaded, f"{{found.name}} loads {{loaded}}"
-assert "torch" in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,72 @@
+"""The one way to start a run: refuse what cannot run, then run it under the launcher the config names."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from distcond.config.schema import Config
+from distcond.errors import ConfigError
+from distcond.launch import local
+from distcond.launch.capacity import number_of_workers, this_machine
+from distcond.launch.ray_cluster import cluster, joins
+from distcond.launch.watch import watched
+
+_log = logging.getLogger(__name__)
+
+
+def leads() -> bool:
+    """Whether this process speaks for the run: always, except in torchrun's processes after the first."""
+    return local.rank() == 0
+
+
+def check(config: Config) -> int:
+    """The number of workers that will run `config`. Starts no Ray.
+
+    Raises:
+        ConfigError: it cannot run here; the message names the setting and what would be valid.
+    """
+    workers = local.processes(config.launch) if config.launch.name == "local" else _ray_workers(config)
+    if config.batch_size < workers:
+        few = f"batch_size={config.batch_size}: fewer images per step than the {workers} workers of launch.workers"
+        raise ConfigError(f"{few}; valid: batch_size={workers} or more, or launch.workers={config.batch_size} or fewer")
+    return workers
+
+
+def launch(config: Config, run_path: Path, attempt: int) -> None:
+    """Run `config` in `run_path`, from its last checkpoint if there is one, to the end.
+
+    Args:
+        config: what to run.
+        run_path: its directory, absolute; on several nodes, on a file system they share.
+        attempt: how often the run was started before; restarts of workers count on from there.
+
+    Raises:
+        ConfigError: a mistake of the user's that only shows now.
+        LaunchFailed: the run did not finish; the message is one line with the cause.
+    """
+    if config.launch.name == "local":
+        with watched(run_path, leads()):
+            local.train(config, run_path, attempt)
+        return
+    _log.info("joining Ray ..." if joins() else "starting Ray ...")
+    with cluster() as ray, watched(run_path):
+        # Not before Ray is up: what it is to do about authentication is settled when it is imported.
+        from distcond.launch.ray_train import train
+
+        train(config, run_path, attempt, ray)
+
+
+def _ray_workers(config: Config) -> int:
+    if find_spec("ray") is None:
+        raise ConfigError("launch.name=ray: Ray is not installed; valid: local, or pip install 'ray[default,train]'")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ConfigError("launch.name=ray under torchrun: every process would start a run of its own; valid: local")
+    if not joins():
+        return number_of_workers(config.launch, this_machine())
+    if config.launch.workers:
+        return config.launch.workers  # the cluster's size is looked at when the run has joined it
+    with cluster() as ray:
+        return number_of_workers(config.launch, ray.capacity)

@@ -1,0 +1,81 @@
+"""What is said when a run does not finish: the worker's own error, in one line, with its traceback in a file."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from distcond.aside import write_text
+from distcond.errors import ConfigError
+
+FOLDER = "failures"
+
+#: "config": the user's mistake. "certain": a restart would repeat it. "lost": another worker went away. "chance": else.
+Kind = Literal["config", "certain", "lost", "chance"]
+
+# What the same code on the same data does again. The rest, like RuntimeError and OSError, may be the machine's doing.
+_CERTAIN = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError,
+    SyntaxError, TypeError, ValueError,
+)  # fmt: skip
+_LOST = re.compile(r"connection (closed|reset)|broken pipe|timed out|heartbeat|remote process|peer", re.IGNORECASE)
+_COLLECTIVE = re.compile(r"gloo|nccl|tcpstore|process ?group|connect", re.IGNORECASE)
+
+
+class LaunchFailed(RuntimeError):
+    """The run did not finish. One line: what went wrong, on which worker, and where more is written."""
+
+
+class WorkerError(Exception):
+    """A worker's error on its way to the driver: plain texts, since not every exception survives the journey.
+
+    Args:
+        kind: whether a restart may help.
+        line: type and message of the error, one line.
+        file: where the traceback was written.
+    """
+
+    def __init__(self, kind: Kind, line: str, file: str) -> None:
+        super().__init__(kind, line, file)
+        self.kind, self.line, self.file = kind, line, file
+
+    def __str__(self) -> str:
+        return self.line
+
+
+@contextmanager
+def told(run_path: Path, rank: int, attempt: int) -> Iterator[None]:
+    """Turn an exception of the block into a WorkerError whose traceback lies in `<run_path>/failures`.
+
+    Raises:
+        WorkerError: in place of any Exception of the block.
+    """
+    try:
+        yield
+    except Exception as error:
+        file = run_path / FOLDER / f"attempt-{attempt:02d}-worker-{rank:04d}.txt"
+        write_text(file, "".join(traceback.format_exception(error)))
+        raise WorkerError(kind_of(error), one_line(error), str(file)) from error
+
+
+def kind_of(error: Exception) -> Kind:
+    """Whether a restart may help against `error`."""
+    if isinstance(error, ConfigError):
+        return "config"
+    if isinstance(error, _CERTAIN):
+        return "certain"
+    text = str(error)
+    return "lost" if _LOST.search(text) and _COLLECTIVE.search(text) else "chance"
+
+
+def one_line(error: BaseException) -> str:
+    """`Type: first line of the message`; of a ConfigError the message alone."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = lines[0] if lines else ""
+    if isinstance(error, ConfigError):
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

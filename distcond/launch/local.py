@@ -1,0 +1,62 @@
+"""One run in this process, or in every process that torchrun started. Needs torch and numpy, no Ray."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from distcond.config.schema import Config, LaunchConfig
+from distcond.engine.fit import fit
+from distcond.engine.world import world_from_environment
+from distcond.errors import ConfigError
+from distcond.launch.attempt import begin_attempt
+from distcond.launch.capacity import on_gpu, this_machine
+from distcond.launch.failure import LaunchFailed, WorkerError, told
+
+
+def rank() -> int:
+    """Which of torchrun's processes this is; 0 without torchrun."""
+    return int(os.environ.get("RANK", 0))
+
+
+def processes(launch: LaunchConfig) -> int:
+    """How many processes take part: torchrun's, or this one.
+
+    Raises:
+        ConfigError: `launch` wants another number, or more than there are GPUs.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if launch.workers not in (0, size):
+        if size == 1:
+            torchrun = f"torchrun --nproc-per-node={launch.workers} -m distcond.train launch=local ..."
+            raise ConfigError(f"launch.workers={launch.workers} with launch=local: this is one process; use {torchrun}")
+        raise ConfigError(f"launch.workers={launch.workers}: torchrun started {size} processes; valid: 0, {size}")
+    here, on_node = this_machine(), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    if on_gpu(launch, here) and on_node > here.gpus:
+        raise ConfigError(
+            f"launch.device={launch.device}: torchrun started {on_node} processes for {here.gpus} GPUs; "
+            f"valid: cpu, or torchrun --nproc-per-node={here.gpus}"
+        )
+    return size
+
+
+def train(config: Config, run_path: Path, attempt: int) -> None:
+    """Run `config` to its end. Under torchrun every process calls it; rank 0's directory and attempt count.
+
+    Raises:
+        ConfigError: a mistake of the user's that only shows now.
+        LaunchFailed: it did not finish.
+    """
+    try:
+        with world_from_environment(config.launch.device, config.launch.timeout) as world:
+            if world.size > 1:
+                torch.set_num_threads(config.launch.cpus_per_worker)
+            run_path, attempt = begin_attempt(world, run_path, attempt)
+            with told(run_path, world.rank, attempt):
+                fit(config, world, run_path, attempt)
+    except WorkerError as error:
+        if error.kind == "config":
+            raise ConfigError(error.line) from error
+        raise LaunchFailed(f"{error.line} (traceback in {error.file})") from error

@@ -1,0 +1,88 @@
+"""A place and a key for a Ray of one's own: a short private directory with a fresh token that nobody else can read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from distcond.errors import ConfigError
+from distcond.launch.variables import variables
+
+#: Ray puts `/session_DATE_TIME_PID/sockets/plasma_store` below it, and a socket's path has 107 bytes at most.
+LONGEST = 40
+
+#: For Rays started here. It is named for two systems, but on every one it keeps all of Ray's ports on loopback.
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
+@contextmanager
+def private_directory() -> Iterator[Path]:
+    """A directory of mode 0700 with `token` of mode 0600 in it; gone after the block."""
+    folder = Path(tempfile.mkdtemp(prefix="distcond-", dir=_short_parent()))
+    try:
+        handle = os.open(folder / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within the block a Ray that starts demands the token of `folder`, and this process has it.
+
+    Whatever the environment says about Ray's authentication does not count, and is back after the block.
+    """
+    settings: dict[str, str | None] = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_AUTH_TOKEN": None,  # it would come before the path
+    }
+    if "ray" not in sys.modules:  # Ray reads it once
+        settings[_LOOPBACK] = "0"
+    try:
+        with variables(settings):
+            _reread()
+            yield
+    finally:
+        _reread()
+
+
+def processes(token: Path, environments: Path = Path("/proc")) -> list[int]:
+    """Processes other than this one that were started with `token`: those of the Ray that it belongs to."""
+    wanted, found = f"RAY_AUTH_TOKEN_PATH={token}".encode(), []
+    for entry in environments.iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+        except OSError:  # gone meanwhile, or another user's
+            continue
+    return found
+
+
+def _short_parent() -> str:
+    """The first writable parent for temporary files whose path is short enough for Ray's sockets."""
+    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        if len(f"{parent}/distcond-xxxxxxxx") <= LONGEST and os.access(parent, os.W_OK | os.X_OK):
+            return parent
+    raise ConfigError(
+        "TMPDIR: Ray needs a writable temporary directory with a path of 20 characters at most, like /tmp"
+    )
+
+
+def _reread() -> None:
+    """Make Ray look at the environment again, if it was imported: it reads mode and token once."""
+    if "ray" in sys.modules:
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()

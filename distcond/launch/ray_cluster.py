@@ -1,0 +1,161 @@
+"""The Ray a run uses: one that is already there, or one of its own that goes away with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from distcond.errors import ConfigError
+from distcond.launch.capacity import Capacity, this_machine
+from distcond.launch.failure import LaunchFailed, one_line
+from distcond.launch.private import locked, private_directory, processes
+from distcond.launch.signals import stoppable
+from distcond.launch.variables import variables
+
+#: Nothing large goes through Ray: images are read by the workers, checkpoints written by them.
+OBJECT_STORE_BYTES = 100 * 2**20
+
+#: Seconds Ray's processes get to end by themselves.
+GRACE = 10.0
+
+#: Unless set by the user: a swift and quiet Ray Train.
+_QUIET = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a run ends when it is polled
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # with it, workers' prints come twice
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same everywhere
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_COLOR_PREFIX": "0",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # a worker that failed leaves others in a collective
+}
+
+#: Besides, for a Ray of one's own, which has no other node, no other job and no dashboard.
+_OWN = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_prestart_worker_first_driver": "0",  # these workers would have the wrong environment for every actor
+    "RAY_enable_worker_prestart": "0",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray that is up. `logs` is where a Ray of one's own writes its log files."""
+
+    capacity: Capacity
+    own: bool
+    logs: Path | None = None
+
+
+def joins() -> bool:
+    """Whether a run joins a Ray: RAY_ADDRESS names one (a submitted job always has it), or this process is in one.
+
+    Raises:
+        ConfigError: RAY_ADDRESS names a Ray Client server.
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    if "://" in address:
+        raise ConfigError(f"RAY_ADDRESS={address}: Ray Client is not supported; use HOST:PORT or `ray job submit`")
+    return address not in ("", "local") or _initialised()
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """Join the Ray that is there or start one; leave nothing of the latter behind, also after Ctrl-C and SIGTERM.
+
+    Raises:
+        LaunchFailed: Ray cannot be joined or started.
+    """
+    with variables({name: os.environ.get(name, value) for name, value in _QUIET.items()}):
+        if _initialised():
+            yield Cluster(_resources(), own=False)
+        elif joins():
+            with _joined() as capacity:
+                yield Cluster(capacity, own=False)
+        else:
+            with _started() as found:
+                yield found
+
+
+@contextmanager
+def _joined() -> Iterator[Capacity]:
+    import ray
+
+    runtime_env = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"env_vars": {"PYTHONPATH": _python_path()}}
+    with stoppable() as arm:
+        try:
+            try:
+                ray.init(os.environ["RAY_ADDRESS"], runtime_env=runtime_env, logging_level=logging.ERROR)
+            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                address = os.environ["RAY_ADDRESS"]
+                raise LaunchFailed(f"cannot join the Ray at RAY_ADDRESS={address}: {one_line(error)}") from error
+            arm()
+            yield _resources()
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _started() -> Iterator[Cluster]:
+    here = this_machine()
+    own = {name: os.environ.get(name, value) for name, value in _OWN.items()} | {"PYTHONPATH": _python_path()}
+    with stoppable() as arm, private_directory() as folder, locked(folder), variables(own):
+        import ray
+
+        try:
+            try:
+                ray.init(
+                    "local",
+                    num_cpus=here.cores,
+                    num_gpus=here.gpus,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(folder),
+                )
+            except Exception as error:
+                why = one_line(error)
+                raise LaunchFailed(f"Ray does not start here ({why}); launch=local runs without it") from error
+            arm()
+            yield Cluster(here, own=True, logs=folder / "session_latest" / "logs")
+        finally:
+            ray.shutdown()
+            _end(lambda: processes(folder / "token"))
+
+
+def _end(left: Callable[[], list[int]]) -> None:
+    """Wait for Ray's processes, which end by themselves once its raylet is gone; kill what is left after GRACE."""
+    deadline = time.monotonic() + GRACE
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in left():
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _resources() -> Capacity:
+    import ray
+
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return Capacity(int(total.get("CPU", 0)), int(total.get("GPU", 0)), "the Ray cluster")
+
+
+def _initialised() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
+def _python_path() -> str:
+    """PYTHONPATH with which Ray's processes find distcond, and whatever this process imports from where it stands."""
+    package = str(Path(__file__).resolve().parents[2])
+    here = [str(Path.cwd())] if {"", str(Path.cwd())} & set(sys.path) else []
+    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join(dict.fromkeys(filter(None, [*here, package, *before])))

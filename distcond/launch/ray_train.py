@@ -1,0 +1,101 @@
+"""One run on Ray Train. Ray gives placement and restarts; metrics, checkpoints and resuming are the run's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ray.train.torch import TorchConfig
+from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.torch.torch_trainer import TorchTrainer
+
+from distcond.config.overrides import to_settings
+from distcond.config.schema import Config
+from distcond.engine.run_dir import RunDir
+from distcond.launch.attempt import last_attempt
+from distcond.launch.capacity import number_of_workers, on_gpu
+from distcond.launch.failure import LaunchFailed
+from distcond.launch.ray_cluster import Cluster
+from distcond.launch.ray_verdict import StopRepeating, verdict
+from distcond.launch.signals import beside
+from distcond.launch.train_loop import Order, train_loop
+from distcond.launch.variables import variables
+
+#: Seconds to wait for free workers before asking again.
+START_SECONDS = 60.0
+
+#: Actors of Ray Train that only matter to others on a shared cluster; each costs a process and a second to start.
+_SHARED_ONLY = ("PlacementGroupCleanerCallback", "DatasetsCallback")
+
+
+class Trainer(TorchTrainer):
+    """TorchTrainer that, on a Ray of one's own, leaves out what guards and feeds other jobs."""
+
+    own = False
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()
+        return [made for made in callbacks if not (self.own and type(made).__name__ in _SHARED_ONLY)]
+
+
+def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
+    """Run `config` to its end on the cluster.
+
+    Raises:
+        ConfigError: the cluster cannot hold it, or a worker found a mistake of the user's.
+        LaunchFailed: it did not finish.
+    """
+    workers = number_of_workers(config.launch, ray.capacity)
+    trainer = _trainer(config, run_path, attempt, ray, workers)
+    timeout = config.launch.timeout
+    waits = {
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(timeout),
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(min(timeout, START_SECONDS)),
+    }
+    try:
+        with variables(waits):
+            beside(trainer.fit)
+    except Exception as error:
+        found = verdict(error, max(0, (last_attempt(run_path) or 0) - attempt))
+        raise found from error
+    finally:
+        shutil.rmtree(_storage(run_path), ignore_errors=True)
+    if not RunDir(run_path).finished:
+        raise LaunchFailed(f"Ray Train ended without an error, but {run_path} is not finished")
+
+
+def _trainer(config: Config, run_path: Path, attempt: int, ray: Cluster, workers: int) -> Trainer:
+    launch, gpu = config.launch, on_gpu(config.launch, ray.capacity)
+    resources = {"CPU": float(launch.cpus_per_worker)} | ({"GPU": 1.0} if gpu else {})
+    tries = 1 if ray.own else math.ceil(launch.timeout / START_SECONDS)
+    trainer = Trainer(
+        train_loop,
+        train_loop_config=Order(to_settings(_with_full_paths(config)), str(run_path), attempt, gpu).as_dict(),
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo", timeout_s=math.ceil(launch.timeout)),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker=resources),
+        run_config=RunConfig(
+            name=f"attempt-{attempt}",
+            storage_path=str(_storage(run_path)),
+            failure_config=FailureConfig(max_failures=launch.max_failures, controller_failure_limit=tries),
+            callbacks=[StopRepeating()],
+            logging_config=LoggingConfig(log_level="CRITICAL"),
+        ),
+    )
+    trainer.own = ray.own
+    return trainer
+
+
+def _storage(run_path: Path) -> Path:
+    """Where Ray Train keeps what nobody reads: a mark that it can write."""
+    return run_path / ".ray"
+
+
+def _with_full_paths(config: Config) -> Config:
+    """Workers may stand in another directory, and `~` may be another one for them."""
+    data = config.data
+    root = str(Path(data.root).expanduser().absolute()) if data.root else ""
+    cache = str(Path(data.cache_dir).expanduser().absolute())
+    return dataclasses.replace(config, data=dataclasses.replace(data, root=root, cache_dir=cache))

@@ -1,0 +1,69 @@
+"""What Ray Train's errors mean: what to restart, and what to tell the user."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ray.exceptions import OutOfMemoryError
+from ray.train.v2.api.callback import UserCallback
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+from distcond.errors import ConfigError
+from distcond.launch.failure import LaunchFailed, WorkerError, one_line
+
+_ORDER = {"config": 0, "certain": 1, "chance": 2, "died": 3, "lost": 4}
+
+
+class StopRepeating(UserCallback):
+    """Ends a run at an error that a restart would only repeat. Runs in Ray Train's controller."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Raise such an error: the controller gives up on errors of its callbacks."""
+        for error in worker_exceptions.values():
+            if isinstance(error, WorkerError) and error.kind in ("config", "certain"):
+                raise error
+
+
+def verdict(error: Exception, restarts: int) -> Exception:
+    """What to raise in the driver for an error of `TorchTrainer.fit` after so many restarts of the workers.
+
+    Of several workers' errors the one that caused the others counts. A ConfigError stays one.
+    """
+    if isinstance(error, ControllerError):
+        return _controllers(error.controller_failure)
+    if not isinstance(error, WorkerGroupError):
+        return LaunchFailed(f"Ray Train: {one_line(error)}")
+    failures = error.worker_failures
+    rank, cause = min(failures.items(), key=lambda item: (_ORDER[_kind(item[1])], item[0]))
+    again = f", after {restarts} restart{'s' if restarts > 1 else ''}" if restarts else ""
+    return _workers(cause, f"worker {rank}{again}")
+
+
+def _controllers(cause: Exception) -> Exception:
+    if isinstance(cause, WorkerError):
+        return _workers(cause, "a worker")
+    return LaunchFailed(f"Ray Train could not start the workers: {one_line(cause)}")
+
+
+def _workers(cause: Exception, who: str) -> Exception:
+    if not isinstance(cause, WorkerError):
+        return LaunchFailed(f"{who} died without an exception: {_death(cause)}")
+    if cause.kind == "config":
+        return ConfigError(cause.line)
+    if cause.kind == "lost":
+        return LaunchFailed(f"a worker died without an exception; {who} then met {cause.line} ({cause.file})")
+    return LaunchFailed(f"{cause.line} ({who}; traceback in {cause.file})")
+
+
+def _kind(error: Exception) -> str:
+    return error.kind if isinstance(error, WorkerError) else "died"
+
+
+def _death(error: Exception) -> str:
+    """One line about a worker that is gone."""
+    cause = getattr(error, "health_check_failure", error)
+    if isinstance(cause, OutOfMemoryError):
+        return "killed by Ray because the node ran out of memory"
+    detail = re.search(r"Worker exit detail: (.*?)(?: Some common causes|\n|$)", str(cause))
+    return detail.group(1).strip() if detail else one_line(cause)

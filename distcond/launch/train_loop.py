@@ -1,0 +1,45 @@
+"""What every Ray Train worker runs: the same `engine.fit` as under any launcher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from distcond.config.overrides import from_settings
+from distcond.engine.fit import fit
+from distcond.engine.world import World
+from distcond.launch.attempt import begin_attempt
+from distcond.launch.failure import WorkerError, told
+
+
+class Order(NamedTuple):
+    """What the driver tells its workers, as plain values."""
+
+    settings: dict[str, Any]  # the config, by dotted path
+    run_path: str
+    attempt: int
+    gpu: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form Ray Train passes on."""
+        return self._asdict()
+
+
+def train_loop(order: dict[str, Any]) -> None:
+    """Take part in the run of an `Order`; on a restart `fit` resumes from the run's own checkpoints."""
+    from ray.train import get_context
+    from ray.train.torch import get_device
+
+    given, context = Order(**order), get_context()
+    config, run_path = from_settings(given.settings), Path(given.run_path)
+    torch.set_num_threads(config.launch.cpus_per_worker)
+    device = get_device() if given.gpu else torch.device("cpu")
+    world = World(context.get_world_rank(), context.get_world_size(), device)
+    if not run_path.is_dir():
+        where = f"run_root: a worker does not see {run_path}"
+        raise WorkerError("config", f"{where}; set run_root=DIR to a file system that all nodes share", "")
+    _, attempt = begin_attempt(world, run_path, given.attempt)
+    with told(run_path, world.rank, attempt):
+        fit(config, world, run_path, attempt)

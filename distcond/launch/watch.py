@@ -1,0 +1,118 @@
+"""Live progress of a run from its files alone: the same under every launcher, wherever the workers are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from distcond.engine.progress import read_progress
+from distcond.launch.attempt import last_attempt
+from distcond.launch.failure import FOLDER
+from distcond.launch.screen import Screen, screen
+from distcond.results import history
+
+#: Seconds between two looks.
+INTERVAL = 0.5
+
+#: A stage that takes no longer than this many seconds gets no line of its own.
+BRIEF = 2.0
+
+_STAGES = {"validate": "validating", "test": "testing the best and the last checkpoint"}
+
+
+@contextmanager
+def watched(run_path: Path, active: bool = True) -> Iterator[None]:
+    """Show the progress of the run in `run_path` on standard error for as long as the block takes."""
+    if not active:
+        yield
+        return
+    shown, over = screen(), threading.Event()
+    watch = Watch(run_path, shown)
+    thread = threading.Thread(target=_keep_looking, args=(watch, over), name="watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        _look(watch)
+        shown.close()
+
+
+class Watch:
+    """Each `look` shows what is new since the last one. What the files held at the start is old."""
+
+    def __init__(self, run_path: Path, shown: Screen) -> None:
+        self.run_path, self.screen = run_path, shown
+        self._old = history.read(run_path)
+        self._progress = read_progress(run_path)
+        self._attempt = last_attempt(run_path)
+        self._fresh = False  # whether the workers have begun
+        self._shown: set[int] = set()
+        self._size = -1
+        self._stage, self._since, self._named = "", time.monotonic(), False
+
+    def look(self) -> None:
+        """Read the run's files and show what has changed."""
+        self._look_at_attempt()
+        progress = read_progress(self.run_path)
+        if progress is None:
+            return
+        self._look_at_history(progress["epochs"])
+        if progress != self._progress:
+            self._progress = progress
+            self._enter(progress["stage"])
+            self.screen.at(progress)
+        self._name_stage()
+
+    def _look_at_history(self, epochs: int) -> None:
+        file = self.run_path / history.FILE
+        size = file.stat().st_size if file.exists() else 0
+        if size == self._size:
+            return
+        self._size = size
+        for record in history.read(self.run_path):
+            # An epoch that is done again after a restart is shown once; one of an earlier start, if it was redone.
+            if record["epoch"] not in self._shown and record not in self._old:
+                self._shown.add(record["epoch"])
+                self.screen.epoch(record, epochs)
+
+    def _look_at_attempt(self) -> None:
+        attempt = last_attempt(self.run_path)
+        if attempt is None or attempt == self._attempt:
+            return
+        if self._fresh:
+            reason = _reason(self.run_path, attempt - 1)
+            self.screen.say(f"attempt {attempt}: workers restarted from the last checkpoint ({reason})")
+        self._attempt, self._fresh = attempt, True
+
+    def _enter(self, stage: str) -> None:
+        if stage != self._stage:
+            self._stage, self._since, self._named = stage, time.monotonic(), stage not in _STAGES
+        self._name_stage()
+
+    def _name_stage(self) -> None:
+        if self._stage and not self._named and time.monotonic() - self._since > BRIEF:
+            self._named = True
+            self.screen.say(_STAGES[self._stage])
+
+
+def _keep_looking(watch: Watch, over: threading.Event) -> None:
+    while not over.wait(INTERVAL):
+        _look(watch)
+
+
+def _look(watch: Watch) -> None:
+    # A file that cannot be read now (a share that is away) must not cost the run.
+    with suppress(OSError, ValueError, KeyError):
+        watch.look()
+
+
+def _reason(run_path: Path, attempt: int) -> str:
+    """The error that ended an attempt: the last line of its first traceback."""
+    files = sorted((run_path / FOLDER).glob(f"attempt-{attempt:02d}-*.txt"), key=lambda file: file.stat().st_mtime_ns)
+    lines = [line for line in files[0].read_text().splitlines() if line.strip()] if files else []
+    return lines[-1] if lines else "one died without an exception"

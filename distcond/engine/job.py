@@ -20,6 +20,7 @@ from distcond.engine.build import build_model, build_step
 from distcond.engine.optimiser import make_optimiser
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
+from distcond.errors import ConfigError
 from distcond.methods.method import Method
 from distcond.methods.stage import Sparsity, Stage
 from distcond.methods.train_step import TrainStep
@@ -81,7 +82,11 @@ class Job:
 
 
 def make_job(config: Config, world: World, run: RunDir, attempt: int) -> Job:
-    """Build everything a run needs on this rank, with initial weights."""
+    """Build everything a run needs on this rank, with initial weights.
+
+    Raises:
+        ConfigError: settings that do not fit each other or the data.
+    """
     model = build_model(config)
     step = build_step(config, model, world.device)
     sources = open_sources(config, world)
@@ -96,6 +101,9 @@ def make_job(config: Config, world: World, run: RunDir, attempt: int) -> Job:
         shuffle=True,
         drop_last=True,
     )
+    if not train.steps:
+        few = f"batch_size={config.batch_size}: more than the {len(train.source)} training images"
+        raise ConfigError(f"{few}; valid: 1 to {len(train.source)}")
     method: Method = lookup("method", config.method.name)
     stages = stages_of(config, method)
     sparsity, optimiser = method.sparsity(config, model), make_optimiser(model, stages[0].optim)

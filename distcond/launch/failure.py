@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -36,12 +37,13 @@ class WorkerError(Exception):
     Args:
         kind: whether a restart may help.
         line: type and message of the error, one line.
+        rank: whose it is.
         file: where the traceback was written.
     """
 
-    def __init__(self, kind: Kind, line: str, file: str) -> None:
-        super().__init__(kind, line, file)
-        self.kind, self.line, self.file = kind, line, file
+    def __init__(self, kind: Kind, line: str, rank: int, file: str = "") -> None:
+        super().__init__(kind, line, rank, file)
+        self.kind, self.line, self.rank, self.file = kind, line, rank, file
 
     def __str__(self) -> str:
         return self.line
@@ -58,8 +60,9 @@ def told(run_path: Path, rank: int, attempt: int) -> Iterator[None]:
         yield
     except Exception as error:
         file = run_path / FOLDER / f"attempt-{attempt:02d}-worker-{rank:04d}.txt"
-        write_text(file, "".join(traceback.format_exception(error)))
-        raise WorkerError(kind_of(error), one_line(error), str(file)) from error
+        with suppress(OSError):  # a full disk may be the error itself
+            write_text(file, "".join(traceback.format_exception(error)))
+        raise WorkerError(kind_of(error), one_line(error), rank, str(file)) from error
 
 
 def kind_of(error: Exception) -> Kind:
@@ -68,14 +71,18 @@ def kind_of(error: Exception) -> Kind:
         return "config"
     if isinstance(error, _CERTAIN):
         return "certain"
-    text = str(error)
-    return "lost" if _LOST.search(text) and _COLLECTIVE.search(text) else "chance"
+    return "lost" if lost_peer(str(error)) else "chance"
+
+
+def lost_peer(text: str) -> bool:
+    """Whether the text of an error says that the other side of a collective went away: a consequence, not the cause."""
+    return bool(_LOST.search(text) and _COLLECTIVE.search(text))
 
 
 def one_line(error: BaseException) -> str:
-    """`Type: first line of the message`; of a ConfigError the message alone."""
+    """`Type: first line of the message`, 300 characters at most; of a ConfigError the message alone."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    message = lines[0] if lines else ""
+    message = textwrap.shorten(lines[0], 300, placeholder=" ...") if lines else ""
     if isinstance(error, ConfigError):
         return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -31,29 +31,26 @@ def verdict(error: Exception, restarts: int) -> Exception:
     Of several workers' errors the one that caused the others counts. A ConfigError stays one.
     """
     if isinstance(error, ControllerError):
-        return _controllers(error.controller_failure)
+        cause = error.controller_failure
+        if not isinstance(cause, WorkerError):
+            return LaunchFailed(f"Ray Train could not start the workers: {one_line(cause)}")
+        return _workers(cause, cause.rank, restarts)
     if not isinstance(error, WorkerGroupError):
         return LaunchFailed(f"Ray Train: {one_line(error)}")
-    failures = error.worker_failures
-    rank, cause = min(failures.items(), key=lambda item: (_ORDER[_kind(item[1])], item[0]))
+    rank, cause = min(error.worker_failures.items(), key=lambda item: (_ORDER[_kind(item[1])], item[0]))
+    return _workers(cause, rank, restarts)
+
+
+def _workers(cause: Exception, rank: int, restarts: int) -> Exception:
     again = f", after {restarts} restart{'s' if restarts > 1 else ''}" if restarts else ""
-    return _workers(cause, f"worker {rank}{again}")
-
-
-def _controllers(cause: Exception) -> Exception:
-    if isinstance(cause, WorkerError):
-        return _workers(cause, "a worker")
-    return LaunchFailed(f"Ray Train could not start the workers: {one_line(cause)}")
-
-
-def _workers(cause: Exception, who: str) -> Exception:
     if not isinstance(cause, WorkerError):
-        return LaunchFailed(f"{who} died without an exception: {_death(cause)}")
+        return LaunchFailed(f"worker {rank} died without an exception{again}: {_death(cause)}")
     if cause.kind == "config":
         return ConfigError(cause.line)
     if cause.kind == "lost":
-        return LaunchFailed(f"a worker died without an exception; {who} then met {cause.line} ({cause.file})")
-    return LaunchFailed(f"{cause.line} ({who}; traceback in {cause.file})")
+        met = f"worker {rank} then met {cause.line}"
+        return LaunchFailed(f"a worker died without an exception{again}; {met} (traceback in {cause.file})")
+    return LaunchFailed(f"{cause.line} (worker {rank}{again}; traceback in {cause.file})")
 
 
 def _kind(error: Exception) -> str:

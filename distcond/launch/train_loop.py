@@ -39,7 +39,7 @@ def train_loop(order: dict[str, Any]) -> None:
     world = World(context.get_world_rank(), context.get_world_size(), device)
     if not run_path.is_dir():
         where = f"run_root: a worker does not see {run_path}"
-        raise WorkerError("config", f"{where}; set run_root=DIR to a file system that all nodes share", "")
+        raise WorkerError("config", f"{where}; set run_root=DIR to a file system all nodes share", world.rank)
     _, attempt = begin_attempt(world, run_path, given.attempt)
     with told(run_path, world.rank, attempt):
         fit(config, world, run_path, attempt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from distcond.engine.progress import read_progress
 from distcond.launch.attempt import last_attempt
-from distcond.launch.failure import FOLDER
+from distcond.launch.failure import FOLDER, lost_peer
 from distcond.launch.screen import Screen, screen
 from distcond.results import history
 
@@ -112,7 +113,8 @@ def _look(watch: Watch) -> None:
 
 
 def _reason(run_path: Path, attempt: int) -> str:
-    """The error that ended an attempt: the last line of its first traceback."""
+    """The error that ended an attempt: the last line of its first traceback, unless that is a consequence."""
     files = sorted((run_path / FOLDER).glob(f"attempt-{attempt:02d}-*.txt"), key=lambda file: file.stat().st_mtime_ns)
-    lines = [line for line in files[0].read_text().splitlines() if line.strip()] if files else []
-    return lines[-1] if lines else "one died without an exception"
+    lines = [file.read_text().rstrip().splitlines()[-1] for file in files]
+    causes = [line for line in lines if not lost_peer(line)]
+    return textwrap.shorten(causes[0], 200) if causes else "one died without an exception"

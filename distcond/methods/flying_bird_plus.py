@@ -33,25 +33,19 @@ class FlyingBirdPlusOptions(FlyingBirdOptions):
     extra_grow: float = setting(0.05, "grown beyond that while the loss rises, as a share of what was dropped", ge=0)
 
 
-def lam_grid(config: Config) -> tuple[float, ...]:
-    """The one lam it was trained at.
+def sparsity(config: Config, model: ConditionalModel) -> DropAndGrow:
+    """The moving mask of a run and the history it follows.
 
     Raises:
         ConfigError: no validation after every epoch, or no adversarial training: nothing for the density to follow.
     """
-    points = pgd_at.lam_grid(config)
-    if config.eval.every != 1:
-        every, name = config.eval.every, config.method.name
-        raise ConfigError(f"eval.every={every}: {name} needs the validation of every epoch; set eval.every=1")
-    if points == (0.0,):
-        raise ConfigError(f"sampler.lam=0: {config.method.name} needs a robust accuracy in training; set it above 0")
-    return points
-
-
-def sparsity(config: Config, model: ConditionalModel) -> DropAndGrow:
-    """The moving mask of a run and the history it follows."""
     options = config.method
     assert isinstance(options, FlyingBirdPlusOptions)
+    if config.eval.every != 1:
+        every = config.eval.every
+        raise ConfigError(f"eval.every={every}: {options.name} needs the validation of every epoch; set eval.every=1")
+    if pgd_at.lam_grid(config) == (0.0,):
+        raise ConfigError(f"sampler.lam=0: {options.name} needs a robust accuracy in training; set sampler.lam above 0")
     trend = Trend(options.window, options.threshold, options.adapt_from, options.extra_drop, options.extra_grow)
     return make_sparsity(config, model, trend)
 
@@ -64,6 +58,6 @@ METHOD = Method(
     layers=pgd_at.layers,
     objective=lambda options: pgd_at.objective,
     sampler=FixedOptions(name="fixed"),
-    lam_grid=lam_grid,
+    lam_grid=pgd_at.lam_grid,
     sparsity=sparsity,
 )

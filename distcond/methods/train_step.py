@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from distcond.config.schema import AttackConfig
+from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.methods.draws import Draws
 from distcond.methods.passes import Outcome, Passes
 from distcond.methods.stage import Objective
@@ -37,8 +38,16 @@ class TrainStep(nn.Module):
         self.attack = attack
         self.autocast = autocast
         self.fold_dtype = (autocast or torch.float32) if fold_attack else None
+        self.two_paths = any(isinstance(module, DualBatchNorm2d) for module in model.modules())
 
     def forward(self, x: Tensor, y: Tensor, draws: Draws) -> Outcome:
         passes = Passes(self.model, self.attack, draws, self.fold_dtype)
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            return self.objective(passes, x, y)
+            outcome = self.objective(passes, x, y)
+        one_path = draws.common_route(draws.everything(), self.model.routing) is not None
+        return self._with_every_parameter(outcome) if self.two_paths and one_path else outcome
+
+    def _with_every_parameter(self, outcome: Outcome) -> Outcome:
+        """The same loss with a gradient of zero to the path that no row took: DDP waits for every parameter."""
+        nothing = torch.stack([parameter.sum() for parameter in self.model.parameters()]).sum() * 0
+        return outcome._replace(loss=outcome.loss + nothing)

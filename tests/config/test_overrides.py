@@ -84,7 +84,11 @@ def test_a_value_is_read_as_the_type_of_its_setting(path: str, given: Any, wante
         ("sampler", "two-point", "did you mean two_point? valid: "),
         ("batchsize", "4", "unknown setting 'batchsize': did you mean batch_size? valid: recipe, method, "),
         ("attack.epsilom", "4", "unknown setting 'attack.epsilom': did you mean attack.epsilon? valid: attack.norm, "),
-        ("eval.attack.numsteps", "4", "did you mean eval.attack.num_steps? valid: eval.attack.norm, eval.attack.epsilon"),
+        (
+            "eval.attack.numsteps",
+            "4",
+            "did you mean eval.attack.num_steps? valid: eval.attack.norm, eval.attack.epsilon",
+        ),
         ("method.alhpa", "4", "did you mean method.alpha? valid: method.name, method.alpha, method.threshold"),
         ("attak.epsilon", "4", "unknown setting 'attak': did you mean attack? valid: recipe, method, "),
         ("eval.attak.epsilon", "4", "unknown setting 'eval.attak': did you mean eval.attack? valid: eval.lam_grid, "),
@@ -120,7 +124,9 @@ def test_a_sampler_given_with_the_method_is_kept_in_either_order() -> None:
 
 
 def test_options_may_be_given_before_the_name_that_brings_them() -> None:
-    config = resolve("pgd_at_digits", {"method.alpha": "0.75", "model.widths": "4", "method": "float", "model": "small_cnn"})
+    config = resolve(
+        "pgd_at_digits", {"method.alpha": "0.75", "model.widths": "4", "method": "float", "model": "small_cnn"}
+    )
     assert config.method == FloatOptions(name="float", alpha=0.75)
     assert value_at(config, "model.widths") == (4,)
 
@@ -138,7 +144,9 @@ def test_settings_of_a_later_version_are_refused_by_name() -> None:
 
 
 def test_every_setting_has_a_help_line() -> None:
-    assert [path for recipe in table("recipe") for path, _, help_line in settings_of(resolve(recipe, {})) if not help_line] == []
+    assert [
+        path for recipe in table("recipe") for path, _, help_line in settings_of(resolve(recipe, {})) if not help_line
+    ] == []
 
 
 PRIVATE = """

@@ -17,6 +17,7 @@ from distcond.layers.layer_set import LayerSet, noisy
 from distcond.models.conditional import ConditionalModel
 from distcond.registry import table
 
+
 @pytest.fixture
 def network(tiny: Any) -> Callable[..., ConditionalModel]:
     """A network whose statistics are no longer those of the start, in eval mode."""

@@ -47,7 +47,13 @@ def step_of(config: Config) -> TrainStep:
 @pytest.fixture
 def config(tiny: Any) -> Callable[..., Config]:
     def made(method: str, **settings: Any) -> Config:
-        fast = {"attack__num_steps": 2, "precision__train": "float32", "eval__lam_grid": "0,1", "epochs": 2}
+        fast = {
+            "attack__num_steps": 2,
+            "precision__train": "float32",
+            "eval__lam_grid": "0,1",
+            "eval__every": 1,
+            "epochs": 2,
+        }
         found: Config = tiny(method, **fast | settings)
         return found
 
@@ -132,7 +138,7 @@ def steps_on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
     wrapped = wrap(step, World(rank, world))
     sent: list[int] = []
 
-    def counted(state: list[int], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    def counted(state, bucket):  # type: ignore[no-untyped-def]  # DDP refuses annotations that are strings
         state.append(bucket.buffer().numel())
         reduced = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
         return reduced.then(lambda future: future.value()[0] / world)

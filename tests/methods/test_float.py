@@ -36,7 +36,9 @@ def half() -> Draws:
 @pytest.fixture
 def step(tiny: Any) -> Callable[..., TrainStep]:
     def made(fold: bool = False, **settings: Any) -> TrainStep:
-        config = tiny("float", attack__num_steps=STEPS, precision__train="float32", precision__fold_attack=fold, **settings)
+        config = tiny(
+            "float", attack__num_steps=STEPS, precision__train="float32", precision__fold_attack=fold, **settings
+        )
         return build_step(config, build_model(config), CPU)
 
     return made

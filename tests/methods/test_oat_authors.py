@@ -127,8 +127,8 @@ def their_loss(theirs: Any, network: nn.Module, code: Tensor, attacker: Any) -> 
         moved = attacker.attack(network, X[ZEROS:], labels=Y[ZEROS:], _lambda=code[ZEROS:], idx2BN=0)
     network.train()
     on_adversarial = F.cross_entropy(network(moved.detach(), code[ZEROS:], 0), Y[ZEROS:], reduction="none")
-    lam = LAM.double()
-    return ((1 - lam) * on_clean + lam * torch.cat([torch.zeros(ZEROS), on_adversarial])).mean()
+    # Their weights are in float32, as ours.
+    return ((1 - LAM) * on_clean + LAM * torch.cat([torch.zeros(ZEROS), on_adversarial])).mean()
 
 
 @pytest.mark.parametrize("fold", [False, True])
@@ -153,7 +153,9 @@ def test_the_same_step_gives_the_same_gradients(theirs: Any, monkeypatch: pytest
         assert (parameter.grad - other).norm() <= 1e-8 * other.norm(), name
     for name, buffer in model.backbone.named_buffers():
         if "running" in name:
-            assert torch.allclose(buffer, statistics[their_name(name)], rtol=1e-8, atol=1e-12), name
+            assert torch.allclose(buffer, statistics[their_name(name)], rtol=1e-7, atol=1e-12), (
+                name
+            )  # a float32 momentum
 
 
 def test_oats_gives_the_same_logits_at_every_width(theirs: Any) -> None:

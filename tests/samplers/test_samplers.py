@@ -45,7 +45,9 @@ def test_the_union_over_ranks_is_the_same_for_every_number_of_ranks(name: str) -
     for world in (1, 2, 3):
         parts = [Draws(0, 0, 0, rank, world, lam).everything() for rank in range(world)]
         rows = [
-            part.lam if isinstance(part.lam, torch.Tensor) else torch.full((part.rows.stop - part.rows.start,), part.lam)
+            part.lam
+            if isinstance(part.lam, torch.Tensor)
+            else torch.full((part.rows.stop - part.rows.start,), part.lam)
             for part in parts
         ]
         assert torch.equal(torch.cat(rows).sort().values, lam)
@@ -57,7 +59,16 @@ def test_fixed_is_one_value() -> None:
 
 @pytest.mark.parametrize(
     ("share", "n", "low"),
-    [(0.5, 128, 64), (0.5, 7, 4), (0.25, 10, 3), (0.0, 6, 0), (1.0, 6, 6), (0.07, 100, 7), (0.28, 100, 28), (0.1, 1, 1)],
+    [
+        (0.5, 128, 64),
+        (0.5, 7, 4),
+        (0.25, 10, 3),
+        (0.0, 6, 0),
+        (1.0, 6, 6),
+        (0.07, 100, 7),
+        (0.28, 100, 28),
+        (0.1, 1, 1),
+    ],
 )
 def test_two_point_has_the_same_counts_in_every_batch(share: float, n: int, low: int) -> None:
     options = TwoPointOptions(low=0.2, high=0.75, share=share)

@@ -16,9 +16,9 @@ def test_linear(done: float, rate: float) -> None:
 
 @pytest.mark.parametrize(
     ("done", "rate"),
-    [(0, 0.5), (0.25, 0.43), (0.5, 0.2525), (0.75, 0.0775), (1, 0.005)],
+    [(0, 0.5), (0.25, 0.43), (0.5, 0.25), (0.75, 0.08), (1, 0.005)],
 )
 def test_cosine_of_flying_bird(done: float, rate: float) -> None:
     """0.43 at epoch 50 of 200, 0.25 at 100, 0.08 at 150, as the authors' code has it."""
-    assert cosine(0.5, 0.005, done) == pytest.approx(rate, abs=0.0005)
+    assert cosine(0.5, 0.005, done) == pytest.approx(rate, abs=0.003)
     assert cosine(0.5, 0.005, done) == pytest.approx(0.005 + 0.495 * (1 + math.cos(math.pi * done)) / 2)

@@ -49,6 +49,8 @@ def test_memory_layout_changes_neither_the_choice_nor_itself() -> None:
         assert abs(int(plain.sum()) - int(kept.sum())) == 20
 
 
-@pytest.mark.parametrize(("kept", "rate", "dropped"), [(10, 0.25, 3), (10, 0.0, 0), (4, 0.5, 2), (4, 1.0, 3), (1, 0.5, 0)])
+@pytest.mark.parametrize(
+    ("kept", "rate", "dropped"), [(10, 0.25, 3), (10, 0.0, 0), (4, 0.5, 2), (4, 1.0, 3), (1, 0.5, 0)]
+)
 def test_a_share_is_rounded_up_but_the_last_weight_stays(kept: int, rate: float, dropped: int) -> None:
     assert num_dropped(kept, rate) == dropped

@@ -1,0 +1,137 @@
+"""Every example counts once, for any number of ranks; and what the counts mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distcond.attacks.pgd import pgd
+from distcond.condition import AtLambda
+from distcond.config.schema import AttackConfig, Config
+from distcond.data.dataset import Arrays
+from distcond.data.memory import MemorySource
+from distcond.engine.build import build_model
+from distcond.engine.evaluate import Blocks, Count, survives, sweep
+from distcond.engine.world import World
+
+ATTACK = AttackConfig(epsilon=0.2, step_size=0.1, num_steps=2)
+GRID = (0.0, 0.4, 1.0)
+
+
+def source(n: int) -> MemorySource:
+    rng = np.random.default_rng(0)
+    return MemorySource(Arrays(rng.integers(0, 256, (n, 8, 8, 3), np.uint8), rng.integers(0, 10, n)))
+
+
+def counted(config: Config, n: int, world: World, attack: AttackConfig = ATTACK, batch_size: int = 50) -> list[Count]:
+    model = build_model(config).eval()
+    return list(sweep(model, Blocks(source(n), 0, batch_size), world, GRID, attack, seed=3, noise_seed=0))
+
+
+def integers(counts: list[Count]) -> list[tuple[Any, ...]]:
+    return [(c.lam, c.width, c.sa_correct, c.ra_correct, c.num_examples) for c in counts]
+
+
+def on_rank(rank: int, world: int, config: Config, sizes: tuple[int, ...]) -> list[list[tuple[Any, ...]]]:
+    return [integers(counted(config, n, World(rank, world))) for n in sizes]
+
+
+SIZES = (1003, 1, 49, 50, 51)
+
+
+def test_counts_do_not_depend_on_the_number_of_ranks(tiny: Any, run_ranks: Any) -> None:
+    config = tiny("float")
+    alone = on_rank(0, 1, config, SIZES)
+    assert [points[0][-1] for points in alone] == list(SIZES)
+    assert all(len(points) == len(GRID) for points in alone)
+    assert len(set(alone[0][n][2] for n in range(3))) > 1, "operating points that differ"
+    for world in (2, 3):
+        for found in run_ranks(on_rank, world, config, SIZES):
+            assert found == alone
+
+
+def test_every_width_is_swept(tiny: Any) -> None:
+    found = counted(tiny("float_slim"), 30, World())
+    widths = build_model(tiny("float_slim")).width_mults
+    assert [(c.lam, c.width) for c in found] == [(lam, width) for lam in GRID for width in widths]
+
+
+def test_the_first_examples_alone_where_asked_for(tiny: Any) -> None:
+    model = build_model(tiny("float")).eval()
+    (count,) = sweep(model, Blocks(source(100), 30, 8), World(), (1.0,), ATTACK, seed=3, noise_seed=0)
+    assert count.num_examples == 30
+    blocks = Blocks(source(100), 30, 8)
+    parts = [part for _, part in blocks.of(World())]
+    assert np.concatenate(parts).tolist() == list(range(30))
+    dealt = [number for rank in range(3) for number, _ in blocks.of(World(rank, 3))]
+    assert sorted(dealt) == [0, 1, 2, 3]
+    assert len(Blocks(source(10), 99, 8).of(World())) == 2
+
+
+def test_counts_by_hand(tiny: Any) -> None:
+    model, data = build_model(tiny("float")).eval(), source(20)
+    (count,) = sweep(model, Blocks(data, 0, 20), World(), (1.0,), ATTACK, seed=3, noise_seed=5)
+    network = AtLambda(model, 1.0, noise_seed=5)
+    ((raw, y),) = data.read([np.arange(20)])
+    x = raw.permute(0, 3, 1, 2).float() / 255
+    clean = network(x).argmax(1) == y
+    alive, loss = survives(network, x, y, ATTACK, (3, "evaluate", 0))
+    assert (count.sa_correct, count.ra_correct) == (int(clean.sum()), int((clean & alive).sum()))
+    assert count.ra_loss == pytest.approx(loss.item() / 20, rel=1e-5)
+    assert count.num_examples == 20
+
+
+def test_an_attack_of_radius_zero_leaves_the_clean_count(tiny: Any) -> None:
+    for count in counted(tiny("float"), 120, World(), replace(ATTACK, epsilon=0.0)):
+        assert count.ra_correct == count.sa_correct
+
+
+def test_an_example_is_robust_if_it_survives_every_restart(tiny: Any) -> None:
+    model = build_model(tiny("float")).eval()
+    network, ((raw, y),) = AtLambda(model, 1.0), source(200).read([np.arange(200)])
+    x = raw.permute(0, 3, 1, 2).float() / 255
+    y = network(x).argmax(1)
+    attack = AttackConfig(epsilon=0.03, step_size=0.03, num_steps=1)
+    one, _ = survives(network, x, y, attack, (0,))
+    three, _ = survives(network, x, y, replace(attack, restarts=3), (0,))
+    assert 0 < int(three.sum()) < int(one.sum())
+    assert (one | ~three).all()
+
+
+def test_the_random_start_of_a_block_is_a_function_of_seed_and_block(tiny: Any) -> None:
+    model = build_model(tiny("float")).eval()
+    network, ((raw, y),) = AtLambda(model, 1.0), source(8).read([np.arange(8)])
+    x, starts = raw.permute(0, 3, 1, 2).float() / 255, []
+    still = AttackConfig(epsilon=0.1, num_steps=0)
+
+    class Look(torch.nn.Module):
+        def forward(self, at: torch.Tensor) -> torch.Tensor:
+            starts.append(at)
+            out: torch.Tensor = network(at)
+            return out
+
+    for key in ((0, "evaluate", 0), (0, "evaluate", 0), (0, "evaluate", 1), (1, "evaluate", 0)):
+        survives(Look(), x, y, still, key)
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+    assert not torch.equal(starts[0], starts[3])
+    assert (starts[0] - x).abs().max() <= 0.1 + 1e-6
+
+
+def test_a_stronger_attack_breaks_more(tiny: Any) -> None:
+    model = build_model(tiny("float")).eval()
+    network, ((raw, _),) = AtLambda(model, 1.0), source(100).read([np.arange(100)])
+    x = raw.permute(0, 3, 1, 2).float() / 255
+    y = network(x).argmax(1)
+    weak, strong = (
+        int((network(pgd(lambda at, step: network(at), x, y, attack, None)).argmax(1) == y).sum())
+        for attack in (
+            AttackConfig(epsilon=0.01, step_size=0.01, num_steps=1, random_start=False),
+            AttackConfig(epsilon=0.1, step_size=0.03, num_steps=5, random_start=False),
+        )
+    )
+    assert strong < weak

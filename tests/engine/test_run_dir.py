@@ -1,0 +1,177 @@
+"""A run directory: who may write it, what is written there, and where it lies."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.config.identity import run_id
+from distcond.config.overrides import resolve
+from distcond.engine.environment import COMMIT_VARIABLE, describe_start, git_commit
+from distcond.engine.progress import Progress, read_progress
+from distcond.engine.restore import find_checkpoint, load
+from distcond.engine.run_dir import RunDir, read_json, run_dir_for, run_root, write_json
+from distcond.errors import ConfigError
+
+CONFIG = resolve("float_digits", {"seed": 3})
+
+
+def test_a_start_writes_the_config_down_and_counts_the_attempts(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "a" / "b")
+    for wanted in (0, 1, 2):
+        with run.begin(CONFIG) as attempt:
+            assert attempt == wanted
+    assert run.config() == CONFIG
+    assert [set(start) >= {"time", "command", "git_commit", "torch", "host"} for start in run.starts()] == [True] * 3
+    assert not run.finished
+    assert run.name == "b"
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "a")
+    code = f"""
+from pathlib import Path
+from distcond.config.overrides import resolve
+from distcond.engine.run_dir import RunDir
+with RunDir(Path({str(run.path)!r})).begin(resolve("float_digits", {{}})):
+    pass"""
+    command = [sys.executable, "-c", code]
+    with run.begin(CONFIG):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        assert "this run is going on in another process" in done.stderr
+    assert subprocess.run(command, cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ConfigError, match="run_root: cannot write .*; set run_root=DIR"),
+        RunDir(tmp_path / "file" / "run").begin(CONFIG),
+    ):
+        pass
+
+
+def test_no_run_or_a_newer_one_is_refused(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    with pytest.raises(ConfigError, match=r"no run here \(config.json is missing\)"):
+        run.config()
+    write_json(tmp_path / "config.json", {"schema_version": 99, "settings": {}})
+    with pytest.raises(ConfigError, match="schema version 99; this distcond reads version 1"):
+        run.config()
+
+
+def test_the_directory_is_named_by_the_run_id_below_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = resolve("float_digits", {"run_root": str(tmp_path)})
+    assert run_dir_for(config, "f").path == tmp_path / run_id(config, "f")
+    monkeypatch.chdir(tmp_path)
+    assert run_root(CONFIG) == tmp_path / "runs"
+    assert run_root(resolve("float_digits", {"run_root": "below"})) == tmp_path / "below"
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert run_root(resolve("float_digits", {"run_root": "~/x"})) == tmp_path / "home" / "x"
+    shipped = tmp_path / "_ray_pkg_0123"
+    shipped.mkdir()
+    monkeypatch.chdir(shipped)
+    assert run_root(CONFIG) == tmp_path / "home" / "distcond" / "runs"
+
+
+def test_fresh_is_a_directory_that_does_not_exist_yet(tmp_path: Path) -> None:
+    again = resolve("float_digits", {"run_root": str(tmp_path)})
+    fresh = resolve("float_digits", {"run_root": str(tmp_path), "fresh": True})
+    names = []
+    for _ in range(3):
+        run = run_dir_for(fresh, "f")
+        run.path.mkdir()
+        names.append(run.name)
+    base = run_id(again, "f")
+    assert names == [base, f"{base}-2", f"{base}-3"]
+    assert run_dir_for(again, "f").name == base
+
+
+def test_json_is_written_whole(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(file, {"a": object()})
+    assert read_json(file) == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path, which: str) -> None:
+    with RunDir(tmp_path).begin(CONFIG):
+        pass
+    with pytest.raises(ConfigError, match="no checkpoint yet; let the run finish at least one epoch"):
+        load(tmp_path, which)
+
+
+def test_another_word_for_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="checkpoint=first: valid: best, last"):
+        find_checkpoint(RunDir(tmp_path), "first")
+
+
+def test_the_commit_is_the_submitters_where_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMMIT_VARIABLE, "abc123")
+    assert git_commit() == "abc123"
+    assert describe_start()["git_commit"] == "abc123"
+    assert json.loads(json.dumps(describe_start()))["git_commit"] == "abc123"
+    monkeypatch.delenv(COMMIT_VARIABLE)
+    monkeypatch.setenv("PATH", "")
+    assert git_commit() == "unknown"
+
+
+class Loss:
+    """Counts how often it is brought to the host."""
+
+    looked = 0
+
+    def __float__(self) -> float:
+        self.looked += 1
+        return 0.5
+
+
+def test_progress_looks_at_the_device_about_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, loss = [100.0], Loss()
+    monkeypatch.setattr("distcond.engine.progress.time.monotonic", lambda: now[0])
+    progress, any_loss = Progress(tmp_path, 4, 10, 32, active=True), loss
+    assert read_progress(tmp_path) is None
+    for step in range(8):
+        now[0] += 0.25
+        progress.step(1, step, any_loss)  # type: ignore[arg-type]
+    assert loss.looked == 2
+    said = read_progress(tmp_path)
+    assert said == {
+        "stage": "train", "epochs": 4, "steps": 10, "epoch": 1, "step": 7, "loss": 0.5, "images_per_second": 128.0,
+    }  # fmt: skip
+
+
+def test_one_rank_speaks(tmp_path: Path) -> None:
+    silent = Progress(tmp_path, 4, 10, 32, active=False)
+    silent.say("test")
+    assert read_progress(tmp_path) is None
+
+
+def test_rows_of_a_sweep_say_what_was_counted(tmp_path: Path) -> None:
+    from distcond.config.schema import AttackConfig
+    from distcond.engine.evaluate import Count
+    from distcond.engine.rows import Origin, rows_of
+    from distcond.engine.world import World
+
+    counts = [Count(0.4, 0.5, 80, 30, 100, 1.5, 2.0)]
+    origin = Origin("a-run", CONFIG, World(), 1, 7, 700, "test", "best", True, "abc")
+    attack = AttackConfig(norm="L2", epsilon=0.5, step_size=0.1, num_steps=20, restarts=2)
+    sa, ra = rows_of(counts, attack, origin)
+    shared: dict[str, Any] = {
+        "run_id": "a-run", "attempt": 1, "epoch": 7, "step": 700, "split": "test", "checkpoint": "best", "lam": 0.4,
+        "width": 0.5, "num_examples": 100, "method": "float", "model": "small_cnn", "dataset": "digits", "seed": 3,
+        "noise_mode": "fixed", "noise_seed": 0, "git_commit": "abc", "world_size": 1, "precision": "float32",
+    }  # fmt: skip
+    for row in (sa, ra):
+        assert {name: getattr(row, name) for name in shared} == shared
+    assert (sa.attack, sa.num_correct, sa.num_steps, sa.norm) == ("none", 80, 0, "")
+    assert (ra.attack, ra.num_correct, ra.num_steps, ra.restarts, ra.norm) == ("pgd", 30, 20, 2, "L2")
+    assert (ra.epsilon, ra.step_size) == (0.5, 0.1)

@@ -1,0 +1,44 @@
+"""FLOAT with a fault: `method=faulty:METHOD` does in one worker and step what the environment says.
+
+FAULT is "exit" (the process dies), "raise" (a ValueError) or "wait" (it sleeps); FAULT_STEP the first step, counted in
+each worker process; FAULT_ONCE a file, made by the first fault, after which there is none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from distcond.methods.float import METHOD as FLOAT
+
+_steps = 0
+
+
+def fault() -> None:
+    global _steps
+    _steps += 1
+    once = Path(os.environ["FAULT_ONCE"])
+    if os.environ["RANK"] != "1" or _steps < int(os.environ["FAULT_STEP"]) or once.exists():
+        return
+    once.touch()
+    if os.environ["FAULT"] == "exit":
+        os._exit(7)
+    if os.environ["FAULT"] == "wait":
+        time.sleep(300)
+    raise ValueError("the fault of worker 1")
+
+
+def objective(options: Any) -> Any:
+    inner = FLOAT.objective(options)
+
+    def faulty(*arguments: Any) -> Any:
+        fault()
+        return inner(*arguments)
+
+    return faulty
+
+
+METHOD = dataclasses.replace(FLOAT, name="faulty", objective=objective)

@@ -1,0 +1,32 @@
+"""As a script: start a Ray, say as JSON what it is like, and end by an exception when standard input does."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from distcond.launch.ray_cluster import cluster
+
+
+def main() -> None:
+    before = dict(os.environ)
+    try:
+        with cluster() as ray:
+            import ray as library
+
+            facts = {
+                "token": os.environ["RAY_AUTH_TOKEN_PATH"],
+                "address": library.get_runtime_context().gcs_address,
+                "own": ray.own,
+                "cores": ray.capacity.cores,
+            }
+            print(json.dumps(facts), flush=True)
+            sys.stdin.read()
+            raise RuntimeError("the end")
+    except RuntimeError as error:
+        print(json.dumps({"error": str(error), "environment": dict(os.environ) == before}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""As a script: `launch_run.py RUN_PATH [PATH=VALUE ...]` starts a small run the way the entry point does."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from distcond.config.overrides import resolve
+from distcond.data.open import prepare
+from distcond.engine.run_dir import RunDir
+from distcond.errors import ConfigError
+from distcond.launch import driver
+from distcond.launch.failure import LaunchFailed
+from distcond.registry import lookup
+
+SETTINGS = {
+    "data.loader": "memory",
+    "epochs": 2,
+    "train_examples": 128,
+    "batch_size": 64,
+    "model.widths": "4,8",
+    "attack.num_steps": 1,
+    "eval.lam_grid": "0,1",
+    "eval.every": 1,
+    "eval.val_examples": 32,
+    "eval.val_steps": 1,
+    "eval.test_examples": 32,
+    "eval.attack.num_steps": 1,
+    "launch.timeout": 60,
+}
+
+
+def main(run_path: Path, words: list[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    config = resolve("float_digits", SETTINGS | dict(word.split("=", 1) for word in words))
+    try:
+        driver.check(config)
+        prepare(lookup("data", config.data.name), config.data.root, config.data.cache_dir, config.data.loader)
+        with RunDir(run_path).begin(config) if driver.leads() else nullcontext(0) as attempt:
+            driver.launch(config, run_path, attempt)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except LaunchFailed as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,153 @@
+"""Two masks over one weight: density of each path, overlap, taking turns, and what neither keeps."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from distcond.errors import ConfigError
+from distcond.layers.masked import MaskedConv2d
+from distcond.sparsity.masks import kept
+from distcond.sparsity.schedule import linear
+from distcond.sparsity.two_masks import ADV, CLEAN, TwoMasks
+from distcond.sparsity.two_paths import TwoPaths
+
+TOTAL = 3 * 8 * 9 + 8 * 16 * 9 + 16 * 16
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(MaskedConv2d(3, 8), MaskedConv2d(8, 16), MaskedConv2d(16, 16, 1))
+
+
+def paths(model: nn.Sequential, density: float = 0.3, overlap: float | None = None, seed: int = 0) -> TwoPaths:
+    two = TwoMasks({f"{place}.weight": layer for place, layer in enumerate(model)})
+    return TwoPaths(two, density, overlap, 0.9, partial(linear, 0.5, 0.0), seed)
+
+
+def counts(masks: TwoPaths, path: bool) -> list[int]:
+    return list(kept(masks.two.masks(path)).values())
+
+
+@pytest.mark.parametrize(
+    ("density", "overlap"), [(0.3, 0.0), (0.3, 0.25), (0.3, 1.0), (0.5, 0.0), (0.7, 0.8), (0.7, 2 - 1 / 0.7)]
+)
+def test_the_overlap_asked_for_is_met_in_every_layer(density: float, overlap: float) -> None:
+    masks = paths(network(), density, overlap)
+    masks.start("train")
+    clean, adv = masks.two.masks(CLEAN), masks.two.masks(ADV)
+    assert counts(masks, CLEAN) == counts(masks, ADV)
+    assert sum(counts(masks, CLEAN)) == int(density * TOTAL + 0.5)
+    for name, mask in clean.items():
+        assert int((mask & adv[name]).sum()) == pytest.approx(overlap * int(mask.sum()), abs=1)
+    report = masks.report()
+    assert report["overlap"] == pytest.approx(overlap, abs=0.01)
+    assert report["density"] == report["density_adv"] == pytest.approx(density, abs=1e-3)
+    assert report["density_union"] == pytest.approx(density * (2 - overlap), abs=0.005)
+
+
+def test_without_a_target_the_masks_are_independent() -> None:
+    masks = paths(network(), 0.3)
+    masks.start("train")
+    assert masks.report()["overlap"] == pytest.approx(0.3, abs=0.05)
+
+
+def test_an_overlap_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"method.overlap=0.1: masks of density 0.75 share at least 0.667"):
+        paths(network(), 0.75, 0.1)
+
+
+def test_paths_take_turns_and_end_an_epoch_pair_with_the_same_layer_densities(bench: Any) -> None:
+    model = network()
+    masks = paths(model)
+    run = bench(model, masks, total=24)
+    run.run(0, 3)
+    for epoch in range(6):
+        before = {path: {n: m.clone() for n, m in masks.two.masks(path).items()} for path in (CLEAN, ADV)}
+        run.run(3 * epoch + 3, 3 * epoch + 4)
+        moved = {
+            path: any(not torch.equal(m, before[path][n]) for n, m in masks.two.masks(path).items())
+            for path in (CLEAN, ADV)
+        }
+        assert moved == {CLEAN: epoch % 2 == 0, ADV: epoch % 2 == 1}
+        for path in (CLEAN, ADV):
+            assert sum(counts(masks, path)) == int(0.3 * TOTAL + 0.5)
+        if epoch == 0:
+            assert counts(masks, CLEAN) != counts(masks, ADV)
+        if epoch % 2:
+            assert counts(masks, CLEAN) == counts(masks, ADV)
+        run.run(3 * epoch + 4, 3 * epoch + 6)
+
+
+def test_densities_follow_the_mean_of_both_paths(bench: Any) -> None:
+    found = {}
+    for path in (CLEAN, ADV, None):
+        model = network()
+        masks = paths(model)
+        run = bench(model, masks)
+        run.run(0, 3)
+        if path is not None:
+            model[2].dense_gradients[path] *= 1000
+        run.run(3, 4)
+        found[path] = kept(masks.two.masks(CLEAN))["2.weight"]
+    assert found[CLEAN] > 1.5 * found[None]
+    assert found[ADV] > 1.5 * found[None]
+
+
+def test_an_update_grows_where_the_gradient_of_its_own_path_is_large(bench: Any) -> None:
+    model = network()
+    masks = paths(model)
+    run = bench(model, masks)
+    run.run(0, 3)
+    old = {name: mask.clone() for name, mask in masks.two.masks(CLEAN).items()}
+    target = ~old["1.weight"] & (torch.arange(9).view(3, 3) == 4)
+    model[1].dense_gradients[CLEAN][target] += 100
+    model[0].dense_gradients[ADV][~old["0.weight"]] += 1
+    run.run(3, 4)
+    new = masks.two.masks(CLEAN)["1.weight"]
+    grown = new & ~old["1.weight"]
+    assert int((grown & target).sum()) >= min(int(grown.sum()), int(target.sum())) > 0
+
+
+def test_what_neither_path_keeps_is_zero_with_its_momentum_and_the_rest_is_not(bench: Any) -> None:
+    model = network()
+    masks = paths(model, overlap=0.5)
+    run = bench(model, masks)
+    run.run(0, 5)
+    for layer in model:
+        union = layer.clean_mask | layer.adv_mask
+        assert not union.all()
+        momentum = run.optimiser.state[layer.weight]["momentum_buffer"]
+        assert (layer.weight[~union] == 0).all()
+        assert (momentum[~union] == 0).all()
+        assert (momentum[union] != 0).any()
+
+
+def test_dense_gradients_fade_by_the_momentum(bench: Any) -> None:
+    model = network()
+    masks = paths(model)
+    run = bench(model, masks)
+    for layer in model:
+        layer.dense_gradients[ADV].fill_(1.0)
+    masks.after_step(run.optimiser, 0.1, 1)
+    masks.after_step(run.optimiser, 0.2, 2)
+    assert torch.allclose(model[1].dense_gradients[ADV], torch.tensor(0.81))
+    assert (model[1].dense_gradients[CLEAN] == 0).all()
+
+
+def test_a_resumed_run_ends_as_the_uninterrupted_one(bench: Any, resumes: Any) -> None:
+    def make(start: bool) -> Any:
+        model = network()
+        return bench(model, paths(model), start=start)
+
+    resumes(make, 12)
+
+
+def test_masks_of_another_network_are_refused() -> None:
+    masks, other = paths(network()), paths(nn.Sequential(*network()[:2]))
+    with pytest.raises(ConfigError, match=r"masks do not fit the model: 2.weight"):
+        other.load_state_dict(masks.state_dict())

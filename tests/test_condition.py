@@ -1,4 +1,4 @@
-"""`AtLambda` equals the conditional network it holds, draws nothing, moves as one piece and leaves the network alone."""
+"""`AtLambda` equals the network it holds, draws nothing, moves as one piece and leaves the network alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The course of a run: stages, epochs, validation, checkpoints. It never asks which method it runs, nor who started it."""
+"""The course of a run: stages, epochs, validation, checkpoints. It asks neither which method it runs nor who began."""
 
 from __future__ import annotations
 

@@ -130,8 +130,10 @@ def wrap(step: TrainStep, world: World) -> nn.Module:
     """DDP around the whole step. Buffers are not broadcast: running statistics are each rank's own."""
     if world.size == 1:
         return step
-    devices: dict[str, Any] = {"device_ids": [world.device.index]} if world.device.type == "cuda" else {}
-    return DistributedDataParallel(step, gradient_as_bucket_view=True, **{_BUFFERS: False}, **devices)
+    options: dict[str, Any] = {_BUFFERS: False}
+    if world.device.type == "cuda":
+        options["device_ids"] = [world.device.index]
+    return DistributedDataParallel(step, gradient_as_bucket_view=True, **options)
 
 
 #: torch 2.15 renamed the option.

@@ -35,6 +35,9 @@ class Passes:
         self, model: ConditionalModel, attack: AttackConfig, draws: Draws, fold_dtype: torch.dtype | None
     ) -> None:
         self.model, self.attack, self.draws, self.fold_dtype = model, attack, draws, fold_dtype
+        #: Forward-equivalents spent so far, times rows, by width: a forward is 1, a backward to the input 1, to
+        #: input and weights 2.
+        self.spent: dict[int, float] = {}
 
     def split(self) -> tuple[Part, Part]:
         """The rows at lam = 0 and the others."""
@@ -42,7 +45,8 @@ class Passes:
         return self.draws.part(0, num_clean), self.draws.part(num_clean, len(self.draws.lam))
 
     def logits(self, x: Tensor, part: Part, purpose: str, width: int = 0) -> Tensor:
-        """A train-mode forward of a part's images at their lam."""
+        """A forward of a part's images at their lam, in the model's mode; with gradients on, a backward will follow."""
+        self._spend(width, (3 if torch.is_grad_enabled() else 1) * len(x))
         return self.model(x, self.condition(part, purpose, width))
 
     def condition(self, part: Part, purpose: str, width: int = 0) -> Condition:
@@ -56,6 +60,7 @@ class Passes:
         self, x: Tensor, y: Tensor, part: Part, width: int = 0, loss: Loss = summed_cross_entropy
     ) -> Tensor:
         """Adversarial images of a part (n, C, H, W), against a network at that part's lam with fresh noise per step."""
+        self._spend(width, 2 * self.attack.num_steps * len(x))
         unit = self.draws.unit(part, x, f"attack{width}") if self.attack.random_start else None
         with evaluating(self.model):
             return pgd(self._attacked(part, width), x, y, self.attack, unit, loss)
@@ -73,6 +78,9 @@ class Passes:
     def _folded(self, part: Part, purpose: str, width: int) -> Condition:
         assert self.fold_dtype is not None
         return self.model.fold(self.condition(part, purpose, width), self.fold_dtype)
+
+    def _spend(self, width: int, forwards: float) -> None:
+        self.spent[width] = self.spent.get(width, 0.0) + forwards
 
     def cross_entropy(self, logits: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """This rank's share of the mean over the global batch of (weighted) cross-entropy, in float32."""

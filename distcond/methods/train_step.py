@@ -38,12 +38,14 @@ class TrainStep(nn.Module):
         self.attack = attack
         self.autocast = autocast
         self.fold_dtype = (autocast or torch.float32) if fold_attack else None
+        self.spent: dict[int, float] = {}  # what the last step cost, see Passes
         self.two_paths = any(isinstance(module, DualBatchNorm2d) for module in model.modules())
 
     def forward(self, x: Tensor, y: Tensor, draws: Draws) -> Outcome:
         passes = Passes(self.model, self.attack, draws, self.fold_dtype)
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             outcome = self.objective(passes, x, y)
+        self.spent = passes.spent
         one_path = draws.common_route(draws.everything(), self.model.routing) is not None
         return self._with_every_parameter(outcome) if self.two_paths and one_path else outcome
 

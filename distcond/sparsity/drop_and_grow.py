@@ -68,7 +68,6 @@ class DropAndGrow:
         self.masked.hold(optimiser)
         if self.pace.due(done, step):
             self._update(done, step)
-            self.masked.hold(optimiser)
 
     def after_epoch(self, record: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> bool:
         """Let the trend see the epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,9 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str, size: int) -> No
     path = saved(tmp_path)
     file = path / name
     file.write_bytes(file.read_bytes()[:size])
+    load = checkpoint.load_shared if name == "shared.pt" else partial(checkpoint.load_statistics, rank=0)
     with pytest.raises(ConfigError, match=f"{name}: not a readable checkpoint .*; delete its directory") as refusal:
-        checkpoint.load_shared(path)
-        checkpoint.load_statistics(path, 0)
+        load(path)
     assert "\n" not in str(refusal.value)
 
 

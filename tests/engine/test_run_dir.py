@@ -50,7 +50,7 @@ with RunDir(Path({str(run.path)!r})).begin(resolve("float_digits", {{}})):
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(ConfigError, match="run_root: cannot write .*; set run_root=DIR"),
+        pytest.raises(ConfigError, match=r"run_root: cannot write .*; set run_root=DIR"),
         RunDir(tmp_path / "file" / "run").begin(CONFIG),
     ):
         pass

@@ -62,11 +62,10 @@ def config(tiny: Any) -> Callable[..., Config]:
         ("robust_bird", 2 * K + 3.0),
         ("flying_bird", 2 * K + 3.0),
         ("flying_bird_plus", 2 * K + 3.0),
-        ("trades", 2 * K + 7.0),
     ],
 )
 def test_a_step_costs_what_its_passes_cost(method: str, floor: float) -> None:
-    settings = {"method": method, "model": "resnet18", "attack.num_steps": K, "eval.lam_grid": "0,1", "eval.every": 1}
+    settings = {"method": method, "model": "resnet20", "attack.num_steps": K, "eval.lam_grid": "0,1", "eval.every": 1}
     config = resolve("float_digits", settings)
     step = build_step(config, build_model(config), torch.device("cpu"))
     step.objective = stages_of(config, lookup("method", method))[-1].objective
@@ -75,7 +74,7 @@ def test_a_step_costs_what_its_passes_cost(method: str, floor: float) -> None:
         masks.start("train")
     sampler = config.sampler
     lam = lookup("sampler", sampler.name).draw(sampler, N, torch.Generator()).sort().values
-    x, y = torch.rand(N, 3, 8, 8), torch.arange(N)
+    x, y = torch.rand(N, 3, 16, 16), torch.arange(N)
     forward = flops(lambda: step.model.eval()(x, step.model.condition(1.0)))
     step.train()
     found = flops(lambda: step(x, y, Draws(0, 0, 0, 0, 1, lam)).loss.backward())

@@ -83,6 +83,19 @@ def test_paths_take_turns_and_end_an_epoch_pair_with_the_same_layer_densities(be
         run.run(3 * epoch + 4, 3 * epoch + 6)
 
 
+def test_the_adversarial_path_takes_over_any_layer_densities(bench: Any) -> None:
+    """Also where a layer has to lose more than an update would drop."""
+    model = network()
+    masks = paths(model)
+    run = bench(model, masks)
+    run.run(0, 6)
+    first, second, third = counts(masks, ADV)
+    masks.targets = [first + third - 20, second, 20]
+    assert third - 20 > 0.5 * third
+    run.run(6, 7)
+    assert counts(masks, ADV) == masks.targets
+
+
 def test_densities_follow_the_mean_of_both_paths(bench: Any) -> None:
     found = {}
     for path in (CLEAN, ADV, None):

@@ -119,8 +119,12 @@ class AtLambda(nn.Module):
             self.register_buffer(f"weight_{index}", folded.weight, persistent=False)
             self.register_buffer(f"bias_{index}", folded.bias, persistent=False)
 
+    def folded(self, index: int) -> Folded:
+        """Weight and bias of one convolution, in model order."""
+        return Folded(getattr(self, f"weight_{index}"), getattr(self, f"bias_{index}"))
+
     def forward(self, x: Tensor) -> Tensor:
-        folded = tuple(Folded(getattr(self, f"weight_{i}"), getattr(self, f"bias_{i}")) for i in range(self.num_folded))
+        folded = tuple(self.folded(index) for index in range(self.num_folded))
         cond = Condition(self.cond_lam, self.route, self.width, folded=folded)
         logits: Tensor = self.model(x, cond)
         return logits

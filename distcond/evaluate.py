@@ -43,10 +43,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _settings(words: Sequence[str]) -> dict[str, Any]:
-    settings = dict(word.split("=", 1) if "=" in word else (word, "") for word in words)
-    for path in settings:
+    settings: dict[str, Any] = {}
+    for word in words:
+        path, _, value = word.partition("=")
         if path not in ("checkpoint", "split") and not path.startswith(_OPEN):
             raise ConfigError(unknown("setting of an evaluation", path, ["checkpoint", "split", *_OPEN]))
+        settings[path] = value
     return settings
 
 

@@ -52,6 +52,7 @@ class EvalConfig:
     every: int = setting(1, "epochs between validation sweeps; 0 = only at the end", ge=0)
     val_examples: int = setting(0, "validation examples per sweep; 0 = all", ge=0)
     val_steps: int = setting(7, "attack steps of the validation sweep, which only selects the best checkpoint", ge=0)
+    train_examples: int = setting(1000, "training images behind the robust generalisation gap; 0 = do without", ge=0)
     test_examples: int = setting(0, "test examples of the final sweep; 0 = all", ge=0)
     batch_size: int = setting(500, "examples per block; a block's attack seed depends on nothing else", ge=1)
     noise_seed: int = setting(0, "seed of the weight noise that an evaluated network carries", ge=0)

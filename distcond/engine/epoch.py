@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distcond.engine.cost import cost_at
+from distcond.engine.grid import lam_grid
 from distcond.engine.job import Job
 from distcond.engine.optimiser import learning_rate, set_learning_rate
 from distcond.engine.progress import Progress
 from distcond.methods.draws import Draws
+from distcond.methods.passes import evaluating
 from distcond.registry import lookup
 from distcond.seeding import generator, key
 
@@ -25,17 +28,21 @@ def train_epoch(job: Job, progress: Progress) -> dict[str, Any]:
     """
     began, device, steps = time.perf_counter(), job.world.device, job.train.steps
     loss_sum, tally, rate = torch.zeros((), device=device), torch.zeros(4, device=device), 0.0
+    spent, flops_before = [0.0] * len(job.model.width_mults), forward_flops(job)
     job.model.train()
     for batch in job.train.epoch(job.position.done):
         rate = learning_rate(job.stage.optim, job.position.epoch, batch.step, steps, job.stage.epochs)
         loss, counts = train_step(job, batch.step, batch.x, batch.y, rate)
         loss_sum += loss
         tally += counts
+        for width, forwards in job.bare_step.spent.items():
+            spent[width] += forwards
         progress.step(job.position.done, batch.step, loss)
     totals = job.world.sum(torch.cat([loss_sum[None] / (job.world.size * steps), tally])).tolist()
     if not math.isfinite(totals[0]):
         where = f"epoch {job.position.done + 1}"
         raise FloatingPointError(f"{where}: the loss is {totals[0]}; try a lower optim.lr or precision.train=float32")
+    job.train_flops += epoch_flops(job, spent, flops_before)
     seconds = time.perf_counter() - began
     return {
         "epoch": job.position.done + 1,
@@ -46,6 +53,7 @@ def train_epoch(job: Job, progress: Progress) -> dict[str, Any]:
         "train_ra": totals[3] / totals[4] if totals[4] else None,
         "lr": rate,
         "seconds": seconds,
+        "train_flops": job.train_flops,
         "images_per_second": steps * job.config.batch_size / seconds,
     }
 
@@ -64,6 +72,23 @@ def train_step(job: Job, step: int, x: Tensor, y: Tensor, rate: float) -> tuple[
         share = (job.position.epoch * steps + step + 1) / (job.stage.epochs * steps)
         job.sparsity.after_step(job.optimiser, share, job.position.done * steps + step + 1)
     return outcome.loss.detach(), outcome.tally
+
+
+def epoch_flops(job: Job, spent: list[float], before: list[float]) -> float:
+    """Training FLOPs of one epoch over all ranks: forward-equivalents times what a forward costs at the actual density.
+
+    Masks may move during an epoch; the mean of its two ends is taken.
+    """
+    everyone = job.world.sum(torch.tensor(spent, dtype=torch.float64, device=job.world.device)).tolist()
+    after = forward_flops(job)
+    return sum(n * (b + a) / 2 for n, b, a in zip(everyone, before, after, strict=True))
+
+
+def forward_flops(job: Job) -> list[float]:
+    """FLOPs of one image through the network as it is now, per width, on the path of the largest lam."""
+    lam, size = max(lam_grid(job.config)), job.train.source.image_size
+    with evaluating(job.model):
+        return [cost_at(job.model, lam, width, size).flops for width in range(len(job.model.width_mults))]
 
 
 def draws(job: Job, step: int) -> Draws:

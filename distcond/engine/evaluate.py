@@ -20,6 +20,7 @@ from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
 from distcond.data.source import Source
+from distcond.engine.cost import Cost, cost_at
 from distcond.engine.world import World
 from distcond.models.conditional import ConditionalModel
 from distcond.seeding import generator
@@ -35,6 +36,7 @@ class Count(NamedTuple):
     num_examples: int
     ra_loss: float  # mean cross-entropy on the attacked images
     seconds: float
+    cost: Cost
 
 
 class Blocks(NamedTuple):
@@ -73,7 +75,9 @@ def sweep(
             counts, loss = _count(network, blocks, world, attack, seed)
             clean, robust, total = (int(n) for n in world.sum(counts).tolist())
             mean_loss = float(world.sum(loss)) / total
-            yield Count(lam, width_mult, clean, robust, total, mean_loss, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            cost = cost_at(model, lam, width, blocks.source.image_size)
+            yield Count(lam, width_mult, clean, robust, total, mean_loss, seconds, cost)
 
 
 def _count(network: AtLambda, blocks: Blocks, world: World, attack: AttackConfig, seed: int) -> tuple[Tensor, Tensor]:

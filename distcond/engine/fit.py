@@ -11,7 +11,8 @@ from distcond.engine.job import Job, Position, make_job
 from distcond.engine.keep import resume, save
 from distcond.engine.progress import Progress
 from distcond.engine.run_dir import RunDir, write_json
-from distcond.engine.validate import test_rows, validate
+from distcond.engine.summary import summary
+from distcond.engine.validate import final_counts, validate
 from distcond.engine.world import World
 from distcond.results import history
 
@@ -30,9 +31,9 @@ def fit(config: Config, world: World, run_path: Path, attempt: int = 0) -> None:
         record = train_epoch(job, progress)
         finish_epoch(job, record, progress)
     progress.say("test", epoch=job.position.done)
-    rows = test_rows(job)
+    counts = final_counts(job)
     if world.first:
-        write_json(run_path / "finished.json", {"epochs": job.position.done, "rows": len(rows)})
+        write_json(run_path / "finished.json", summary(job, counts))
         progress.say("finished", epoch=job.position.done)
     world.barrier()
 

@@ -54,6 +54,7 @@ class Job:
     sources: dict[str, Source]
     position: Position = Position()  # noqa: RUF009  immutable
     best: tuple[int, float] | None = None  # epoch and validation score, within the stage
+    train_flops: float = 0.0  # spent so far, over all ranks
 
     @property
     def trained(self) -> bool:

@@ -17,6 +17,7 @@ def save(job: Job) -> None:
         "optimiser": job.optimiser.state_dict(),
         "position": tuple(job.position),
         "best": job.best,
+        "train_flops": job.train_flops,
         "sparsity": job.sparsity.state_dict() if job.sparsity is not None else None,
     }
     done = job.position.done
@@ -44,6 +45,7 @@ def resume(job: Job) -> bool:
         raise ConfigError(f"{path}: holds another network than model={job.config.model.name}: {error}") from error
     if job.sparsity is not None:
         job.sparsity.load_state_dict(shared["sparsity"])
+    job.train_flops = shared["train_flops"]
     job.best = tuple(shared["best"]) if shared["best"] is not None else None
     return True
 

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from distcond.config.schema import Config
 from distcond.data.open import open_source, prepare
 from distcond.engine.evaluate import Blocks, sweep
+from distcond.engine.grid import lam_grid
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.rows import Origin, rows_of
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
-from distcond.methods.method import Method
 from distcond.registry import lookup
 from distcond.results.row import Row
 from distcond.results.store import write_part
@@ -24,13 +24,13 @@ def resweep(config: Config, world: World, run: RunDir, which: str, split: str) -
     Raises:
         ConfigError: no such checkpoint, or the data cannot be opened.
     """
-    data, method = config.data, _method(config)
+    data = config.data
     model = load(run.path, which, world.device)
     prepared = prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader)
     source = open_source(prepared, split, world.device, data.threads)
     examples = config.eval.test_examples if split == "test" else config.eval.val_examples
     counts = sweep(
-        model, Blocks(source, examples, config.eval.batch_size), world, method.lam_grid(config), config.eval.attack,
+        model, Blocks(source, examples, config.eval.batch_size), world, lam_grid(config), config.eval.attack,
         seed=config.seed, noise_seed=config.eval.noise_seed,
     )  # fmt: skip
     starts = run.starts()
@@ -41,11 +41,6 @@ def resweep(config: Config, world: World, run: RunDir, which: str, split: str) -
     rows = rows_of(list(counts), config.eval.attack, origin)
     write_part(run.path, f"{split}-{which}-{_slug(config)}", rows)
     return rows
-
-
-def _method(config: Config) -> Method:
-    method: Method = lookup("method", config.method.name)
-    return method
 
 
 def _slug(config: Config) -> str:

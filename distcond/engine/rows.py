@@ -54,6 +54,7 @@ def _common(count: Count, origin: Origin) -> dict[str, Any]:
         "checkpoint": origin.checkpoint,
         "lam": count.lam,
         "width": count.width,
+        "density": count.cost.density,
         "noise_mode": "fixed" if origin.noisy else "none",
         "noise_seed": config.eval.noise_seed if origin.noisy else 0,
         "method": config.method.name,

@@ -6,13 +6,11 @@ from dataclasses import replace
 
 from distcond.config.schema import AttackConfig
 from distcond.engine.evaluate import Blocks, Count, sweep
+from distcond.engine.grid import lam_grid
 from distcond.engine.job import Job
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.rows import Origin, rows_of
-from distcond.methods.method import Method
 from distcond.models.conditional import ConditionalModel
-from distcond.registry import lookup
-from distcond.results.row import Row
 from distcond.results.store import write_part
 
 
@@ -39,32 +37,35 @@ def point(count: Count) -> dict[str, float]:
     return {"lam": count.lam, "width": count.width, "sa": sa, "ra": ra, "ra_loss": count.ra_loss}
 
 
-def test_rows(job: Job) -> list[Row]:
-    """Sweep the test split with the last and the best checkpoint, read back from disk; one part of rows each."""
-    config, rows, by_epoch = job.config, list[Row](), dict[int, list[Count]]()
+def final_counts(job: Job) -> dict[str, list[Count]]:
+    """Sweep the checkpoints read back from disk: "last" and "best" on test, "train" = last on training images.
+
+    The training images are those without augmentation; they are what the robust generalisation gap is measured on.
+    """
+    config, by_epoch, found = job.config, dict[int, list[Count]](), dict[str, list[Count]]()
     blocks = Blocks(job.sources["test"], config.eval.test_examples, config.eval.batch_size)
     for which in ("last", "best"):
         epoch = epoch_at(job.run, which)
         if epoch not in by_epoch:
-            model = load(job.run.path, which, job.world.device)
-            by_epoch[epoch] = swept(job, model, blocks, config.eval.attack)
-        found = rows_of(by_epoch[epoch], config.eval.attack, origin(job, epoch, "test", which))
-        if job.world.first:
-            write_part(job.run.path, f"test-{which}", found)
-        rows += found
-    return rows
+            by_epoch[epoch] = swept(job, load(job.run.path, which, job.world.device), blocks, config.eval.attack)
+        found[which] = by_epoch[epoch]
+        _write(job, f"test-{which}", found[which], origin(job, epoch, "test", which))
+    if config.eval.train_examples:
+        blocks = Blocks(job.train.source, config.eval.train_examples, config.eval.batch_size)
+        found["train"] = swept(job, load(job.run.path, "last", job.world.device), blocks, config.eval.attack)
+        _write(job, "train-last", found["train"], origin(job, epoch_at(job.run, "last"), "train", "last"))
+    return found
+
+
+def _write(job: Job, name: str, counts: list[Count], where: Origin) -> None:
+    if job.world.first:
+        write_part(job.run.path, name, rows_of(counts, job.config.eval.attack, where))
 
 
 def swept(job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfig) -> list[Count]:
     """Counts of `model` at every operating point of the run."""
     seeds = job.config.seed, job.config.eval.noise_seed
-    return list(sweep(model, blocks, job.world, lam_grid(job), attack, seed=seeds[0], noise_seed=seeds[1]))
-
-
-def lam_grid(job: Job) -> tuple[float, ...]:
-    """The operating points the run's method is swept at."""
-    method: Method = lookup("method", job.config.method.name)
-    return method.lam_grid(job.config)
+    return list(sweep(model, blocks, job.world, lam_grid(job.config), attack, seed=seeds[0], noise_seed=seeds[1]))
 
 
 def origin(job: Job, epoch: int, split: str, which: str) -> Origin:

@@ -40,13 +40,14 @@ def launch(config: Config, run_path: Path, attempt: int) -> None:
 
     Args:
         config: what to run.
-        run_path: its directory, absolute; on several nodes, on a file system they share.
+        run_path: its directory; on several nodes, on a file system they share.
         attempt: how often the run was started before; restarts of workers count on from there.
 
     Raises:
         ConfigError: a mistake of the user's that only shows now.
         LaunchFailed: the run did not finish; the message is one line with the cause.
     """
+    run_path = run_path.absolute()
     if config.launch.name == "local":
         with watched(run_path, leads()):
             local.train(config, run_path, attempt)

@@ -14,8 +14,11 @@ from pathlib import Path
 from distcond.errors import ConfigError
 from distcond.launch.variables import variables
 
-#: Ray puts `/session_DATE_TIME_PID/sockets/plasma_store` below it, and a socket's path has 107 bytes at most.
-LONGEST = 40
+#: Ray's own directory in the private one. Ray opens it to everybody (mode 0777), so the token must not lie in there.
+RAY = "r"
+
+#: Of that directory's path: Ray puts `/session_DATE_TIME_PID/sockets/plasma_store` below it, a socket has 107 bytes.
+LONGEST = 43
 
 #: For Rays started here. It is named for two systems, but on every one it keeps all of Ray's ports on loopback.
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -23,12 +26,13 @@ _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 @contextmanager
 def private_directory() -> Iterator[Path]:
-    """A directory of mode 0700 with `token` of mode 0600 in it; gone after the block."""
+    """A directory of mode 0700 with `token` of mode 0600 and an empty directory for Ray in it; gone after the block."""
     folder = Path(tempfile.mkdtemp(prefix="distcond-", dir=_short_parent()))
     try:
         handle = os.open(folder / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32))
+        (folder / RAY).mkdir()
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -72,7 +76,7 @@ def processes(token: Path, environments: Path = Path("/proc")) -> list[int]:
 def _short_parent() -> str:
     """The first writable parent for temporary files whose path is short enough for Ray's sockets."""
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
-        if len(f"{parent}/distcond-xxxxxxxx") <= LONGEST and os.access(parent, os.W_OK | os.X_OK):
+        if len(f"{parent}/distcond-xxxxxxxx/{RAY}") <= LONGEST and os.access(parent, os.W_OK | os.X_OK):
             return parent
     raise ConfigError(
         "TMPDIR: Ray needs a writable temporary directory with a path of 20 characters at most, like /tmp"

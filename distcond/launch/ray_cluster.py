@@ -15,7 +15,7 @@ from pathlib import Path
 from distcond.errors import ConfigError
 from distcond.launch.capacity import Capacity, this_machine
 from distcond.launch.failure import LaunchFailed, one_line
-from distcond.launch.private import locked, private_directory, processes
+from distcond.launch.private import RAY, locked, private_directory, processes
 from distcond.launch.signals import stoppable
 from distcond.launch.variables import variables
 
@@ -28,7 +28,7 @@ GRACE = 10.0
 #: Unless set by the user: a swift and quiet Ray Train.
 _QUIET = {
     "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a run ends when it is polled
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a run ends when it is polled; the default is 2
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # with it, workers' prints come twice
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same everywhere
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -119,13 +119,13 @@ def _started() -> Iterator[Cluster]:
                     object_store_memory=OBJECT_STORE_BYTES,
                     include_dashboard=False,
                     logging_level=logging.ERROR,
-                    _temp_dir=str(folder),
+                    _temp_dir=str(folder / RAY),
                 )
             except Exception as error:
                 why = one_line(error)
                 raise LaunchFailed(f"Ray does not start here ({why}); launch=local runs without it") from error
             arm()
-            yield Cluster(here, own=True, logs=folder / "session_latest" / "logs")
+            yield Cluster(here, own=True, logs=folder / RAY / "session_latest" / "logs")
         finally:
             ray.shutdown()
             _end(lambda: processes(folder / "token"))

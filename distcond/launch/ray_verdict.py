@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import Any
 
 from ray.exceptions import OutOfMemoryError
@@ -36,7 +37,7 @@ def verdict(error: Exception, restarts: int) -> Exception:
             return LaunchFailed(f"Ray Train could not start the workers: {one_line(cause)}")
         return _workers(cause, cause.rank, restarts)
     if not isinstance(error, WorkerGroupError):
-        return LaunchFailed(f"Ray Train: {one_line(error)}")
+        return LaunchFailed(f"Ray Train: {_last_line(error)}")
     rank, cause = min(error.worker_failures.items(), key=lambda item: (_ORDER[_kind(item[1])], item[0]))
     return _workers(cause, rank, restarts)
 
@@ -63,4 +64,10 @@ def _death(error: Exception) -> str:
     if isinstance(cause, OutOfMemoryError):
         return "killed by Ray because the node ran out of memory"
     detail = re.search(r"Worker exit detail: (.*?)(?: Some common causes|\n|$)", str(cause))
-    return detail.group(1).strip() if detail else one_line(cause)
+    return detail.group(1).strip() if detail else _last_line(cause)
+
+
+def _last_line(error: Exception) -> str:
+    """The last line of a message that holds a traceback, which names the error itself."""
+    lines = str(error).strip().splitlines()
+    return textwrap.shorten(lines[-1], 300) if lines else type(error).__name__

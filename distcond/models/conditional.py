@@ -43,7 +43,7 @@ class ConditionalModel(nn.Module):
         self.width_mults = width_mults
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
-        self.noise_size, self._units = number(backbone)
+        self.noise_size, self.units = number(backbone)
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
         cond = self._encoded(cond)
@@ -83,7 +83,7 @@ class ConditionalModel(nn.Module):
     def fold(self, cond: Condition, dtype: torch.dtype = torch.float32) -> Condition:
         """`cond` with all that does not depend on x folded into weights of `dtype`; eval mode, one route per pass."""
         cond = self._encoded(cond)
-        return cond._replace(folded=tuple(unit.fold(cond, dtype) for unit in self._units), noise=None)
+        return cond._replace(folded=tuple(unit.fold(cond, dtype) for unit in self.units), noise=None)
 
     def _widths(self) -> str:
         return ", ".join(f"{width_mult:g}" for width_mult in self.width_mults)

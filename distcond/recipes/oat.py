@@ -29,8 +29,10 @@ OAT_CIFAR10_RESNET20 = Recipe(
 OAT_DIGITS = Recipe(
     name="oat_digits",
     summary="OAT on 8x8 handwritten digits",
-    reproduces="none; shows OAT's trade-off on images that need no download",
-    expect="not published",
-    cost="not run here",
-    settings={**FLOAT_DIGITS.settings, **_OAT},
+    reproduces="none; shows OAT on images that need no download; its FiLM starts as the identity (not the paper)",
+    expect="not published; SA(lam=0) >= 97 %, RA(lam=1) at least 20 points above RA(lam=0)",
+    cost="one minute on one CPU core",
+    # With FiLM as in the paper this small network, which has no shortcuts, starts so slowly that it ends 14 points of
+    # RA lower.
+    settings={**FLOAT_DIGITS.settings, **_OAT, "method.identity_start": True},
 )

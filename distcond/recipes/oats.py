@@ -28,8 +28,8 @@ OATS_CIFAR10_RESNET20 = Recipe(
 OATS_DIGITS = Recipe(
     name="oats_digits",
     summary="OATS on 8x8 handwritten digits at widths 1, 0.75 and 0.5",
-    reproduces="none; shows OATS's trade-off on images that need no download",
-    expect="not published",
-    cost="not run here",
+    reproduces="none; shows OATS on images that need no download; its FiLM starts as the identity (not the paper)",
+    expect="not published; at every width SA(lam=0) >= 96 %, RA(lam=1) at least 30 points above RA(lam=0)",
+    cost="three minutes on one CPU core",
     settings={**OAT_DIGITS.settings, **_OATS},
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distcond.results import history
 from distcond.aside import write_text
+from distcond.results.cost import cost_lines
 from distcond.results.curves import PNG, history_png
 from distcond.results.plot import trade_off_png
 from distcond.results.row import Row
@@ -22,7 +23,7 @@ def summarise(run_dir: Path | str) -> str:
         ConfigError: there is no such folder, or a result in it cannot be read.
     """
     files = "\n".join(f"{what:<9}{path}" for what, path in _files(Path(run_dir)))
-    return "\n\n".join(filter(None, (*_tables(read_rows(run_dir)), files)))
+    return "\n\n".join(filter(None, (*_tables(read_rows(run_dir)), cost_lines(run_dir), files)))
 
 
 def write_report(run_dir: Path | str) -> list[Path]:

@@ -12,7 +12,7 @@ from distcond.errors import ConfigError
 from distcond.results.interval import Interval, wilson
 
 SCHEMA_VERSION = 1
-SPLITS = ("val", "test")
+SPLITS = ("train", "val", "test")
 CHECKPOINTS = ("last", "best", "live")
 NORMS = ("", "Linf", "L2")
 

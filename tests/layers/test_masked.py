@@ -86,6 +86,9 @@ def test_dense_gradients_add_up_and_only_in_training() -> None:
     once = layer.dense_gradients[True].clone()
     layer(X, ADV).sum().backward()
     assert torch.allclose(layer.dense_gradients[True], 2 * once)
+    # Watching a gradient does not change it.
+    assert layer.weight.grad is not None
+    assert torch.allclose(layer.weight.grad, 2 * once * layer.adv_mask)
     assert (layer.dense_gradients[False] == 0).all()
     layer.eval()
     layer(X, ADV).sum().backward()

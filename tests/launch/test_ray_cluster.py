@@ -1,0 +1,93 @@
+"""A Ray of one's own: locked, on loopback, and gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.errors import ConfigError
+from distcond.launch.ray_cluster import joins
+
+HERE = Path(__file__).parent
+
+#: 127.0.0.1, the same as IPv6, and ::1, the way /proc writes them on a little-endian machine.
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+#: Joins the Ray at the address given, as any process of this machine may try.
+CLIENT = "import ray, sys; ray.init(sys.argv[1], logging_level='CRITICAL'); print('joined', ray.cluster_resources())"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_ray_of_ones_own_is_locked_on_loopback_and_leaves_nothing(place: Any, leftovers: Any) -> None:
+    held = subprocess.Popen(
+        [sys.executable, "-W", "error::ResourceWarning", str(HERE / "hold_cluster.py")],
+        cwd=place.path,
+        env=place.environment | {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "of another cluster"},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert held.stdin is not None and held.stdout is not None
+    facts = json.loads(held.stdout.readline())
+    assert facts["own"] and facts["cores"] >= 1
+    _is_private(Path(facts["token"]))
+    theirs = list(leftovers.processes_with(place.mark))
+    assert leftovers.listening(theirs) <= LOOPBACK
+    assert _client(place, facts, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=facts["token"]).startswith("joined")
+    refused = _client(place, facts, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="x" * 64)
+    assert "joined" not in refused and "Token" in refused
+    last = json.loads(held.communicate(timeout=100)[0])
+    assert last == {"error": "the end", "environment": True}
+    assert held.returncode == 0
+    assert not leftovers.processes_with(place.mark)
+    assert not Path(facts["token"]).parent.exists()
+
+
+@pytest.mark.parametrize(("address", "joined"), [(None, False), ("", False), ("local", False), ("10.0.0.1:6379", True)])
+def test_an_address_says_whether_a_run_joins(
+    address: str | None, joined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    assert joins() == joined
+
+
+def test_ray_client_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(ConfigError, match="^RAY_ADDRESS=ray://head:10001: .* HOST:PORT"):
+        joins()
+
+
+def _is_private(token: Path) -> None:
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
+    assert len(token.read_text()) == 64
+    assert token.stat().st_uid == os.getuid()
+
+
+def _client(place: Any, facts: dict[str, Any], **variables: str) -> str:
+    command = [sys.executable, "-c", CLIENT, facts["address"]]
+    environment = place.environment | variables | {"TMPDIR": "/tmp"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    return done.stdout + done.stderr
+
+
+def test_variables_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distcond.launch.variables import variables
+
+    monkeypatch.setenv("DISTCOND_A", "1")
+    monkeypatch.delenv("DISTCOND_B", raising=False)
+    with pytest.raises(KeyError), variables({"DISTCOND_A": None, "DISTCOND_B": "2"}):
+        assert "DISTCOND_A" not in os.environ and os.environ["DISTCOND_B"] == "2"
+        raise KeyError
+    assert os.environ["DISTCOND_A"] == "1" and "DISTCOND_B" not in os.environ
+

@@ -36,6 +36,9 @@ _QUIET = {
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # a worker that failed leaves others in a collective
 }
 
+#: What ray.init itself changes in this process.
+_CHANGED = ("PYTHONBREAKPOINT", "RAY_CLIENT_MODE")
+
 #: Besides, for a Ray of one's own, which has no other node, no other job and no dashboard.
 _OWN = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -74,7 +77,8 @@ def cluster() -> Iterator[Cluster]:
     Raises:
         LaunchFailed: Ray cannot be joined or started.
     """
-    with variables({name: os.environ.get(name, value) for name, value in _QUIET.items()}):
+    quiet = {name: os.environ.get(name, value) for name, value in _QUIET.items()}
+    with variables(quiet | {name: os.environ.get(name) for name in _CHANGED}):
         if _initialised():
             yield Cluster(_resources(), own=False)
         elif joins():

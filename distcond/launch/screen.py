@@ -81,7 +81,7 @@ def screen() -> Screen:
             from tqdm import tqdm
         except ImportError:
             return Lines(sys.stderr)
-        form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}] {postfix}"
+        form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}{postfix}]"
         return Bar(tqdm(total=1, bar_format=form, file=sys.stderr, dynamic_ncols=True, leave=False))
     return Lines(sys.stderr)
 

@@ -63,7 +63,7 @@ def place(tmp_path: Path, leftovers: Any) -> Iterator[Place]:
 
 @pytest.fixture
 def start(place: Place) -> Callable[..., Run]:
-    """`start("epochs=3", FAULT="exit")` starts `launch_run.py` with settings and variables; `torchrun=2` under torchrun."""
+    """`start("epochs=3", torchrun=2, FAULT="exit")` starts `launch_run.py`, under torchrun, with FAULT in its environment."""
 
     def begin(*settings: str, torchrun: int = 0, name: str = "run", **variables: str) -> Run:
         path = place.path / name

@@ -1,7 +1,7 @@
 """FLOAT with a fault: `method=faulty:METHOD` does in one worker and step what the environment says.
 
 FAULT is "exit" (the process dies), "raise" (a ValueError) or "wait" (it sleeps); FAULT_STEP the first step, counted in
-each worker process; FAULT_ONCE a file, made by the first fault, after which there is none.
+each worker process; FAULT_ONCE a file, made by the first fault, after which there is none; FAULT_RANK whose (1).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _steps = 0
 def fault() -> None:
     global _steps
     _steps += 1
-    once = Path(os.environ["FAULT_ONCE"])
-    if os.environ["RANK"] != "1" or _steps < int(os.environ["FAULT_STEP"]) or once.exists():
+    once, rank = Path(os.environ["FAULT_ONCE"]), os.environ.get("RANK", "0")
+    if rank != os.environ.get("FAULT_RANK", "1") or _steps < int(os.environ["FAULT_STEP"]) or once.exists():
         return
     once.touch()
     if os.environ["FAULT"] == "exit":
         os._exit(7)
     if os.environ["FAULT"] == "wait":
         time.sleep(300)
-    raise ValueError("the fault of worker 1")
+    raise ValueError(f"the fault of worker {rank}")
 
 
 def objective(options: Any) -> Any:

@@ -25,7 +25,10 @@ def main() -> None:
             sys.stdin.read()
             raise RuntimeError("the end")
     except RuntimeError as error:
-        print(json.dumps({"error": str(error), "environment": dict(os.environ) == before}), flush=True)
+        print(
+            json.dumps({"error": str(error), "changed": sorted(set(before.items()) ^ set(os.environ.items()))}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

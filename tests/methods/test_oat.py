@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import pytest
@@ -210,11 +210,8 @@ def test_rows_at_one_can_be_left_out_of_the_clean_pass(tiny: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_lam_without_a_code_is_refused_before_anything_runs(tiny: Any, settings: Any, wanted: str) -> None:
-    if not wanted:
+    with pytest.raises(ConfigError, match=wanted) if wanted else nullcontext():
         assert build_model(tiny("oat", **settings)).encode is not None
-        return
-    with pytest.raises(ConfigError, match=wanted):
-        build_model(tiny("oat", **settings))
 
 
 def test_a_trained_network_refuses_a_lam_without_a_code(tiny: Any) -> None:
@@ -227,8 +224,7 @@ def test_a_trained_network_refuses_a_lam_without_a_code(tiny: Any) -> None:
 
 @pytest.mark.parametrize(("encoding", "wanted"), [("none", 31_421_002), ("rand", 33_355_466)])
 def test_parameters_are_counted_as_in_the_paper(encoding: str, wanted: int) -> None:
-    config = resolve("oat_cifar10_resnet34", {"method.encoding": encoding})
-    model = build_model(config)
+    model = build_model(resolve("oat_cifar10_resnet34", {"method.encoding": encoding}))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     assert parameters == wanted
     assert sum(isinstance(module, FiLM) for module in model.modules()) == 33
@@ -239,7 +235,7 @@ def test_parameters_are_counted_as_in_the_paper(encoding: str, wanted: int) -> N
 
 def test_the_sampler_of_the_method_is_that_of_the_paper(tiny: Any) -> None:
     config = tiny("oat")
-    lam = SAMPLER.draw(replace(config.sampler), 128, torch.Generator().manual_seed(0))
+    lam = SAMPLER.draw(config.sampler, 128, torch.Generator().manual_seed(0))
     assert int((lam == 0).sum()) == 22
     assert set(lam.tolist()) == set(torch.tensor(config.method.lam_choices).tolist())
 
@@ -251,4 +247,3 @@ def test_a_training_pass_traces_whole(tiny: Any, encoding: str) -> None:
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     for lam in (LAM, 0.4):
         compiled(images(), model.condition(lam)).sum().backward()
-    torch._dynamo.reset()

@@ -15,6 +15,8 @@ from distcond.data.dataset import Arrays
 from distcond.data.memory import MemorySource
 from distcond.engine.build import build_model, build_step
 from distcond.engine.evaluate import Blocks, sweep
+from distcond.engine.rows import Origin, rows_of
+from distcond.engine.validate import point
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.layers.dual_norm import DualBatchNorm2d
@@ -144,6 +146,9 @@ def test_a_sweep_counts_every_width_by_its_multiplier(tiny: Any) -> None:
     source, attack = MemorySource(Arrays(raw.numpy(), y.numpy())), replace(config.attack, num_steps=1)
     counts = list(sweep(model, Blocks(source, 0, 40), World(), (0.0, 1.0), attack, seed=0, noise_seed=0))
     assert [(count.lam, count.width) for count in counts] == [(lam, w) for lam in (0.0, 1.0) for w in (1.0, 0.75, 0.5)]
+    origin = Origin("r", config, World(), 0, 1, 1, "val", "live", False, "commit")
+    assert [row.width for row in rows_of(counts, attack, origin)] == [count.width for count in counts for _ in "sr"]
+    assert [point(count)["width"] for count in counts] == [1.0, 0.75, 0.5] * 2
     for count in counts:
         network = AtLambda(model, count.lam, model.width_index(count.width))
         assert count.sa_correct == int((network(raw.permute(0, 3, 1, 2) / 255).argmax(1) == y).sum())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-LIGHT_ROOMS = ("layers", "models", "attacks", "samplers", "methods", "engine")
+LIGHT_ROOMS = ("layers", "models", "attacks", "samplers", "sparsity", "methods", "engine")
 HEAVY = {"ray", "pyarrow", "ffcv", "submitit", "torchvision", "pandas", "matplotlib", "sklearn", "PIL", "tqdm"}
 
 

@@ -17,7 +17,7 @@ def test_it_has_the_moments_of_the_distribution(a: float, b: float) -> None:
     lam = draw(40_000, a=a, b=b, share=0.0)
     assert float(lam.mean()) == pytest.approx(a / (a + b), abs=0.01)
     assert float(lam.var()) == pytest.approx(a * b / ((a + b) ** 2 * (a + b + 1)), abs=0.005)
-    assert 0 <= float(lam.min())
+    assert float(lam.min()) >= 0
     assert float(lam.max()) <= 1
 
 

@@ -19,7 +19,7 @@ def ends(entry: dict[str, Any]) -> list[Any]:
 
 
 def test_there_are_spaces() -> None:
-    assert {path.stem for path in SPACES} >= {"noise_scale", "lam_sampler", "optimiser"}
+    assert {path.stem for path in SPACES} >= {"noise_scale", "lam_sampler", "optimiser", "density", "width"}
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)

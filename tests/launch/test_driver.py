@@ -1,0 +1,136 @@
+"""What is refused before anything starts, and runs without Ray."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.config.overrides import resolve
+from distcond.errors import ConfigError
+from distcond.launch import driver
+from distcond.launch.capacity import Capacity, number_of_workers
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in torchrun nor beside a Ray cluster."""
+    for name in ("RAY_ADDRESS", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def check(**settings: Any) -> int:
+    return driver.check(resolve("float_digits", {name.replace("__", "."): value for name, value in settings.items()}))
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "settings", "workers"),
+    [
+        (1, 0, {}, 1),
+        (2, 0, {}, 2),
+        (64, 0, {}, 2),
+        (3, 0, {"launch.cpus_per_worker": 2}, 1),
+        (8, 0, {"launch.workers": 8}, 8),
+        (64, 4, {}, 4),
+        (64, 4, {"launch.workers": 3}, 3),
+        (64, 4, {"launch.device": "cpu"}, 2),
+        (64, 4, {"launch.device": "cuda"}, 4),
+    ],
+)
+def test_the_number_of_workers(cores: int, gpus: int, settings: dict[str, Any], workers: int) -> None:
+    launch = resolve("float_digits", settings).launch
+    assert number_of_workers(launch, Capacity(cores, gpus, "this machine")) == workers
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "settings", "message"),
+    [
+        (2, 0, {"launch.workers": 3}, r"launch.workers=3: this machine has 2 cores; valid: 1 to 2"),
+        (1, 0, {"launch.workers": 3}, r"launch.workers=3: this machine has 1 core; valid: 1"),
+        (
+            8,
+            0,
+            {"launch.workers": 3, "launch.cpus_per_worker": 4},
+            r"launch.workers=3: this machine has 8 cores; valid of launch.cpus_per_worker=4: 1 to 2",
+        ),
+        (2, 0, {"launch.cpus_per_worker": 3}, r"launch.cpus_per_worker=3: this machine has 2 cores"),
+        (8, 2, {"launch.workers": 3}, r"launch.workers=3: this machine has 2 GPUs; valid: 1 to 2"),
+        (2, 4, {}, r"launch.workers=4: this machine has 2 cores; valid: 1 to 2"),
+        (2, 0, {"launch.device": "cuda"}, r"launch.device=cuda: this machine has no GPU .*; valid: auto, cpu"),
+    ],
+)
+def test_too_much_is_refused(cores: int, gpus: int, settings: dict[str, Any], message: str) -> None:
+    launch = resolve("float_digits", settings).launch
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        number_of_workers(launch, Capacity(cores, gpus, "this machine"))
+
+
+def test_more_workers_than_this_machine_has_cores_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^launch.workers=1000: this machine has \d+ (core|GPU)s?; valid: 1"):
+        check(launch__workers=1000)
+
+
+def test_fewer_images_than_workers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ConfigError, match=r"^batch_size=3: .* 4 workers .*; valid: batch_size=4 or more, or "):
+        check(launch="local", launch__device="cpu", batch_size=3)
+    assert check(launch="local", launch__device="cpu", batch_size=4) == 4
+
+
+def test_local_workers_need_torchrun() -> None:
+    assert check(launch="local") == check(launch="local", launch__workers=1) == 1
+    torchrun = r"use torchrun --nproc-per-node=2 -m distcond.train launch=local"
+    with pytest.raises(ConfigError, match=rf"^launch.workers=2 with launch=local: .*{torchrun}"):
+        check(launch="local", launch__workers=2)
+
+
+def test_torchrun_and_the_workers_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert check(launch="local", launch__device="cpu") == check(launch="local", launch__device="cpu", launch__workers=4)
+    with pytest.raises(ConfigError, match=r"^launch.workers=2: torchrun started 4 processes; valid: 0, 4$"):
+        check(launch="local", launch__device="cpu", launch__workers=2)
+
+
+def test_ray_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(ConfigError, match=r"^launch.name=ray under torchrun: .*; valid: local$"):
+        check()
+
+
+def test_only_the_first_process_of_torchrun_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert driver.leads()
+    monkeypatch.setenv("RANK", "1")
+    assert not driver.leads()
+
+
+def test_a_local_run_needs_no_ray(place: Any) -> None:
+    """It finishes, shows each epoch once, and neither Ray nor what comes with it is imported."""
+    script = "import runpy, sys; sys.argv[:1] = []; runpy.run_path(sys.argv[0], run_name='script')['main']"
+    script += "(__import__('pathlib').Path(sys.argv[1]), sys.argv[2:]); print('ray' in sys.modules)"
+    words = [str(HERE / "launch_run.py"), str(place.path / "run"), f"data.cache_dir={place.path}", "launch=local"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        cwd=place.path,
+        env=place.environment | {"FAULT_ONCE": ""},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+    assert done.stderr.count("epoch 1/2") == done.stderr.count("epoch 2/2") == 1
+    assert (place.path / "run" / "finished.json").exists()
+
+
+def test_a_local_error_is_one_line_and_a_traceback_in_a_file(start: Callable[..., Any]) -> None:
+    run = start("launch=local", "method=faulty:METHOD", FAULT="raise", FAULT_STEP="1", FAULT_RANK="0")
+    assert run.end() == 1
+    file = run.path / "failures" / "attempt-00-worker-0000.txt"
+    assert run.output.splitlines()[-1] == f"failed: ValueError: the fault of worker 0 (traceback in {file})"
+    assert file.read_text().endswith("ValueError: the fault of worker 0\n")

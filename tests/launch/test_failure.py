@@ -1,0 +1,117 @@
+"""What is said about a failure, how starts are counted, and signals."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from distcond.engine.world import World
+from distcond.errors import ConfigError
+from distcond.launch.attempt import begin_attempt, last_attempt
+from distcond.launch.failure import WorkerError, kind_of, one_line, told
+from distcond.launch.signals import beside, stoppable
+
+
+class Unpicklable(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+        self.handle = threading.Lock()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ConfigError("data.root=x: no such folder"), "config"),
+        (ValueError("x"), "certain"),
+        (FloatingPointError("the loss is nan"), "certain"),
+        (KeyError("x"), "certain"),
+        (OSError("No space left on device"), "chance"),
+        (RuntimeError("CUDA error: an illegal memory access"), "chance"),
+        (MemoryError(), "chance"),
+        (ConnectionResetError("Connection reset by peer"), "lost"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:5: Connection reset by peer"), "lost"),
+        (RuntimeError("NCCL error: remote process exited or there was a network error"), "lost"),
+        (RuntimeError("[Rank 0] Watchdog caught collective operation timeout: ProcessGroupNCCL timed out"), "lost"),
+    ],
+)
+def test_whether_a_restart_may_help(error: Exception, kind: str) -> None:
+    assert kind_of(error) == kind
+
+
+def test_a_line_names_the_error() -> None:
+    assert one_line(KeyError("x")) == "KeyError: 'x'"
+    assert one_line(RuntimeError("\n first\nsecond")) == "RuntimeError: first"
+    assert one_line(MemoryError()) == "MemoryError"
+    assert one_line(ConfigError("epochs=0: must be at least 1")) == "epochs=0: must be at least 1"
+    assert len(one_line(RuntimeError("word " * 1000))) < 330
+
+
+def test_any_error_reaches_the_driver(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError) as caught, told(tmp_path, rank=3, attempt=2):
+        raise Unpicklable(1, 2)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (error.line, error.rank, error.kind) == ("Unpicklable: 1 and 2", 3, "chance")
+    assert error.file == str(tmp_path / "failures" / "attempt-02-worker-0003.txt")
+    assert "raise Unpicklable(1, 2)" in Path(error.file).read_text()
+
+
+def test_attempts_count_on_from_whatever_is_higher(tmp_path: Path) -> None:
+    assert last_attempt(tmp_path) is None
+    assert [begin_attempt(World(), tmp_path, base)[1] for base in (0, 0, 1, 7, 3)] == [0, 1, 2, 7, 8]
+    assert last_attempt(tmp_path) == 8
+
+
+def test_sigterm_unwinds_the_main_thread() -> None:
+    steps = []
+
+    def run() -> None:
+        with stoppable():
+            try:
+                beside(lambda: (os.kill(os.getpid(), signal.SIGTERM), threading.Event().wait(30)))
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)  # an impatient second one
+                steps.append("cleaned up")
+
+    with pytest.raises(SystemExit) as caught:
+        run()
+    assert caught.value.code == 143
+    assert steps == ["cleaned up"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_handler_that_was_there_stays_and_comes_back_after_ray_replaced_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+
+    def mine(number: int, frame: object) -> None:
+        heard.append(number)
+
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        with stoppable() as arm:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            arm()
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_work_beside_gives_its_result_and_its_error() -> None:
+    assert beside(lambda: threading.current_thread().name) == "launch"
+    with pytest.raises(KeyError, match="x"):
+        beside(lambda: {}["x"])
+    assert _in_thread(lambda: beside(lambda: threading.current_thread().name)) != "launch"
+
+
+def _in_thread(work):  # type: ignore[no-untyped-def]
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    thread.join()
+    return found[0]

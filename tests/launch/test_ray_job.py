@@ -1,0 +1,91 @@
+"""`ray job submit --working-dir . -- python -m distcond.train` on a cluster that others started."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SETTINGS = (
+    "epochs=1 train_examples=128 model.widths=4,8 attack.num_steps=1 data.loader=memory eval.every=0 eval.lam_grid=0,1 "
+    "eval.val_examples=32 eval.val_steps=1 eval.test_examples=32 eval.attack.num_steps=1"
+).split()
+
+
+@pytest.fixture
+def submit(place: Any, wait_for: Callable[..., None]) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """`submit("epochs=1")` runs the entry point as a job of a two-core cluster that demands a token."""
+    token = place.short / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    locked = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "HOME": str(place.path)}
+    # What the cluster knows of distcond is only what a job brings along.
+    environment = {name: value for name, value in place.environment.items() if name != "PYTHONPATH"} | locked
+    dashboard = _free_port()
+    head = _ray(
+        "start", "--head", "--block", f"--port={_free_port()}", f"--temp-dir={place.short / 'r'}", "--num-cpus=2",
+        "--include-dashboard=true", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={_free_port()}",
+        "--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={100 * 2**20}", "--disable-usage-stats",
+    )  # fmt: skip
+    with open(place.path / "head.log", "w") as log:
+        cluster = subprocess.Popen(head, env=environment, cwd=place.path, stdout=log, stderr=log)
+    wait_for(lambda: _answers(dashboard) or cluster.poll() is not None, "the cluster")
+    shutil.copytree(ROOT / "distcond", place.path / "code" / "distcond", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        job = _ray("job", "submit", f"--address=http://127.0.0.1:{dashboard}", "--working-dir=.", "--", sys.executable)
+        job += ["-m", "distcond.train", f"data.cache_dir={place.path / 'cache'}", *SETTINGS, *words]
+        code = place.path / "code"
+        return subprocess.run(job, env=environment, cwd=code, capture_output=True, text=True, timeout=250)
+
+    yield run
+    cluster.send_signal(signal.SIGTERM)
+    try:
+        cluster.wait(timeout=60)
+    finally:
+        cluster.kill()
+        cluster.wait()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_submitted_job_succeeds_and_fails_with_the_run(submit: Callable[..., Any], place: Any) -> None:
+    done = submit()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "joining Ray ..." in done.stdout and "epoch 1/1" in done.stdout
+    assert "succeeded" in done.stdout
+    run = next((place.path / "distcond" / "runs").iterdir())
+    assert (run / "finished.json").exists()
+    failed = submit("launch.workers=3")
+    assert failed.returncode == 1
+    assert "launch.workers=3: the Ray cluster has 2 cores; valid: 1 to 2" in failed.stdout + failed.stderr
+    assert "failed with exit code 2" in failed.stdout + failed.stderr
+
+
+def _ray(*words: str) -> list[str]:
+    return [sys.executable, "-m", "ray.scripts.scripts", *words]
+
+
+def _free_port() -> int:
+    """One above the ports that Ray gives to workers (10002 to 19999)."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port > 20000:
+            return port
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

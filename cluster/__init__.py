@@ -1,1 +1,1 @@
-"""Getting runs onto clusters: Ray jobs, SLURM, Kubernetes. Used from a checkout; the installed package needs none of it."""
+"""Getting runs onto clusters: Ray jobs, SLURM, Kubernetes. For checkouts; the installed package does without."""

@@ -39,7 +39,9 @@ def cost_at(model: ConditionalModel, lam: float, width: int, image_size: int) ->
         for unit in model.units
     ]
     heads = [module for module in model.backbone.modules() if isinstance(module, nn.Linear)]
-    hooks += [head.register_forward_hook(lambda head, x, out: parts.append((_used(head, x[0], out), 1))) for head in heads]
+    hooks += [
+        head.register_forward_hook(lambda head, x, out: parts.append((_used(head, x[0], out), 1))) for head in heads
+    ]
     try:
         network(torch.zeros(1, 3, image_size, image_size, device=model.mean.device))
     finally:

@@ -46,6 +46,7 @@ _OWN = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_prestart_worker_first_driver": "0",  # these workers would have the wrong environment for every actor
     "RAY_enable_worker_prestart": "0",
+    "RAY_worker_niceness": "0",  # by default any other program goes before the workers
 }
 
 

@@ -30,7 +30,9 @@ def _inference(point: dict[str, Any]) -> str:
 
 
 def _gap(points: list[dict[str, Any]], name: str) -> str:
-    values = [f"{100 * point[name]:+.1f} at lam {point['lam']:g}" for point in _widest(points) if point[name] is not None]
+    values = [
+        f"{100 * point[name]:+.1f} at lam {point['lam']:g}" for point in _widest(points) if point[name] is not None
+    ]
     return f"{name.replace('_', ' ')}, points: {', '.join(values)}" if values else ""
 
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distcond.errors import ConfigError
 from distcond.aside import write_text
+from distcond.errors import ConfigError
 
 FILE = "history.jsonl"
 Record = dict[str, Any]

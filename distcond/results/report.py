@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distcond.results import history
 from distcond.aside import write_text
+from distcond.results import history
 from distcond.results.cost import cost_lines
 from distcond.results.curves import PNG, history_png
 from distcond.results.plot import trade_off_png
@@ -45,7 +45,9 @@ def write_report(run_dir: Path | str) -> list[Path]:
 def _tables(rows: list[Row]) -> list[str]:
     """The best checkpoint's table last, where a terminal shows it; validation only where there is no test yet."""
     split = "test" if any(row.split == "test" for row in rows) else "val"
-    found = [[row for row in rows if (row.split, row.checkpoint) == (split, which)] for which in ("live", "last", "best")]
+    found = [
+        [row for row in rows if (row.split, row.checkpoint) == (split, which)] for which in ("live", "last", "best")
+    ]
     return [trade_off_table(group) for group in found if group] or [trade_off_table(rows)]
 
 

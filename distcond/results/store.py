@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distcond.errors import ConfigError
 from distcond.aside import written_aside
+from distcond.errors import ConfigError
 from distcond.results.row import COLUMNS, Row, accuracy, from_dict, highest_attempt
 
 if TYPE_CHECKING:

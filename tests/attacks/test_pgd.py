@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from distcond.attacks.ball import ascent, lengths, project, scatter
-from distcond.attacks.pgd import input_gradient, pgd
+from distcond.attacks.pgd import input_gradient, pgd, summed_cross_entropy
 from distcond.config.schema import AttackConfig
 
 SHAPE = (3, 2, 4, 4)
@@ -181,6 +181,13 @@ def test_another_loss_is_ascended_instead() -> None:
     attack = AttackConfig(epsilon=0.1, step_size=0.1, num_steps=1, random_start=False)
     moved = pgd(lambda at, step: NET(at), images(), Y, attack, None, loss=lambda logits, y: -logits[:, 2].sum())
     assert (NET(moved)[:, 2] < NET(images())[:, 2]).all()
+
+
+def test_the_loss_is_summed_in_float32_so_that_a_large_batch_does_not_shrink_the_gradients() -> None:
+    logits = NET(images()).detach()
+    loss = summed_cross_entropy(logits.bfloat16(), Y)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(3 * nn.functional.cross_entropy(logits.bfloat16().float(), Y).item(), rel=1e-6)
 
 
 def test_a_flat_place_is_no_direction() -> None:

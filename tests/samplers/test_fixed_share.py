@@ -38,7 +38,7 @@ def test_the_rest_is_uniform_over_the_other_choices() -> None:
 
 def test_without_zero_among_the_choices_no_row_is_at_zero_and_with_zero_alone_every_row_is() -> None:
     assert set(draw(50, choices=(0.5, 1.0)).tolist()) == {0.5, 1.0}
-    assert set(draw(50, choices=(0.0,)).tolist()) == {0.0}
+    assert set(draw(50, choices=(0.0,), share=0.5).tolist()) == {0.0}
 
 
 def test_it_is_a_function_of_the_generator() -> None:

@@ -1,0 +1,127 @@
+"""Every method on CIFAR-10 with ResNet-20 at the same counted work, as one table.
+
+    python benchmarks/method_table.py ~/cifar10 --run-root runs/methods --write docs/methods.md
+
+The work is that of three epochs of 10,000 images of PGD-AT with PGD-7: 510,000 forward-equivalents times images, where
+a narrower width counts by its FLOPs and a zero weight counts like any other. Each method gets as many images per epoch
+as that pays for. It shows that all run and learn on a small budget, not which is best. A run that is there already is
+only read, so the command can be stopped and repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distcond.config.overrides import resolve
+from distcond.config.schema import Config
+from distcond.data.open import prepare
+from distcond.engine.build import build_model, build_step
+from distcond.engine.cost import cost_at
+from distcond.engine.grid import lam_grid
+from distcond.engine.run_dir import RunDir, run_dir_for
+from distcond.launch import driver
+from distcond.methods.draws import Draws
+from distcond.registry import lookup, table
+from distcond.results.history import read
+from distcond.results.store import read_rows
+from distcond.seeding import generator
+
+WORK = 3 * 10_000 * 17
+EPOCHS = 3
+ROBUST_BIRD_SEARCH = 3  # epochs of standard training before its ticket, 3 forward-equivalents each
+
+
+def main() -> None:
+    """Run what is missing, then print (and write) the table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("root", help="the CIFAR-10 folder (data.root)")
+    arguments.add_argument("--methods", default=",".join(table("method")), help="names, comma-separated")
+    arguments.add_argument("--run-root", default="runs/methods", help="where the runs go")
+    arguments.add_argument("--write", help="a Markdown file to write the table to")
+    found = arguments.parse_args()
+    lines = [HEADER, RULE]
+    for name in found.methods.split(","):
+        config = config_of(name, found.root, found.run_root)
+        run = run_of(config)
+        if not run.finished:
+            print(f"{name}: {config.train_examples} images in each of {EPOCHS} epochs", flush=True)
+            with run.begin(config) as attempt:
+                driver.launch(config, run.path, attempt)
+        lines.append(line_of(name, run))
+    print("\n".join(lines))
+    if found.write:
+        Path(found.write).write_text("\n".join(lines) + "\n")
+
+
+def config_of(method: str, root: str, run_root: str) -> Config:
+    """A method's config with the images per epoch that the work pays for."""
+    settings: dict[str, Any] = {
+        "method": method, "model": "resnet20", "data": "cifar10", "data.root": root, "run_root": run_root,
+        "launch": "local", "epochs": EPOCHS, "batch_size": 128, "optim.lr": 0.1, "optim.schedule": "onecycle",
+        "attack.epsilon": "8/255", "attack.step_size": 10 / 255 / 7, "attack.num_steps": 7,
+        "eval.lam_grid": "0,1", "eval.attack.epsilon": "8/255", "eval.attack.step_size": "2/255",
+        "eval.attack.num_steps": 20, "eval.test_examples": 2000, "eval.train_examples": 1000,
+        "eval.val_examples": 500, "eval.batch_size": 250, "eval.every": 1, "precision.train": "auto",
+    }  # fmt: skip
+    if method == "robust_bird":
+        settings |= {"method.search_epochs": ROBUST_BIRD_SEARCH, "method.queue_length": 2}
+    if method in ("flying_bird", "flying_bird_plus"):
+        settings["method.update_every"] = 40  # as many updates as the paper's 900 steps give over its longer run
+    config = resolve("float_digits", settings)
+    images = int(WORK / EPOCHS / forwards_per_image(config))
+    return resolve("float_digits", settings | {"train_examples": min(images, 45_000)})
+
+
+def forwards_per_image(config: Config) -> float:
+    """Full-width forward-equivalents that one epoch of the run costs per image, counted on one step."""
+    model = build_model(config)
+    step = build_step(config, model, torch.device("cpu")).train()
+    lam = lookup("sampler", config.sampler.name).draw(config.sampler, config.batch_size, generator(0)).sort().values
+    x, y = torch.rand(config.batch_size, 3, 32, 32), torch.zeros(config.batch_size, dtype=torch.int64)
+    step(x, y, Draws(0, 0, 0, 0, 1, lam))
+    point = max(lam_grid(config))
+    flops = [cost_at(model.eval(), point, width, 32).dense_flops for width in range(len(model.width_mults))]
+    spent = sum(forwards * flops[width] / flops[0] for width, forwards in step.spent.items()) / config.batch_size
+    return spent + (3 * ROBUST_BIRD_SEARCH / EPOCHS if config.method.name == "robust_bird" else 0)
+
+
+def run_of(config: Config) -> RunDir:
+    """The directory of the config's run."""
+    data = config.data
+    return run_dir_for(config, prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader).fingerprint)
+
+
+COLUMNS = (
+    *("method", "width", "SA lam 0", "RA lam 0", "SA lam 1", "RA lam 1"),
+    *("parameters", "non-zeros", "FLOPs/image", "train FLOPs", "ms/step"),
+)
+HEADER, RULE = f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"
+
+
+def line_of(method: str, run: RunDir) -> str:
+    """One line per width of a finished run (widest and narrowest)."""
+    summary = json.loads((run.path / "finished.json").read_text())
+    seconds = [record["seconds"] / (record["step"] / record["epoch"]) for record in read(run.path)]
+    widths = sorted({point["width"] for point in summary["points"]}, reverse=True)
+    return "\n".join(_line(method, run, summary, width, 1e3 * min(seconds)) for width in {widths[0]: 0, widths[-1]: 0})
+
+
+def _line(method: str, run: RunDir, summary: dict[str, Any], width: float, milliseconds: float) -> str:
+    rows = [row for row in read_rows(run.path) if (row.split, row.checkpoint, row.width) == ("test", "last", width)]
+    score = {(row.lam, row.attack): f"{100 * row.num_correct / row.num_examples:.1f}" for row in rows}
+    ends = [score.get((lam, attack), "") for lam in (0.0, 1.0) for attack in ("none", "pgd")]
+    point = max((p for p in summary["points"] if p["width"] == width), key=lambda p: p["flops"])
+    cells = [
+        method, f"{width:g}", *ends, f"{summary['parameters']:,}", f"{point['nonzeros']:,}", f"{point['flops']:.3g}",
+        f"{summary['train_flops']:.3g}", f"{milliseconds:.0f}",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -37,6 +37,7 @@ def lead(config: Config) -> int:
     prepared = prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader)
     run = run_dir_for(config, prepared.fingerprint)
     if run.finished:
+        write_report(run.path)
         print(f"already finished, nothing to do; fresh=true starts another\n{summarise(run.path)}")
         return 0
     with run.begin(config) as attempt:

@@ -8,7 +8,8 @@ result does not depend on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -39,18 +40,21 @@ class Count(NamedTuple):
     cost: Cost
 
 
-class Blocks(NamedTuple):
+@dataclass(frozen=True)
+class Blocks:
     """The examples of a sweep: the first `examples` of a split (0 = all), in blocks."""
 
     source: Source
     examples: int
     batch_size: int
 
+    def __len__(self) -> int:
+        return min(self.examples or len(self.source), len(self.source))
+
     def of(self, world: World) -> list[tuple[int, np.ndarray]]:
         """This rank's blocks: number and example indices."""
-        total = min(self.examples or len(self.source), len(self.source))
-        starts = range(0, total, self.batch_size)
-        blocks = [(n, np.arange(s, min(s + self.batch_size, total))) for n, s in enumerate(starts)]
+        starts = range(0, len(self), self.batch_size)
+        blocks = [(n, np.arange(s, min(s + self.batch_size, len(self)))) for n, s in enumerate(starts)]
         return blocks[world.rank :: world.size]
 
 
@@ -63,8 +67,11 @@ def sweep(
     *,
     seed: int,
     noise_seed: int,
+    seen: Callable[[int], None] = lambda rows: None,
 ) -> Iterator[Count]:
     """Counts at each lam and width, the same on every rank. `model` is in eval mode and in float32.
+
+    `seen` is told how many rows each block of this rank had, once it is done.
 
     Attack and network share one fixed draw of the weight noise: the attacker knows lam, the weights and the noise.
     """
@@ -72,7 +79,7 @@ def sweep(
         for width, width_mult in enumerate(model.width_mults):
             began = time.perf_counter()
             network = AtLambda(model, lam, width, noise_seed)
-            counts, loss = _count(network, blocks, world, attack, seed)
+            counts, loss = _count(network, blocks, world, attack, seed, seen)
             clean, robust, total = (int(n) for n in world.sum(counts).tolist())
             mean_loss = float(world.sum(loss)) / total
             seconds = time.perf_counter() - began
@@ -80,7 +87,9 @@ def sweep(
             yield Count(lam, width_mult, clean, robust, total, mean_loss, seconds, cost)
 
 
-def _count(network: AtLambda, blocks: Blocks, world: World, attack: AttackConfig, seed: int) -> tuple[Tensor, Tensor]:
+def _count(
+    network: AtLambda, blocks: Blocks, world: World, attack: AttackConfig, seed: int, seen: Callable[[int], None]
+) -> tuple[Tensor, Tensor]:
     """(clean correct, robust, examples) of this rank's blocks, int64, and the summed loss under attack, float64."""
     mine = blocks.of(world)
     totals = torch.zeros(3, dtype=torch.int64, device=world.device)
@@ -92,6 +101,7 @@ def _count(network: AtLambda, blocks: Blocks, world: World, attack: AttackConfig
         alive, block_loss = survives(network, x, y, attack, (seed, "evaluate", number))
         totals += torch.stack([clean.sum(), (clean & alive).sum(), clean.new_tensor(len(y), dtype=torch.int64)])
         loss += block_loss
+        seen(len(y))
     return totals, loss
 
 

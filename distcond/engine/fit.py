@@ -30,8 +30,7 @@ def fit(config: Config, world: World, run_path: Path, attempt: int = 0) -> None:
     while not job.trained:
         record = train_epoch(job, progress)
         finish_epoch(job, record, progress)
-    progress.say("test", epoch=job.position.done)
-    counts = final_counts(job)
+    counts = final_counts(job, progress)
     if world.first:
         write_json(run_path / "finished.json", summary(job, counts))
         progress.say("finished", epoch=job.position.done)
@@ -51,8 +50,7 @@ def finish_epoch(job: Job, record: dict[str, Any], progress: Progress) -> None:
     config, done = job.config, job.position.done + 1
     stage_over = job.position.epoch + 1 == job.stage.epochs
     if stage_over or (config.eval.every and done % config.eval.every == 0):
-        progress.say("validate", epoch=job.position.done)
-        score, curve = validate(job, done)
+        score, curve = validate(job, done, progress)
         record |= curve
         if job.best is None or score > job.best[1]:
             job.best = (done, score)

@@ -38,6 +38,22 @@ class Progress:
             write_json(self.file, {"stage": stage, "epochs": self.epochs, "steps": self.steps, **values})
 
 
+class Meter:
+    """How much of a sweep is done, by this rank's share of its rows, about once a second."""
+
+    def __init__(self, progress: Progress, stage: str, epoch: int, rows: int) -> None:
+        self.progress, self.stage, self.epoch, self.rows = progress, stage, epoch, max(rows, 1)
+        self.done, self._time = 0, time.monotonic()
+        progress.say(stage, epoch=epoch)
+
+    def __call__(self, rows: int) -> None:
+        """After each block of `rows` rows."""
+        self.done += rows
+        if time.monotonic() - self._time > INTERVAL:
+            self._time = time.monotonic()
+            self.progress.say(self.stage, epoch=self.epoch, share=min(1.0, self.done / self.rows))
+
+
 def read_progress(run_path: Path) -> dict[str, Any] | None:
     """The last word of a run, or None before its first."""
     file = run_path / "progress.json"

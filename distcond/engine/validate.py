@@ -8,13 +8,14 @@ from distcond.config.schema import AttackConfig
 from distcond.engine.evaluate import Blocks, Count, sweep
 from distcond.engine.grid import lam_grid
 from distcond.engine.job import Job
+from distcond.engine.progress import Meter, Progress
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.rows import Origin, rows_of
 from distcond.models.conditional import ConditionalModel
 from distcond.results.store import write_part
 
 
-def validate(job: Job, epoch: int) -> tuple[float, dict[str, object]]:
+def validate(job: Job, epoch: int, progress: Progress) -> tuple[float, dict[str, object]]:
     """Sweep the validation split after `epoch` epochs.
 
     Returns:
@@ -23,7 +24,8 @@ def validate(job: Job, epoch: int) -> tuple[float, dict[str, object]]:
     config = job.config
     attack = replace(config.eval.attack, num_steps=config.eval.val_steps, restarts=1)
     blocks = Blocks(job.sources["val"], config.eval.val_examples, config.eval.batch_size)
-    counts = swept(job, job.evaluated_model(), blocks, attack)
+    meter = Meter(progress, "validate", job.position.done, _rows(job, blocks))
+    counts = swept(job, job.evaluated_model(), blocks, attack, meter)
     if job.world.first:
         write_part(job.run.path, f"val-epoch-{epoch:04d}", rows_of(counts, attack, origin(job, epoch, "val", "live")))
     curve = [point(count) for count in counts]
@@ -37,24 +39,32 @@ def point(count: Count) -> dict[str, float]:
     return {"lam": count.lam, "width": count.width, "sa": sa, "ra": ra, "ra_loss": count.ra_loss}
 
 
-def final_counts(job: Job) -> dict[str, list[Count]]:
+def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
     """Sweep the checkpoints read back from disk: "last" and "best" on test, "train" = last on training images.
 
     The training images are those without augmentation; they are what the robust generalisation gap is measured on.
     """
-    config, by_epoch, found = job.config, dict[int, list[Count]](), dict[str, list[Count]]()
-    blocks = Blocks(job.sources["test"], config.eval.test_examples, config.eval.batch_size)
-    for which in ("last", "best"):
-        epoch = epoch_at(job.run, which)
+    settings, by_epoch = job.config.eval, dict[int, list[Count]]()
+    test = Blocks(job.sources["test"], settings.test_examples, settings.batch_size)
+    train = Blocks(job.train.source, settings.train_examples, settings.batch_size)
+    epochs = {which: epoch_at(job.run, which) for which in ("last", "best")}
+    rows = len(set(epochs.values())) * _rows(job, test) + bool(settings.train_examples) * _rows(job, train)
+    meter = Meter(progress, "test", job.position.done, rows)
+    for which, epoch in epochs.items():
         if epoch not in by_epoch:
-            by_epoch[epoch] = swept(job, load(job.run.path, which, job.world.device), blocks, config.eval.attack)
-        found[which] = by_epoch[epoch]
-        _write(job, f"test-{which}", found[which], origin(job, epoch, "test", which))
-    if config.eval.train_examples:
-        blocks = Blocks(job.train.source, config.eval.train_examples, config.eval.batch_size)
-        found["train"] = swept(job, load(job.run.path, "last", job.world.device), blocks, config.eval.attack)
-        _write(job, "train-last", found["train"], origin(job, epoch_at(job.run, "last"), "train", "last"))
+            by_epoch[epoch] = swept(job, load(job.run.path, which, job.world.device), test, settings.attack, meter)
+        _write(job, f"test-{which}", by_epoch[epoch], origin(job, epoch, "test", which))
+    found = {which: by_epoch[epoch] for which, epoch in epochs.items()}
+    if settings.train_examples:
+        found["train"] = swept(job, load(job.run.path, "last", job.world.device), train, settings.attack, meter)
+        _write(job, "train-last", found["train"], origin(job, epochs["last"], "train", "last"))
     return found
+
+
+def _rows(job: Job, blocks: Blocks) -> int:
+    """How many rows one sweep brings to this rank."""
+    points = len(lam_grid(job.config)) * len(job.model.width_mults)
+    return points * sum(len(part) for _, part in blocks.of(job.world))
 
 
 def _write(job: Job, name: str, counts: list[Count], where: Origin) -> None:
@@ -62,10 +72,10 @@ def _write(job: Job, name: str, counts: list[Count], where: Origin) -> None:
         write_part(job.run.path, name, rows_of(counts, job.config.eval.attack, where))
 
 
-def swept(job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfig) -> list[Count]:
+def swept(job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfig, meter: Meter) -> list[Count]:
     """Counts of `model` at every operating point of the run."""
-    seeds = job.config.seed, job.config.eval.noise_seed
-    return list(sweep(model, blocks, job.world, lam_grid(job.config), attack, seed=seeds[0], noise_seed=seeds[1]))
+    seed, noise_seed, grid = job.config.seed, job.config.eval.noise_seed, lam_grid(job.config)
+    return list(sweep(model, blocks, job.world, grid, attack, seed=seed, noise_seed=noise_seed, seen=meter))
 
 
 def origin(job: Job, epoch: int, split: str, which: str) -> Origin:

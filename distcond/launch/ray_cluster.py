@@ -50,12 +50,24 @@ _OWN = {
 }
 
 
+#: Set in all processes of a Ray of one's own.
+_OWNED = "DISTCOND_OWNS_RAY"
+
+
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray that is up. `logs` is where a Ray of one's own writes its log files."""
+    """A Ray that is up.
+
+    Attributes:
+        capacity: what it holds in all.
+        own: whether it was started for this run, or for the tuning this run is part of.
+        dashboard: whether it has one; without it parts of Ray Train complain every second.
+        logs: where a Ray of one's own writes its log files.
+    """
 
     capacity: Capacity
     own: bool
+    dashboard: bool
     logs: Path | None = None
 
 
@@ -81,29 +93,26 @@ def cluster() -> Iterator[Cluster]:
     quiet = {name: os.environ.get(name, value) for name, value in _QUIET.items()}
     with variables(quiet | {name: os.environ.get(name) for name in _CHANGED}):
         if _initialised():
-            yield Cluster(_resources(), own=False)
-        elif joins():
-            with _joined() as capacity:
-                yield Cluster(capacity, own=False)
+            yield Cluster(_resources(), own=_OWNED in os.environ, dashboard=_OWNED not in os.environ)
         else:
-            with _started() as found:
+            with _joined() if joins() else _started() as found:
                 yield found
 
 
 @contextmanager
-def _joined() -> Iterator[Capacity]:
+def _joined() -> Iterator[Cluster]:
     import ray
 
     runtime_env = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"env_vars": {"PYTHONPATH": _python_path()}}
     with stoppable() as arm:
         try:
             try:
-                ray.init(os.environ["RAY_ADDRESS"], runtime_env=runtime_env, logging_level=logging.ERROR)
+                context = ray.init(os.environ["RAY_ADDRESS"], runtime_env=runtime_env, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 address = os.environ["RAY_ADDRESS"]
                 raise LaunchFailed(f"cannot join the Ray at RAY_ADDRESS={address}: {one_line(error)}") from error
             arm()
-            yield _resources()
+            yield Cluster(_resources(), own=False, dashboard=bool(context.dashboard_url))
         finally:
             ray.shutdown()
 
@@ -111,7 +120,8 @@ def _joined() -> Iterator[Capacity]:
 @contextmanager
 def _started() -> Iterator[Cluster]:
     here = this_machine()
-    own = {name: os.environ.get(name, value) for name, value in _OWN.items()} | {"PYTHONPATH": _python_path()}
+    own = {name: os.environ.get(name, value) for name, value in _OWN.items()}
+    own |= {"PYTHONPATH": _python_path(), _OWNED: "1"}
     with stoppable() as arm, private_directory() as folder, locked(folder), variables(own):
         import ray
 
@@ -130,7 +140,7 @@ def _started() -> Iterator[Cluster]:
                 why = one_line(error)
                 raise LaunchFailed(f"Ray does not start here ({why}); launch=local runs without it") from error
             arm()
-            yield Cluster(here, own=True, logs=folder / RAY / "session_latest" / "logs")
+            yield Cluster(here, own=True, dashboard=False, logs=folder / RAY / "session_latest" / "logs")
         finally:
             ray.shutdown()
             _end(lambda: processes(folder / "token"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from distcond.config.schema import Config
 from distcond.engine.run_dir import RunDir
 from distcond.launch.attempt import last_attempt
 from distcond.launch.capacity import number_of_workers, on_gpu
-from distcond.launch.failure import LaunchFailed
+from distcond.launch.failure import FOLDER, LaunchFailed
 from distcond.launch.ray_cluster import Cluster
 from distcond.launch.ray_verdict import StopRepeating, verdict
 from distcond.launch.signals import beside
@@ -27,18 +28,14 @@ from distcond.launch.variables import variables
 #: Seconds to wait for free workers before asking again.
 START_SECONDS = 60.0
 
-#: Actors of Ray Train that only matter to others on a shared cluster; each costs a process and a second to start.
-_SHARED_ONLY = ("PlacementGroupCleanerCallback", "DatasetsCallback")
-
 
 class Trainer(TorchTrainer):
-    """TorchTrainer that, on a Ray of one's own, leaves out what guards and feeds other jobs."""
+    """TorchTrainer without those of its actors that a run has no use for: each costs a process and seconds to start."""
 
-    own = False
+    without: tuple[str, ...] = ()
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()
-        return [made for made in callbacks if not (self.own and type(made).__name__ in _SHARED_ONLY)]
+        return [made for made in super()._create_default_callbacks() if type(made).__name__ not in self.without]
 
 
 def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
@@ -59,8 +56,8 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
         with variables(waits):
             beside(trainer.fit)
     except Exception as error:
-        found = verdict(error, max(0, (last_attempt(run_path) or 0) - attempt))
-        raise found from error
+        restarts = max(0, (last_attempt(run_path) or attempt) - attempt)
+        raise verdict(error, restarts, _keep_logs(ray, run_path)) from error
     finally:
         shutil.rmtree(_storage(run_path), ignore_errors=True)
     if not RunDir(run_path).finished:
@@ -84,8 +81,19 @@ def _trainer(config: Config, run_path: Path, attempt: int, ray: Cluster, workers
             logging_config=LoggingConfig(log_level="CRITICAL"),
         ),
     )
-    trainer.own = ray.own
+    # No Ray Data here. The cleaner is for clusters that outlive a driver, and it works through the dashboard.
+    trainer.without = ("DatasetsCallback", *(() if ray.dashboard else ("PlacementGroupCleanerCallback",)))
     return trainer
+
+
+def _keep_logs(ray: Cluster, run_path: Path) -> Path | None:
+    """Where the log files of a Ray of one's own lie once it is gone."""
+    if ray.logs is None:
+        return None
+    kept = run_path / FOLDER / "ray-logs"
+    with suppress(OSError):
+        shutil.copytree(ray.logs, kept, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+    return kept
 
 
 def _storage(run_path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from pathlib import Path
 from typing import Any
 
 from ray.exceptions import OutOfMemoryError
@@ -26,31 +27,33 @@ class StopRepeating(UserCallback):
                 raise error
 
 
-def verdict(error: Exception, restarts: int) -> Exception:
+def verdict(error: Exception, restarts: int = 0, logs: Path | None = None) -> Exception:
     """What to raise in the driver for an error of `TorchTrainer.fit` after so many restarts of the workers.
 
-    Of several workers' errors the one that caused the others counts. A ConfigError stays one.
+    Of several workers' errors the one that caused the others counts. A ConfigError stays one. `logs` is named where
+    Ray may know more than the worker.
     """
+    more = f" (Ray's logs in {logs})" if logs else ""
     if isinstance(error, ControllerError):
         cause = error.controller_failure
         if not isinstance(cause, WorkerError):
-            return LaunchFailed(f"Ray Train could not start the workers: {one_line(cause)}")
-        return _workers(cause, cause.rank, restarts)
+            return LaunchFailed(f"Ray Train could not start the workers: {one_line(cause)}{more}")
+        return _workers(cause, cause.rank, restarts, more)
     if not isinstance(error, WorkerGroupError):
-        return LaunchFailed(f"Ray Train: {_last_line(error)}")
+        return LaunchFailed(f"Ray Train: {_last_line(error)}{more}")
     rank, cause = min(error.worker_failures.items(), key=lambda item: (_ORDER[_kind(item[1])], item[0]))
-    return _workers(cause, rank, restarts)
+    return _workers(cause, rank, restarts, more)
 
 
-def _workers(cause: Exception, rank: int, restarts: int) -> Exception:
+def _workers(cause: Exception, rank: int, restarts: int, more: str) -> Exception:
     again = f", after {restarts} restart{'s' if restarts > 1 else ''}" if restarts else ""
     if not isinstance(cause, WorkerError):
-        return LaunchFailed(f"worker {rank} died without an exception{again}: {_death(cause)}")
+        return LaunchFailed(f"worker {rank} died without an exception{again}: {_death(cause)}{more}")
     if cause.kind == "config":
         return ConfigError(cause.line)
     if cause.kind == "lost":
         met = f"worker {rank} then met {cause.line}"
-        return LaunchFailed(f"a worker died without an exception{again}; {met} (traceback in {cause.file})")
+        return LaunchFailed(f"a worker died without an exception{again}; {met} (traceback in {cause.file}){more}")
     return LaunchFailed(f"{cause.line} (worker {rank}{again}; traceback in {cause.file})")
 
 

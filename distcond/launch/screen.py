@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
@@ -11,6 +12,10 @@ from distcond.launch.epoch_line import epoch_line, validation
 Values = Mapping[str, Any]
 
 _SHOWN = {"loss": "loss {:.3g}", "images_per_second": "{:.0f} img/s"}
+
+
+#: Seconds between two lines about one sweep.
+SWEEP_SECONDS = 60.0
 
 
 class Screen(Protocol):
@@ -30,10 +35,10 @@ class Screen(Protocol):
 
 
 class Lines:
-    """One line per epoch."""
+    """One line per epoch, and one a minute in a long sweep."""
 
     def __init__(self, out: TextIO) -> None:
-        self.out = out
+        self.out, self._said = out, time.monotonic()
 
     def say(self, line: str) -> None:
         print(line, file=self.out, flush=True)
@@ -42,7 +47,12 @@ class Lines:
         self.say(epoch_line(record, epochs))
 
     def at(self, progress: Values) -> None:
-        """Between two epochs a log file learns nothing."""
+        """Within an epoch a log file learns nothing."""
+        if "share" in progress and time.monotonic() - self._said > SWEEP_SECONDS:
+            self.say(_where(progress))
+        elif "share" in progress:
+            return
+        self._said = time.monotonic()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -87,7 +97,8 @@ def screen() -> Screen:
 
 
 def _where(progress: Values) -> str:
+    share = f" {progress['share']:.0%}" if "share" in progress else ""
     if progress["stage"] in ("test", "finished"):
-        return str(progress["stage"])
+        return f"{progress['stage']}{share}"
     epoch = f"epoch {progress.get('epoch', 0) + 1}/{progress['epochs']}"
-    return epoch if progress["stage"] == "train" else f"{epoch} {progress['stage']}"
+    return epoch if progress["stage"] == "train" else f"{epoch} {progress['stage']}{share}"

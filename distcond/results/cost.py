@@ -15,7 +15,9 @@ def cost_lines(run_dir: Path | str) -> str:
     if not file.exists():
         return ""
     found = json.loads(file.read_text())
-    points = found["points"]
+    points = found.get("points")
+    if not points:
+        return ""
     head = f"parameters {found['parameters']:,} | training {found['train_flops']:.3g} FLOPs"
     cheapest, dearest = (pick(points, key=lambda point: point["flops"]) for pick in (min, max))
     spread = "" if cheapest["flops"] == dearest["flops"] else f" (down to {_inference(cheapest)})"

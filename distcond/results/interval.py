@@ -32,4 +32,5 @@ def wilson(num_correct: float, num_examples: float, z: float = Z_95) -> Interval
     z2 = z * z / num_examples
     centre = (p + z2 / 2) / (1 + z2)
     half = z / (1 + z2) * math.sqrt(p * (1 - p) / num_examples + z2 / (4 * num_examples))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    # At 0 and at 1 a bound is the accuracy itself, and rounding must not put it on the wrong side.
+    return Interval(min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)))

@@ -50,9 +50,11 @@ def test_what_an_interrupted_save_left_is_ignored_and_then_removed(tmp_path: Pat
     left = tmp_path / ".epoch-0002"
     left.mkdir()
     (left / "shared.pt").write_bytes(b"half")
+    (left / "rank-0007.pt").write_bytes(b"of an attempt with more ranks")
     assert checkpoint.newest(tmp_path) == tmp_path / "epoch-0001"
     saved(tmp_path, 2)
     assert not left.exists()
+    assert {file.name for file in (tmp_path / "epoch-0002").iterdir()} == {"shared.pt", "rank-0000.pt"}
     assert checkpoint.load_shared(tmp_path / "epoch-0002")["epoch"] == 2
     (tmp_path / ".epoch-0003").mkdir()
     checkpoint.keep_only(tmp_path, {1, 2})

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from distcond.condition import AtLambda
 from distcond.config.schema import Config
+from distcond.data.loader import Loader
 from distcond.engine import checkpoint, epoch, fit, keep
-from distcond.engine.job import Job, make_job
+from distcond.engine.job import Job, Position, make_job
 from distcond.engine.progress import read_progress
 from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
@@ -231,6 +232,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(small: Any, 
     assert not RunDir(tmp_path / "a").finished
 
 
+def test_every_epoch_has_an_order_of_its_own_also_after_a_resume(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, original = [], Loader.epoch
+
+    def watched(loader: Loader, number: int, start: int = 0) -> Any:
+        read.append(number)
+        return original(loader, number, start)
+
+    monkeypatch.setattr(Loader, "epoch", watched)
+    in_parts(small("robust_bird", method__search_epochs=2, epochs=2), tmp_path / "a", 1, 3)
+    assert read == [0, 1, 2, 3]
+
+
 def test_a_batch_larger_than_the_data_is_refused(small: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size=200: more than the 100 training images; valid: 1 to 100"):
         whole(small("float", batch_size=200), tmp_path / "a")
@@ -271,5 +286,7 @@ def test_randomness_of_a_step_is_a_function_of_its_place(small: Any, tmp_path: P
     assert torch.equal(one.lam, again.lam)
     assert not torch.equal(one.lam, other.lam)
     assert torch.equal(one.lam, one.lam.sort().values)
+    job.position = Position(0, 1, 1)
+    assert not torch.equal(epoch.draws(job, 0).lam, one.lam)
     elsewhere = make_job(small("oat", eval__lam_grid="0,1"), World(1, 1), RunDir(tmp_path), 0)
     assert torch.equal(epoch.draws(elsewhere, 0).lam, one.lam)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-SECONDS = 200
-
-
-@dataclass
-class Place:
-    """A directory, a short one for TMPDIR, and the environment of everything that a test starts there."""
-
-    path: Path
-    short: Path
-    environment: dict[str, str]
-
-    @property
-    def mark(self) -> str:
-        """`NAME=VALUE` in the environment of all processes of the test."""
-        return f"TMPDIR={self.short}"
+SECONDS = 280
 
 
 @dataclass
@@ -49,37 +36,53 @@ class Run:
         return self.process.returncode
 
 
-@pytest.fixture
-def place(tmp_path: Path, leftovers: Any) -> Iterator[Place]:
-    """Where a test starts things; nothing of them may be left when it ends."""
-    # Not below tmp_path: Ray's sockets need a short path.
-    short = Path(tempfile.mkdtemp(prefix="dc-", dir="/tmp"))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONDONTWRITE"))}
-    yield Place(tmp_path, short, {**kept, "TMPDIR": str(short), "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"})
-    for process in leftovers.processes_with(f"TMPDIR={short}"):
-        os.kill(process, 9)
-    shutil.rmtree(short, ignore_errors=True)
+@dataclass
+class Place:
+    """A directory, a short one for TMPDIR, and the environment of everything that a test starts there."""
 
+    path: Path
+    short: Path
+    environment: dict[str, str]
 
-@pytest.fixture
-def start(place: Place) -> Callable[..., Run]:
-    """`start("epochs=3", torchrun=2, FAULT="exit")` starts `launch_run.py`, under torchrun, with FAULT in its environment."""
+    @property
+    def mark(self) -> str:
+        """`NAME=VALUE` in the environment of all processes of the test."""
+        return f"TMPDIR={self.short}"
 
-    def begin(*settings: str, torchrun: int = 0, name: str = "run", **variables: str) -> Run:
-        path = place.path / name
+    def start(self, *settings: str, torchrun: int = 0, **variables: str) -> Run:
+        """Start `launch_run.py` with settings, as it is or under torchrun, and variables such as FAULT."""
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"] if torchrun else []
-        words = [str(HERE / "launch_run.py"), str(path), f"data.cache_dir={place.path / 'cache'}", *settings]
+        words = [
+            str(HERE / "launch_run.py"),
+            str(self.path / "run"),
+            f"data.cache_dir={self.path / 'cache'}",
+            *settings,
+        ]
         process = subprocess.Popen(
             [sys.executable, *launcher, *words],
-            cwd=place.path,
-            env={**place.environment, "FAULT_ONCE": str(place.path / "fault"), **variables},
+            cwd=self.path,
+            env={**self.environment, "FAULT_ONCE": str(self.path / "fault"), **variables},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        return Run(path, process)
+        return Run(self.path / "run", process)
 
-    return begin
+
+@pytest.fixture
+def place(tmp_path: Path, leftovers: Any) -> Iterator[Place]:
+    """Where a test starts things; what it leaves running is killed."""
+    with _place(tmp_path, leftovers) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def torchrun_run(tmp_path_factory: pytest.TempPathFactory, leftovers: Any) -> Iterator[Run]:
+    """The run of `launch_run.py` that two torchrun processes have finished."""
+    with _place(tmp_path_factory.mktemp("torchrun"), leftovers) as made:
+        run = made.start("launch=local", torchrun=2)
+        assert run.end() == 0, run.output
+        yield run
 
 
 @pytest.fixture
@@ -104,3 +107,16 @@ def leftovers() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def _place(path: Path, leftovers: Any) -> Iterator[Place]:
+    # Not below tmp_path: Ray's sockets need a short path.
+    short = Path(tempfile.mkdtemp(prefix="dc-", dir="/tmp"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONDONTWRITE"))}
+    try:
+        yield Place(path, short, {**kept, "TMPDIR": str(short), "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"})
+    finally:
+        for process in leftovers.processes_with(f"TMPDIR={short}"):
+            os.kill(process, 9)
+        shutil.rmtree(short, ignore_errors=True)

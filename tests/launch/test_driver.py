@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +127,8 @@ def test_a_local_run_needs_no_ray(place: Any) -> None:
     assert (place.path / "run" / "finished.json").exists()
 
 
-def test_a_local_error_is_one_line_and_a_traceback_in_a_file(start: Callable[..., Any]) -> None:
-    run = start("launch=local", "method=faulty:METHOD", FAULT="raise", FAULT_STEP="1", FAULT_RANK="0")
+def test_a_local_error_is_one_line_and_a_traceback_in_a_file(place: Any) -> None:
+    run = place.start("launch=local", "method=faulty:METHOD", FAULT="raise", FAULT_STEP="1", FAULT_RANK="0")
     assert run.end() == 1
     file = run.path / "failures" / "attempt-00-worker-0000.txt"
     assert run.output.splitlines()[-1] == f"failed: ValueError: the fault of worker 0 (traceback in {file})"

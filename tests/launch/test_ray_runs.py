@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from distcond.launch.attempt import last_attempt
 from distcond.results import history
 from distcond.results.store import read_rows
 
@@ -19,53 +19,43 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 RAY = ("launch=ray", "launch.workers=2")
 
 
-def test_two_ray_workers_train_what_two_torchrun_processes_train(
-    start: Callable[..., Any], place: Any, leftovers: Any
-) -> None:
-    run = start(*RAY)
+def test_two_ray_workers_train_what_two_torchrun_processes_train(place: Any, leftovers: Any, torchrun_run: Any) -> None:
+    run = place.start(*RAY)
     assert run.end() == 0, run.output
     assert not leftovers.processes_with(place.mark)
     assert not list(place.short.glob("distcond-*"))
     assert not (run.path / ".ray").exists()
-    assert run.output.count("epoch 1/2") == run.output.count("epoch 2/2") == 1
     assert [line for line in run.output.splitlines() if "ray" in line.lower()] == ["starting Ray ..."]
-    twin = start("launch=local", torchrun=2, name="twin")
-    assert twin.end() == 0, twin.output
-    assert twin.output.count("epoch 1/2") == twin.output.count("epoch 2/2") == 1
-    assert _checkpoint(run.path, 2) == _checkpoint(twin.path, 2)
-    assert _counts(run.path) == _counts(twin.path)
+    for output in (run.output, torchrun_run.output):
+        assert output.count("epoch 1/2") == output.count("epoch 2/2") == 1
+    assert _checkpoint(run.path, 2) == _checkpoint(torchrun_run.path, 2)
+    assert _counts(run.path) == _counts(torchrun_run.path)
 
 
-def test_a_worker_that_dies_is_restarted_and_nothing_is_lost(start: Callable[..., Any], place: Any) -> None:
-    run = start(*RAY, "method=faulty:METHOD", FAULT="exit", FAULT_STEP="3")
+def test_a_worker_that_dies_is_restarted_and_nothing_is_lost(place: Any, torchrun_run: Any) -> None:
+    run = place.start(*RAY, "method=faulty:METHOD", FAULT="exit", FAULT_STEP="3")
     assert run.end() == 0, run.output
     assert "attempt 1: workers restarted from the last checkpoint (one died without an exception)" in run.output
     assert [record["epoch"] for record in history.read(run.path)] == [1, 2]
     assert run.output.count("epoch 1/2") == run.output.count("epoch 2/2") == 1
     assert {row.attempt for row in read_rows(run.path) if row.split == "test"} == {1}
     assert {row.attempt for row in read_rows(run.path) if row.epoch == 1 and row.split == "val"} == {0}
-    straight = start("launch=local", torchrun=2, name="straight")
-    assert straight.end() == 0, straight.output
-    assert _checkpoint(run.path, 2) == _checkpoint(straight.path, 2)
+    assert _checkpoint(run.path, 2) == _checkpoint(torchrun_run.path, 2)
 
 
-def test_an_error_in_a_worker_is_told_first_and_not_repeated(
-    start: Callable[..., Any], place: Any, leftovers: Any
-) -> None:
-    run = start(*RAY, "method=faulty:METHOD", FAULT="raise", FAULT_STEP="1")
+def test_an_error_in_a_worker_is_told_first_and_not_repeated(place: Any, leftovers: Any) -> None:
+    run = place.start(*RAY, "method=faulty:METHOD", FAULT="raise", FAULT_STEP="1")
     assert run.end() == 1, run.output
     file = run.path / "failures" / "attempt-00-worker-0001.txt"
     assert run.output.splitlines()[-1] == f"failed: ValueError: the fault of worker 1 (worker 1; traceback in {file})"
     assert "in fault" in file.read_text()
-    assert json.loads((run.path / "attempt.json").read_text()) == {"attempt": 0}
+    assert last_attempt(run.path) == 0
     assert not leftovers.processes_with(place.mark)
     assert not list(place.short.glob("distcond-*"))
 
 
-def test_sigterm_ends_a_run_and_all_of_its_ray(
-    start: Callable[..., Any], place: Any, leftovers: Any, wait_for: Callable[..., None]
-) -> None:
-    run = start(*RAY, "method=faulty:METHOD", FAULT="wait", FAULT_STEP="1")
+def test_sigterm_ends_a_run_and_all_of_its_ray(place: Any, leftovers: Any, wait_for: Callable[..., None]) -> None:
+    run = place.start(*RAY, "method=faulty:METHOD", FAULT="wait", FAULT_STEP="1")
     wait_for((place.path / "fault").exists, "the first step of worker 1")
     assert len(leftovers.processes_with(place.mark)) > 5
     run.process.send_signal(signal.SIGTERM)

@@ -43,7 +43,7 @@ def test_numbers_from_arrays_become_plain(make_row):
         ({"num_correct": 94.31}, "row.num_correct"),
         ({"num_correct": True}, "row.num_correct"),
         ({"num_examples": 0}, "row.num_correct"),
-        ({"split": "train"}, "'val', 'test'"),
+        ({"split": "valid"}, "'val', 'test'"),
         ({"checkpoint": "newest"}, "'last', 'best', 'live'"),
         ({"norm": "Linfinity", "attack": "pgd"}, "'Linf', 'L2'"),
         ({"epsilon": 8 / 255}, "row.attack is 'none'"),
@@ -110,3 +110,10 @@ def test_among_equal_attempts_more_examples_win_and_then_the_later_row(make_row)
     for order in ([quick, full], [full, quick]):
         assert highest_attempt(order) == [full]
     assert highest_attempt([make_row(num_correct=1), make_row(num_correct=2)])[0].num_correct == 2
+
+
+@pytest.mark.parametrize("num_examples", [1, 7, 360, 2000, 10000])
+def test_the_interval_holds_the_accuracy_at_both_ends(num_examples: int) -> None:
+    for num_correct in (0, num_examples):
+        low, high = wilson(num_correct, num_examples)
+        assert low <= num_correct / num_examples <= high

@@ -14,18 +14,20 @@ FILE = "attempt.json"
 
 
 def begin_attempt(world: World, run_path: Path, base: int) -> tuple[Path, int]:
-    """Count one more start of the workers; the run directory and the attempt of rank 0, the same on every rank.
-
-    The attempt is `base` or, if the run has got there already, one more than its last.
-    """
+    """Count one more start of the workers; the run directory and the attempt of rank 0, the same on every rank."""
     agreed: list[Any] = [str(run_path), base]
     if world.first:
-        last = last_attempt(run_path)
-        agreed[1] = base if last is None else max(base, last + 1)
+        agreed[1] = next_attempt(run_path, base)
         write_json(run_path / FILE, {"attempt": agreed[1]})
     if world.size > 1:
         dist.broadcast_object_list(agreed, src=0)
     return Path(agreed[0]), agreed[1]
+
+
+def next_attempt(run_path: Path, base: int) -> int:
+    """`base` or, if the run has got there already, one more than its last attempt."""
+    last = last_attempt(run_path)
+    return base if last is None else max(base, last + 1)
 
 
 def last_attempt(run_path: Path) -> int | None:

@@ -16,7 +16,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from distcond.config.overrides import to_settings
 from distcond.config.schema import Config
 from distcond.engine.run_dir import RunDir
-from distcond.launch.attempt import last_attempt
+from distcond.launch.attempt import next_attempt
 from distcond.launch.capacity import number_of_workers, on_gpu
 from distcond.launch.failure import FOLDER, LaunchFailed
 from distcond.launch.ray_cluster import Cluster
@@ -47,7 +47,7 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
     """
     workers = number_of_workers(config.launch, ray.capacity)
     trainer = _trainer(config, run_path, attempt, ray, workers)
-    timeout = config.launch.timeout
+    timeout, first = config.launch.timeout, next_attempt(run_path, attempt)
     waits = {
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(timeout),
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(min(timeout, START_SECONDS)),
@@ -56,8 +56,7 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
         with variables(waits):
             beside(trainer.fit)
     except Exception as error:
-        restarts = max(0, (last_attempt(run_path) or attempt) - attempt)
-        raise verdict(error, restarts, _keep_logs(ray, run_path)) from error
+        raise verdict(error, max(0, next_attempt(run_path, attempt) - first - 1), _keep_logs(ray, run_path)) from error
     finally:
         shutil.rmtree(_storage(run_path), ignore_errors=True)
     if not RunDir(run_path).finished:

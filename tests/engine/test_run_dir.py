@@ -168,7 +168,8 @@ def test_rows_of_a_sweep_say_what_was_counted(tmp_path: Path) -> None:
     sa, ra = rows_of(counts, attack, origin)
     shared: dict[str, Any] = {
         "run_id": "a-run", "attempt": 1, "epoch": 7, "step": 700, "split": "test", "checkpoint": "best", "lam": 0.4,
-        "width": 0.5, "density": 0.25, "num_examples": 100, "method": "float", "model": "small_cnn", "dataset": "digits", "seed": 3,
+        "width": 0.5, "density": 0.25,
+        "num_examples": 100, "method": "float", "model": "small_cnn", "dataset": "digits", "seed": 3,
         "noise_mode": "fixed", "noise_seed": 0, "git_commit": "abc", "world_size": 1, "precision": "float32",
     }  # fmt: skip
     for row in (sa, ra):

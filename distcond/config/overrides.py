@@ -22,6 +22,8 @@ def resolve(recipe: str, overrides: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: unknown recipe, path or value; the message names the valid choices.
     """
+    if "recipe" in overrides:
+        raise ConfigError(f"recipe={overrides['recipe']}: a recipe is named by itself, not as a setting of {recipe}")
     settings = {"recipe": recipe, **lookup("recipe", recipe).settings}
     return apply(apply(Config(), settings), overrides)
 

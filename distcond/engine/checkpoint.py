@@ -10,7 +10,6 @@ All randomness is keyed by (seed, epoch, step), so no generator state has to be 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -105,22 +104,6 @@ def keep_only(root: Path, epochs: set[int]) -> None:
         match = _NAME.fullmatch(entry.name)
         if entry.name.startswith(".epoch-") or (match is not None and int(match.group(1)) not in epochs):
             shutil.rmtree(entry, ignore_errors=True)
-
-
-def write_best(root: Path, epoch: int, score: float) -> None:
-    """Point at the best checkpoint so far, by the validation score it was chosen with."""
-    aside = root / ".best.json"
-    aside.write_text(json.dumps({"epoch": epoch, "score": score}))
-    os.replace(aside, root / "best.json")
-
-
-def read_best(root: Path) -> tuple[int, float] | None:
-    """Epoch and validation score of the best checkpoint, or None."""
-    file = root / "best.json"
-    if not file.exists():
-        return None
-    best = json.loads(file.read_text())
-    return int(best["epoch"]), float(best["score"])
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
 from distcond.data.source import Source
 from distcond.engine.cost import Cost, cost_at
+from distcond.engine.precision import full_float32
 from distcond.engine.world import World
 from distcond.models.conditional import ConditionalModel
 from distcond.seeding import generator
@@ -79,7 +80,8 @@ def sweep(
         for width, width_mult in enumerate(model.width_mults):
             began = time.perf_counter()
             network = AtLambda(model, lam, width, noise_seed)
-            counts, loss = _count(network, blocks, world, attack, seed, seen)
+            with full_float32():
+                counts, loss = _count(network, blocks, world, attack, seed, seen)
             clean, robust, total = (int(n) for n in world.sum(counts).tolist())
             mean_loss = float(world.sum(loss)) / total
             seconds = time.perf_counter() - began

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distcond.errors import ConfigError
 from distcond.launch.capacity import Capacity, this_machine
 from distcond.launch.failure import LaunchFailed, one_line
 from distcond.launch.private import RAY, locked, private_directory, processes
-from distcond.launch.signals import stoppable
+from distcond.launch.signals import STATUS, stoppable
 from distcond.launch.variables import variables
 
 #: Nothing large goes through Ray: images are read by the workers, checkpoints written by them.
@@ -103,16 +104,14 @@ def cluster() -> Iterator[Cluster]:
 def _joined() -> Iterator[Cluster]:
     import ray
 
+    # A job has brought its code along; otherwise what lies here lies there too.
     runtime_env = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"env_vars": {"PYTHONPATH": _python_path()}}
+    address = os.environ["RAY_ADDRESS"]
     with stoppable() as arm:
         try:
-            try:
-                context = ray.init(os.environ["RAY_ADDRESS"], runtime_env=runtime_env, logging_level=logging.ERROR)
-            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-                address = os.environ["RAY_ADDRESS"]
-                raise LaunchFailed(f"cannot join the Ray at RAY_ADDRESS={address}: {one_line(error)}") from error
+            url = _connect(f"cannot join the Ray at RAY_ADDRESS={address}", address=address, runtime_env=runtime_env)
             arm()
-            yield Cluster(_resources(), own=False, dashboard=bool(context.dashboard_url))
+            yield Cluster(_resources(), own=False, dashboard=bool(url))
         finally:
             ray.shutdown()
 
@@ -126,34 +125,46 @@ def _started() -> Iterator[Cluster]:
         import ray
 
         try:
-            try:
-                ray.init(
-                    "local",
-                    num_cpus=here.cores,
-                    num_gpus=here.gpus,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    include_dashboard=False,
-                    logging_level=logging.ERROR,
-                    _temp_dir=str(folder / RAY),
-                )
-            except Exception as error:
-                why = one_line(error)
-                raise LaunchFailed(f"Ray does not start here ({why}); launch=local runs without it") from error
+            _connect(
+                "Ray does not start here (launch=local runs without it)",
+                address="local",
+                num_cpus=here.cores,
+                num_gpus=here.gpus,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                _temp_dir=str(folder / RAY),
+            )
             arm()
             yield Cluster(here, own=True, dashboard=False, logs=folder / RAY / "session_latest" / "logs")
         finally:
+            # Interrupted within ray.init, Ray does not know what it has started.
+            grace = GRACE if ray.is_initialized() else 0.0
             ray.shutdown()
-            _end(lambda: processes(folder / "token"))
+            _end(lambda: processes(folder / "token"), grace)
 
 
-def _end(left: Callable[[], list[int]]) -> None:
-    """Wait for Ray's processes, which end by themselves once its raylet is gone; kill what is left after GRACE."""
-    deadline = time.monotonic() + GRACE
-    while left() and time.monotonic() < deadline:
+def _connect(otherwise: str, **arguments: Any) -> str:
+    """`ray.init`, its failure told in a line and the status of its own SIGTERM handler put right; the dashboard's URL."""
+    import ray
+
+    try:
+        context = ray.init(logging_level=logging.ERROR, **arguments)
+    except SystemExit as stop:
+        raise SystemExit(STATUS if stop.code == signal.SIGTERM else stop.code) from None
+    except Exception as error:
+        raise LaunchFailed(f"{otherwise}: {one_line(error)}") from error
+    return context.dashboard_url or ""
+
+
+def _end(left: Callable[[], list[int]], grace: float) -> None:
+    """Wait for Ray's processes, which end by themselves once its raylet is gone; kill what is left after `grace` s."""
+    deadline = time.monotonic() + grace
+    while (found := left()) and time.monotonic() < deadline + GRACE:
+        if time.monotonic() > deadline:
+            for process in found:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         time.sleep(0.05)
-    for process in left():
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
 
 
 def _resources() -> Capacity:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distcond.config.identity import run_id
-from distcond.config.overrides import resolve, to_settings
+from distcond.config.overrides import apply, resolve, to_settings
 
 CONFIG = resolve("float_digits", {})
 
@@ -57,7 +57,7 @@ def test_the_name_is_readable_and_pinned() -> None:
 def test_the_name_does_not_depend_on_the_process() -> None:
     code = """
 from distcond.config.identity import run_id
-from distcond.config.overrides import resolve
+from distcond.config.overrides import apply, resolve
 print(run_id(resolve("float_digits", {}), "f"))"""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def test_what_decides_the_result_changes_the_name_and_nothing_else_does() -> Non
     for path, value in settings.items():
         if path in ELSEWHERE or path == "launch.name":
             continue
-        changed = run_id(resolve("float_digits", {path: other(path, value)}), "f")
+        changed = run_id(apply(CONFIG, {path: other(path, value)}), "f")
         assert (changed == base) == (path == "recipe"), path
 
 

@@ -183,3 +183,8 @@ def test_overrides_win_over_the_recipe_and_the_recipe_over_the_defaults() -> Non
     assert resolve("float_digits", {}).epochs == recipe["epochs"]
     assert resolve("float_digits", {"epochs": 2}).epochs == 2
     assert resolve("float_digits", {}).seed == Config().seed
+
+
+def test_a_recipe_is_no_setting_of_another() -> None:
+    with pytest.raises(ConfigError, match="recipe=pgd_at_digits: a recipe is named by itself"):
+        resolve("float_digits", {"recipe": "pgd_at_digits"})

@@ -16,8 +16,10 @@ from distcond.data.dataset import Arrays
 from distcond.data.memory import MemorySource
 from distcond.engine.build import build_model
 from distcond.engine.evaluate import Blocks, Count, survives, sweep
+from distcond.engine.precision import full_float32
 from distcond.engine.world import World
 from distcond.models.conditional import ConditionalModel
+from distcond.seeding import generator
 
 ATTACK = AttackConfig(epsilon=0.2, step_size=0.1, num_steps=2)
 GRID = (0.0, 0.4, 1.0)
@@ -139,6 +141,18 @@ def test_the_random_start_of_a_block_is_a_function_of_seed_and_block(tiny: Any) 
     assert (starts[0] - x).abs().max() <= 0.1 + 1e-6
 
 
+def test_an_example_that_only_the_attack_makes_right_is_not_robust(tiny: Any) -> None:
+    model, data = lively(tiny("float")), source(100)
+    network, ((raw, _),) = AtLambda(model, 1.0), data.read([np.arange(100)])
+    x = raw.permute(0, 3, 1, 2).float() / 255
+    start = 2 * torch.rand(x.shape, generator=generator(3, "evaluate", 0, 0)) - 1
+    answers = network((x + 0.5 * start).clamp(0, 1)).argmax(1)
+    relabelled = MemorySource(Arrays(raw.numpy(), answers.numpy()))
+    still = AttackConfig(epsilon=0.5, num_steps=0)
+    (count,) = sweep(model, Blocks(relabelled, 0, 100), World(), (1.0,), still, seed=3, noise_seed=0)
+    assert count.ra_correct == count.sa_correct < 100
+
+
 def test_a_stronger_attack_breaks_more(tiny: Any) -> None:
     model = lively(tiny("float"))
     network, ((raw, _),) = AtLambda(model, 1.0), source(100).read([np.arange(100)])
@@ -152,3 +166,11 @@ def test_a_stronger_attack_breaks_more(tiny: Any) -> None:
         )
     )
     assert strong < weak
+
+
+def test_a_sweep_convolves_in_full_float32_and_puts_the_setting_back() -> None:
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    with full_float32():
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before

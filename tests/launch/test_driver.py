@@ -109,20 +109,13 @@ def test_only_the_first_process_of_torchrun_leads(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_local_run_needs_no_ray(place: Any) -> None:
-    """It finishes, shows each epoch once, and neither Ray nor what comes with it is imported."""
-    script = "import runpy, sys; sys.argv[:1] = []; runpy.run_path(sys.argv[0], run_name='script')['main']"
-    script += "(__import__('pathlib').Path(sys.argv[1]), sys.argv[2:]); print('ray' in sys.modules)"
+    """It finishes where Ray cannot be imported, and shows each epoch once."""
+    script = "import runpy, sys; sys.modules['ray'] = None; del sys.argv[0]; "
+    script += "runpy.run_path(sys.argv[0], run_name='__main__')"
     words = [str(HERE / "launch_run.py"), str(place.path / "run"), f"data.cache_dir={place.path}", "launch=local"]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *words],
-        cwd=place.path,
-        env=place.environment | {"FAULT_ONCE": ""},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=True,
-    )
-    assert done.stdout == "False\n"
+    command = [sys.executable, "-c", script, *words]
+    done = subprocess.run(command, cwd=place.path, env=place.environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
     assert done.stderr.count("epoch 1/2") == done.stderr.count("epoch 2/2") == 1
     assert (place.path / "run" / "finished.json").exists()
 

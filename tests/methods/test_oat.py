@@ -127,15 +127,13 @@ def test_the_folded_attack_finds_the_same_images(tiny: Any) -> None:
 
 
 def test_the_attack_knows_the_lam_of_each_row(tiny: Any) -> None:
-    # The attack's gradient at one row follows that row's lam: other lam, other images.
     moved = []
     for lam in (LAM, torch.tensor([0.0, 0.0, 0.0, 0.1, 0.4, 1.0, 1.0, 1.0])):
         step = stepped(tiny)
         seen = watch(step.model.train())
         step(images(), labels(), draws(lam))
         moved.append(seen[-1].x)
-    same = [torch.allclose(a, b, atol=1e-6) for a, b in zip(*moved, strict=True)]
-    assert same == [True, True, False, True, True]
+    assert [torch.allclose(a, b, atol=1e-6) for a, b in zip(*moved, strict=True)] == [True, True, False, True, True]
 
 
 @pytest.mark.parametrize("lam", [LAM, torch.zeros(8), torch.ones(8), torch.full((8,), 0.4)])
@@ -195,6 +193,9 @@ def test_rows_at_one_can_be_left_out_of_the_clean_pass(tiny: Any) -> None:
     on_clean = F.cross_entropy(clean.logits, labels()[:6], reduction="none") * (1 - LAM[:6])
     on_adversarial = F.cross_entropy(adversarial.logits, labels()[3:], reduction="none") * LAM[3:]
     assert torch.allclose(outcome.loss, (on_clean.sum() + on_adversarial.sum()) / 8, atol=1e-6)
+    seen.clear()
+    step(images(), labels(), draws(torch.ones(8)))
+    assert [at.training for at in seen] == [False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from distcond.condition import AtLambda
@@ -143,7 +144,8 @@ def test_a_sweep_counts_every_width_by_its_multiplier(tiny: Any) -> None:
     model = build_model(config).eval()
     raw = torch.randint(256, (40, 8, 8, 3), generator=torch.Generator().manual_seed(1)).byte()
     y = torch.arange(40) % 10
-    source, attack = MemorySource(Arrays(raw.numpy(), y.numpy())), replace(config.attack, num_steps=1)
+    source = MemorySource(Arrays(raw.numpy(), y.numpy()))
+    attack = replace(config.attack, num_steps=0, random_start=False)
     counts = list(sweep(model, Blocks(source, 0, 40), World(), (0.0, 1.0), attack, seed=0, noise_seed=0))
     assert [(count.lam, count.width) for count in counts] == [(lam, w) for lam in (0.0, 1.0) for w in (1.0, 0.75, 0.5)]
     origin = Origin("r", config, World(), 0, 1, 1, "val", "live", False, "commit")
@@ -151,7 +153,10 @@ def test_a_sweep_counts_every_width_by_its_multiplier(tiny: Any) -> None:
     assert [point(count)["width"] for count in counts] == [1.0, 0.75, 0.5] * 2
     for count in counts:
         network = AtLambda(model, count.lam, model.width_index(count.width))
-        assert count.sa_correct == int((network(raw.permute(0, 3, 1, 2) / 255).argmax(1) == y).sum())
+        logits = network(raw.permute(0, 3, 1, 2) / 255).detach()
+        assert count.sa_correct == int((logits.argmax(1) == y).sum())
+        assert count.ra_loss == pytest.approx(float(F.cross_entropy(logits, y)), abs=1e-6)
+    assert len({round(count.ra_loss, 5) for count in counts}) == 6
 
 
 @pytest.mark.parametrize(("heads", "widths"), [("shared", (0, 1, 2)), ("per_width", (2,))])

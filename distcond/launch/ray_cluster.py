@@ -144,7 +144,7 @@ def _started() -> Iterator[Cluster]:
 
 
 def _connect(otherwise: str, **arguments: Any) -> str:
-    """`ray.init`, its failure told in a line and the status of its own SIGTERM handler put right; the dashboard's URL."""
+    """`ray.init`, its failure in a line and the status of its own SIGTERM handler put right; the dashboard's URL."""
     import ray
 
     try:

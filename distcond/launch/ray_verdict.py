@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -66,8 +65,9 @@ def _death(error: Exception) -> str:
     cause = getattr(error, "health_check_failure", error)
     if isinstance(cause, OutOfMemoryError):
         return "killed by Ray because the node ran out of memory"
-    detail = re.search(r"Worker exit detail: (.*?)(?: Some common causes|\n|$)", str(cause))
-    return detail.group(1).strip() if detail else _last_line(cause)
+    if "connection error code 2" in str(cause):
+        return "killed, out of memory, or crashed outside Python"
+    return _last_line(cause)
 
 
 def _last_line(error: Exception) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,7 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_ray_of_ones_own_is_locked_on_loopback_and_leaves_nothing(place: Any, leftovers: Any) -> None:
-    held = subprocess.Popen(
-        [sys.executable, "-W", "error::ResourceWarning", str(HERE / "hold_cluster.py")],
-        cwd=place.path,
-        env=place.environment | {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "of another cluster"},
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    held = _hold(place, RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN="of another cluster")
     assert held.stdin is not None and held.stdout is not None
     facts = json.loads(held.stdout.readline())
     assert facts["own"] and facts["cores"] >= 1
@@ -46,6 +41,18 @@ def test_a_ray_of_ones_own_is_locked_on_loopback_and_leaves_nothing(place: Any, 
     assert held.returncode == 0
     assert not leftovers.processes_with(place.mark)
     assert not Path(facts["token"]).parent.exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_sigterm_while_ray_starts_leaves_nothing(place: Any, leftovers: Any, wait_for: Callable[..., None]) -> None:
+    held = _hold(place)
+    wait_for(lambda: "raylet" in leftovers.processes_with(place.mark).values(), "the raylet")
+    held.send_signal(signal.SIGTERM)
+    assert held.communicate(timeout=100)[0] == ""
+    assert held.returncode == 128 + signal.SIGTERM
+    assert not leftovers.processes_with(place.mark)
+    assert not list(place.short.glob("distcond-*"))
 
 
 @pytest.mark.parametrize(("address", "joined"), [(None, False), ("", False), ("local", False), ("10.0.0.1:6379", True)])
@@ -62,6 +69,13 @@ def test_ray_client_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     with pytest.raises(ConfigError, match=r"^RAY_ADDRESS=ray://head:10001: .* HOST:PORT"):
         joins()
+
+
+def _hold(place: Any, **variables: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(HERE / "hold_cluster.py")]
+    environment = place.environment | variables
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=place.path, env=environment, text=True, stdin=pipe, stdout=pipe)
 
 
 def _is_private(token: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from distcond.config.command_line import describe, guarded, parse
 from distcond.config.schema import Config
 from distcond.data.open import prepare
-from distcond.engine.run_dir import run_dir_for
+from distcond.engine.run_dir import RunDir, run_dir_for
 from distcond.launch import driver
 from distcond.launch.failure import LaunchFailed
 from distcond.registry import lookup
@@ -33,9 +33,7 @@ def main(argv: Sequence[str]) -> int:
 
 def lead(config: Config) -> int:
     """Train and report; a finished run is only shown."""
-    data = config.data
-    prepared = prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader)
-    run = run_dir_for(config, prepared.fingerprint)
+    run = run_of(config)
     if run.finished:
         write_report(run.path)
         print(f"already finished, nothing to do; fresh=true starts another\n{summarise(run.path)}")
@@ -51,8 +49,17 @@ def lead(config: Config) -> int:
     return 0
 
 
+def run_of(config: Config) -> RunDir:
+    """Where the config's run lies; its data are prepared for that."""
+    data = config.data
+    prepared = prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader)
+    return run_dir_for(config, prepared.fingerprint)
+
+
 def follow(config: Config) -> int:
     """One of torchrun's processes after the first, which hears from it where the run lies."""
+    if not config.fresh and run_of(config).finished:
+        return 0  # the first process only shows it, and would be waited for
     try:
         driver.launch(config, Path(), attempt=0)
     except LaunchFailed:

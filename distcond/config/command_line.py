@@ -94,12 +94,15 @@ def describe(config: Config) -> str:
 
 
 def guarded(main: Callable[[], int]) -> NoReturn:
-    """Run an entry point: a user's mistake is one line on stderr and status 2, never a traceback."""
+    """Run an entry point: a user's mistake is one line on stderr and status 2, Ctrl-C status 130; no traceback."""
     try:
         status = main()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes", file=sys.stderr)
+        status = 130
     sys.exit(status)
 
 

@@ -1,0 +1,62 @@
+"""What a command line means, and how an entry point ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from distcond.config.command_line import guarded, listing, parse, split_words
+from distcond.errors import ConfigError
+
+
+def test_one_recipe_and_any_number_of_settings_in_any_order() -> None:
+    config = parse(["attack.epsilon=8/255", "pgd_at_digits", "epochs=2", "epochs=3"]).config
+    assert (config.recipe, config.method.name, config.epochs) == ("pgd_at_digits", "pgd_at", 3)
+    assert config.attack.epsilon == pytest.approx(8 / 255)
+
+
+def test_no_word_is_the_embedded_default() -> None:
+    assert parse([]).config.recipe == "float_digits"
+    assert split_words(["recipe=oat_digits", "epochs=1"]) == ("oat_digits", {"epochs": "1"})
+
+
+def test_two_recipes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="two recipes, float_digits and pgd_at_digits"):
+        parse(["float_digits", "pgd_at_digits"])
+
+
+def test_an_unknown_flag_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--epochs"):
+        parse(["--epochs", "3"])
+
+
+def test_the_listing_has_every_kind_and_refuses_others() -> None:
+    everything = listing("all")
+    for title in ("recipes", "methods", "models", "data sets", "lam samplers"):
+        assert f"{title}\n" in everything
+    assert listing("methods") == listing("method")
+    with pytest.raises(ConfigError, match="unknown list 'methodz': did you mean method"):
+        listing("methodz")
+
+
+def test_help_names_every_setting_with_its_value() -> None:
+    words = [sys.executable, "-m", "distcond.train", "oat_digits", "--help"]
+    shown = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert "eval.attack.num_steps=20" in shown
+    assert "method.encoding=" in shown
+
+
+def test_a_mistake_is_one_line_and_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def mistaken() -> int:
+        raise ConfigError("what is wrong")
+
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    for main, status, said in ((mistaken, 2, "error: what is wrong\n"), (interrupted, 130, "stopped;")):
+        with pytest.raises(SystemExit) as left:
+            guarded(main)
+        assert left.value.code == status
+        assert capsys.readouterr().err.startswith(said)

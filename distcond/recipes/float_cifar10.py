@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
+from distcond.recipes.cifar10 import CIFAR10, TEN_EPOCHS
 from distcond.recipes.recipe import Recipe
 
-_CIFAR10 = {
-    "method": "float",
-    "data": "cifar10",
-    "attack.epsilon": "8/255",
-    "attack.step_size": 10 / 255 / 7,
-    "attack.num_steps": 7,
-    "eval.attack.num_steps": 20,
-    "eval.attack.step_size": "2/255",
-    "optim.lr": 0.1,
-    "batch_size": 128,
-}
+_FLOAT = {**CIFAR10, "method": "float"}
 
 FLOAT_CIFAR10_RESNET34 = Recipe(
     name="float_cifar10_resnet34",
@@ -23,7 +14,7 @@ FLOAT_CIFAR10_RESNET34 = Recipe(
     "no weight decay on alpha, which the authors' code has (optim.no_decay=)",
     expect="table not recovered; abstract: up to 6 % SA and 10 % RA better than OAT",
     cost="not run here",
-    settings={**_CIFAR10, "model": "resnet34", "epochs": 200, "eval.every": 10},
+    settings={**_FLOAT, "model": "resnet34", "epochs": 200, "eval.every": 10},
 )
 
 FLOAT_CIFAR10_RESNET18 = Recipe(
@@ -33,7 +24,7 @@ FLOAT_CIFAR10_RESNET18 = Recipe(
     expect="not published",
     cost="not run here",
     settings={
-        **_CIFAR10, "model": "resnet18", "epochs": 15, "eval.every": 5,
+        **_FLOAT, "model": "resnet18", "epochs": 15, "eval.every": 5,
         "optim.schedule": "onecycle", "optim.lr": 0.2, "optim.warmup": 0.3,
     },
 )  # fmt: skip
@@ -44,8 +35,5 @@ FLOAT_CIFAR10_RESNET20 = Recipe(
     reproduces="none; the paper's loss and attack with a small network and a short schedule",
     expect="not published; here SA 83.5 / 67.7 %, RA 0.0 / 25.4 % at lam 0 / 1 (PGD-20, 8/255; docs/results.md)",
     cost="36 minutes of training and 17 of testing on two shared CPU cores (docs/results.md)",
-    settings={
-        **_CIFAR10, "model": "resnet20", "epochs": 10, "eval.every": 5, "eval.val_examples": 1000,
-        "optim.schedule": "onecycle", "optim.lr": 0.2, "optim.warmup": 0.3,
-    },
-)  # fmt: skip
+    settings={**_FLOAT, **TEN_EPOCHS},
+)

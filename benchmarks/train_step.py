@@ -52,11 +52,13 @@ def main() -> None:
 
 def variants(model: str, methods: list[str], batch: int, device: torch.device) -> dict[str, Step]:
     """Named steps: the floor first, then each method folded and as written, in the device's own number format."""
-    base = {"model": model, "data": "cifar10", "batch_size": batch, "attack.num_steps": 7}
+    base = {"model": model, "data": "cifar10", "batch_size": batch, "attack.num_steps": 7, "eval.lam_grid": "0,1"}
     x = torch.rand(batch, 3, 32, 32, generator=generator("images"))
     x = x.to(device).contiguous(memory_format=torch.channels_last)
     y = torch.randint(10, (batch,), generator=generator("labels")).to(device)
-    steps: dict[str, Step] = {"floor": floor(resolve("float_digits", base | {"method": "pgd_at"}), x, y)}
+    steps: dict[str, Step] = {
+        "floor": floor(resolve("float_digits", base | {"method": "pgd_at", "precision.train": "auto"}), x, y)
+    }
     for method in methods:
         for folded, precision in ((True, "auto"), (False, "auto"), (True, "float32")):
             name = f"{method} {'folded' if folded else 'as written'} {precision}"

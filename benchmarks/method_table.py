@@ -65,8 +65,8 @@ def config_of(method: str, root: str, run_root: str) -> Config:
         "launch": "local", "epochs": EPOCHS, "batch_size": 128, "optim.lr": 0.1, "optim.schedule": "onecycle",
         "attack.epsilon": "8/255", "attack.step_size": 10 / 255 / 7, "attack.num_steps": 7,
         "eval.lam_grid": "0,1", "eval.attack.epsilon": "8/255", "eval.attack.step_size": "2/255",
-        "eval.attack.num_steps": 20, "eval.test_examples": 2000, "eval.train_examples": 1000,
-        "eval.val_examples": 500, "eval.batch_size": 250, "eval.every": 1, "precision.train": "auto",
+        "eval.attack.num_steps": 20, "eval.test_examples": 2000, "eval.train_examples": 500,
+        "eval.val_examples": 250, "eval.batch_size": 250, "eval.every": 1, "precision.train": "auto",
     }  # fmt: skip
     if method == "robust_bird":
         settings |= {"method.search_epochs": ROBUST_BIRD_SEARCH, "method.queue_length": 2}

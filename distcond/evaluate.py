@@ -3,7 +3,7 @@
     python -m distcond.evaluate runs/float-digits-... eval.attack.num_steps=100 eval.attack.restarts=5
     python -m distcond.evaluate runs/float-digits-... checkpoint=last split=val eval.lam_grid=0,0.5,1
 
-PATH is any `eval.*`, `data.*` or `launch.device` setting, and `checkpoint` (best, last) or `split` (test, val). Rows
+PATH is any `eval.*`, `data.*` or `launch.device` setting, and `checkpoint` (best, last, last_raw) or `split` (test, val). Rows
 of another attack setting stand beside the run's own; the same setting again replaces its own rows.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 from distcond.config.command_line import guarded
 from distcond.config.overrides import apply
 from distcond.config.setting import choice
+from distcond.engine.restore import WHICH
 from distcond.engine.resweep import resweep
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World, choose_device
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     run = RunDir(Path(argv[0]).expanduser().absolute())
     words = _settings(argv[1:])
-    which = choice("checkpoint", words.pop("checkpoint", "best"), ("best", "last"))
+    which = choice("checkpoint", words.pop("checkpoint", "best"), WHICH)
     split = choice("split", words.pop("split", "test"), ("test", "val"))
     config = apply(run.config(), words)
     rows = resweep(config, World(device=choose_device(config.launch.device)), run, which, split)

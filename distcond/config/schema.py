@@ -29,6 +29,9 @@ class DataConfig:
     cache_dir: str = setting("~/.cache/distcond", "where converted images (.beton) are kept")
     threads: int = setting(1, "reader threads per worker", ge=1)
     augment: bool = setting(True, "the data set's own random shifts and flips in training")
+    cutmix: float = setting(0.0, "CutMix: areas from Beta(cutmix, cutmix), 1 = any alike; 0 = off", ge=0)
+    extra: str = setting("", "more training images: an .npz with image (N, S, S, 3) uint8 and label (N,)")
+    extra_share: float = setting(0.7, "share of every batch that is taken from data.extra", gt=0, lt=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,12 @@ class OptimConfig:
     milestones: tuple[float, ...] = setting((0.5, 0.75), "multistep: where to drop, as shares of the run", ge=0, le=1)
     drop_factor: float = setting(0.1, "multistep: what the rate is multiplied by at a milestone", gt=0, le=1)
     warmup: float = setting(0.0, "share of the run with a linear warm-up (onecycle: share until the peak)", ge=0, le=1)
+    averaging: float = setting(
+        0.0, "decay per step of the averaged weights that are evaluated, such as 0.995; 0 = off", ge=0, lt=1
+    )
+    awp_gamma: float = setting(
+        0.0, "adversarial weight perturbation: its size relative to a layer's weights (authors: 0.01); 0 = off", ge=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +123,12 @@ class Config:
     batch_size: int = setting(128, "images per step over all workers", ge=1)
     train_examples: int = setting(0, "training images used, the first so many; 0 = all", ge=0)
     shared_statistics: bool = setting(False, "BN statistics over all workers instead of per worker")
+    label_smoothing: float = setting(
+        0.0, "share of every label spread over all classes in the training loss; not in the attack", ge=0, lt=1
+    )
+    init_from: str = setting(
+        "", "weights to start from: a run directory, one of its checkpoints, or a .pth or .safetensors; empty = random"
+    )
     seed: int = setting(0, "of everything random", ge=0)
     save_every: int = setting(1, "epochs between checkpoints", ge=1)
     run_root: str = setting("", "where run directories go; empty = ./runs, or ~/distcond/runs inside a Ray job")

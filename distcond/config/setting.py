@@ -17,10 +17,16 @@ _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def setting(
-    default: Any, help: str, *, ge: float | None = None, gt: float | None = None, le: float | None = None
+    default: Any,
+    help: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
 ) -> Any:
-    """A config field: default, one help line and closed (`ge`, `le`) or open (`gt`) bounds on each number in it."""
-    return field(default=default, metadata={"help": help, "ge": ge, "gt": gt, "le": le})
+    """A config field: default, one help line, and closed (`ge`, `le`) or open (`gt`, `lt`) bounds on its numbers."""
+    return field(default=default, metadata={"help": help, "ge": ge, "gt": gt, "le": le, "lt": lt})
 
 
 def group(default: Any, help: str) -> Any:
@@ -30,7 +36,7 @@ def group(default: Any, help: str) -> Any:
 
 def check_bounds(path: str, value: Any, metadata: typing.Mapping[str, Any]) -> None:
     """Raise ConfigError when a number in `value` lies outside the field's bounds, or where a tuple of them is empty."""
-    if value == () and any(metadata.get(bound) is not None for bound in ("ge", "gt", "le")):
+    if value == () and any(metadata.get(bound) is not None for bound in ("ge", "gt", "le", "lt")):
         raise ConfigError(f"{path}: empty; give at least one number")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
@@ -39,6 +45,7 @@ def check_bounds(path: str, value: Any, metadata: typing.Mapping[str, Any]) -> N
             ("ge", operator.ge, "at least"),
             ("gt", operator.gt, "more than"),
             ("le", operator.le, "at most"),
+            ("lt", operator.lt, "less than"),
         ):
             limit = metadata.get(bound)
             if limit is not None and not holds(number, limit):

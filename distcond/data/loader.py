@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from distcond.data.augment import apply, draw
+from distcond.data.cutmix import CutMix
 from distcond.data.dataset import Augment
-from distcond.data.order import num_steps, plan
+from distcond.data.mixed import Mixed
+from distcond.data.order import Extra, num_steps, plan
 from distcond.data.source import Source
 from distcond.seeding import generator
 
@@ -22,7 +24,7 @@ class Batch(NamedTuple):
 
     step: int
     x: Tensor  # (n, 3, H, W) float32 in [0, 1], channels_last
-    y: Tensor  # (n,) int64
+    y: Tensor  # (n,) int64, or (n, K) shares of classes
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Loader:
             shifts on a GPU than on a CPU.
         augment: None for evaluation.
         drop_last: leave out a global batch that is not full.
+        cutmix: mixes the images and labels of each share; labels are then (n, K) shares of classes.
+        extra: more images, which take `extra_share` of every batch; needs `drop_last` and `shuffle`.
     """
 
     source: Source
@@ -46,6 +50,9 @@ class Loader:
     augment: Augment | None = None
     shuffle: bool = False
     drop_last: bool = False
+    cutmix: CutMix | None = None
+    extra: Source | None = None
+    extra_share: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -60,10 +67,15 @@ class Loader:
         parts = plan(
             len(self.source), self.batch_size, seed=self.seed, epoch=epoch, rank=self.rank, world=self.world,
             start=start, shuffle=self.shuffle, drop_last=self.drop_last,
+            extra=Extra(len(self.extra), self.extra_share) if self.extra is not None else None,
         )  # fmt: skip
-        with closing(self.source.read(parts)) as batches:
-            for step, (x, y) in enumerate(batches, start):
-                yield Batch(step, to_float(self._augmented(x, epoch, step)), y)
+        source = Mixed(self.source, self.extra) if self.extra is not None else self.source
+        with closing(source.read(parts)) as batches:
+            for step, (raw, y) in enumerate(batches, start):
+                x = to_float(self._augmented(raw, epoch, step))
+                if self.cutmix is not None:
+                    x, y = self.cutmix(x, y, generator(self.seed, "cutmix", epoch, step))
+                yield Batch(step, x, y)
 
     def _augmented(self, x: Tensor, epoch: int, step: int) -> Tensor:
         if self.augment is None:

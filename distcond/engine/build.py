@@ -40,4 +40,7 @@ def build_step(config: Config, model: ConditionalModel, device: torch.device) ->
     model.to(device=device, memory_format=memory_format(config.precision, device))  # type: ignore[call-overload]
     autocast = autocast_dtype(config.precision, device)
     objective = method.objective(config.method)
-    return TrainStep(model, objective, config.attack, autocast, config.precision.fold_attack)
+    return TrainStep(
+        model, objective, config.attack, autocast, config.precision.fold_attack, config.label_smoothing,
+        config.optim.awp_gamma,
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,32 @@ _NAME = re.compile(r"epoch-(\d{4,})")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def statistics(model: nn.Module) -> dict[str, Tensor]:
-    """The running statistics of every normalisation, by state_dict name: what differs between ranks."""
-    return {name: tensor for name, tensor in model.state_dict().items() if name.endswith(_STATISTICS)}
+def statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The running statistics of every normalisation in a state_dict: what differs between ranks."""
+    return {name: tensor for name, tensor in state.items() if name.endswith(_STATISTICS)}
 
 
-def save(root: Path, epoch: int, world: World, model: nn.Module, shared: dict[str, Any]) -> Path:
-    """Write the checkpoint of `epoch` from all ranks together; `shared` is rank 0's, plain values and tensors.
+def averageable(model: nn.Module) -> dict[str, Tensor]:
+    """What an average of networks is made of, by state_dict name: parameters and running means and variances."""
+    parameters = dict(model.named_parameters())
+    return {
+        name: tensor
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if name in parameters or (name.endswith(_STATISTICS) and tensor.is_floating_point())
+    }
+
+
+def save(
+    root: Path,
+    epoch: int,
+    world: World,
+    model: nn.Module,
+    shared: dict[str, Any],
+    averaged: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write the checkpoint of `epoch` from all ranks together.
+
+    `shared` is rank 0's, plain values and tensors; `averaged` holds this rank's averaged running statistics.
 
     Saving changes nothing about the run: no statistic is synchronised because a checkpoint was due.
     """
@@ -42,7 +62,8 @@ def save(root: Path, epoch: int, world: World, model: nn.Module, shared: dict[st
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
     world.barrier()
-    _write(aside / f"rank-{world.rank:04d}.pt", {"statistics": statistics(model)})
+    own = {"statistics": statistics(model.state_dict()), "averaged": dict(averaged or {})}
+    _write(aside / f"rank-{world.rank:04d}.pt", own)
     if world.first:
         state = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": epoch}
         _write(aside / "shared.pt", {**state, "model": model.state_dict(), **shared})
@@ -80,16 +101,18 @@ def load_shared(checkpoint: Path, device: torch.device | str = "cpu") -> dict[st
     return state
 
 
-def load_statistics(checkpoint: Path, rank: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """The running statistics of one rank; with more ranks than parts, they are dealt round."""
+def load_statistics(
+    checkpoint: Path, rank: int, device: torch.device | str = "cpu", which: str = "statistics"
+) -> dict[str, Tensor]:
+    """One rank's running statistics, or `which` = "averaged" ones; with more ranks than parts, they are dealt round."""
     parts = sorted(checkpoint.glob("rank-*.pt"))
-    found: dict[str, Tensor] = _read(parts[rank % len(parts)], device)["statistics"]
+    found: dict[str, Tensor] = _read(parts[rank % len(parts)], device)[which]
     return found
 
 
-def averaged_statistics(checkpoint: Path) -> dict[str, Tensor]:
+def averaged_statistics(checkpoint: Path, which: str = "statistics") -> dict[str, Tensor]:
     """The mean over ranks of the running statistics: what the one network of a run is evaluated with."""
-    parts = [_read(part, "cpu")["statistics"] for part in sorted(checkpoint.glob("rank-*.pt"))]
+    parts = [_read(part, "cpu")[which] for part in sorted(checkpoint.glob("rank-*.pt"))]
     return {name: average([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -66,11 +66,14 @@ def train_step(job: Job, step: int, x: Tensor, y: Tensor, rate: float) -> tuple[
     outcome = job.step(x, y, draws(job, step))
     job.optimiser.zero_grad(set_to_none=True)
     outcome.loss.backward()
+    job.bare_step.after_backward()
     job.optimiser.step()
     if job.sparsity is not None:
         steps = job.train.steps
         share = (job.position.epoch * steps + step + 1) / (job.stage.epochs * steps)
         job.sparsity.after_step(job.optimiser, share, job.position.done * steps + step + 1)
+    if job.averaged is not None:
+        job.averaged.update()
     return outcome.loss.detach(), outcome.tally
 
 
@@ -94,6 +97,6 @@ def forward_flops(job: Job) -> list[float]:
 def draws(job: Job, step: int) -> Draws:
     """The randomness of one step, lam included: drawn for the global batch, ascending."""
     config, epoch = job.config, job.position.done
-    source = generator(config.seed, "lam", epoch, step)
+    source = generator(config.seed, "lam", epoch, step, job.attempt)
     lam = lookup("sampler", config.sampler.name).draw(config.sampler, config.batch_size, source)
     return Draws(config.seed, epoch, step, job.world.rank, job.world.size, lam.sort().values)

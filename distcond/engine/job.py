@@ -12,10 +12,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distcond.config.schema import Config
+from distcond.data.cutmix import CutMix
+from distcond.data.extra import prepare_extra
 from distcond.data.loader import Loader
+from distcond.data.memory import MemorySource
 from distcond.data.open import open_source, prepare
 from distcond.data.source import Source
 from distcond.data.subset import first
+from distcond.engine.averaging import Averaged
 from distcond.engine.build import build_model, build_step
 from distcond.engine.optimiser import make_optimiser
 from distcond.engine.run_dir import RunDir
@@ -55,6 +59,7 @@ class Job:
     position: Position = Position()  # noqa: RUF009  immutable
     best: tuple[int, float] | None = None  # epoch and validation score, within the stage
     train_flops: float = 0.0  # spent so far, over all ranks
+    averaged: Averaged | None = None  # what is evaluated, where weights are averaged
 
     @property
     def trained(self) -> bool:
@@ -67,15 +72,20 @@ class Job:
         return self.stages[self.position.stage]
 
     def enter(self, position: Position) -> None:
-        """Stand at `position`, with its stage's loss and a fresh optimiser."""
+        """Stand at `position`, with its stage's loss, a fresh optimiser and a fresh average."""
         self.position = position
         if not self.trained:
             self.bare_step.objective = self.stage.objective
             self.optimiser = make_optimiser(self.model, self.stage.optim)
+        if self.config.optim.averaging:
+            self.averaged = Averaged(self.model, self.config.optim.averaging)
 
     def evaluated_model(self) -> ConditionalModel:
-        """A copy in eval mode whose running statistics are the mean over ranks: one network for all workers."""
+        """A copy in eval mode, averaged over steps where that is asked for, with the mean over ranks of the running
+        statistics: one network for all workers."""
         model = copy.deepcopy(self.model).eval()
+        if self.averaged is not None:
+            self.averaged.put_into(model)
         for name, tensor in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 tensor.copy_(self.world.mean(tensor))
@@ -91,17 +101,7 @@ def make_job(config: Config, world: World, run: RunDir, attempt: int) -> Job:
     model = build_model(config)
     step = build_step(config, model, world.device)
     sources = open_sources(config, world)
-    train = Loader(
-        first(sources["train"], config.train_examples),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        rank=world.rank,
-        world=world.size,
-        device=world.device,
-        augment=lookup("data", config.data.name).augment if config.data.augment else None,
-        shuffle=True,
-        drop_last=True,
-    )
+    train = train_loader(config, sources["train"], world)
     if not train.steps:
         few = f"batch_size={config.batch_size}: more than the {len(train.source)} training images"
         raise ConfigError(f"{few}; valid: 1 to {len(train.source)}")
@@ -125,6 +125,31 @@ def open_sources(config: Config, world: World) -> dict[str, Source]:
     data = config.data
     prepared = prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader)
     return {split: open_source(prepared, split, world.device, data.threads) for split in ("train", "val", "test")}
+
+
+def train_loader(config: Config, source: Source, world: World) -> Loader:
+    """This rank's batches of training images, changed at random and mixed as the config says.
+
+    Raises:
+        ConfigError: `data.extra` cannot be used.
+    """
+    dataset, data = lookup("data", config.data.name), config.data
+    return Loader(
+        first(source, config.train_examples),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        rank=world.rank,
+        world=world.size,
+        device=world.device,
+        augment=dataset.augment if data.augment else None,
+        shuffle=True,
+        drop_last=True,
+        cutmix=CutMix(data.cutmix, dataset.num_classes) if data.cutmix else None,
+        extra=MemorySource(prepare_extra(data.extra, data.cache_dir, dataset).arrays(), world.device)
+        if data.extra
+        else None,
+        extra_share=data.extra_share,
+    )
 
 
 def wrap(step: TrainStep, world: World) -> nn.Module:

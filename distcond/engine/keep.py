@@ -19,9 +19,10 @@ def save(job: Job) -> None:
         "best": job.best,
         "train_flops": job.train_flops,
         "sparsity": job.sparsity.state_dict() if job.sparsity is not None else None,
+        "averaged": job.averaged.state_dict() if job.averaged is not None else None,
     }
-    done = job.position.done
-    checkpoint.save(job.run.checkpoints, done, job.world, job.model, shared)
+    done, own = job.position.done, job.averaged.statistics() if job.averaged is not None else None
+    checkpoint.save(job.run.checkpoints, done, job.world, job.model, shared, own)
     if job.world.first:
         checkpoint.keep_only(job.run.checkpoints, {done} | ({job.best[0]} if job.best else set()))
 
@@ -45,6 +46,9 @@ def resume(job: Job) -> bool:
         raise ConfigError(f"{path}: holds another network than model={job.config.model.name}: {error}") from error
     if job.sparsity is not None:
         job.sparsity.load_state_dict(shared["sparsity"])
+    if job.averaged is not None:
+        own = checkpoint.load_statistics(path, job.world.rank, job.world.device, "averaged")
+        job.averaged.load_state_dict(shared["averaged"], own)
     job.train_flops = shared["train_flops"]
     job.best = tuple(shared["best"]) if shared["best"] is not None else None
     return True

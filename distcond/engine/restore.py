@@ -6,11 +6,15 @@ from pathlib import Path
 
 import torch
 
+from distcond.config.setting import choice
+from distcond.engine.averaging import overlay
 from distcond.engine.build import build_model
 from distcond.engine.checkpoint import averaged_statistics, epoch_of, load_shared, newest
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
+
+WHICH = ("best", "last", "last_raw")
 
 
 def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | str = "cpu") -> ConditionalModel:
@@ -20,7 +24,8 @@ def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | s
 
     Args:
         run_dir: the directory a run printed.
-        checkpoint: "best" (mean of SA and RA over the grid, on validation) or "last".
+        checkpoint: "best" (mean of SA and RA over the grid, on validation) or "last"; where the run averaged its
+            weights these are the averaged ones, and "last_raw" are the last ones as trained.
         device: where to put it.
 
     Raises:
@@ -30,23 +35,24 @@ def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | s
     config = run.config()
     path = find_checkpoint(run, checkpoint)
     model = build_model(config)
-    state = load_shared(path)["model"] | averaged_statistics(path)
-    model.load_state_dict(state)
+    shared = load_shared(path)
+    model.load_state_dict(shared["model"] | averaged_statistics(path))
+    if shared.get("averaged") is not None and checkpoint != "last_raw":
+        overlay(model, shared["averaged"]["parameters"] | averaged_statistics(path, "averaged"))
     return model.to(device).eval()
 
 
 def find_checkpoint(run: RunDir, which: str) -> Path:
-    """The directory of the "best" or "last" checkpoint.
+    """The directory of the "best" or "last" checkpoint ("last_raw" lies in the same).
 
     Raises:
         ConfigError: another word, or none there yet.
     """
-    if which not in ("best", "last"):
-        raise ConfigError(f"checkpoint={which}: valid: best, last")
+    choice("checkpoint", which, WHICH)
     last = newest(run.checkpoints)
     if last is None:
         raise ConfigError(f"{run.path}: no checkpoint yet; let the run finish at least one epoch")
-    if which == "last":
+    if which != "best":
         return last
     best = load_shared(last)["best"]
     return run.checkpoints / f"epoch-{best[0]:04d}" if best is not None else last

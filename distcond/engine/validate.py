@@ -42,22 +42,23 @@ def point(count: Count) -> dict[str, float]:
 def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
     """Sweep the checkpoints read back from disk: "last" and "best" on test, "train" = last on training images.
 
-    The training images are those without augmentation; they are what the robust generalisation gap is measured on.
+    Where weights are averaged these are averages, and "last_raw" shows what the same run gives without. The training images are those without augmentation; they are what the robust generalisation gap is measured on.
     """
-    settings, by_epoch = job.config.eval, dict[int, list[Count]]()
+    settings, by_network = job.config.eval, dict[tuple[int, bool], list[Count]]()
     test = Blocks(job.sources["test"], settings.test_examples, settings.batch_size)
     train = Blocks(job.train.source, settings.train_examples, settings.batch_size)
-    epochs = {which: epoch_at(job.run, which) for which in ("last", "best")}
-    rows = len(set(epochs.values())) * _rows(job, test) + bool(settings.train_examples) * _rows(job, train)
+    wanted = ("last", "best", "last_raw") if job.averaged is not None else ("last", "best")
+    networks = {which: (epoch_at(job.run, which), which == "last_raw") for which in wanted}
+    rows = len(set(networks.values())) * _rows(job, test) + bool(settings.train_examples) * _rows(job, train)
     meter = Meter(progress, "test", job.position.done, rows)
-    for which, epoch in epochs.items():
-        if epoch not in by_epoch:
-            by_epoch[epoch] = swept(job, load(job.run.path, which, job.world.device), test, settings.attack, meter)
-        _write(job, f"test-{which}", by_epoch[epoch], origin(job, epoch, "test", which))
-    found = {which: by_epoch[epoch] for which, epoch in epochs.items()}
+    for which, network in networks.items():
+        if network not in by_network:
+            by_network[network] = swept(job, load(job.run.path, which, job.world.device), test, settings.attack, meter)
+        _write(job, f"test-{which}", by_network[network], origin(job, network[0], "test", which))
+    found = {which: by_network[network] for which, network in networks.items()}
     if settings.train_examples:
         found["train"] = swept(job, load(job.run.path, "last", job.world.device), train, settings.attack, meter)
-        _write(job, "train-last", found["train"], origin(job, epochs["last"], "train", "last"))
+        _write(job, "train-last", found["train"], origin(job, networks["last"][0], "train", "last"))
     return found
 
 

@@ -29,12 +29,26 @@ class Outcome(NamedTuple):
 
 
 class Passes:
-    """One step's view of the model. `fold_dtype` = number format of the folded attack, None = attack as written."""
+    """One step's view of the model.
+
+    Labels are (n,) integers or (n, K) shares of classes.
+
+    Args:
+        fold_dtype: number format of the folded attack, None = attack as written.
+        label_smoothing: share of every label that is spread over all classes; the attack ascends the label itself.
+    """
 
     def __init__(
-        self, model: ConditionalModel, attack: AttackConfig, draws: Draws, fold_dtype: torch.dtype | None
+        self,
+        model: ConditionalModel,
+        attack: AttackConfig,
+        draws: Draws,
+        fold_dtype: torch.dtype | None,
+        label_smoothing: float = 0.0,
     ) -> None:
         self.model, self.attack, self.draws, self.fold_dtype = model, attack, draws, fold_dtype
+        self.label_smoothing = label_smoothing
+        self._made: dict[object, Tensor] = {}
         #: Forward-equivalents spent so far, times rows, by width: a forward is 1, a backward to the input 1, to
         #: input and weights 2.
         self.spent: dict[int, float] = {}
@@ -60,6 +74,15 @@ class Passes:
         self, x: Tensor, y: Tensor, part: Part, width: int = 0, loss: Loss = summed_cross_entropy
     ) -> Tensor:
         """Adversarial images of a part (n, C, H, W), against a network at that part's lam with fresh noise per step."""
+        return self.once((part.start, part.stop, width), lambda: self._attack(x, y, part, width, loss))
+
+    def once(self, name: object, make: Callable[[], Tensor]) -> Tensor:
+        """What an objective makes for its loss: made anew for every step, but not for a second loss of the step."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    def _attack(self, x: Tensor, y: Tensor, part: Part, width: int, loss: Loss) -> Tensor:
         self._spend(width, 2 * self.attack.num_steps * len(x))
         unit = self.draws.unit(part, x, f"attack{width}") if self.attack.random_start else None
         with evaluating(self.model):
@@ -84,7 +107,7 @@ class Passes:
 
     def cross_entropy(self, logits: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """This rank's share of the mean over the global batch of (weighted) cross-entropy, in float32."""
-        losses = F.cross_entropy(logits.float(), y, reduction="none")
+        losses = F.cross_entropy(logits.float(), y, reduction="none", label_smoothing=self.label_smoothing)
         return self.share(losses if weight is None else losses * weight)
 
     def share(self, values: Tensor) -> Tensor:
@@ -116,6 +139,11 @@ def tally(clean: tuple[Tensor, Tensor] | None, adversarial: tuple[Tensor, Tensor
     return torch.cat([torch.zeros(2, device=device) if count is None else count for count in counts])
 
 
+def hard(y: Tensor) -> Tensor:
+    """The class (n,) of each label, the largest share of a mixed one."""
+    return y if y.dim() == 1 else y.argmax(1)
+
+
 def _count(logits: Tensor, y: Tensor) -> Tensor:
-    correct = (logits.detach().argmax(1) == y).sum()
+    correct = (logits.detach().argmax(1) == hard(y)).sum()
     return torch.stack([correct, torch.full_like(correct, len(y))]).float()

@@ -42,13 +42,19 @@ def divergence(adversarial: Tensor, clean: Tensor) -> Tensor:
 def objective(passes: Passes, x: Tensor, y: Tensor, beta: float) -> Outcome:
     """The loss of one step: attack, clean pass, adversarial pass, in the authors' order."""
     everything = passes.draws.everything()
-    with evaluating(passes.model), torch.no_grad():
-        target = passes.logits(x, everything, "target")
+    target = passes.once("target", lambda: _target(passes, x))
     moved = passes.adversarial(x, target, everything, loss=lambda logits, clean: divergence(logits, clean).sum())
     clean = passes.logits(x, everything, "clean")
     adversarial = passes.logits(moved, everything, "adversarial")
     loss = passes.cross_entropy(clean, y) + beta * passes.share(divergence(adversarial, clean))
     return Outcome(loss, tally((clean, y), (adversarial, y)))
+
+
+@torch.no_grad()
+def _target(passes: Passes, x: Tensor) -> Tensor:
+    """The clean outputs that the attack moves away from."""
+    with evaluating(passes.model):
+        return passes.logits(x, passes.draws.everything(), "target")
 
 
 def make_objective(options: TradesOptions) -> Objective:

@@ -13,7 +13,7 @@ from distcond.results.interval import Interval, wilson
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
-CHECKPOINTS = ("last", "best", "live")
+CHECKPOINTS = ("last", "best", "live", "last_raw")
 NORMS = ("", "Linf", "L2")
 
 
@@ -22,7 +22,8 @@ class Row:
     """Counts of one evaluation of one network at one `lam` and `width` under one attack.
 
     `attack` "none" is standard accuracy; its `norm` is "" and its numbers are 0. `epsilon` and `step_size` are in
-    units of the [0, 1] input. `checkpoint` "live" is the network while it trains. `noise_seed` is 0 where
+    units of the [0, 1] input. `checkpoint` "live" is the network while it trains,
+    "last_raw" the last one as trained where "best" and "last" are averages of weights. `noise_seed` is 0 where
     `noise_mode` is "none". `attempt` counts the starts of a run: the highest wins where two rows have one `key`.
 
     Raises:

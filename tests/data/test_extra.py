@@ -1,0 +1,119 @@
+"""Extra images: a fixed share of every batch, all of them in turn, both loaders, any number of ranks, files refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distcond.data.dataset import Arrays
+from distcond.data.extra import prepare_extra
+from distcond.data.loader import Batch, Loader
+from distcond.data.memory import MemorySource
+from distcond.errors import ConfigError
+from distcond.registry import lookup
+
+DIGITS = lookup("data", "digits")
+
+
+def made(n: int, first_label: int) -> Arrays:
+    """Images of one colour each, which is their label."""
+    labels = np.arange(first_label, first_label + n, dtype=np.int64)
+    return Arrays(np.broadcast_to(labels[:, None, None, None], (n, 4, 4, 3)).astype(np.uint8), labels)
+
+
+def batches(
+    kind: str, make_source: Callable[..., Any], epoch: int = 0, rank: int = 0, world: int = 1, start: int = 0
+) -> list[Batch]:
+    loader = Loader(
+        make_source(kind, made(50, 0)), 8, 3, rank, world, shuffle=True, drop_last=True,
+        extra=MemorySource(made(100, 100)), extra_share=0.7,
+    )  # fmt: skip
+    assert loader.steps == 6
+    return list(loader.epoch(epoch, start))
+
+
+@pytest.mark.parametrize("kind", ["memory", "ffcv"])
+def test_every_batch_has_its_share_at_random_places(make_source: Any, kind: str) -> None:
+    found = batches(kind, make_source)
+    assert len(found) == 6
+    extra = torch.stack([batch.y >= 100 for batch in found])
+    assert extra.sum(1).tolist() == [6] * 6  # 0.7 of 8, rounded
+    assert len({tuple(row) for row in extra.tolist()}) > 1
+    for batch in found:
+        assert torch.allclose(batch.x[:, 0, 0, 0] * 255, batch.y.float())
+
+
+def test_each_set_goes_round_before_an_image_comes_again(make_source: Any) -> None:
+    seen = torch.cat([batch.y for batch in batches("memory", make_source)]).tolist()
+    assert len(set(seen)) == len(seen) == 48
+    assert set(seen) != set(torch.cat([batch.y for batch in batches("memory", make_source, epoch=1)]).tolist())
+    few = Loader(
+        MemorySource(made(50, 0)), 8, shuffle=True, drop_last=True, extra=MemorySource(made(10, 100)), extra_share=0.5
+    )
+    times = torch.cat([batch.y for batch in few.epoch(0)]).bincount(minlength=110)[100:]
+    assert times.sum() == 24
+    assert set(times.tolist()) == {2, 3}
+
+
+@pytest.mark.parametrize("kind", ["memory", "ffcv"])
+def test_ranks_and_resumed_epochs_see_the_same_batches(make_source: Any, kind: str) -> None:
+    alone = batches(kind, make_source)
+    for rank in range(3):
+        for ours, whole in zip(batches(kind, make_source, rank=rank, world=3), alone, strict=True):
+            assert torch.equal(ours.y, whole.y[rank::3])
+            assert torch.equal(ours.x, whole.x[rank::3])
+    assert all(torch.equal(a.x, b.x) for a, b in zip(batches(kind, make_source, start=4), alone[4:], strict=True))
+
+
+def npz(path: Path, **arrays: np.ndarray) -> str:
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def test_published_files_are_unpacked_once(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    labels = np.arange(30) % 10
+    path = npz(tmp_path / "1m.npz", image=images, label=labels)
+    extra = prepare_extra(path, str(tmp_path / "cache"), DIGITS)
+    assert np.array_equal(extra.arrays().images, images)
+    assert np.array_equal(extra.arrays().labels, labels)
+    written = [file.stat().st_mtime_ns for file in sorted(extra.folder.iterdir())]
+    assert prepare_extra(path, str(tmp_path / "cache"), DIGITS) == extra
+    assert [file.stat().st_mtime_ns for file in sorted(extra.folder.iterdir())] == written
+    other = npz(tmp_path / "1m.npz", image=images[::-1], label=labels)
+    assert prepare_extra(other, str(tmp_path / "cache"), DIGITS).fingerprint != extra.fingerprint
+
+
+IMAGES, LABELS = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"image": IMAGES}, "needed: label or labels or y"),
+        ({"image": IMAGES, "label": LABELS + 10}, "labels run from 10 to 10; needed: 0 to 9"),
+        ({"image": IMAGES[:3], "label": LABELS}, "labels are int64"),
+        ({"image": IMAGES.astype(np.float32), "label": LABELS}, "both loaders hold uint8"),
+        ({"image": np.zeros((4, 9, 9, 3), np.uint8), "label": LABELS}, "digits has 8"),
+        ({"image": IMAGES, "label": np.array([{}] * 4)}, "must hold plain arrays"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path, arrays: Any, words: str) -> None:
+    path = npz(tmp_path / "extra.npz", **arrays)
+    with pytest.raises(ConfigError, match=words) as caught:
+        prepare_extra(path, str(tmp_path), DIGITS)
+    assert str(caught.value).startswith(f"data.extra={path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        prepare_extra(str(tmp_path / "none.npz"), str(tmp_path), DIGITS)
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(ConfigError, match=r"not a whole \.npz"):
+        prepare_extra(str(tmp_path / "text.npz"), str(tmp_path), DIGITS)

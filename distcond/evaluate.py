@@ -3,8 +3,9 @@
     python -m distcond.evaluate runs/float-digits-... eval.attack.num_steps=100 eval.attack.restarts=5
     python -m distcond.evaluate runs/float-digits-... checkpoint=last split=val eval.lam_grid=0,0.5,1
 
-PATH is any `eval.*`, `data.*` or `launch.device` setting, and `checkpoint` (best, last, last_raw) or `split` (test, val). Rows
-of another attack setting stand beside the run's own; the same setting again replaces its own rows.
+PATH is any `eval.*`, `data.*` or `launch.device` setting, and `checkpoint` (best, last; last_raw = without weight
+averaging) or `split` (test, val). Rows of another attack setting stand beside the run's own; the same setting again
+replaces its own rows.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ def point(count: Count) -> dict[str, float]:
 def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
     """Sweep the checkpoints read back from disk: "last" and "best" on test, "train" = last on training images.
 
-    Where weights are averaged these are averages, and "last_raw" shows what the same run gives without. The training images are those without augmentation; they are what the robust generalisation gap is measured on.
+    Where weights are averaged these are averages, and "last_raw" shows what the same run gives without. The training
+    images are those without augmentation; they are what the robust generalisation gap is measured on.
     """
     settings, by_network = job.config.eval, dict[tuple[int, bool], list[Count]]()
     test = Blocks(job.sources["test"], settings.test_examples, settings.batch_size)

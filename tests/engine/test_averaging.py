@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distcond.config.schema import Config
-from distcond.engine import checkpoint, fit
+from distcond.engine import checkpoint, epoch, fit
 from distcond.engine.averaging import Averaged, overlay
 from distcond.engine.evaluate import Blocks, sweep
 from distcond.engine.job import make_job
@@ -27,7 +27,7 @@ class Killed(Exception):
 
 def run(config: Config, path: Path, stop_after: int | None = None) -> Path:
     """Fit to the end, or until the process is killed in the epoch after `stop_after`."""
-    original = fit.train_epoch
+    original = epoch.train_epoch
 
     def killed(job: Any, progress: Any) -> Any:
         if job.position.done == stop_after:
@@ -43,7 +43,7 @@ def run(config: Config, path: Path, stop_after: int | None = None) -> Path:
     return path
 
 
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
 
@@ -72,7 +72,7 @@ def test_what_a_mask_leaves_out_stays_zero() -> None:
     model = network()
     averaged, mask = Averaged(model, decay=0.9), torch.rand(4, 3, 3, 3) < 0.5
     with torch.no_grad():
-        model[0].weight.mul_(mask)  # type: ignore[operator, union-attr]
+        model[0].weight.mul_(mask)  # type: ignore[operator]
     averaged.put_into(model)
     assert torch.equal(model[0].weight != 0, mask)
 
@@ -116,8 +116,7 @@ def test_a_resumed_average_is_the_uninterrupted_one(small: Any, tmp_path: Path, 
     one = run(config, tmp_path / "a")
     for stop in (1, 3, None):
         run(config, tmp_path / "b", stop)
-    ends = [checkpoint.newest(RunDir(path).checkpoints) for path in (one, tmp_path / "b")]
-    assert ends[0] is not None and ends[1] is not None
+    ends = [newest(path) for path in (one, tmp_path / "b")]
     assert ends[0].name == ends[1].name
     states = [checkpoint.load_shared(end)["averaged"] for end in ends]
     assert states[0]["updates"] == states[1]["updates"] > 0
@@ -126,6 +125,12 @@ def test_a_resumed_average_is_the_uninterrupted_one(small: Any, tmp_path: Path, 
     assert own_statistics[0].keys() == own_statistics[1].keys() != set()
     assert all(torch.equal(tensor, own_statistics[1][name]) for name, tensor in own_statistics[0].items())
     assert counts(one, "best") == counts(tmp_path / "b", "best")
+
+
+def newest(path: Path) -> Path:
+    found = checkpoint.newest(RunDir(path).checkpoints)
+    assert found is not None
+    return found
 
 
 def test_an_average_of_another_network_does_not_fit() -> None:

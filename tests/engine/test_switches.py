@@ -16,6 +16,7 @@ from distcond.engine.fit import begin_stage
 from distcond.engine.job import Job, Position, make_job
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
+from distcond.methods.passes import Passes
 from distcond.registry import table
 
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -78,8 +79,6 @@ def test_all_of_them_together(small: Any, tmp_path: Path, extra: str) -> None:
 
 
 def test_label_smoothing_is_the_loss_of_softened_labels_and_leaves_the_attack_alone(small: Any, tmp_path: Path) -> None:
-    from distcond.methods.passes import Passes
-
     logits, y = torch.randn(6, 10), torch.arange(6)
     draws: Any = type("Draws", (), {"world": 1, "lam": torch.ones(6)})()
     passes = Passes(None, None, draws, None, label_smoothing=0.2)  # type: ignore[arg-type]

@@ -9,10 +9,14 @@ from torch import Tensor, nn
 
 
 class Folded(NamedTuple):
-    """One convolution with everything that follows it up to the activation folded in (eval mode only)."""
+    """What one unit of a network amounts to in eval mode, with all that does not depend on x computed.
 
-    weight: Tensor  # (C_out, C_in / groups, k, k)
-    bias: Tensor  # (C_out,)
+    A convolution with everything that follows it up to the activation, or, where no convolution comes right before a
+    normalisation, the normalisation as one affine.
+    """
+
+    weight: Tensor  # (C_out, C_in / groups, k, k) of a convolution, or scale (N|1, C) of a normalisation
+    bias: Tensor | None  # (C_out,), None = nothing to add; or shift (N|1, C)
     modulation: tuple[Tensor, Tensor] | None = None  # scale and shift (N, C_out) per row, which no weight can hold
 
 
@@ -28,7 +32,8 @@ class Condition(NamedTuple):
     width: int = 0  # index into the width multipliers, widest first; one per pass
     code: Tensor | None = None  # (N|1, D) encoded lam; the model fills it in once, FiLM reads it
     noise: Tensor | None = None  # (P,) standard normal, one value per weight of the noisy layers; None = no noise
-    folded: tuple[Folded, ...] | None = None  # one per ConvNorm, in model order; None = compute as written
+    folded: tuple[Folded, ...] | None = None  # one per unit, in model order; None = compute as written
+    split: int | None = None  # rows before it are clean, the others adversarial; None = in any order, ask `route`
 
     @property
     def uniform(self) -> bool:
@@ -50,7 +55,8 @@ class Routing(NamedTuple):
         """The condition at one lam, or at one per row: (n,) on the CPU, so that looking at it waits for no device."""
         if isinstance(lam, Tensor):
             amplitude = self.amplitude(lam).to(device, non_blocking=True)
-            return Condition(amplitude, (lam > self.threshold).to(device, non_blocking=True))
+            route = lam > self.threshold
+            return Condition(amplitude, route.to(device, non_blocking=True), split=_split(route))
         lam = float(lam)  # numpy's numbers compare to numpy's bool, which is no bool
         # Filled on the device: a copy from the host would be one more thing for the host to wait for.
         amplitude = torch.full((1,), float(self.amplitude(torch.tensor(lam))), device=device)
@@ -62,6 +68,13 @@ class Routing(NamedTuple):
             return lam
         above = (lam - self.threshold) / (1 - self.threshold)
         return torch.where(lam > self.threshold, above, lam / self.threshold)
+
+
+def _split(route: Tensor) -> int | None:
+    """Where the adversarial rows begin, if all clean ones come before them; only looked for on the CPU."""
+    if route.device.type != "cpu" or bool((route[:-1] & ~route[1:]).any()):
+        return None
+    return len(route) - int(route.sum())
 
 
 class Conditional(Protocol):
@@ -120,7 +133,7 @@ class AtLambda(nn.Module):
             self.register_buffer(f"bias_{index}", folded.bias, persistent=False)
 
     def folded(self, index: int) -> Folded:
-        """Weight and bias of one convolution, in model order."""
+        """Weight and bias of one unit, in model order."""
         return Folded(getattr(self, f"weight_{index}"), getattr(self, f"bias_{index}"))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def tiny() -> Callable[..., Any]:
 
     def config(method: str = "float", model: str = "small_cnn", **settings: Any) -> Any:
         options = lookup("model", model).options
-        sizes = {"depths": "1,2", "widths": "4,8"}
+        sizes = {"depths": "1,2", "widths": "4,8", "stem_width": "4"}
         small = {f"model.{name}": value for name, value in sizes.items() if hasattr(options, name)}
         small["eval.lam_grid"] = "0,0.4,1"  # points at which every method has an answer
         dotted = {name.replace("__", "."): value for name, value in settings.items()}

@@ -145,3 +145,20 @@ def test_routing_by_hand(threshold: float, lam: float, amplitude: float, route: 
     assert rows.lam.tolist() == pytest.approx([amplitude] * 2)
     assert isinstance(rows.route, Tensor)
     assert rows.route.tolist() == [route] * 2
+
+
+@pytest.mark.parametrize(
+    ("lam", "split"),
+    [
+        ([0.0, 0.0, 0.1, 1.0], 2),
+        ([0.0, 1.0, 0.1], 1),
+        ([0.0, 0.0], 2),
+        ([0.2, 1.0], 0),
+        ([0.0, 1.0, 0.0], None),
+        ([1.0, 0.0], None),
+        ([0.5], 0),
+        ([], 0),
+    ],
+)
+def test_a_condition_knows_where_its_clean_rows_end(lam: list[float], split: int | None) -> None:
+    assert Routing().at(torch.tensor(lam)).split == split

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from distcond.condition import AtLambda
+from distcond.layers.norm_unit import NormUnit
 from distcond.models.conditional import ConditionalModel
 
 
@@ -31,12 +32,16 @@ class Cost(NamedTuple):
 
 @torch.no_grad()
 def cost_at(model: ConditionalModel, lam: float, width: int, image_size: int) -> Cost:
-    """The cost of a network in eval mode at one (lam, width), by one forward of one empty image."""
+    """The cost of a network in eval mode at one (lam, width), by one forward of one empty image.
+
+    A network on the meta device has no values: its cost is that without zeros, and takes no time.
+    """
     network = AtLambda(model, lam, width)
     parts: list[tuple[Tensor, int]] = []  # weight, positions it is applied at
     hooks = [
         unit.register_forward_hook(lambda unit, _, out: parts.append((network.folded(unit.index).weight, _area(out))))
         for unit in model.units
+        if not isinstance(unit, NormUnit)
     ]
     heads = [module for module in model.backbone.modules() if isinstance(module, nn.Linear)]
     hooks += [
@@ -47,7 +52,7 @@ def cost_at(model: ConditionalModel, lam: float, width: int, image_size: int) ->
     finally:
         for hook in hooks:
             hook.remove()
-    kept = [int(weight.count_nonzero()) for weight, _ in parts]
+    kept = [weight.numel() if weight.is_meta else int(weight.count_nonzero()) for weight, _ in parts]
     return Cost(
         flops=2.0 * sum(n * area for n, (_, area) in zip(kept, parts, strict=True)),
         dense_flops=2.0 * sum(weight.numel() * area for weight, area in parts),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distcond.condition import Condition, Folded
-from distcond.layers.film import modulated
+from distcond.layers.film import composed, modulated
 from distcond.layers.layer_set import LayerSet
 
 
@@ -42,11 +42,11 @@ class ConvNorm(nn.Module):
 
     def fold(self, cond: Condition, dtype: torch.dtype) -> Folded:
         """Weight and bias of the one convolution this unit amounts to; a modulation per row is computed beside it."""
-        scale, shift = self.norm.as_affine(cond)
+        affine = self.norm.as_affine(cond)
         modulation, by_row = self.modulate.as_affine(cond) if self.modulate is not None else None, None
         if modulation is not None and cond.uniform:
-            scale, shift = scale * modulation[0], shift * modulation[0] + modulation[1]
+            affine = composed(affine, modulation)
         elif modulation is not None:
             by_row = modulation[0].to(dtype), modulation[1].to(dtype)
-        weight = self.conv.effective_weight(cond) * scale[:, None, None, None]
-        return Folded(weight.to(dtype), shift.to(dtype), by_row)
+        weight = self.conv.effective_weight(cond) * affine[0][:, None, None, None]
+        return Folded(weight.to(dtype), affine[1].to(dtype), by_row)

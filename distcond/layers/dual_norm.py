@@ -2,7 +2,8 @@
 
 Xie et al. 2020 (AdvProp); OAT (arXiv 2010.11828) section 3.2: mixing the two distributions in one normalisation costs
 accuracy. The papers slice the batch at an index; masked statistics are the same numbers, need no row order and keep
-every parameter in the graph when a rank has rows of one kind only.
+every parameter in the graph when a rank has rows of one kind only. They read the batch many times more often, so rows
+that do lie in order are sliced, each slice with torch's own kernels.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class DualBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
         if isinstance(cond.route, Tensor):
-            return self._by_row(x, cond.route)
+            split = self._split(x, cond)
+            return self._by_row(x, cond.route) if split is None else self._sliced(x, split)
         norm = self.adv if cond.route else self.clean
         if self.training and x.shape[0] < 2 and not self.shared:
             return self._by_row(x, torch.full((x.shape[0],), cond.route, device=x.device))
@@ -42,6 +44,20 @@ class DualBatchNorm2d(nn.Module):
         """Scale and shift (C,) of the routed branch in eval mode; the route must be one bool."""
         assert isinstance(cond.route, bool), "one route per pass folds; rows of both kinds do not"
         return frozen_affine(self.adv if cond.route else self.clean)
+
+    def _split(self, x: Tensor, cond: Condition) -> int | None:
+        """Where to slice, if at all: in training, by statistics of this rank, with at least two rows of each kind.
+
+        Fewer must leave the running statistics alone and their parameters in the graph: `_by_row` sees to that.
+        """
+        if not self.training or self.shared or cond.split is None:
+            return None
+        return cond.split if 2 <= cond.split <= x.shape[0] - 2 else None
+
+    def _sliced(self, x: Tensor, split: int) -> Tensor:
+        """What `_by_row` gives for rows in order."""
+        clean, adv = x.split([split, x.shape[0] - split])
+        return torch.cat([self.clean(clean), self.adv(adv)])
 
     def _by_row(self, x: Tensor, route: Tensor) -> Tensor:
         x32 = x.float()

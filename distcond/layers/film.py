@@ -56,6 +56,11 @@ class FiLM(nn.Module):
         return scale, shift
 
 
+def composed(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Scale and shift of `first` followed by `second`, each (C,) or (N, C)."""
+    return first[0] * second[0], first[1] * second[0] + second[1]
+
+
 def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """`x * scale + shift` in the format of x (N, C, H, W), for scale and shift (N|1, C)."""
     scale, shift = (values.to(x.dtype)[:, :, None, None] for values in (scale, shift))

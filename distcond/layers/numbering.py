@@ -5,22 +5,27 @@ from __future__ import annotations
 from torch import nn
 
 from distcond.layers.conv_norm import ConvNorm
+from distcond.layers.conv_unit import ConvUnit
 from distcond.layers.noisy import NoisyConv2d
+from distcond.layers.norm_unit import NormUnit
+
+#: What a network is made of between its activations, its classifier left out: what folds.
+Unit = ConvNorm | ConvUnit | NormUnit
 
 
-def number(model: nn.Module) -> tuple[int, tuple[ConvNorm, ...]]:
+def number(model: nn.Module) -> tuple[int, tuple[Unit, ...]]:
     """Number the layers of `model` in module order.
 
     Returns:
         The size P of the flat noise (0 for models without noise) and the foldable units in the order of their index.
     """
     noise_size = 0
-    units: list[ConvNorm] = []
+    units: list[Unit] = []
     for module in model.modules():
         if isinstance(module, NoisyConv2d):
             module.noise_start = noise_size
             noise_size += module.weight.numel()
-        if isinstance(module, ConvNorm):
+        if isinstance(module, Unit):
             module.index = len(units)
             units.append(module)
     return noise_size, tuple(units)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import Condition
+from distcond.condition import Condition, Routing
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.layers.plain import BatchNorm2d
 
@@ -74,6 +74,33 @@ def test_the_order_of_rows_does_not_matter() -> None:
     one, other = made(DualBatchNorm2d), made(DualBatchNorm2d)
     assert torch.allclose(one(images(7), at(ROUTE))[order], other(images(7)[order], at(ROUTE[order])), atol=1e-5)
     assert close(statistics(one.clean) + statistics(one.adv), statistics(other.clean) + statistics(other.adv))
+
+
+@pytest.mark.parametrize("clean_rows", range(8))
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_in_order_are_sliced_with_the_same_result(clean_rows: int, training: bool, dtype: torch.dtype) -> None:
+    route = torch.arange(7) >= clean_rows
+    x, results = images(7).to(dtype).requires_grad_(), []
+    for split in (None, clean_rows):
+        layer = made(DualBatchNorm2d).train(training)
+        for _ in range(2):
+            out = layer(x, at(route)._replace(split=split))
+        grads = torch.autograd.grad((out.float() * coefficients(out.float())).sum(), [x, *layer.parameters()])
+        buffers = statistics(layer.clean) + statistics(layer.adv)
+        results.append((out, list(grads), buffers))
+    (masked, masked_grads, masked_buffers), (sliced, sliced_grads, sliced_buffers) = results
+    assert sliced.dtype == dtype
+    atol = 2e-5 if dtype == torch.float32 else 0.05
+    assert torch.allclose(sliced, masked, atol=atol)
+    assert close(sliced_buffers, masked_buffers, atol / 10)
+    assert close([grad.float() for grad in sliced_grads], [grad.float() for grad in masked_grads], 4 * atol)
+
+
+def test_rows_in_order_never_meet_the_masked_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DualBatchNorm2d, "_by_row", None)
+    cond = Routing().at(torch.tensor([0.0, 0.0, 0.3, 0.5, 1.0]))
+    assert made(DualBatchNorm2d)(images(5), cond).isfinite().all()
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -12,8 +12,10 @@ from torch import Tensor
 from distcond.condition import Condition
 from distcond.engine.build import build_model
 from distcond.layers.conv_norm import ConvNorm
+from distcond.layers.conv_unit import ConvUnit
 from distcond.layers.film import FiLM
-from distcond.layers.layer_set import LayerSet, noisy
+from distcond.layers.layer_set import LayerSet, film, noisy
+from distcond.layers.norm_unit import NormUnit
 from distcond.models.conditional import ConditionalModel
 from distcond.registry import table
 
@@ -38,10 +40,10 @@ def images(n: int = 4) -> Tensor:
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("model", table("model"))
 @pytest.mark.parametrize("method", table("method"))
-def test_folded_is_unfolded(network: Any, method: str, model: str, lam: float) -> None:
-    net = network(method, model)
+def test_folded_is_unfolded(network: Any, method: str, lam: float) -> None:
+    # Every network of every set of layers: tests/models/test_every_model.py.
+    net = network(method)
     for width in range(len(net.width_mults)):
         cond = net.condition(lam, width=width, noise=net.draw_noise(3))
         folded = net.fold(cond)
@@ -49,21 +51,27 @@ def test_folded_is_unfolded(network: Any, method: str, model: str, lam: float) -
         assert torch.allclose(net(images(), folded), net(images(), cond), atol=1e-5)
 
 
-def test_what_is_folded_is_used_in_place_of_the_weights(network: Any) -> None:
-    net = network("float")
+@pytest.mark.parametrize("method", ["float", "pgd_at", "smart", "float_slim"])
+@pytest.mark.parametrize("model", ["small_cnn", "preact_resnet18"])
+def test_what_is_folded_is_used_in_place_of_the_weights(network: Any, model: str, method: str) -> None:
+    net = network(method, model)
     folded = net.fold(net.condition(1.0, noise=net.draw_noise(3)))
     wanted = net(images(), folded)
     with torch.no_grad():
-        for unit in net.backbone.units:
-            unit.conv.weight.zero_()
+        for unit in net.units:
+            for parameter in unit.parameters():
+                parameter.zero_()
+    assert wanted.any()
     assert torch.equal(net(images(), folded), wanted)
 
 
-def test_folding_takes_the_number_format_asked_for(network: Any) -> None:
-    net = network("float")
+@pytest.mark.parametrize("model", ["small_cnn", "preact_resnet18"])
+def test_folding_takes_the_number_format_asked_for(network: Any, model: str) -> None:
+    net = network("float", model)
     folded = net.fold(net.condition(1.0, noise=net.draw_noise(3)), torch.bfloat16).folded
     assert folded is not None
-    assert {dtype for part in folded for dtype in (part.weight.dtype, part.bias.dtype)} == {torch.bfloat16}
+    tensors = [tensor for part in folded for tensor in (part.weight, part.bias) if tensor is not None]
+    assert {tensor.dtype for tensor in tensors} == {torch.bfloat16}
 
 
 def test_folding_rows_of_both_kinds_is_a_mistake(network: Any) -> None:
@@ -85,6 +93,46 @@ def test_a_modulation_folds_too_and_one_per_row_stays_beside(modulated: bool) ->
     rows = Condition(lam, True, code=lam[:, None])
     folded = rows._replace(folded=(unit.fold(rows, torch.float32),), code=None)
     assert torch.allclose(unit(images(), folded), unit(images(), rows), atol=1e-5)
+
+
+@pytest.mark.parametrize("modulated", [True, False])
+def test_a_normalisation_alone_folds_into_one_affine(modulated: bool) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unit = NormUnit(film(1), 3, modulated=modulated).eval()
+    for number, tensor in enumerate(unit.norm.state_dict().values()):
+        if tensor.is_floating_point():
+            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=torch.Generator().manual_seed(number)))
+    lam = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    for route in (False, True):
+        for values in (lam[:1], lam):
+            cond = Condition(values, route, code=values[:, None])
+            folded = unit.fold(cond, torch.float32)
+            assert folded.weight.shape == (len(values) if modulated else 1, 3)
+            again = cond._replace(folded=(folded,), code=None)
+            assert torch.allclose(unit(images(), again), unit(images(), cond), atol=1e-5)
+
+
+def test_a_convolution_alone_folds_into_a_copy_without_bias() -> None:
+    unit = ConvUnit(noisy(), 3, 4)
+    cond = Condition(torch.tensor([0.5]), True, noise=torch.randn(3 * 4 * 9))
+    folded = unit.fold(cond, torch.float32)
+    assert folded.bias is None
+    assert torch.allclose(unit(images(), cond._replace(folded=(folded,))), unit(images(), cond), atol=1e-5)
+    assert not torch.equal(folded.weight, unit.conv.weight)
+    bare = unit.fold(cond._replace(noise=None), torch.float32).weight
+    assert torch.equal(bare, unit.conv.weight)
+    assert bare.data_ptr() != unit.conv.weight.data_ptr()
+
+
+def test_units_and_noise_are_numbered_through_the_network(network: Any) -> None:
+    net = network("float", "preact_resnet18")
+    assert [unit.index for unit in net.units] == list(range(len(net.units)))
+    assert {type(unit) for unit in net.units} == {ConvNorm, ConvUnit, NormUnit}
+    convolutions = [unit.conv for unit in net.units if not isinstance(unit, NormUnit)]
+    starts = [conv.noise_start for conv in convolutions]
+    assert starts[1:] == [conv.noise_start + conv.weight.numel() for conv in convolutions[:-1]]
+    assert net.noise_size == starts[-1] + convolutions[-1].weight.numel()
 
 
 def test_a_layer_set_says_what_it_makes() -> None:

@@ -38,7 +38,7 @@ def adversarial(step: TrainStep, dtype: torch.dtype | None, lam: float = 1.0) ->
 
 
 @pytest.mark.parametrize("method", ["float", "pgd_at", "oat", "smart"])
-@pytest.mark.parametrize("model", ["small_cnn", "resnet18"])
+@pytest.mark.parametrize("model", ["small_cnn", "resnet18", "preact_resnet18", "vgg16_bn", "resnet50"])
 def test_folded_and_unfolded_attacks_give_the_same_images(tiny: Any, method: str, model: str) -> None:
     step = step_of(tiny, method, model)
     folded, unfolded = adversarial(step, torch.float32), adversarial(step, None)

@@ -1,103 +1,28 @@
-"""Every network with every method: shapes, gradients, saving, compilation; and the parameter counts of the papers."""
+"""Sizes of the networks against the papers', and what the model around a network does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from distcond.condition import Condition
 from distcond.config.overrides import resolve
 from distcond.engine.build import build_model
 from distcond.errors import ConfigError
+from distcond.layers.layer_set import LayerSet, dual, film, plain
 from distcond.models.conditional import ConditionalModel
+from distcond.models.model import Model
+from distcond.models.preact_resnet import PreActBlock
+from distcond.models.wide_resnet import WideResNetOptions
 from distcond.registry import table
-
-EVERY = [(method, model) for method in table("method") for model in table("model")]
-#: Compiling takes seconds: one network of each architecture, and each method once.
-ARCHITECTURES = {value.build: name for name, value in table("model").items()}.values()
-COMPILED = sorted({("float", model) for model in ARCHITECTURES} | {(method, "small_cnn") for method in table("method")})
-LAM = torch.tensor([0.0, 0.4, 1.0, 1.0, 0.0, 0.4])
 
 
 def images(n: int = 6, seed: int = 0) -> Tensor:
     return torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
-
-
-def conditions(net: ConditionalModel) -> Iterator[Condition]:
-    """Rows of both kinds, with noise, at every width."""
-    for width in range(len(net.width_mults)):
-        yield net.condition(LAM, width=width, noise=net.draw_noise(3))
-
-
-@pytest.mark.parametrize(("method", "model"), EVERY)
-def test_logits_have_a_row_per_image_and_every_parameter_a_gradient(tiny: Any, method: str, model: str) -> None:
-    net = build_model(tiny(method, model))
-    for cond in conditions(net):
-        logits = net(images(), cond)
-        assert logits.shape == (6, 10)
-        assert logits.isfinite().all()
-        logits.square().sum().backward()
-    without = [name for name, parameter in net.named_parameters() if parameter.grad is None]
-    assert without == []
-
-
-@pytest.mark.parametrize(("method", "model"), EVERY)
-def test_a_saved_network_is_the_network(tiny: Any, method: str, model: str, tmp_path: Any) -> None:
-    net = build_model(tiny(method, model))
-    for cond in conditions(net):
-        net(images(seed=1), cond)
-    torch.save(net.state_dict(), tmp_path / "net.pt")
-    other = build_model(tiny(method, model, seed=5))
-    other.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True))
-    for cond in conditions(net.eval()):
-        assert torch.equal(other.eval()(images(), cond), net(images(), cond))
-
-
-@pytest.mark.parametrize(("method", "model"), COMPILED)
-def test_the_compiler_takes_it_whole_and_once_for_all_lam(tiny: Any, method: str, model: str) -> None:
-    net = build_model(tiny(method, model)).eval()
-    graphs = 0
-
-    def counted(module: Any, _: Any) -> Any:
-        nonlocal graphs
-        graphs += 1
-        return module
-
-    torch._dynamo.reset()
-    compiled = torch.compile(net, fullgraph=True, backend=counted)
-    routes = set()
-    for lam in (0.4, 1.0, 0.4, 1.0):
-        cond = net.condition(lam, noise=net.draw_noise(int(10 * lam)))
-        assert torch.allclose(compiled(images(), cond), net(images(), cond), atol=1e-5)
-        routes.add(cond.route)
-    assert graphs <= len(routes), "one per path, none per lam"
-    for seed in (1, 2):
-        cond = net.condition(LAM[torch.randperm(6)], noise=net.draw_noise(seed))
-        assert torch.allclose(compiled(images(), cond), net(images(), cond), atol=1e-5)
-    assert graphs <= len(routes) + 1, "one more for lam per row, where the method looks at it"
-    torch._dynamo.reset()
-
-
-@pytest.mark.parametrize("method", ["float", "pgd_at"])
-def test_a_training_pass_traces_whole_and_once(tiny: Any, method: str) -> None:
-    net = build_model(tiny(method))
-    graphs = 0
-
-    def counted(module: Any, _: Any) -> Any:
-        nonlocal graphs
-        graphs += 1
-        return module
-
-    torch._dynamo.reset()
-    compiled = torch.compile(net, fullgraph=True, backend=counted)
-    for seed in range(3):
-        compiled(images(seed=seed), net.condition(1.0, noise=net.draw_noise(seed))).sum().backward()
-    assert graphs == 1
-    torch._dynamo.reset()
 
 
 def count(model: str, method: str) -> int:
@@ -106,16 +31,45 @@ def count(model: str, method: str) -> int:
         return sum(parameter.numel() for parameter in build_model(config).parameters())
 
 
+def size(model: str, layers: LayerSet, num_classes: int = 10, options: Any = None) -> int:
+    """Parameters of a network of its full size, which is never drawn."""
+    found: Model = table("model")[model]
+    with torch.device("meta"):
+        return sum(part.numel() for part in found.build(layers, num_classes, options or found.options).parameters())
+
+
 @pytest.mark.parametrize(
-    ("model", "method", "wanted"),
+    ("model", "layers", "wanted"),
     [
-        ("resnet34", "pgd_at", 21_282_122),
-        ("resnet34", "float", 21_299_182),
-        ("resnet18", "pgd_at", 11_173_962),
+        ("resnet18", plain(), 11_173_962),
+        ("resnet34", plain(), 21_282_122),
+        ("resnet34", dual(), 21_299_146),
+        ("resnet34", film(128), 33_355_466),  # OAT with codes of 128: 33.355 M
+        ("preact_resnet18", plain(), 11_172_170),  # 11,171,146, and the 1,024 of the normalisation before pooling
+        ("wrn16_8", plain(), 10_961_370),
+        ("wrn16_8", film(128), 16_228_922),  # OAT on SVHN: 16.229 M
+        ("wrn40_2", plain(), 2_243_546),
+        ("wrn40_2", film(128), 3_886_394),  # OAT on STL-10: 3.886 M
+        ("wrn34_10", plain(), 46_160_474),
+        ("vgg16_bn", plain(), 14_724_042),  # 14,728,266 with the 4,224 biases that normalisation undoes
     ],
 )
-def test_parameters_are_counted_as_in_the_papers(model: str, method: str, wanted: int) -> None:
-    assert count(model, method) == wanted
+def test_parameters_are_counted_as_in_the_papers(model: str, layers: LayerSet, wanted: int) -> None:
+    assert size(model, layers) == wanted
+
+
+def test_resnet50_has_the_parameters_of_the_published_weights() -> None:
+    assert size("resnet50", plain(), 1000) == 25_557_032
+
+
+def test_a_large_stem_makes_resnet18_the_published_one_for_large_images() -> None:
+    options = resolve("float_digits", {"model": "resnet18", "model.stem": "large"}).model
+    assert size("resnet18", plain(), 1000, options) == 11_689_512
+
+
+def test_wrn_28_10_is_a_matter_of_depth() -> None:
+    # Zagoruyko & Komodakis 2016, table 4: 36.5 million.
+    assert size("wrn34_10", plain(), 10, WideResNetOptions(depths=(4, 4, 4), widths=(160, 320, 640))) == 36_479_194
 
 
 def test_float_adds_an_amplitude_per_convolution_and_the_second_normalisation() -> None:
@@ -126,6 +80,7 @@ def test_float_adds_an_amplitude_per_convolution_and_the_second_normalisation() 
     second = sum(tensor.numel() for name, tensor in names.items() if ".norm.adv." in name)
     assert len(alphas) == 36
     assert count("resnet34", "float") - count("resnet34", "pgd_at") == 36 + second
+    assert count("resnet34", "float") == 21_299_182
 
 
 def test_pixels_are_normalised_inside(tiny: Any) -> None:
@@ -159,12 +114,46 @@ def test_noise_is_a_function_of_its_name(tiny: Any) -> None:
     assert build_model(tiny("pgd_at")).draw_noise(0) is None
 
 
-def test_stages_of_a_resnet_need_a_depth_and_a_width_each() -> None:
+@pytest.mark.parametrize("model", [name for name in table("model") if name != "small_cnn"])
+def test_stages_need_a_depth_and_a_width_each(model: str) -> None:
     with pytest.raises(ConfigError, match=r"model.depths=.*model.widths=\(4, 8\)"):
-        build_model(resolve("float_digits", {"model": "resnet18", "model.widths": "4,8"}))
+        build_model(resolve("float_digits", {"model": model, "model.widths": "4,8"}))
 
 
-@pytest.mark.parametrize("model", table("model"))
-def test_it_takes_images_of_the_papers_size_too(tiny: Any, model: str) -> None:
-    net = build_model(tiny("float", model)).eval()
-    assert net(torch.rand(2, 3, 32, 32), net.condition(1.0, noise=net.draw_noise(0))).shape == (2, 10)
+def test_wide_networks_start_with_he_s_weights() -> None:
+    net = build_model(resolve("pgd_at_digits", {"model": "wrn40_2", "model.depths": "1,1,1"}))
+    weight = net.backbone.blocks[2].conv2.conv.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.02)
+    assert weight.abs().max() > 3.5 * weight.std(), "normal, not uniform"
+
+
+def test_dropout_acts_in_training_alone_and_is_off_unless_asked_for(tiny: Any) -> None:
+    outputs = {}
+    for share in ("0", "0.3"):
+        net = build_model(tiny("pgd_at", "wrn40_2", model__dropout=share))
+        cond = net.condition(1.0)
+        for training in (True, False):
+            net.train(training)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                outputs[share, training] = [net(images(), cond).detach() for _ in range(2)]
+        net.eval()
+        assert torch.allclose(net(images(), net.fold(cond)), net(images(), cond), atol=1e-5)
+    alike = {case: torch.equal(*pair) for case, pair in outputs.items()}
+    assert alike == {("0", True): True, ("0", False): True, ("0.3", True): False, ("0.3", False): True}
+
+
+@pytest.mark.parametrize(("planes", "stride"), [(4, 1), (6, 2)])
+def test_a_pre_activation_block_by_hand(planes: int, stride: int) -> None:
+    block = PreActBlock(plain(), 4, planes, stride)
+    x = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    active = F.relu(F.batch_norm(x, None, None, training=True))
+    middle = F.conv2d(active, block.unit1.conv.weight, stride=stride, padding=1)
+    out = F.conv2d(F.relu(F.batch_norm(middle, None, None, training=True)), block.conv2.conv.weight, padding=1)
+    skip = x if block.shortcut is None else F.conv2d(active, block.shortcut.conv.weight, stride=stride)
+    assert torch.allclose(block(x, Condition(torch.ones(1), True)), out + skip, atol=1e-5)
+
+
+def test_pooling_keeps_a_map_of_one_pixel(tiny: Any) -> None:
+    net = build_model(tiny("pgd_at", "vgg16_bn", model__depths="1,1,1,1,1", model__widths="4,4,4,4,4")).eval()
+    assert net(torch.rand(2, 3, 8, 8), net.condition(1.0)).isfinite().all()

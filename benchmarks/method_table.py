@@ -15,25 +15,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from distcond.config.overrides import resolve
 from distcond.config.schema import Config
-from distcond.data.open import prepare
-from distcond.engine.build import build_model, build_step
-from distcond.engine.cost import cost_at
-from distcond.engine.grid import lam_grid
+from distcond.data.described import prepared
+from distcond.engine.budget import forwards_per_image
 from distcond.engine.run_dir import RunDir, run_dir_for
 from distcond.launch import driver
-from distcond.methods.draws import Draws
-from distcond.registry import lookup, table
+from distcond.registry import table
 from distcond.results.history import read
 from distcond.results.store import read_rows
-from distcond.seeding import generator
 
 WORK = 3 * 10_000 * 17
 EPOCHS = 3
-ROBUST_BIRD_SEARCH = 3  # epochs of standard training before its ticket, 3 forward-equivalents each
+ROBUST_BIRD_SEARCH = 3  # epochs of standard training before its ticket
 
 
 def main() -> None:
@@ -77,23 +71,9 @@ def config_of(method: str, root: str, run_root: str) -> Config:
     return resolve("float_digits", settings | {"train_examples": min(images, 45_000)})
 
 
-def forwards_per_image(config: Config) -> float:
-    """Full-width forward-equivalents that one epoch of the run costs per image, counted on one step."""
-    model = build_model(config)
-    step = build_step(config, model, torch.device("cpu")).train()
-    lam = lookup("sampler", config.sampler.name).draw(config.sampler, config.batch_size, generator(0)).sort().values
-    x, y = torch.rand(config.batch_size, 3, 32, 32), torch.zeros(config.batch_size, dtype=torch.int64)
-    step(x, y, Draws(0, 0, 0, 0, 1, lam))
-    point = max(lam_grid(config))
-    flops = [cost_at(model.eval(), point, width, 32).dense_flops for width in range(len(model.width_mults))]
-    spent = sum(forwards * flops[width] / flops[0] for width, forwards in step.spent.items()) / config.batch_size
-    return spent + (3 * ROBUST_BIRD_SEARCH / EPOCHS if config.method.name == "robust_bird" else 0)
-
-
 def run_of(config: Config) -> RunDir:
     """The directory of the config's run."""
-    data = config.data
-    return run_dir_for(config, prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader).fingerprint)
+    return run_dir_for(config, prepared(config.data).fingerprint)
 
 
 COLUMNS = (

@@ -1,8 +1,8 @@
 """Names resolve by import: a new method, model, dataset, sampler or recipe is one new file in its room.
 
-A room is a package whose files hold values of one type, each with a `name` and a one-line `summary`. Walking the
-room finds them, so nothing has to be registered. A name with a colon (`my_package.my_module:METHOD`) is taken as
-written: private work needs no fork.
+A room is a package whose files hold values of one type, each with a `name` and a one-line `summary`, alone or in
+tuples. Walking the room finds them, so nothing has to be registered. A name with a colon
+(`my_package.my_module:METHOD`) is taken as written: private work needs no fork.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from distcond.errors import ConfigError
@@ -23,6 +24,8 @@ KINDS = {
     "model": ("distcond.models.model", "Model"),
     "data": ("distcond.data.dataset", "Dataset"),
     "sampler": ("distcond.samplers.sampler", "Sampler"),
+    "convention": ("distcond.starting_points.convention", "Convention"),
+    "attack": ("distcond.attacks.attack", "Attack"),
 }
 
 
@@ -34,8 +37,8 @@ def table(kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for module_info in pkgutil.iter_modules(room.__path__):
         module = import_module(f"{room.__name__}.{module_info.name}")
-        named: list[Any] = [value for value in vars(module).values() if isinstance(value, value_type)]
-        found |= {value.name: value for value in named}
+        for value in _values(module, value_type):
+            assert found.setdefault(value.name, value) is value, f"two values called {value.name}"
     return dict(sorted(found.items()))
 
 
@@ -59,6 +62,12 @@ def unknown(what: str, name: str, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, valid, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"unknown {what} {name!r}: {hint}valid: {', '.join(valid)}"
+
+
+def _values(module: ModuleType, value_type: type) -> list[Any]:
+    """The values of one type that a module holds, by themselves or in a tuple."""
+    held = [value if type(value) is tuple else (value,) for value in vars(module).values()]
+    return [value for several in held for value in several if isinstance(value, value_type)]
 
 
 def _value_type(kind: str) -> type:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from distcond.config.listing import about, listing
 from distcond.config.overrides import resolve, settings_of
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
-from distcond.registry import KINDS, table, unknown
 
 DEFAULT_RECIPE = "float_digits"
-_TITLES = {"recipe": "recipes", "method": "methods", "model": "models", "data": "data sets", "sampler": "lam samplers"}
 
 _USAGE = """\
 usage: python -m distcond.train [RECIPE] [PATH=VALUE ...] [--list [KIND]] [--show] [--help]
@@ -30,9 +29,9 @@ Train one network and choose at test time where it stands between accuracy (lam=
 
 A run with the same settings resumes where it stopped; a finished one prints its table; fresh=true starts anew.
 
-  --list [KIND]   recipes, methods, models, data sets and lam samplers, one line each
+  --list [KIND]   recipes by paper, methods, models, data sets and lam samplers, one line each
   --show          the settings this command resolves to; nothing is run
-  --help          this text and every setting of RECIPE with its value
+  --help          this text, what RECIPE reproduces, what to expect and what it costs, and every setting with its value
 """
 
 
@@ -62,7 +61,8 @@ def parse(argv: Sequence[str]) -> Command:
     recipe, overrides = split_words(found.words)
     config = resolve(recipe, overrides)
     if found.help:
-        _leave(lambda: f"{_USAGE}\nsettings of {config.recipe} (any of them as PATH=VALUE):\n\n{describe(config)}")
+        settings = f"settings of {config.recipe} (any of them as PATH=VALUE):\n\n{describe(config)}"
+        _leave(lambda: f"{_USAGE}\n{about(config.recipe)}\n\n{settings}")
     return Command(config, found.show)
 
 
@@ -74,16 +74,6 @@ def split_words(words: Sequence[str]) -> tuple[str, dict[str, str]]:
     overrides = dict(word.split("=", 1) for word in words if "=" in word)
     named = overrides.pop("recipe", DEFAULT_RECIPE)
     return recipes[0] if recipes else named, overrides
-
-
-def listing(kind: str) -> str:
-    """One line for each recipe, method, model, data set and sampler, or those of one kind."""
-    by_title = {title: name for name, title in _TITLES.items()}
-    kind = by_title.get(kind, kind)
-    if kind != "all" and kind not in KINDS:
-        raise ConfigError(unknown("list", kind, ["all", *KINDS]))
-    kinds = list(KINDS) if kind == "all" else [kind]
-    return "\n".join(_list_one(kind) for kind in kinds)
 
 
 def describe(config: Config) -> str:
@@ -104,12 +94,6 @@ def guarded(main: Callable[[], int]) -> NoReturn:
         print("stopped; the same command resumes", file=sys.stderr)
         status = 130
     sys.exit(status)
-
-
-def _list_one(kind: str) -> str:
-    values = table(kind)
-    width = max(len(name) for name in values)
-    return "\n".join([_TITLES[kind], *(f"  {name:<{width}}  {value.summary}" for name, value in values.items()), ""])
 
 
 def _text(value: object) -> str:

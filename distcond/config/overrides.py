@@ -29,14 +29,17 @@ def resolve(recipe: str, overrides: Mapping[str, Any]) -> Config:
 
 
 def apply(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """`config` with each dotted path set. A group's bare name sets its `name` (`method=oat`, `launch=local`)."""
+    """`config` with each dotted path set. A group's bare name sets its `name` (`method=oat`, `launch=local`).
+
+    A method that is named brings its own sampler and `eval.lam_grid`; where `overrides` have them too, theirs hold.
+    """
     named = {path.removesuffix(".name"): value for path, value in overrides.items() if _is_choice(path)}
     for kind in NAMED:
         if kind in named:
             chosen: dict[str, Any] = {kind: _options(kind, named[kind])}
             config = dataclasses.replace(config, **chosen)
-    if "method" in named and "sampler" not in named:
-        config = dataclasses.replace(config, sampler=lookup("method", config.method.name).sampler)
+    if "method" in named:
+        config = _with_defaults_of_method(config, "sampler" not in named)
     if "data" in named:
         lookup("data", str(named["data"]))
     for path, value in overrides.items():
@@ -73,6 +76,13 @@ def _is_choice(path: str) -> bool:
 def _options(kind: str, name: str) -> Options:
     options: Options = lookup(kind, str(name)).options
     return dataclasses.replace(options, name=str(name))
+
+
+def _with_defaults_of_method(config: Config, sampler: bool) -> Config:
+    """`config` with the lam grid of its method, and with its sampler."""
+    method = lookup("method", config.method.name)
+    config = dataclasses.replace(config, eval=dataclasses.replace(config.eval, lam_grid=method.default_grid))
+    return dataclasses.replace(config, sampler=method.sampler) if sampler else config
 
 
 def _set(node: Any, parts: list[str], value: Any, path: str) -> Any:

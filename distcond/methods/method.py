@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distcond.condition import Routing
-from distcond.config.schema import Config, Options
+from distcond.config.schema import Config, EvalConfig, Options
 from distcond.layers.encode import Encoder
 from distcond.layers.layer_set import LayerSet
 from distcond.methods.stage import Objective, Sparsity, Stage
@@ -43,6 +43,7 @@ class Method:
         layers: (options, shared BN statistics) to the parts the network is built from.
         objective: options to the loss of one step.
         sampler: options of the sampler the method uses unless told otherwise.
+        default_grid: `eval.lam_grid` unless told otherwise.
         routing: options to how lam becomes a condition.
         lam_grid: the operating points that make sense for a trained network.
         encode: options to the module that encodes lam for FiLM, or None.
@@ -58,6 +59,7 @@ class Method:
     layers: Callable[[Any, bool], LayerSet]
     objective: Callable[[Any], Objective]
     sampler: Options
+    default_grid: tuple[float, ...] = EvalConfig.lam_grid
     routing: Callable[[Any], Routing] = _always_zero_threshold
     lam_grid: Callable[[Config], tuple[float, ...]] = _whole_grid
     encode: Callable[[Any], Encoder | None] = _no_code

@@ -113,6 +113,7 @@ METHOD = Method(
     layers=layers,
     objective=make_objective,
     sampler=FixedShareOptions(name="fixed_share"),
+    default_grid=OatOptions.lam_choices,
     encode=encode,
     lam_grid=lam_grid,
 )

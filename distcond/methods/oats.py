@@ -54,6 +54,7 @@ METHOD = Method(
     layers=layers,
     objective=objective,
     sampler=FixedShareOptions(name="fixed_share"),
+    default_grid=OatsOptions.lam_choices,
     encode=encode,
     widths=lambda options: checked(options.width_mults),
     lam_grid=lam_grid,

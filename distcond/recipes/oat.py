@@ -1,38 +1,61 @@
-"""OAT on CIFAR-10 and on the digits (arXiv 2010.11828)."""
+"""OAT, OATS and the dedicated networks they are compared with (arXiv 2010.11828)."""
 
 from __future__ import annotations
 
-from distcond.recipes.digits import FLOAT_DIGITS
-from distcond.recipes.float_cifar10 import FLOAT_CIFAR10_RESNET20, FLOAT_CIFAR10_RESNET34
+from distcond.recipes.papers import OAT
+from distcond.recipes.protocols import CIFAR10, STL10, SVHN, Benchmark, decided, paper_setting
 from distcond.recipes.recipe import Recipe
+from distcond.recipes.train_flops import TRAIN_FLOPS
 
-_OAT = {"method": "oat", "eval.lam_grid": (0.0, 0.1, 0.2, 0.3, 0.4, 1.0)}
-
-OAT_CIFAR10_RESNET34 = Recipe(
-    name="oat_cifar10_resnet34",
-    summary="OAT on CIFAR-10 with ResNet-34 at the authors' setting",
-    reproduces="arXiv 2010.11828, CIFAR-10 with ResNet-34: SGD 0.9, lr 0.1 cosine, 200 epochs, batch 128, PGD-7, RAND",
-    expect="table not recovered; abstract: as good as or better than a dedicated PGD-AT network at every lam",
-    cost="not run here",
-    settings={**FLOAT_CIFAR10_RESNET34.settings, **_OAT},
+_EXPECT = "table not recovered; abstract: as good as or better than a dedicated PGD-AT network at every lam"
+_LOOP = (
+    "the training loop, which the authors did not publish: that of slimmable networks; of those they published ResNets "
+    "only"
 )
+_SETTING = "SGD 0.9, cosine, 200 epochs, batch 128, PGD-7"
 
-OAT_CIFAR10_RESNET20 = Recipe(
-    name="oat_cifar10_resnet20",
-    summary="OAT on CIFAR-10 with ResNet-20 at a budget for two CPU cores: 10 epochs, one-cycle",
-    reproduces="none; the paper's loss and attack with a small network and a short schedule",
-    expect="not published",
-    cost="not run here",
-    settings={**FLOAT_CIFAR10_RESNET20.settings, **_OAT},
-)
 
-OAT_DIGITS = Recipe(
-    name="oat_digits",
-    summary="OAT on 8x8 handwritten digits",
-    reproduces="none; shows OAT on images that need no download; its FiLM starts as the identity (not the paper)",
-    expect="not published; SA(lam=0) >= 97 %, RA(lam=1) at least 20 points above RA(lam=0)",
-    cost="one minute on one CPU core",
-    # With FiLM as in the paper this small network, which has no shortcuts, starts so slowly that it ends 14 points of
-    # RA lower.
-    settings={**FLOAT_DIGITS.settings, **_OAT, "method.identity_start": True},
-)
+def _oat(on: Benchmark) -> Recipe:
+    name = f"oat_{on.suffix}"
+    return Recipe(
+        name=name,
+        summary=f"OAT on {on.title} at the authors' setting",
+        reproduces=f"arXiv 2010.11828, one network for every lam, {on.title}: {_SETTING}, RAND codes of 128",
+        expect=_EXPECT,
+        settings={**paper_setting(on), "method": "oat"},
+        paper=OAT,
+        interpretation=on.open,
+        train_flops=TRAIN_FLOPS.get(name, 0.0),
+    )
+
+
+def _oats(on: Benchmark) -> Recipe:
+    name = f"oats_{on.suffix}"
+    return Recipe(
+        name=name,
+        summary=f"OATS on {on.title} at widths 1, 0.75 and 0.5",
+        reproduces=f"arXiv 2010.11828, one network for every lam and width, {on.title}: {_SETTING}, RAND codes of 128",
+        expect="table not recovered; abstract: as good as or better than dedicated networks",
+        settings={**paper_setting(on), "method": "oats"},
+        paper=OAT,
+        interpretation=decided(_LOOP, on.open),
+        train_flops=TRAIN_FLOPS.get(name, 0.0),
+    )
+
+
+def _dedicated(on: Benchmark) -> Recipe:
+    name = f"pgd_at_{on.suffix}"
+    return Recipe(
+        name=name,
+        summary=f"OAT's baseline on {on.title}: a network dedicated to one sampler.lam (0, 0.1, 0.2, 0.3, 0.4 or 1)",
+        reproduces=f"arXiv 2010.11828, PGD-AT at one lam, {on.title}: SGD 0.9, cosine, 200 epochs, batch 256, PGD-7; "
+        "one run for each sampler.lam",
+        expect="table not recovered",
+        settings={**paper_setting(on), "method": "pgd_at", "sampler.lam": 1.0, "batch_size": 256},
+        paper=OAT,
+        interpretation=on.open,
+        train_flops=TRAIN_FLOPS.get(name, 0.0),
+    )
+
+
+RECIPES = tuple(recipe(on) for recipe in (_oat, _oats, _dedicated) for on in (CIFAR10, SVHN, STL10))

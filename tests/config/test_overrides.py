@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from distcond.config.identity import run_id
 from distcond.config.overrides import apply, from_settings, resolve, settings_of, to_settings
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
@@ -121,6 +122,23 @@ def test_choosing_a_method_brings_its_options_and_its_sampler() -> None:
 def test_a_sampler_given_with_the_method_is_kept_in_either_order() -> None:
     for overrides in ({"method": "float", "sampler": "fixed"}, {"sampler.name": "fixed", "method.name": "float"}):
         assert resolve("float_digits", overrides).sampler == FixedOptions(name="fixed")
+
+
+@pytest.mark.parametrize("method", ["oat", "oats"])
+def test_choosing_a_method_brings_its_grid_unless_one_is_given(method: str) -> None:
+    own = lookup("method", method).default_grid
+    assert own == (0.0, 0.1, 0.2, 0.3, 0.4, 1.0)
+    for recipe in ("float_digits", "float_cifar10_resnet34"):
+        config = resolve(recipe, {"method": method})
+        assert config.eval.lam_grid == own
+        assert from_settings(to_settings(config)) == config
+        explicit = resolve(recipe, {"eval.lam_grid": own, "method": method})
+        assert run_id(config, "f") == run_id(explicit, "f")
+        assert resolve(recipe, {"method": method, "eval.lam_grid": "0,1"}).eval.lam_grid == (0.0, 1.0)
+        assert apply(config, {"eval.every": 3}).eval.lam_grid == own
+        assert apply(config, {"method": "float"}).eval.lam_grid == (0.0, 0.2, 0.7, 1.0)
+    narrow = from_settings(to_settings(resolve("float_digits", {"method": method, "eval.lam_grid": "0,0.4"})))
+    assert narrow.eval.lam_grid == (0.0, 0.4)
 
 
 def test_options_may_be_given_before_the_name_that_brings_them() -> None:

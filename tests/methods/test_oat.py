@@ -215,6 +215,12 @@ def test_a_lam_without_a_code_is_refused_before_anything_runs(tiny: Any, setting
         assert build_model(tiny("oat", **settings)).encode is not None
 
 
+@pytest.mark.parametrize("method", ["oat", "oats"])
+@pytest.mark.parametrize("recipe", ["float_digits", "pgd_at_digits", "smart_cifar10_resnet20"])
+def test_it_takes_the_place_of_a_recipes_method_with_a_grid_of_its_own(recipe: str, method: str) -> None:
+    assert build_model(resolve(recipe, {"method": method, "model.widths": "4,4,4"})).encode is not None
+
+
 def test_a_trained_network_refuses_a_lam_without_a_code(tiny: Any) -> None:
     model = build_model(tiny("oat")).eval()
     with pytest.raises(ConfigError, match=r"lam=0.7: .*0,0.1,0.2,0.3,0.4,1"):

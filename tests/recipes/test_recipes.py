@@ -1,4 +1,4 @@
-"""Every recipe resolves, builds, and takes a step at reduced size; and says what it reproduces."""
+"""Every recipe resolves, builds, and takes a step at reduced size; and says what it reproduces and what it costs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ import torch
 from distcond.config.identity import run_id
 from distcond.config.overrides import from_settings, resolve, to_settings
 from distcond.config.schema import Config
+from distcond.engine.budget import train_flops
 from distcond.engine.build import build_model, build_step
 from distcond.engine.job import stages_of
 from distcond.engine.optimiser import learning_rate, make_optimiser, set_learning_rate
 from distcond.methods.draws import Draws
+from distcond.recipes.recipe import GPU_RATE, Recipe
+from distcond.recipes.train_flops import TRAIN_FLOPS
 from distcond.registry import lookup, table
 
-RECIPES = table("recipe")
-N = 8
+RECIPES: dict[str, Recipe] = table("recipe")
+N, PIXELS = 8, 16
 
 
 def reduced(name: str) -> Config:
-    """The recipe with a few channels, a few rows and two attack steps."""
+    """The recipe with a few channels, a few rows and one attack step."""
     options = resolve(name, {}).model
-    sizes = {"depths": (1,) * len(getattr(options, "depths", ())), "widths": (4,) * len(getattr(options, "widths", ()))}
-    small: dict[str, Any] = {f"model.{part}": value for part, value in sizes.items() if hasattr(options, part)}
-    return resolve(name, {**small, "batch_size": N, "attack.num_steps": 2, "precision.train": "float32"})
+    sizes = {part: (few,) * len(getattr(options, part, ())) for part, few in (("depths", 1), ("widths", 8))}
+    small: dict[str, Any] = {f"model.{part}": value for part, value in sizes.items() if value}
+    if hasattr(options, "stem_width"):
+        small["model.stem_width"] = 8
+    return resolve(name, {**small, "batch_size": N, "attack.num_steps": 1, "precision.train": "float32"})
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -41,6 +46,7 @@ def test_it_takes_a_step(name: str) -> None:
     config = reduced(name)
     method = lookup("method", config.method.name)
     model = build_model(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) < 50_000
     step = build_step(config, model, torch.device("cpu"))
     stage, sparsity = stages_of(config, method)[-1], method.sparsity(config, model)
     step.objective = stage.objective
@@ -49,11 +55,12 @@ def test_it_takes_a_step(name: str) -> None:
         sparsity.start(stage.name)
     draw = lookup("sampler", config.sampler.name).draw
     lam = draw(config.sampler, N, torch.Generator().manual_seed(0)).sort().values
-    x = torch.rand(N, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    x = torch.rand(N, 3, PIXELS, PIXELS, generator=torch.Generator().manual_seed(1))
     classes = lookup("data", config.data.name).num_classes
     before = [parameter.detach().clone() for parameter in model.parameters()]
     loss, _ = step(x, torch.arange(N) % classes, Draws(0, 0, 0, 0, 1, lam))
     loss.backward()
+    step.after_backward()
     set_learning_rate(optimiser, learning_rate(stage.optim, 0, 1, 10, stage.epochs))
     optimiser.step()
     if sparsity is not None:
@@ -66,10 +73,28 @@ def test_it_takes_a_step(name: str) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_it_says_what_it_is(name: str) -> None:
-    recipe = RECIPES[name]
-    for text in (recipe.summary, recipe.reproduces, recipe.expect, recipe.cost):
+    recipe, config = RECIPES[name], resolve(name, {})
+    for text in (recipe.summary, recipe.reproduces, recipe.expect, recipe.cost, recipe.ran):
         assert text
+    for text in (recipe.summary, recipe.reproduces, recipe.expect, recipe.cost, recipe.ran, recipe.interpretation):
         assert "\n" not in text
+    if not recipe.reproduces.startswith("none"):
+        assert recipe.paper is not None
+        assert recipe.reproduces.startswith(f"arXiv {recipe.paper.arxiv}, ")
+    method = "awp" if config.optim.awp_gamma else config.method.name
+    where = "digits" if config.data.name == "digits" else f"{config.data.name}_{config.model.name}"
+    assert name.removesuffix("_averaged") == f"{method}_{where}"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_its_cost_is_what_the_counter_counts(name: str) -> None:
+    recipe = RECIPES[name]  # python benchmarks/recipe_cost.py says the number
+    assert recipe.train_flops == pytest.approx(train_flops(resolve(name, {})), rel=0.02)
+    assert recipe.gpu_hours == pytest.approx(recipe.train_flops / GPU_RATE / 3600)
+
+
+def test_no_cost_is_left_of_a_recipe_that_went() -> None:
+    assert set(TRAIN_FLOPS) <= set(RECIPES)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -80,14 +105,6 @@ def test_its_attack_can_cross_its_ball(name: str) -> None:
         assert attack.random_start
 
 
-def test_the_papers_setting_of_float() -> None:
-    config = resolve("float_cifar10_resnet34", {})
-    assert (config.method.name, config.model.name, config.data.name) == ("float", "resnet34", "cifar10")
-    assert (config.epochs, config.batch_size) == (200, 128)
-    assert config.attack.epsilon == pytest.approx(8 / 255)
-    assert config.attack.step_size == pytest.approx(10 / 255 / 7)
-    assert config.attack.num_steps == 7
-    optim = config.optim
-    assert (optim.lr, optim.momentum, optim.weight_decay, optim.schedule) == (0.1, 0.9, 5e-4, "cosine")
-    assert config.eval.lam_grid == (0.0, 0.2, 0.7, 1.0)
-    assert (config.eval.attack.num_steps, config.eval.attack.epsilon) == (20, pytest.approx(8 / 255))
+@pytest.mark.parametrize("method", table("method"))
+def test_a_method_has_a_recipe_for_each_small_budget(method: str) -> None:
+    assert {f"{method}_digits", f"{method}_cifar10_resnet20"} <= set(RECIPES)

@@ -1,0 +1,49 @@
+"""Count what every recipe's training costs, as the text of distcond/recipes/train_flops.py.
+
+    python benchmarks/recipe_cost.py --write
+
+Without --write it is printed. The count is that of `distcond.engine.budget`; it needs no data and takes seconds. Run it
+after adding a recipe or changing one; until then its cost is shown as not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from distcond.config.overrides import resolve
+from distcond.engine.budget import train_flops
+from distcond.recipes import train_flops as written
+from distcond.registry import table
+
+HEADER = f'''"""{written.__doc__}"""
+
+from __future__ import annotations
+
+TRAIN_FLOPS = {{
+'''
+
+
+def main() -> None:
+    """Print the file, or write it."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--write", action="store_true", help="replace the file")
+    found = arguments.parse_args()
+    torch.set_num_threads(1)  # networks here are tiny
+    counts = {name: train_flops(resolve(name, {})) for name in table("recipe")}
+    text = HEADER + "".join(f'    "{name}": {_number(count)},\n' for name, count in counts.items()) + "}\n"
+    if found.write:
+        Path(written.__file__).write_text(text)
+    else:
+        print(text, end="")
+
+
+def _number(count: float) -> str:
+    """Four digits, in the formatter's way."""
+    return f"{count:.3e}".replace("e+", "e")
+
+
+if __name__ == "__main__":
+    main()

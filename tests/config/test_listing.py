@@ -1,0 +1,57 @@
+"""What `--list` and the head of `--help` say."""
+
+from __future__ import annotations
+
+import pytest
+
+from distcond.config.listing import about, listing
+from distcond.errors import ConfigError
+from distcond.registry import KINDS, table
+
+
+def test_the_listing_has_every_kind_and_refuses_others() -> None:
+    everything = listing("all").splitlines()
+    for title in ("recipes", "methods", "models", "data sets", "lam samplers"):
+        assert title in everything
+    assert listing("methods") == listing("method")
+    with pytest.raises(ConfigError, match="unknown list 'methodz': did you mean method"):
+        listing("methodz")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_value_has_one_line(kind: str) -> None:
+    first_words = [line.split()[0] for line in listing(kind).splitlines() if line.startswith("  ")]
+    for name, value in table(kind).items():
+        assert first_words.count(name) == 1
+        assert value.summary in listing(kind)
+
+
+def test_recipes_stand_under_their_paper() -> None:
+    lines = listing("recipe").splitlines()
+    recipes, heading, found = table("recipe"), "", {}
+    for line in lines:
+        if line.startswith("    "):
+            found[line.split()[0]] = heading
+        elif line.startswith("  "):
+            heading = line
+    assert set(found) == set(recipes)
+    for name, recipe in recipes.items():
+        assert (recipe.paper.arxiv if recipe.paper else "no paper") in found[name]
+    assert len([line for line in lines if "arXiv 2204.00426" in line]) == 1
+
+
+def test_a_recipe_shows_its_epochs_and_what_it_costs() -> None:
+    line = next(line for line in listing("recipe").splitlines() if line.split()[:1] == ["oat_cifar10_resnet34"])
+    assert line.split()[1:6] == ["200", "epochs", "2", "GPU", "h"]
+    line = next(line for line in listing("recipe").splitlines() if line.split()[:1] == ["oat_digits"])
+    assert "<0.01 GPU h" in line
+
+
+def test_the_head_says_what_is_reproduced_expected_decided_here_and_spent() -> None:
+    text = about("oats_cifar10_resnet34")
+    lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
+    assert list(lines) == ["paper", "reproduces", "interpretation", "expect", "cost", "ran"]
+    assert "arXiv 2010.11828" in lines["reproduces"]
+    assert "training loop" in lines["interpretation"]
+    assert "6.45e+17 FLOPs of training without evaluation: 3.6 hours of one H100-class GPU" in lines["cost"]
+    assert "interpretation  nothing" in about("oat_cifar10_resnet34")

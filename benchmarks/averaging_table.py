@@ -61,7 +61,7 @@ def config_of(schedule: str, seed: int, root: str, run_root: str) -> Config:
 
 def rows_of(config: Config) -> list[Row]:
     """The test rows of a run, which is made if it is not there."""
-    run = run_of(config)
+    run = run_of(config, None)
     if not run.finished:
         print(f"{config.optim.schedule}, seed {config.seed}", flush=True)
         with run.begin(config) as attempt:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distcond.config.schema import Config
+from distcond.engine import init_from
 from distcond.engine.epoch import train_epoch
 from distcond.engine.job import Job, Position, make_job
 from distcond.engine.keep import resume, save
@@ -24,6 +25,7 @@ def fit(config: Config, world: World, run_path: Path, attempt: int = 0) -> None:
     """
     job = make_job(config, world, RunDir(run_path), attempt)
     if not resume(job):
+        init_from.start(job)  # before a sparse method makes its masks, which prune it
         begin_stage(job, Position())
     epochs = sum(stage.epochs for stage in job.stages)
     progress = Progress(run_path, epochs, job.train.steps, config.batch_size, world.first)

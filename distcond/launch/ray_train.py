@@ -103,6 +103,11 @@ def _storage(run_path: Path) -> Path:
 def _with_full_paths(config: Config) -> Config:
     """Workers may stand in another directory, and `~` may be another one for them."""
     data = config.data
-    root = str(Path(data.root).expanduser().absolute()) if data.root else ""
-    cache = str(Path(data.cache_dir).expanduser().absolute())
-    return dataclasses.replace(config, data=dataclasses.replace(data, root=root, cache_dir=cache))
+    full = dataclasses.replace(
+        data, root=_full(data.root), cache_dir=_full(data.cache_dir), extra=_full(data.extra)
+    )  # fmt: skip
+    return dataclasses.replace(config, init_from=_full(config.init_from), data=full)
+
+
+def _full(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""

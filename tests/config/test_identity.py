@@ -15,7 +15,9 @@ CONFIG = resolve("float_digits", {})
 
 #: A value other than the default for every setting that must not change the name.
 ELSEWHERE = {
+    "init_from": "/weights.pth",  # its content decides, see tests/engine/test_init_runs.py
     "data.root": "/other",
+    "data.extra": "/more.npz",  # its content decides, see tests/data/test_extra.py
     "data.loader": "memory",
     "data.cache_dir": "/tmp/cache",
     "data.threads": 3,
@@ -35,15 +37,16 @@ def other(path: str, value: object) -> object:
     """Another valid value of a setting."""
     if isinstance(value, bool):
         return not value
-    if isinstance(value, list):
-        return [*value, value[0]]
     special = {
         "recipe": "pgd_at_digits", "method.name": "pgd_at", "model.name": "resnet20", "data.name": "cifar10",
         "sampler.name": "fixed", "attack.norm": "L2", "eval.attack.norm": "L2", "optim.schedule": "constant",
-        "precision.train": "bf16", "precision.layout": "contiguous",
+        "precision.train": "bf16", "precision.layout": "contiguous", "data.mean": [0.5, 0.5, 0.5],
+        "data.std": [0.25, 0.25, 0.25],
     }  # fmt: skip
     if path in special:
         return special[path]
+    if isinstance(value, list):
+        return [*value, value[0]]
     assert isinstance(value, int | float), path
     return value + 1 if isinstance(value, int) else (value + 0.5 if value <= 0.5 else value - 0.25)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from distcond.config.schema import DataConfig
 from distcond.data.dataset import Arrays
+from distcond.data.described import prepared
 from distcond.data.extra import prepare_extra
 from distcond.data.loader import Batch, Loader
 from distcond.data.memory import MemorySource
@@ -117,3 +120,13 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(ConfigError, match=r"not a whole \.npz"):
         prepare_extra(str(tmp_path / "text.npz"), str(tmp_path), DIGITS)
+
+
+def test_what_is_in_the_file_decides_what_the_data_are_called(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    one = npz(tmp_path / "one.npz", image=images, label=np.arange(30) % 10)
+    other = npz(tmp_path / "other.npz", image=images[::-1], label=np.arange(30) % 10)
+    plain = replace(DataConfig(), cache_dir=str(tmp_path / "cache"), loader="memory")
+    names = [prepared(replace(plain, extra=extra)).fingerprint for extra in ("", one, one, other)]
+    assert names[1] == names[2]
+    assert len(set(names)) == 3

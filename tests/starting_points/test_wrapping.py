@@ -1,0 +1,131 @@
+"""What is put around a state dict, and files that hold none."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from distcond.errors import ConfigError
+from distcond.starting_points.state_file import read_file
+from distcond.starting_points.wrapping import Weights, unwrapped
+
+STATE = {"conv1.weight": torch.ones(2, 3, 3, 3), "fc.bias": torch.arange(4.0)}
+MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
+
+
+def prefixed(prefix: str, state: dict[str, Tensor] = STATE) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        STATE,
+        OrderedDict(STATE),
+        {"state_dict": STATE, "epoch": 3, "optimizer": {"state": {}}},
+        {"model": {"state_dict": prefixed("module.")}},
+        {"net": prefixed("module.model.")},
+        {"last": prefixed("model.")},
+        {"state_dict": prefixed("other."), "state_dict_ema": prefixed("_orig_mod.module.")},
+        prefixed("1."),
+        prefixed("module.1.model.backbone."),
+    ],
+)
+def test_dictionaries_and_prefixes_are_taken_off(content: Any) -> None:
+    found = unwrapped(content)
+    assert found.tensors.keys() == STATE.keys()
+    assert all(found.tensors[name] is STATE[name] for name in STATE)
+    assert found.mean is None
+    assert found.digest == Weights(STATE).digest
+
+
+def test_where_it_was_found_and_what_lay_beside_it_is_said() -> None:
+    found = unwrapped({"model": {"state_dict": {**STATE, "steps": 3}}})
+    assert (found.entry, found.others) == ("model.state_dict", ("steps",))
+
+
+@pytest.mark.parametrize(
+    ("names", "prefix"),
+    [
+        (("mu", "sigma"), ""),
+        (("mean", "std"), "model."),
+        (("0.mean", "0.std"), "1."),
+        (("normalize.mean", "normalize.std"), "model."),
+        (("module.normalizer.new_mean", "module.normalizer.new_std"), "module.model."),
+    ],
+)
+@pytest.mark.parametrize("shape", [(3,), (1, 3, 1, 1), (3, 1, 1)])
+def test_normalisation_is_found(names: tuple[str, str], prefix: str, shape: tuple[int, ...]) -> None:
+    found = unwrapped({names[0]: MEAN.view(shape), names[1]: STD.view(shape), **prefixed(prefix)})
+    assert found.tensors.keys() == STATE.keys()
+    assert found.mean is not None
+    assert found.std is not None
+    assert torch.equal(found.mean, MEAN[:, None, None])
+    assert torch.equal(found.std, STD[:, None, None])
+
+
+def test_normalisation_in_other_units_or_by_half_stays_a_stranger() -> None:
+    for content in ({"mean": MEAN * 255, "std": STD * 255, **STATE}, {"mean": MEAN, **STATE}):
+        found = unwrapped(content)
+        assert found.mean is None
+        assert "mean" in found.tensors
+
+
+def test_two_networks_under_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"two networks: module.conv1.weight and model.conv1.weight"):
+        unwrapped(prefixed("module.") | prefixed("model."))
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 3}, {"state_dict": {}}, [STATE], torch.ones(3), None])
+def test_content_without_a_state_dict_is_refused(content: Any) -> None:
+    with pytest.raises(ConfigError, match="holds no state dict but a"):
+        unwrapped(content)
+
+
+def test_the_digest_is_of_names_shapes_types_and_values() -> None:
+    base = Weights(STATE, MEAN, STD)
+    assert Weights(dict(reversed(STATE.items())), MEAN.clone(), STD).digest == base.digest
+    others = [
+        Weights(STATE),
+        Weights(STATE, STD, MEAN),
+        Weights({**STATE, "fc.bias": torch.arange(4.0) + 1}, MEAN, STD),
+        Weights({**STATE, "fc.bias": torch.arange(4.0).view(2, 2)}, MEAN, STD),
+        Weights({**STATE, "fc.bias": torch.arange(4.0).half()}, MEAN, STD),
+        Weights({"conv1.weight": STATE["conv1.weight"], "fc.b": STATE["fc.bias"]}, MEAN, STD),
+    ]
+    assert len({base.digest, *(other.digest for other in others)}) == len(others) + 1
+    assert len(Weights({"a": torch.tensor(1.0, dtype=torch.bfloat16)}).digest) == 16
+
+
+def test_files_of_torch_and_safetensors_are_one_content(tmp_path: Path) -> None:
+    save_file = pytest.importorskip("safetensors.torch", reason="safetensors is not installed").save_file
+    torch.save({"state_dict": STATE}, tmp_path / "a.pth")
+    torch.save(STATE, tmp_path / "b.pt", _use_new_zipfile_serialization=False)
+    save_file(STATE, tmp_path / "c.safetensors")
+    found = [unwrapped(read_file(tmp_path / name)).digest for name in ("a.pth", "b.pt", "c.safetensors")]
+    assert found == [Weights(STATE).digest] * 3
+
+
+class Surprise:
+    """What unpickling would run."""
+
+
+def test_what_would_have_to_be_unpickled_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": STATE, "args": Surprise()}, tmp_path / "a.pth")
+    with pytest.raises(ConfigError, match=r"not unpickled; save its state_dict alone: torch.save") as caught:
+        read_file(tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 half a zip"])
+def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_file(tmp_path / name)
+    assert "\n" not in str(caught.value)

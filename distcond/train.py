@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from distcond.config.command_line import describe, guarded, parse
 from distcond.config.schema import Config
-from distcond.data.open import prepare
+from distcond.data.described import prepared, settled
+from distcond.engine import init_from
+from distcond.engine.checkpoint import newest
+from distcond.engine.init_report import Report
 from distcond.engine.run_dir import RunDir, run_dir_for
 from distcond.launch import driver
 from distcond.launch.failure import LaunchFailed
-from distcond.registry import lookup
 from distcond.results.report import summarise, write_report
 
 
@@ -25,20 +28,24 @@ def main(argv: Sequence[str]) -> int:
         print(describe(config))
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    config = replace(config, data=settled(config.data))
+    origin = init_from.check(config)
     driver.check(config)
     if not driver.leads():
-        return follow(config)
-    return lead(config)
+        return follow(config, origin)
+    return lead(config, origin)
 
 
-def lead(config: Config) -> int:
+def lead(config: Config, origin: Report | None) -> int:
     """Train and report; a finished run is only shown."""
-    run = run_of(config)
+    run = run_of(config, origin)
     if run.finished:
         write_report(run.path)
         print(f"already finished, nothing to do; fresh=true starts another\n{summarise(run.path)}")
         return 0
     with run.begin(config) as attempt:
+        if origin is not None and newest(run.checkpoints) is None:
+            logging.info(origin.summary)
         try:
             driver.launch(config, run.path, attempt)
         except LaunchFailed as error:
@@ -49,16 +56,15 @@ def lead(config: Config) -> int:
     return 0
 
 
-def run_of(config: Config) -> RunDir:
-    """Where the config's run lies; its data are prepared for that."""
-    data = config.data
-    prepared = prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader)
-    return run_dir_for(config, prepared.fingerprint)
+def run_of(config: Config, origin: Report | None) -> RunDir:
+    """Where the config's run lies; its data are prepared for that. `origin` is what its weights start from."""
+    content = prepared(config.data).fingerprint
+    return run_dir_for(config, content if origin is None else f"{content}+{origin.digest}")
 
 
-def follow(config: Config) -> int:
+def follow(config: Config, origin: Report | None) -> int:
     """One of torchrun's processes after the first, which hears from it where the run lies."""
-    if not config.fresh and run_of(config).finished:
+    if not config.fresh and run_of(config, origin).finished:
         return 0  # the first process only shows it, and would be waited for
     try:
         driver.launch(config, Path(), attempt=0)

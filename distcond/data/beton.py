@@ -1,8 +1,8 @@
-"""Writing FFCV's file format: raw uint8 images of one size and their labels.
+"""Writing FFCV's file format: images of one size, raw or JPEG, and their labels.
 
 FFCV's `DatasetWriter` forks worker processes (unsafe once CUDA or Ray threads run), waits for ever if one dies and
-draws its bar everywhere. Raw images of one size need none of that: the same file, byte for byte, is a few large
-writes, from FFCV's own record types.
+draws its bar everywhere. Images of one size need none of that: the same file (raw images: byte for byte) is written
+here in one pass from FFCV's own record types.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from distcond.aside import written_aside
 from distcond.data.dataset import Arrays, check_arrays
 from distcond.data.ffcv_import import import_ffcv
 from distcond.data.progress import progress
+from distcond.data.stored import Stored, stored_arrays
 from distcond.errors import ConfigError
 
 #: The version of FFCV's format that is written here.
@@ -26,49 +27,92 @@ PAGE_SIZE = 1 << 21
 
 
 def write_beton(path: Path, arrays: Arrays) -> None:
-    """Write one split as the whole of `path`, with the fields "image" (raw RGB) and "label" (int64).
+    """Write one decoded split as the whole of `path`.
 
     Raises:
         ConfigError: `arrays` are not 3-channel uint8 images of one size, or too large for the format.
         ImportError, OSError: FFCV is missing.
     """
     check_arrays(arrays, path.name)
-    if max(arrays.images.shape[1:3]) >= 1 << 16:
+    write_stored(path, stored_arrays(arrays))
+
+
+def write_stored(path: Path, split: Stored) -> None:
+    """Write one split as the whole of `path`, with the fields "image" (RGB, raw or JPEG) and "label" (int64).
+
+    Raises:
+        ConfigError: images too large for the format, or what reading `split` raises.
+        ImportError, OSError: FFCV is missing.
+    """
+    if max(split.shape[:2]) >= 1 << 16:
         raise ConfigError(f"{path.name}: FFCV holds images below 65536 pixels a side; use data.loader=memory")
     import_ffcv()
     with written_aside(path) as aside, open(aside, "wb") as file:
-        _write(file, arrays, path.name)
+        _write(file, split, path.name)
 
 
-def _write(file: BinaryIO, arrays: Arrays, name: str) -> None:
+def _write(file: BinaryIO, split: Stored, name: str) -> None:
     from ffcv import types
 
     assert types.CURRENT_VERSION == VERSION, f"FFCV's format is now {types.CURRENT_VERSION}; this writes {VERSION}"
-    count, image_bytes = len(arrays.images), arrays.images[0].nbytes
-    page = max(PAGE_SIZE, 1 << (image_bytes - 1).bit_length())
-    per_page = page // image_bytes
-    fields, records = _fields(), _records(arrays)
+    fields, records = _fields(), _records(split)
     header = np.zeros(1, dtype=types.HeaderType)
+    # No JPEG is longer than its pixels by more than its header.
+    page = max(PAGE_SIZE, 1 << (math.prod(split.shape) + split.jpeg * 4096 - 1).bit_length())
     begin = math.ceil((header.nbytes + fields.nbytes + records.nbytes) / page) * page
-    sample = np.arange(count, dtype=np.uint64)
-    pointers = begin + sample // per_page * page + sample % per_page * image_bytes
-    records["f0"]["data_ptr"] = pointers
-    end = begin + math.ceil(count / per_page) * page
-    header[0] = (VERSION, len(fields), page, count, end)
+    pages = _Pages(file, begin, page)
+    table = _write_images(pages, split, name)
+    records["f0"]["data_ptr"] = table["ptr"]
+    header[0] = (VERSION, len(fields), page, len(records), pages.end)
+    file.seek(pages.end)
+    file.write(table.tobytes())
+    file.seek(0)
     for block in (header, fields, records):
         file.write(block.tobytes())
-    _write_pages(file, arrays.images, begin, page, per_page, name)
-    file.seek(end)
-    file.write(_allocations(pointers, image_bytes).tobytes())
 
 
-def _write_pages(file: BinaryIO, images: np.ndarray, begin: int, page: int, per_page: int, name: str) -> None:
-    with progress(len(images), f"writing {name}") as advance:
-        for number, first in enumerate(range(0, len(images), per_page)):
-            chunk = np.ascontiguousarray(images[first : first + per_page])
-            file.seek(begin + number * page)  # skipped bytes read as zeros
-            file.write(chunk.data)
-            advance(len(chunk))
+class _Pages:
+    """Where the next image goes."""
+
+    def __init__(self, file: BinaryIO, begin: int, page: int) -> None:
+        self._file, self._begin, self._page = file, begin, page
+        self._at = begin
+        file.seek(begin)
+
+    def put(self, image: bytes) -> int:
+        """Write one image; where it begins."""
+        size = len(image)
+        assert size <= self._page, size
+        room = -(self._at - self._begin) % self._page
+        if self._at > self._begin and 0 < room < size:
+            self._at += room
+            self._file.seek(self._at)  # skipped bytes read as zeros
+        self._file.write(image)
+        self._at += size
+        return self._at - size
+
+    @property
+    def end(self) -> int:
+        """The border of the last page."""
+        return self._at + -(self._at - self._begin) % self._page
+
+
+def _write_images(pages: _Pages, split: Stored, name: str) -> np.ndarray:
+    """Write every image; FFCV's table of where they lie."""
+    from ffcv import types
+
+    table = np.zeros(len(split.labels), dtype=types.ALLOC_TABLE_TYPE)
+    table["sample_id"], row = np.arange(len(table)), 0
+    with progress(0 if split.jpeg else len(table), f"writing {name}") as advance:
+        for block in split.blocks():
+            images = block.reshape(len(block), -1) if isinstance(block, np.ndarray) else block
+            for image in images:
+                table["ptr"][row] = pages.put(image if isinstance(image, bytes) else image.tobytes())
+                table["size"][row] = len(image)
+                row += 1
+            advance(len(block))
+    assert row == len(table), (row, len(table))
+    return table
 
 
 def _fields() -> np.ndarray:
@@ -83,23 +127,15 @@ def _fields() -> np.ndarray:
     return fields
 
 
-def _records(arrays: Arrays) -> np.ndarray:
+def _records(split: Stored) -> np.ndarray:
     from ffcv import types
     from ffcv.fields.rgb_image import IMAGE_MODES
 
-    records = np.zeros(len(arrays.labels), dtype=types.get_metadata_type([_image_field(), _label_field()]))
-    records["f0"]["mode"] = IMAGE_MODES["raw"]
-    records["f0"]["height"], records["f0"]["width"] = arrays.images.shape[1:3]
-    records["f1"] = arrays.labels
+    records = np.zeros(len(split.labels), dtype=types.get_metadata_type([_image_field(), _label_field()]))
+    records["f0"]["mode"] = IMAGE_MODES["jpg" if split.jpeg else "raw"]
+    records["f0"]["height"], records["f0"]["width"] = split.shape[:2]
+    records["f1"] = split.labels
     return records
-
-
-def _allocations(pointers: np.ndarray, image_bytes: int) -> np.ndarray:
-    from ffcv import types
-
-    table = np.zeros(len(pointers), dtype=types.ALLOC_TABLE_TYPE)
-    table["sample_id"], table["ptr"], table["size"] = np.arange(len(pointers)), pointers, image_bytes
-    return table
 
 
 def _image_field() -> Any:

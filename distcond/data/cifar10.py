@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from distcond.data.checksums import Published
 from distcond.data.cifar_pickles import cifar_pickles
-from distcond.data.dataset import Arrays, Augment, Dataset
-from distcond.data.image_folder import image_folder
+from distcond.data.dataset import Augment, Dataset, Split
+from distcond.data.folder_images import folder_images
 from distcond.data.layout import fingerprint_any, read_any
 from distcond.data.npz_arrays import npz_arrays
 from distcond.data.parquet_images import parquet_images
 
+PUBLISHED = {
+    "data_batch_1": Published(31_035_704, "c99cafc152244af753f735de768cd75f"),
+    "data_batch_2": Published(31_035_320, "d4bba439e000b95fd0a9bffe97cbabec"),
+    "data_batch_3": Published(31_035_999, "54ebc095f3ab1f0389bbae665268c751"),
+    "data_batch_4": Published(31_035_696, "634d18415352ddfa80567beed471001a"),
+    "data_batch_5": Published(31_035_623, "482c414d41f54cd18b22e5b47cb7c3cb"),
+    "test_batch": Published(31_035_526, "40351d587109b95175f43aff81a1287e"),
+}
+TRAIN, TEST = [name for name in PUBLISHED if name != "test_batch"], ["test_batch"]
 LAYOUTS = (
     parquet_images(),
-    cifar_pickles("cifar-10-batches-py", [f"data_batch_{number}" for number in range(1, 6)], ["test_batch"]),
+    cifar_pickles("cifar-10-batches-py", TRAIN, TEST, published=PUBLISHED),
     npz_arrays("cifar10.npz"),
-    image_folder(),
+    folder_images(),
 )
 
 
-def _read(root: str) -> dict[str, Arrays]:
-    return read_any(root, LAYOUTS, DATASET.name, DATASET.image_size)
+def _read(root: str) -> Mapping[str, Split]:
+    return read_any(root, LAYOUTS, DATASET)
 
 
 def _fingerprint(root: str) -> str:

@@ -7,24 +7,33 @@ so everything else is refused by name.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from distcond.data.dataset import Arrays
+from distcond.data.checksums import Published
+from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.layout import Files, Layout
 from distcond.errors import ConfigError
 
 
-def cifar_pickles(folder: str, train: Sequence[str], test: Sequence[str], label: bytes = b"labels") -> Layout:
+def cifar_pickles(
+    folder: str,
+    train: Sequence[str],
+    test: Sequence[str],
+    label: bytes = b"labels",
+    published: Mapping[str, Published] = MappingProxyType({}),
+) -> Layout:
     """The layout: the named files, in `root/folder` or in the root itself."""
     return Layout(
         accepts=f"{folder}/ ({', '.join([*train, *test])})",
         find=partial(_find, folder=folder, train=train, test=test),
         read=partial(_read, label=label),
+        published=published,
     )
 
 
@@ -36,25 +45,26 @@ def _find(root: Path, folder: str, train: Sequence[str], test: Sequence[str]) ->
     return None
 
 
-def _read(files: Files, image_size: int, label: bytes) -> dict[str, Arrays]:
-    return {split: _read_split(paths, image_size, label) for split, paths in files.items()}
+def _read(files: Files, dataset: Dataset, label: bytes) -> dict[str, Arrays]:
+    return {split: _read_split(paths, dataset, label) for split, paths in files.items()}
 
 
-def _read_split(paths: Sequence[Path], image_size: int, label: bytes) -> Arrays:
-    batches = [_read_batch(path, image_size, label) for path in paths]
+def _read_split(paths: Sequence[Path], dataset: Dataset, label: bytes) -> Arrays:
+    batches = [_read_batch(path, dataset, label) for path in paths]
     return Arrays(*(np.concatenate(part) for part in zip(*batches, strict=True)))
 
 
-def _read_batch(path: Path, image_size: int, label: bytes) -> Arrays:
+def _read_batch(path: Path, dataset: Dataset, label: bytes) -> Arrays:
     try:
         with open(path, "rb") as file:
             batch = _ArraysOnly(file, encoding="bytes").load()
         pixels, labels = batch[b"data"], np.asarray(batch[label], dtype=np.int64)
-        planes = pixels.reshape(len(labels), 3, image_size, image_size)
+        planes = pixels.reshape(len(labels), 3, dataset.image_size, dataset.image_size)
     except ConfigError:
         raise
     except Exception as error:  # a damaged pickle raises anything
         raise ConfigError(f"data.root: {path} is not a batch of CIFAR: {type(error).__name__}: {error}") from error
+    check_labels(labels, dataset.num_classes, f"data.root: {path}")
     return Arrays(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels)
 
 

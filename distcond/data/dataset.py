@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,15 +22,68 @@ class Arrays(NamedTuple):
     labels: np.ndarray  # (N,) int64
 
 
+class EncodedImage(NamedTuple):
+    """One image as it lies in a file: JPEG, PNG, WebP ..."""
+
+    data: bytes | Path
+    name: str  # for error messages
+
+    def read(self) -> bytes:
+        """Its bytes; raises OSError."""
+        return self.data if isinstance(self.data, bytes) else self.data.read_bytes()
+
+
+class Encoded(NamedTuple):
+    """One split that is decoded when it is written, a chunk at a time: it need not fit into memory."""
+
+    labels: np.ndarray  # (N,) int64
+    chunks: Callable[[], Iterator[Sequence[EncodedImage]]]  # all N images in order, from the start at every call
+    side: int = 0  # what every image measures, as the data set is published; 0 = any size
+
+    def rows(self, rows: np.ndarray) -> Encoded:
+        """The images at the ascending `rows`."""
+        kept = np.zeros(len(self.labels), dtype=bool)
+        kept[rows] = True
+
+        def chunks() -> Iterator[Sequence[EncodedImage]]:
+            first = 0
+            for chunk in self.chunks():
+                yield [image for image, keep in zip(chunk, kept[first : first + len(chunk)], strict=True) if keep]
+                first += len(chunk)
+
+        return Encoded(self.labels[rows], chunks, self.side)
+
+
+Split = Arrays | Encoded
+
+
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of a training image: a shift by up to `pad` pixels (zeros come in), and a horizontal flip."""
+    """Random changes of a training image.
+
+    Attributes:
+        pad: shift by up to so many pixels; zeros come in.
+        flip: mirror it left to right, or not.
+        rotate: turn it by up to so many degrees either way; zeros come in.
+        crop: cut out a part between these shares of its area, of an aspect of 3/4 to 4/3, and scale that to the size
+            of the network's images (Szegedy et al. 2015). Comes instead of the shift.
+    """
 
     pad: int = 0
     flip: bool = False
+    rotate: float = 0.0
+    crop: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        assert self.pad >= 0, self.pad
+        assert self.pad >= 0 and self.rotate >= 0, (self.pad, self.rotate)
+        assert self.crop is None or 0 < self.crop[0] <= self.crop[1] <= 1, self.crop
+
+
+class Found(NamedTuple):
+    """What a data set does not know of itself, as a root has it."""
+
+    num_classes: int
+    image_size: int
 
 
 @dataclass(frozen=True)
@@ -37,12 +91,18 @@ class Dataset:
     """A labelled set of square colour images.
 
     Attributes:
+        num_classes: 0 = found in the root (`found`).
+        image_size: side of the network's images; 0 = found in the root.
         mean, std: of the training images per channel, pixels in [0, 1]; the model normalises, the loader does not.
         augment: what training applies.
         splits: the published number of images in "train", "val", "test"; a smaller copy is fine.
-        read: root folder -> the arrays of the three splits, always in the same order. Decodes everything.
+        read: root folder -> the three splits, always in the same order.
         fingerprint: root folder -> 16 hex digits that identify the content, without decoding it.
             Both raise ConfigError naming `data.root` where the root does not hold the data set.
+        any_size: whether `data.image_size` may ask for another size; `read` then gives `Encoded`.
+        stored_size: side at which images are stored; 0 = image_size. Where it is larger, they are stored as JPEG,
+            training crops them at random and evaluation takes their centre.
+        found: root folder -> what is 0 here.
     """
 
     name: str
@@ -53,8 +113,21 @@ class Dataset:
     std: tuple[float, float, float]
     augment: Augment
     splits: Mapping[str, int]
-    read: Callable[[str], Mapping[str, Arrays]]
+    read: Callable[[str], Mapping[str, Split]]
     fingerprint: Callable[[str], str]
+    any_size: bool = False
+    stored_size: int = 0
+    found: Callable[[str], Found] | None = None
+
+    @property
+    def side(self) -> int:
+        """Side of the stored images."""
+        return self.stored_size or self.image_size
+
+    @property
+    def jpeg(self) -> bool:
+        """Whether images are stored as JPEG."""
+        return self.side > self.image_size
 
 
 def check_arrays(arrays: Arrays, what: str) -> None:
@@ -68,3 +141,14 @@ def check_arrays(arrays: Arrays, what: str) -> None:
         raise ConfigError(f"{what}: images are {images.dtype} {images.shape}; both loaders hold uint8 (N, H, W, 3)")
     if labels.shape != images.shape[:1] or labels.dtype != np.int64:
         raise ConfigError(f"{what}: labels are {labels.dtype} {labels.shape}; needed: int64 ({len(images)},)")
+
+
+def check_labels(labels: np.ndarray, num_classes: int, what: str) -> None:
+    """Labels are classes, 0 to num_classes - 1.
+
+    Raises:
+        ConfigError: one is not; the message begins with `what`.
+    """
+    if labels.min(initial=0) < 0 or labels.max(initial=0) >= num_classes:
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise ConfigError(f"{what}: labels reach {wrong}; needed: 0 to {num_classes - 1}")

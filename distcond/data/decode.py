@@ -1,8 +1,7 @@
-"""Decoding many small images (PNG, WebP, JPEG) with Pillow, in threads."""
+"""Decoding many images of one size (PNG, WebP, JPEG) into memory, with Pillow, in threads."""
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distcond.errors import ConfigError
+from distcond.data.dataset import EncodedImage
+from distcond.data.square import need_pillow, pixels
 
 _CHUNK = 256
 
@@ -18,36 +18,25 @@ _CHUNK = 256
 def decode(sources: Sequence[bytes | Path], out: np.ndarray, where: str, advance: Callable[[int], object]) -> None:
     """Decode each file, or the bytes of one, into its row of `out`, (N, S, S, 3) uint8. Grey becomes colour.
 
-    Calls `advance(count)` as it goes. `where` names the images in errors.
+    Calls `advance(count)` as it goes. `where` names images that are no files in errors.
 
     Raises:
         ConfigError: Pillow is missing; an image is broken or not S x S.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ConfigError(f"data.root: {where} holds encoded images, which need Pillow: pip install pillow") from error
-    Image.init()  # every format, before threads would do it side by side
+    need_pillow(where)
 
     def work(first: int) -> int:
         chunk = sources[first : first + _CHUNK]
         for row, source in enumerate(chunk, first):
-            out[row] = _decoded(source, out.shape[1:], f"{where}: image {row}")
+            name = f"{where}: image {row}" if isinstance(source, bytes) else str(source)
+            out[row] = pixels(EncodedImage(source, name), out.shape[1], exact=True)
         return len(chunk)
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         for count in pool.map(work, range(0, len(sources), _CHUNK)):
             advance(count)
 
 
-def _decoded(source: bytes | Path, shape: tuple[int, ...], what: str) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise ConfigError(f"data.root: {what} cannot be decoded: {error}") from error
-    if pixels.shape != shape:
-        raise ConfigError(f"data.root: {what} is {pixels.shape[1]}x{pixels.shape[0]}, not {shape[1]}x{shape[0]}")
-    return pixels
+def threads() -> int:
+    """How many threads decode."""
+    return min(8, os.cpu_count() or 1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from distcond.data.dataset import Arrays, Augment, Dataset
 from distcond.data.fingerprint import fingerprint
+from distcond.data.hold_out import quotas
 from distcond.errors import ConfigError
 from distcond.seeding import key
 
@@ -29,22 +30,14 @@ def split_rows(labels: np.ndarray) -> dict[str, np.ndarray]:
     """Rows of "train", "val", "test": a fixed draw, stratified by class, since neighbouring rows share a writer."""
     rng = np.random.Generator(np.random.PCG64(key("digits", "split")))
     classes, counts = np.unique(labels, return_counts=True)
-    quotas = {split: _quotas(counts, SIZES[split]) for split in ("test", "val")}
+    shares = {split: quotas(counts, SIZES[split]) for split in ("test", "val")}
     rows: dict[str, list[np.ndarray]] = {split: [] for split in SIZES}
     for number, label in enumerate(classes):
         shuffled = rng.permutation(np.flatnonzero(labels == label))
-        ends = np.cumsum([quotas["test"][number], quotas["val"][number]])
+        ends = np.cumsum([shares["test"][number], shares["val"][number]])
         for split, part in zip(("test", "val", "train"), np.split(shuffled, ends), strict=True):
             rows[split].append(part)
     return {split: np.sort(np.concatenate(parts)) for split, parts in rows.items()}
-
-
-def _quotas(counts: np.ndarray, total: int) -> np.ndarray:
-    """Share `total` over the classes in proportion to `counts`; the largest remainders get what rounding left."""
-    exact = counts * (total / counts.sum())
-    quotas = np.floor(exact).astype(np.int64)
-    quotas[np.argsort(quotas - exact, kind="stable")[: total - quotas.sum()]] += 1
-    return quotas
 
 
 def _fingerprint(root: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,8 +16,8 @@ def import_ffcv() -> None:
     """Import FFCV. Call it before any other `import ffcv...`.
 
     - NUMBA_DISABLE_JIT=1 is set, unless it is set already or numba is imported already. Compiling costs every worker
-      4 seconds at start and buys nothing here: images are stored raw, so that decoding a batch is one gather
-      (`ffcv_parts.decode`). Set NUMBA_DISABLE_JIT=0 for FFCV's own compiled decoders.
+      4 seconds at start and buys nothing here: decoding a batch of raw images is one gather (`ffcv_parts.decode`), and
+      JPEG is decoded by a C library. Set NUMBA_DISABLE_JIT=0 for FFCV's own compiled decoder of raw images.
     - torch's thread count stays what it was: importing FFCV sets it to 1, and every FFCV loader and reader thread
       sets it again.
     - FFCV is told that there is no GPU. None of its work runs there, and otherwise each epoch opens streams and its
@@ -36,6 +37,16 @@ def import_ffcv() -> None:
         torch.set_num_threads(threads)
     ffcv.loader.epoch_iterator.IS_CUDA = False
     _leave_torch_threads_alone()
+    _leave_plain_code_alone()
+
+
+Code = TypeVar("Code", bound=Callable[..., Any])
+
+
+def plain(code: Code) -> Code:
+    """Mark what FFCV is to call as it is, also where numba compiles."""
+    vars(code)["plain"] = True
+    return code
 
 
 def compiles() -> bool:
@@ -63,6 +74,19 @@ def _leave_torch_threads_alone() -> None:
             numba.set_num_threads(min(count, _numba_config()["NUMBA_NUM_THREADS"]))
 
     Compiler.set_num_threads = set_num_threads
+
+
+def _leave_plain_code_alone() -> None:
+    from ffcv.pipeline.compiler import Compiler
+
+    compile_any = vars(Compiler)["compile"].__func__
+    if hasattr(compile_any, "plain"):
+        return  # put there by an earlier call
+
+    def compile_unless_plain(code: Any, signature: Any = None) -> Any:
+        return code if hasattr(code, "plain") else compile_any(Compiler, code, signature)
+
+    Compiler.compile = staticmethod(plain(compile_unless_plain))
 
 
 def _numba_config() -> dict[str, Any]:

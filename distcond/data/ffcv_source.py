@@ -19,7 +19,7 @@ AHEAD = 3
 class FfcvSource:
     """`Source` over a file of `distcond.data.beton`.
 
-    `threads` matters only where numba compiles (see `import_ffcv`).
+    `threads` matters for JPEG images, and where numba compiles (see `import_ffcv`).
 
     FFCV's own shuffling, sharding and augmentation are not used: it pads ranks with repeated images, and its
     augmentation does not follow the seed.
@@ -31,7 +31,8 @@ class FfcvSource:
 
         self.device = torch.device(device)
         # FFCV's batch size is set per epoch; without a seed it would draw one from numpy's global generator.
-        self._loader = Loader(str(path), 1, num_workers=threads, seed=0, batches_ahead=AHEAD, pipelines=_pipelines())
+        pipelines = _pipelines(threads)
+        self._loader = Loader(str(path), 1, num_workers=threads, seed=0, batches_ahead=AHEAD, pipelines=pipelines)
         self.image_size = int(self._loader.reader.metadata[0]["f0"]["height"])
 
     def __len__(self) -> int:
@@ -62,11 +63,11 @@ class FfcvSource:
         return images, torch.empty(0, dtype=torch.int64, device=self.device)
 
 
-def _pipelines() -> dict[str, list[object]]:
-    from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
+def _pipelines(threads: int) -> dict[str, list[object]]:
+    from ffcv.fields.decoders import IntDecoder
     from ffcv.transforms import ToTensor
 
-    from distcond.data.ffcv_parts.decode import GatherImages, GatherInts
+    from distcond.data.ffcv_parts.decode import GatherInts, Images
 
-    image, label = (SimpleRGBImageDecoder, IntDecoder) if compiles() else (GatherImages, GatherInts)
-    return {"image": [image(), ToTensor()], "label": [label(), ToTensor()]}
+    label = IntDecoder if compiles() else GatherInts
+    return {"image": [Images(threads), ToTensor()], "label": [label(), ToTensor()]}

@@ -1,59 +1,71 @@
-"""Layout: one image file per example, `train/<class>/` and `test/<class>/`. Classes are numbered by name."""
+"""Your own images: a folder for each class, or parquet files; any number of classes, images of any size.
+
+`train/` and `test/` and perhaps `val/` for validation; with `train/` and `val/` alone, `val/` is the test split and a
+tenth of every class of `train/` validates. Unless they are set, `data.num_classes` is what `train/` has, and
+`data.image_size` what the first 64 images measure if all of them are squares of one side up to 128 pixels, else 224.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from fractions import Fraction
 
-import numpy as np
+from distcond.data import imagenet
+from distcond.data.class_folders import class_folders
+from distcond.data.dataset import Augment, Dataset, Encoded, Found, Split
+from distcond.data.encoded_parquet import encoded_parquet
+from distcond.data.hold_out import stratified
+from distcond.data.layout import detect, fingerprint_any, read_any
+from distcond.data.square import need_pillow, size_of
 
-from distcond.data.dataset import Arrays
-from distcond.data.decode import decode
-from distcond.data.layout import Files, Layout
-from distcond.data.progress import progress
-from distcond.errors import ConfigError
-
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
-
-
-def image_folder() -> Layout:
-    """The layout; with a folder `val/` beside the two, that is the validation split."""
-    return Layout("train/<class>/*.png and test/<class>/*.png", _find, _read)
-
-
-def _find(root: Path) -> Files | None:
-    files = {split: _images(root / split) for split in ("train", "val", "test")}
-    if not files["train"] or not files["test"]:
-        return None
-    return {split: paths for split, paths in files.items() if paths}
-
-
-def _images(folder: Path) -> list[Path]:
-    found = (path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
-    return sorted(found, key=_position)
+LAYOUTS = (
+    class_folders(
+        {"train": "train", "val": "val", "test": "test"},
+        {"train": "train", "test": "test"},
+        {"train": "train", "test": "val"},
+    ),
+    encoded_parquet(
+        {"train": "train", "val": "val", "test": "test"},
+        {"train": "train", "test": "test"},
+        {"train": "train", "test": "val"},
+    ),
+)
+#: Squares up to here are taken as they are.
+SMALL = 128
+LARGE = 224
+_LOOKED_AT = 64
 
 
-def _position(path: Path) -> tuple[list[int], str, str]:
-    # By number before class: class by class, the held-out last tenth would be one class.
-    return _numbers(path.stem), path.stem, path.parent.name
+def _read(root: str) -> Mapping[str, Split]:
+    return read_any(root, LAYOUTS, DATASET, stratified("image_folder", Fraction(1, 10)))
 
 
-def _numbers(name: str) -> list[int]:
-    return [int(digits) for digits in re.findall(r"[0-9]+", name)]
+def _fingerprint(root: str) -> str:
+    return fingerprint_any(root, LAYOUTS, DATASET.name)
 
 
-def _read(files: Files, image_size: int) -> dict[str, Arrays]:
-    names = {path.parent.name for path in files["train"]}
-    classes = {name: number for number, name in enumerate(sorted(names, key=lambda name: (_numbers(name), name)))}
-    return {split: _read_split(paths, image_size, classes, split) for split, paths in files.items()}
+def _found(root: str) -> Found:
+    layout, files = detect(root, LAYOUTS, DATASET.name)
+    train = layout.read(files, DATASET)["train"]
+    assert isinstance(train, Encoded)
+    need_pillow(root)
+    sizes = {size_of(image) for image in next(train.chunks())[:_LOOKED_AT]}
+    width, height = max(sizes)
+    small = len(sizes) == 1 and width == height <= SMALL
+    return Found(int(train.labels.max()) + 1, width if small else LARGE)
 
 
-def _read_split(paths: Sequence[Path], image_size: int, classes: dict[str, int], split: str) -> Arrays:
-    strange = {path.parent.name for path in paths} - set(classes)
-    if strange:
-        raise ConfigError(f"data.root: {split}/ has classes that train/ has not: {', '.join(sorted(strange))}")
-    images = np.empty((len(paths), image_size, image_size, 3), dtype=np.uint8)
-    with progress(len(paths), f"decoding {split} images") as advance:
-        decode(list(paths), images, str(paths[0].parent.parent), advance)
-    return Arrays(images, np.array([classes[path.parent.name] for path in paths], dtype=np.int64))
+DATASET = Dataset(
+    name="image_folder",
+    summary="your own images in train/<class>/ and test/<class>/, or in parquet; needs data.root",
+    num_classes=0,
+    image_size=0,
+    mean=imagenet.DATASET.mean,
+    std=imagenet.DATASET.std,
+    augment=Augment(pad=4, flip=True),
+    splits={"train": 0, "val": 0, "test": 0},
+    read=_read,
+    fingerprint=_fingerprint,
+    any_size=True,
+    found=_found,
+)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
-from distcond.data.dataset import Arrays
+from distcond.data.checksums import Published, check_listed, check_published
+from distcond.data.dataset import Dataset, Split
 from distcond.data.fingerprint import fingerprint
+from distcond.data.hold_out import HoldOut, held_out, last
 from distcond.errors import ConfigError
 
+LAST_TENTH = last(Fraction(1, 10))
 #: "train", "test" and perhaps "val" -> the files of that split, in reading order.
 Files = Mapping[str, Sequence[Path]]
 
@@ -21,24 +25,32 @@ class Layout:
     Attributes:
         accepts: what a root of this layout holds, in a few words, for error messages.
         find: root -> its files; None if the root has another layout.
-        read: files and image size -> arrays, in an order that the files alone decide.
+        read: files and data set -> splits, in an order that the files alone decide. Labels are within
+            `num_classes`, unless that is 0.
+        published: the original files by name.
     """
 
     accepts: str
     find: Callable[[Path], Files | None]
-    read: Callable[[Files, int], Mapping[str, Arrays]]
+    read: Callable[[Files, Dataset], Mapping[str, Split]]
+    published: Mapping[str, Published] = field(default_factory=dict)
 
 
-def read_any(root: str, layouts: Sequence[Layout], name: str, image_size: int) -> dict[str, Arrays]:
+def read_any(
+    root: str, layouts: Sequence[Layout], dataset: Dataset, hold_out: HoldOut = LAST_TENTH
+) -> dict[str, Split]:
     """The splits of the first layout that `root` has; "val" is held out of "train" where the files have none.
 
     Raises:
         ConfigError: as `detect`; or the files are damaged.
     """
-    layout, files = detect(root, layouts, name)
-    splits = dict(layout.read(files, image_size))
+    layout, files = detect(root, layouts, dataset.name)
+    paths = _paths(files)
+    check_published(paths, layout.published)
+    check_listed(Path(root).expanduser(), paths)
+    splits = dict(layout.read(files, dataset))
     if "val" not in splits:
-        splits["train"], splits["val"] = hold_out(splits["train"])
+        splits["train"], splits["val"] = held_out(splits["train"], hold_out)
     return splits
 
 
@@ -49,7 +61,7 @@ def fingerprint_any(root: str, layouts: Sequence[Layout], name: str) -> str:
         ConfigError: as `detect`.
     """
     _, files = detect(root, layouts, name)
-    return fingerprint([path for split in files.values() for path in split], Path(root).expanduser())
+    return fingerprint(_paths(files), Path(root).expanduser())
 
 
 def detect(root: str, layouts: Sequence[Layout], name: str) -> tuple[Layout, Files]:
@@ -70,13 +82,5 @@ def detect(root: str, layouts: Sequence[Layout], name: str) -> tuple[Layout, Fil
     raise ConfigError(f"data.root={root} does not hold {name} in a known layout; accepted: {accepted}")
 
 
-def hold_out(train: Arrays) -> tuple[Arrays, Arrays]:
-    """Split off the last tenth of the training images for validation: of CIFAR's 50,000 the last 5,000.
-
-    Raises:
-        ConfigError: too few images for that.
-    """
-    count = len(train.labels) - max(1, len(train.labels) // 10)
-    if not count:
-        raise ConfigError("data.root: a single training image leaves nothing for validation; give at least 2")
-    return Arrays(train.images[:count], train.labels[:count]), Arrays(train.images[count:], train.labels[count:])
+def _paths(files: Files) -> list[Path]:
+    return [path for split in files.values() for path in split]

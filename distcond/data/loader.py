@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from distcond.data.augment import apply, draw
+from distcond.data.central import whole
 from distcond.data.cutmix import CutMix
 from distcond.data.dataset import Augment
 from distcond.data.mixed import Mixed
@@ -69,7 +70,10 @@ class Loader:
             start=start, shuffle=self.shuffle, drop_last=self.drop_last,
             extra=Extra(len(self.extra), self.extra_share) if self.extra is not None else None,
         )  # fmt: skip
-        source = Mixed(self.source, self.extra) if self.extra is not None else self.source
+        # A random crop is of the whole image, everything else of its centre.
+        source = whole(self.source) if self.augment is not None and self.augment.crop else self.source
+        if self.extra is not None:
+            source = Mixed(self.source, self.extra)
         with closing(source.read(parts)) as batches:
             for step, (raw, y) in enumerate(batches, start):
                 x = to_float(self._augmented(raw, epoch, step))
@@ -82,7 +86,7 @@ class Loader:
             return x
         global_size = min(self.batch_size, len(self.source) - step * self.batch_size)
         draws = draw(global_size, self.augment, generator(self.seed, "augment", epoch, step, device=self.device))
-        return apply(x, draws.share(self.rank, self.world))
+        return apply(x, draws.share(self.rank, self.world), self.source.image_size)
 
 
 def to_float(x: Tensor) -> Tensor:

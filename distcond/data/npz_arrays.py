@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distcond.data.dataset import Arrays
+from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.layout import Files, Layout
 from distcond.errors import ConfigError
 
@@ -25,7 +25,7 @@ def _find(root: Path, file_name: str) -> Files | None:
     return {"all": (path,)} if path.is_file() else None
 
 
-def _read(files: Files, image_size: int) -> dict[str, Arrays]:
+def _read(files: Files, dataset: Dataset) -> dict[str, Arrays]:
     (path,) = files["all"]
     try:
         # numpy leaves a file that it opened itself open when the archive is damaged.
@@ -33,7 +33,10 @@ def _read(files: Files, image_size: int) -> dict[str, Arrays]:
             x_train, y_train, x_test, y_test = (archive[key] for key in KEYS)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ConfigError(f"data.root: {path} must hold plain arrays {', '.join(KEYS)}: {error}") from error
-    return {"train": _arrays(x_train, y_train), "test": _arrays(x_test, y_test)}
+    splits = {"train": _arrays(x_train, y_train), "test": _arrays(x_test, y_test)}
+    for split, arrays in splits.items():
+        check_labels(arrays.labels, dataset.num_classes, f"data.root: {path}: y_{split}")
+    return splits
 
 
 def _arrays(x: np.ndarray, y: np.ndarray) -> Arrays:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import torch
 
-from distcond.aside import locked, written_aside
-from distcond.data.dataset import SPLITS, Arrays, Dataset, check_arrays
+from distcond.aside import locked
+from distcond.data.central import Central
+from distcond.data.convert import LoaderName, check_classes, convert, index_of
+from distcond.data.dataset import Dataset
 from distcond.data.ffcv_import import ffcv_problem
+from distcond.data.memory_files import mapped
 from distcond.data.source import Source
 from distcond.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 
-LoaderName = Literal["ffcv", "memory"]
 #: Version of the converted files: raise it when what is in them changes.
 FORMAT = 1
-SUFFIXES: Mapping[LoaderName, tuple[str, ...]] = {"ffcv": (".beton",), "memory": (".images.npy", ".labels.npy")}
 
 
 @dataclass(frozen=True)
@@ -50,24 +48,34 @@ def prepare(dataset: Dataset, root: str, cache_dir: str, loader: str = "auto") -
     """
     chosen = _choose(loader)
     fingerprint = dataset.fingerprint(root)
-    folder = Path(cache_dir).expanduser() / f"{dataset.name}-{fingerprint}-v{FORMAT}"
-    sizes = _sizes(folder, chosen)
-    if sizes is None:
+    form = f"-{dataset.side}{'jpg' if dataset.jpeg else 'raw'}" if dataset.any_size else ""
+    folder = Path(cache_dir).expanduser() / f"{dataset.name}-{fingerprint}{form}-v{FORMAT}"
+    index = index_of(folder, chosen)
+    if index is None:
         with locked(folder.with_name(f".{folder.name}.lock")):
-            sizes = _sizes(folder, chosen) or _convert(dataset, root, folder, chosen)
-    return Prepared(dataset.name, chosen, fingerprint, folder, dataset.num_classes, dataset.image_size, sizes)
+            index = index_of(folder, chosen) or convert(dataset, root, folder, chosen)
+    check_classes(dataset, index, root)
+    return Prepared(dataset.name, chosen, fingerprint, folder, dataset.num_classes, dataset.image_size, index.sizes)
 
 
 def open_source(prepared: Prepared, split: str, device: torch.device | str = "cpu", threads: int = 1) -> Source:
-    """One split ("train", "val", "test") as a source of batches on `device`, read by `threads` threads."""
+    """One split ("train", "val", "test") as a source of batches on `device`, read by `threads` threads.
+
+    Images stored larger than the network's are cut to their centre (`central.Central`).
+    """
     assert split in prepared.sizes, split
+    source = _whole_images(prepared, split, device, threads)
+    return source if source.image_size == prepared.image_size else Central(source, prepared.image_size)
+
+
+def _whole_images(prepared: Prepared, split: str, device: torch.device | str, threads: int) -> Source:
     if prepared.loader == "ffcv":
         from distcond.data.ffcv_source import FfcvSource
 
         return FfcvSource(prepared.folder / f"{split}.beton", device, threads)
     from distcond.data.memory import MemorySource
 
-    return MemorySource(_load(prepared.folder, split), device)
+    return MemorySource(mapped(prepared.folder, split), device)
 
 
 def _choose(loader: str) -> LoaderName:
@@ -82,62 +90,3 @@ def _choose(loader: str) -> LoaderName:
         raise ConfigError(f"data.loader=ffcv: FFCV does not import ({problem}); install it or use data.loader=memory")
     _log.warning("data.loader=auto: FFCV does not import (%s), so the images are read from memory", problem)
     return "memory"
-
-
-def _convert(dataset: Dataset, root: str, folder: Path, loader: LoaderName) -> dict[str, int]:
-    # The other loader's decoded images may lie there already.
-    done = _sizes(folder, "memory")
-    splits = {split: _load(folder, split) for split in done} if done else dataset.read(root)
-    for split in SPLITS:
-        _check(dataset, splits[split], split)
-    for split in SPLITS:
-        _write(folder, split, splits[split], loader)
-    sizes = {split: len(splits[split].labels) for split in SPLITS}
-    # Last: its presence says that the others are whole.
-    with written_aside(_index(folder, loader)) as aside:
-        aside.write_text(json.dumps({"sizes": sizes, "bytes": _bytes(folder, loader)}, indent=1), encoding="utf-8")
-    return sizes
-
-
-def _check(dataset: Dataset, arrays: Arrays, split: str) -> None:
-    what = f"data.root: {dataset.name} {split}"
-    check_arrays(arrays, what)
-    if arrays.images.shape[1:3] != (dataset.image_size, dataset.image_size):
-        raise ConfigError(f"{what}: images are {arrays.images.shape[1:3]}, not {dataset.image_size} pixels square")
-    if arrays.labels.min() < 0 or arrays.labels.max() >= dataset.num_classes:
-        raise ConfigError(f"{what}: labels reach {arrays.labels.max()}; needed: 0 to {dataset.num_classes - 1}")
-
-
-def _write(folder: Path, split: str, arrays: Arrays, loader: LoaderName) -> None:
-    if loader == "ffcv":
-        from distcond.data.beton import write_beton
-
-        write_beton(folder / f"{split}.beton", arrays)
-        return
-    for suffix, array in zip(SUFFIXES["memory"], arrays, strict=True):
-        with written_aside(folder / f"{split}{suffix}") as aside, open(aside, "wb") as file:
-            np.save(file, array)
-
-
-def _load(folder: Path, split: str) -> Arrays:
-    # Mapped copy-on-write: the ranks of one machine share the pages, and torch gets memory it may call writable.
-    return Arrays(*(np.load(folder / f"{split}{suffix}", mmap_mode="c") for suffix in SUFFIXES["memory"]))
-
-
-def _sizes(folder: Path, loader: LoaderName) -> dict[str, int] | None:
-    """The sizes of the splits if they are all there and whole."""
-    try:
-        index = json.loads(_index(folder, loader).read_text(encoding="utf-8"))
-        sizes: dict[str, int] = index["sizes"]
-        return sizes if index["bytes"] == _bytes(folder, loader) else None
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _index(folder: Path, loader: LoaderName) -> Path:
-    return folder / f"{loader}.json"
-
-
-def _bytes(folder: Path, loader: LoaderName) -> dict[str, int]:
-    names = [f"{split}{suffix}" for split in SPLITS for suffix in SUFFIXES[loader]]
-    return {name: (folder / name).stat().st_size for name in names}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from distcond.data.dataset import Arrays
+from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.decode import decode
 from distcond.data.layout import Files, Layout
 from distcond.data.progress import progress
@@ -22,24 +22,29 @@ IMAGE_COLUMNS = ("img", "image")
 _ROWS = 8192
 
 
-def parquet_images(label: str = "label", test: str = "test") -> Layout:
-    """The layout. `label` is the column of the labels, `test` how the test files' names begin."""
+def parquet_images(label: str = "label", folders: Sequence[str] = FOLDERS) -> Layout:
+    """The layout, for images of one size. `label` is the column of the labels, `folders` where the files may lie."""
     return Layout(
-        accepts=f"train*.parquet and {test}*.parquet (or in plain_text/ or data/)",
-        find=partial(_find, test=test),
+        accepts=f"train*.parquet and test*.parquet with a column {label} (or in {'/ or '.join(folders[1:])}/)",
+        find=partial(_find, folders=folders),
         read=partial(_read, label=label),
     )
 
 
-def _find(root: Path, test: str) -> Files | None:
-    for folder in FOLDERS:
-        files = {"train": _shards(root / folder, "train"), "test": _shards(root / folder, test)}
+def _find(root: Path, folders: Sequence[str]) -> Files | None:
+    for folder in folders:
+        files = {split: shards(root / folder, split) for split in ("train", "test")}
         if all(files.values()):
             return files
     return None
 
 
-def _shards(folder: Path, prefix: str) -> list[Path]:
+def shards(folder: Path, prefix: str) -> list[Path]:
+    """The parquet files of one split in a folder, in order.
+
+    Raises:
+        ConfigError: the number in their names says that some are missing.
+    """
     paths = sorted(folder.glob(f"{prefix}*.parquet"))
     totals = {int(match[1]) for path in paths if (match := re.search(r"-of-(\d+)", path.name))}
     if totals and totals != {len(paths)}:
@@ -47,19 +52,20 @@ def _shards(folder: Path, prefix: str) -> list[Path]:
     return paths
 
 
-def _read(files: Files, image_size: int, label: str) -> dict[str, Arrays]:
-    return {split: _read_split(paths, image_size, label, split) for split, paths in files.items()}
+def _read(files: Files, dataset: Dataset, label: str) -> dict[str, Arrays]:
+    return {split: _read_split(paths, dataset, label, split) for split, paths in files.items()}
 
 
-def _read_split(paths: Sequence[Path], image_size: int, label: str, split: str) -> Arrays:
-    tables = [_open(path) for path in paths]
+def _read_split(paths: Sequence[Path], dataset: Dataset, label: str, split: str) -> Arrays:
+    tables = [open_table(path) for path in paths]
     count = sum(table.metadata.num_rows for table in tables)
-    images = np.empty((count, image_size, image_size, 3), dtype=np.uint8)
+    images = np.empty((count, dataset.image_size, dataset.image_size, 3), dtype=np.uint8)
     labels = np.empty(count, dtype=np.int64)
     first = 0
     with progress(count, f"decoding {split} images") as advance:
         for path, table in zip(paths, tables, strict=True):
-            for blobs, values in _batches(table, path, label):
+            for blobs, values in encoded_rows(table, path, label):
+                check_labels(values, dataset.num_classes, f"data.root: {path}")
                 rows = slice(first, first + len(values))
                 labels[rows] = values
                 decode(blobs, images[rows], f"{path} from row {first} of {split}", advance)
@@ -67,7 +73,12 @@ def _read_split(paths: Sequence[Path], image_size: int, label: str, split: str) 
     return Arrays(images, labels)
 
 
-def _open(path: Path) -> Any:
+def open_table(path: Path) -> Any:
+    """The `pyarrow.parquet.ParquetFile`.
+
+    Raises:
+        ConfigError: pyarrow is missing, or the file is damaged.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -79,17 +90,32 @@ def _open(path: Path) -> Any:
         raise ConfigError(f"data.root: {path} is not a whole parquet file: {error}") from error
 
 
-def _batches(table: Any, path: Path, label: str) -> Iterator[tuple[list[bytes], np.ndarray]]:
-    names = table.schema_arrow.names
-    image = next((name for name in IMAGE_COLUMNS if name in names), None)
-    if image is None or label not in names:
-        raise ConfigError(f"data.root: {path} has columns {names}; needed: {' or '.join(IMAGE_COLUMNS)}, and {label}")
-    for batch in table.iter_batches(_ROWS, columns=[image, label]):
+def encoded_rows(table: Any, path: Path, label: str, rows: int = _ROWS) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    """The encoded images and the labels, `rows` at a time.
+
+    Raises:
+        ConfigError: other columns than those needed, or images that are not in the file.
+    """
+    image = image_column(table, path, label)
+    for batch in table.iter_batches(rows, columns=[image, label]):
         column = batch.column(image)
         blobs = (column if _is_binary(column) else column.field("bytes")).to_pylist()
         if None in blobs:
             raise ConfigError(f"data.root: {path} names image files but does not hold them; give one with the bytes")
         yield blobs, batch.column(label).to_numpy(zero_copy_only=False)
+
+
+def image_column(table: Any, path: Path, label: str) -> str:
+    """The name of the column with the images.
+
+    Raises:
+        ConfigError: there is none, or none of labels.
+    """
+    names = table.schema_arrow.names
+    image = next((name for name in IMAGE_COLUMNS if name in names), None)
+    if image is None or label not in names:
+        raise ConfigError(f"data.root: {path} has columns {names}; needed: {' or '.join(IMAGE_COLUMNS)}, and {label}")
+    return image
 
 
 def _is_binary(column: Any) -> bool:

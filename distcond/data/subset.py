@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distcond.data.central import Central
 from distcond.data.source import RawBatch, Source
 
 
@@ -32,4 +33,6 @@ class First:
 
 def first(source: Source, count: int) -> Source:
     """The first `count` images of `source`; 0 means all."""
+    if isinstance(source, Central):  # stays the outer one: training looks behind it
+        return Central(first(source.whole, count), source.image_size)
     return First(source, count) if count else source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from distcond.config.schema import Config
-from distcond.data.dataset import Dataset
+from distcond.data.described import described
 from distcond.engine.precision import autocast_dtype, memory_format
 from distcond.methods.method import Method
 from distcond.methods.train_step import TrainStep
@@ -25,7 +25,7 @@ def build_model(config: Config) -> ConditionalModel:
     method.lam_grid(config)
     encode, width_mults = method.encode(config.method), method.widths(config.method)
     network: Model = lookup("model", config.model.name)
-    dataset: Dataset = lookup("data", config.data.name)
+    dataset = described(config.data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(config.seed, "weights"))
         layers = method.layers(config.method, config.shared_statistics)

@@ -13,10 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distcond.config.schema import Config
 from distcond.data.cutmix import CutMix
+from distcond.data.described import described, prepared
 from distcond.data.extra import prepare_extra
 from distcond.data.loader import Loader
 from distcond.data.memory import MemorySource
-from distcond.data.open import open_source, prepare
+from distcond.data.open import open_source
 from distcond.data.source import Source
 from distcond.data.subset import first
 from distcond.engine.averaging import Averaged
@@ -123,8 +124,8 @@ def stages_of(config: Config, method: Method) -> tuple[Stage, ...]:
 def open_sources(config: Config, world: World) -> dict[str, Source]:
     """The three splits on this rank's device."""
     data = config.data
-    prepared = prepare(lookup("data", data.name), data.root, data.cache_dir, data.loader)
-    return {split: open_source(prepared, split, world.device, data.threads) for split in ("train", "val", "test")}
+    files = prepared(data)
+    return {split: open_source(files, split, world.device, data.threads) for split in ("train", "val", "test")}
 
 
 def train_loader(config: Config, source: Source, world: World) -> Loader:
@@ -133,7 +134,7 @@ def train_loader(config: Config, source: Source, world: World) -> Loader:
     Raises:
         ConfigError: `data.extra` cannot be used.
     """
-    dataset, data = lookup("data", config.data.name), config.data
+    dataset, data = described(config.data), config.data
     return Loader(
         first(source, config.train_examples),
         batch_size=config.batch_size,

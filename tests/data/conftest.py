@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,17 @@ def make_arrays() -> Callable[..., Arrays]:
         return Arrays(images, np.arange(n, dtype=np.int64))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def on_disk() -> Any:
+    """The module `on_disk.py`."""
+    # By path: in pytest's importlib mode the folder of the tests is not on sys.path.
+    spec = importlib.util.spec_from_file_location("on_disk", Path(__file__).parent / "on_disk.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

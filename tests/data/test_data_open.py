@@ -102,16 +102,16 @@ TINY = Dataset("tiny", "", 10, 8, (0, 0, 0), (1, 1, 1), Augment(), {}, read, lam
 
 KILLED = f"""{TINY}
 import os, signal
-from distcond.data import open as data_open
+from distcond.data import convert, open as data_open
 from distcond.aside import written_aside
-write = data_open._write
-def write_then_die(folder, split, arrays, loader):
+write = convert._write
+def write_then_die(folder, split, content, loader):
     if split == "val":
         with written_aside(folder / "val.beton") as aside:
             aside.write_bytes(b"half")
             os.kill(os.getpid(), signal.SIGKILL)
-    write(folder, split, arrays, loader)
-data_open._write = write_then_die
+    write(folder, split, content, loader)
+convert._write = write_then_die
 data_open.prepare(TINY, "", sys.argv[1], "ffcv")
 """
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from distcond.config.overrides import resolve
-from distcond.data.open import prepare
+from distcond.data.described import prepared, settled
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.launch import driver
 from distcond.launch.failure import LaunchFailed
-from distcond.registry import lookup
 
 SETTINGS = {
     "data.loader": "memory",
@@ -37,7 +37,8 @@ def main(run_path: Path, words: list[str]) -> int:
     config = resolve("float_digits", SETTINGS | dict(word.split("=", 1) for word in words))
     try:
         driver.check(config)
-        prepare(lookup("data", config.data.name), config.data.root, config.data.cache_dir, config.data.loader)
+        config = replace(config, data=settled(config.data))
+        prepared(config.data)
         with RunDir(run_path).begin(config) if driver.leads() else nullcontext(0) as attempt:
             driver.launch(config, run_path, attempt)
     except ConfigError as error:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 LIGHT_ROOMS = ("layers", "models", "attacks", "samplers", "sparsity", "methods", "engine")
-HEAVY = {"ray", "pyarrow", "ffcv", "submitit", "torchvision", "pandas", "matplotlib", "sklearn", "PIL", "tqdm"}
+HEAVY = {"ray", "pyarrow", "ffcv", "submitit", "torchvision", "pandas", "matplotlib", "sklearn", "scipy", "PIL", "tqdm"}
 
 
 def test_what_trains_a_network_imports_without_the_heavy_libraries() -> None:

@@ -1,0 +1,124 @@
+"""Converting a data set, once per machine, into the files that a loader opens at once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from distcond.aside import written_aside
+from distcond.data.dataset import SPLITS, Arrays, Dataset, Split, check_arrays, check_labels
+from distcond.data.memory_files import SUFFIXES as MEMORY_SUFFIXES
+from distcond.data.memory_files import mapped, write_arrays
+from distcond.data.stored import Stored, stored
+from distcond.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+LoaderName = Literal["ffcv", "memory"]
+SUFFIXES: Mapping[LoaderName, tuple[str, ...]] = {"ffcv": (".beton",), "memory": MEMORY_SUFFIXES}
+
+
+class Index(NamedTuple):
+    """What converted files hold."""
+
+    sizes: dict[str, int]  # images in "train", "val", "test"
+    num_labels: int  # one more than the largest
+
+
+def convert(dataset: Dataset, root: str, folder: Path, loader: LoaderName) -> Index:
+    """Write the three splits of `dataset` into `folder`.
+
+    Raises:
+        ConfigError: the root does not hold it, or something in it is not as the data set says.
+    """
+    # The other loader's decoded images may lie there already.
+    done = None if dataset.jpeg else index_of(folder, "memory")
+    splits: Mapping[str, Split]
+    splits = {split: mapped(folder, split) for split in SPLITS} if done else dataset.read(root)
+    _check(dataset, splits, root)
+    for split in SPLITS:
+        _write(folder, split, stored(splits[split], dataset, f"decoding {split} images"), loader)
+    labels = [splits[split].labels for split in SPLITS]
+    index = Index({split: len(part) for split, part in zip(SPLITS, labels, strict=True)}, _num_labels(labels))
+    # Last: its presence says that the others are whole.
+    with written_aside(_file(folder, loader)) as aside:
+        aside.write_text(json.dumps({**index._asdict(), "bytes": _bytes(folder, loader)}, indent=1), encoding="utf-8")
+    return index
+
+
+def index_of(folder: Path, loader: LoaderName) -> Index | None:
+    """What the files in `folder` hold, if they are all there and whole."""
+    try:
+        index = json.loads(_file(folder, loader).read_text(encoding="utf-8"))
+        found = Index(index["sizes"], index["num_labels"])
+        return found if index["bytes"] == _bytes(folder, loader) else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def check_classes(dataset: Dataset, index: Index, root: str) -> None:
+    """Images whose number of classes the root decides have as many as `dataset` says.
+
+    Raises:
+        ConfigError: they have not.
+    """
+    if dataset.any_size and index.num_labels != dataset.num_classes:
+        raise ConfigError(
+            f"data.root={root} holds {index.num_labels} classes, not the {dataset.num_classes} of {dataset.name}; "
+            f"fetch the rest, or state data.num_classes={index.num_labels}"
+        )
+
+
+def _check(dataset: Dataset, splits: Mapping[str, Split], root: str) -> None:
+    for split in SPLITS:
+        what = f"data.root: {dataset.name} {split}"
+        content = splits[split]
+        if isinstance(content, Arrays):
+            check_arrays(content, what)
+            if content.images.shape[1:3] != (dataset.image_size, dataset.image_size):
+                size = dataset.image_size
+                raise ConfigError(f"{what}: images are {content.images.shape[1:3]}, not {size} pixels square")
+        elif not len(content.labels):
+            raise ConfigError(f"{what}: there is no image")
+        check_labels(content.labels, dataset.num_classes, what)
+    if dataset.any_size:
+        check_classes(dataset, Index({}, _num_labels([splits["train"].labels])), root)
+        _check_every_class(dataset, splits)
+
+
+def _check_every_class(dataset: Dataset, splits: Mapping[str, Split]) -> None:
+    counts = {split: np.bincount(splits[split].labels, minlength=dataset.num_classes) for split in SPLITS}
+    without = np.flatnonzero(counts["train"] == 0).tolist()
+    if without:
+        raise ConfigError(f"data.root: {dataset.name} train: no image of class {without[0]} of {dataset.num_classes}")
+    for split in ("val", "test"):
+        missing, classes = int((counts[split] == 0).sum()), dataset.num_classes
+        if missing:
+            _log.warning("data.root: %s %s: no image of %d of %d classes", dataset.name, split, missing, classes)
+
+
+def _num_labels(labels: list[np.ndarray]) -> int:
+    return 1 + max(int(part.max()) for part in labels)
+
+
+def _write(folder: Path, split: str, content: Stored, loader: LoaderName) -> None:
+    if loader == "memory":
+        write_arrays(folder, split, content)
+        return
+    from distcond.data.beton import write_stored
+
+    write_stored(folder / f"{split}.beton", content)
+
+
+def _file(folder: Path, loader: LoaderName) -> Path:
+    return folder / f"{loader}.json"
+
+
+def _bytes(folder: Path, loader: LoaderName) -> dict[str, int]:
+    names = [f"{split}{suffix}" for split in SPLITS for suffix in SUFFIXES[loader]]
+    return {name: (folder / name).stat().st_size for name in names}

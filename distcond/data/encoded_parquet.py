@@ -1,0 +1,60 @@
+"""Layout: parquet shards with images of any size, read a chunk at a time and decoded only when they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distcond.data.dataset import Dataset, Encoded, EncodedImage, check_labels
+from distcond.data.layout import Files, Layout
+from distcond.data.parquet_images import FOLDERS, encoded_rows, image_column, open_table, shards
+
+LABEL = "label"
+#: Encoded images held at a time.
+_ROWS = 512
+
+
+def encoded_parquet(*choices: Mapping[str, str], side: int = 0) -> Layout:
+    """The layout. Each choice says how the names of the files of "train", "test" and perhaps "val" begin.
+
+    `side` is what every image of the published data set measures; 0 = any.
+    """
+    accepts = " or ".join(", ".join(f"{prefix}*.parquet" for prefix in splits.values()) for splits in choices)
+    return Layout(accepts, partial(_find, choices=choices), partial(_read, side=side))
+
+
+def _find(root: Path, choices: Sequence[Mapping[str, str]]) -> Files | None:
+    for folder in FOLDERS:
+        for prefixes in choices:
+            files = {split: shards(root / folder, prefix) for split, prefix in prefixes.items()}
+            if all(files.values()):
+                return files
+    return None
+
+
+def _read(files: Files, dataset: Dataset, side: int) -> dict[str, Encoded]:
+    return {split: _split(paths, dataset, side) for split, paths in files.items()}
+
+
+def _split(paths: Sequence[Path], dataset: Dataset, side: int) -> Encoded:
+    def chunks() -> Iterator[Sequence[EncodedImage]]:
+        for path in paths:
+            first = 0
+            for blobs, _ in encoded_rows(open_table(path), path, LABEL, _ROWS):
+                yield [EncodedImage(blob, f"{path}, row {row}") for row, blob in enumerate(blobs, first)]
+                first += len(blobs)
+
+    return Encoded(np.concatenate([_labels(path, dataset.num_classes) for path in paths]), chunks, side)
+
+
+def _labels(path: Path, num_classes: int) -> np.ndarray:
+    table: Any = open_table(path)
+    image_column(table, path, LABEL)
+    labels = table.read(columns=[LABEL]).column(LABEL).to_numpy().astype(np.int64)
+    # Without a stated number any class is one, but hidden test labels (-1) are none.
+    check_labels(labels, num_classes or 1 << 31, f"data.root: {path}")
+    return np.asarray(labels)

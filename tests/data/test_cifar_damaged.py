@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from distcond.data.cifar10 import DATASET
+from distcond.data.dataset import Arrays
+from distcond.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def small(on_disk: Any) -> dict[str, Arrays]:
+    """40 training and 10 test images, every class in each."""
+    return {"train": on_disk.images(40, 32, 10), "test": on_disk.images(10, 32, 10, seed=1)}
+
+
+class Harm:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch harmed",)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (pickle.dumps({b"data": Harm(), b"labels": []}), "posix.system"),
+        (pickle.dumps({b"data": getattr, b"labels": []}), "builtins.getattr"),
+        (b"cnumpy\nload\n.", "numpy.load"),
+        (b"cnumpy\nndarray.tofile\n.", "numpy.ndarray.tofile"),
+        (b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x04\x00\x00\x00zliblt\x81.", "codec|not a batch"),
+        (b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x06\x00\x00\x00utf_32tR.", "codec 'utf_32'"),
+        (b"not a pickle", "not a batch"),
+        (pickle.dumps({b"labels": [1]}), "KeyError"),
+        (pickle.dumps([1]), "not a batch"),
+    ],
+)
+def test_a_pickle_that_asks_for_more_is_refused(
+    tmp_path: Path, on_disk: Any, small: Any, monkeypatch: pytest.MonkeyPatch, content: bytes, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    on_disk.pickles_python3(tmp_path, small)
+    (tmp_path / "data_batch_3").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"data\.root.*data_batch_3.*({name})"):
+        DATASET.read(str(tmp_path))
+    assert not (tmp_path / "harmed").exists()
+
+
+def break_shards(root: Path, small: Any, on_disk: Any) -> None:
+    on_disk.parquet_shards(root, small)
+    (root / "plain_text/train-00001-of-00002.parquet").unlink()
+
+
+def break_cut(root: Path, small: Any, on_disk: Any) -> None:
+    on_disk.parquet_plain(root, small)
+    (root / "train.parquet").write_bytes((root / "train.parquet").read_bytes()[:-100])
+
+
+def break_columns(root: Path, small: Any, on_disk: Any) -> None:
+    for split in small:
+        pq.write_table(pa.table({"picture": [b""], "label": [1]}), root / f"{split}.parquet")
+
+
+def break_bytes(root: Path, small: Any, on_disk: Any) -> None:
+    for split in small:
+        pq.write_table(pa.table({"img": [{"bytes": None, "path": "a.png"}], "label": [1]}), root / f"{split}.parquet")
+
+
+def break_size(root: Path, small: Any, on_disk: Any) -> None:
+    on_disk.folder(root, small)
+    (root / "train/dog/train_99.png").write_bytes(on_disk.encode(np.zeros((16, 24, 3), np.uint8)))
+
+
+def break_image(root: Path, small: Any, on_disk: Any) -> None:
+    on_disk.folder(root, small)
+    (root / "train/dog/train_99.png").write_bytes(on_disk.encode(small["train"].images[0])[:500])
+
+
+def break_class(root: Path, small: Any, on_disk: Any) -> None:
+    on_disk.folder(root, small)
+    (root / "test/boat").mkdir()
+    (root / "test/boat/0.png").write_bytes(on_disk.encode(small["train"].images[0]))
+
+
+def break_npz_keys(root: Path, small: Any, on_disk: Any) -> None:
+    np.savez(root / "cifar10.npz", x_train=small["train"].images)
+
+
+def break_npz_objects(root: Path, small: Any, on_disk: Any) -> None:
+    np.savez(root / "cifar10.npz", x_train=np.array([Harm()]), y_train=0, x_test=0, y_test=0)
+
+
+def break_npz_cut(root: Path, small: Any, on_disk: Any) -> None:
+    on_disk.npz(root, small)
+    (root / "cifar10.npz").write_bytes((root / "cifar10.npz").read_bytes()[:5000])
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (break_shards, "1 of 2 shards of train"),
+        (break_cut, "not a whole parquet file"),
+        (break_columns, "needed: img or image, and label"),
+        (break_bytes, "does not hold them"),
+        (break_size, "train/dog/train_99.png is 24x16, not 32x32"),
+        (break_image, "train/dog/train_99.png cannot be decoded"),
+        (break_class, "boat"),
+        (break_npz_keys, "plain arrays"),
+        (break_npz_objects, "plain arrays"),
+        (break_npz_cut, "plain arrays"),
+    ],
+)
+def test_damaged_roots_say_what_is_wrong(tmp_path: Path, on_disk: Any, small: Any, write: Any, message: str) -> None:
+    write(tmp_path, small, on_disk)
+    with pytest.raises(ConfigError, match=message) as failure:
+        DATASET.read(str(tmp_path))
+    assert str(failure.value).startswith("data.root")
+    assert "\n" not in str(failure.value)

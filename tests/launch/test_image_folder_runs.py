@@ -1,0 +1,65 @@
+"""Whole runs on two Ray workers over folders of a user's own images."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distcond.data.ffcv_import import ffcv_problem
+from distcond.engine.run_dir import RunDir
+from distcond.results.store import read_rows
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+COUNTS = {"train": 160, "test": 40}
+
+
+def small_squares(root: Path) -> None:
+    """200 PNG files of 64 pixels in 4 classes."""
+    rng = np.random.default_rng(0)
+    for split, row in ((split, row) for split, count in COUNTS.items() for row in range(count)):
+        image = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+        save(image, root / split / f"class{row % 4}" / f"{row}.png", "PNG")
+
+
+def photographs(root: Path) -> None:
+    """200 JPEG files of many sizes about 224 pixels in 4 classes, every tenth one grey."""
+    rng = np.random.default_rng(0)
+    for split, row in ((split, row) for split, count in COUNTS.items() for row in range(count)):
+        image = Image.fromarray(rng.integers(0, 256, (14, 14, 3), dtype=np.uint8))
+        image = image.resize(tuple(int(side) for side in rng.integers(190, 290, 2)))
+        save(image.convert("L") if row % 10 == 0 else image, root / split / f"class{row % 4}" / f"{row}.jpg", "JPEG")
+
+
+def save(image: Image.Image, path: Path, kind: str) -> None:
+    out = io.BytesIO()
+    image.save(out, kind)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(out.getvalue())
+
+
+@pytest.mark.parametrize(("make", "size", "stored"), [(small_squares, 64, "64raw"), (photographs, 224, "256jpg")])
+def test_a_folder_trains_and_is_evaluated(place: Any, make: Any, size: int, stored: str) -> None:
+    if problem := ffcv_problem():
+        pytest.skip(f"FFCV does not import: {problem}")
+    make(place.path / "images")
+    run = place.start(
+        *("launch=ray", "launch.workers=2", "data=image_folder", f"data.root={place.path / 'images'}"),
+        *("data.loader=ffcv", "epochs=1", "train_examples=64", "batch_size=32", "eval.train_examples=0"),
+        *("eval.val_examples=8", "eval.test_examples=16", "eval.batch_size=4"),
+    )
+    assert run.end() == 0, run.output
+    settings = RunDir(run.path).config().data
+    assert (settings.num_classes, settings.image_size) == (4, size)
+    (folder,) = (path for path in (place.path / "cache").iterdir() if path.is_dir())
+    assert folder.name.split("-")[2] == stored
+    assert json.loads((folder / "ffcv.json").read_text())["sizes"] == {"train": 144, "val": 16, "test": 40}
+    rows = [row for row in read_rows(run.path) if row.split == "test"]
+    assert {row.lam for row in rows} == {0.0, 1.0}
+    assert {row.num_examples for row in rows} == {16}

@@ -64,6 +64,9 @@ class EvalConfig:
     test_examples: int = setting(0, "test examples of the final sweep; 0 = all", ge=0)
     batch_size: int = setting(500, "examples per block; a block's attack seed depends on nothing else", ge=1)
     noise_seed: int = setting(0, "seed of the weight noise that an evaluated network carries", ge=0)
+    sentinel: Literal["off", "final", "every"] = setting(
+        "every", "look for masked gradients: never, with the final sweep alone, or with every sweep (under 2 % of it)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,8 @@ class PrecisionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
-    """Where the run happens. Nothing here changes what it computes, except that BN statistics are per worker."""
+    """Where the run happens. It changes what is computed in two ways alone: BN statistics are per worker, and CutMix
+    takes its boxes from the same worker's images."""
 
     name: Literal["ray", "local"] = setting("ray", "ray = Ray Train; local = this process, or every torchrun process")
     workers: int = setting(0, "data-parallel workers; 0 = one per GPU, or two on CPU where there are two cores", ge=0)

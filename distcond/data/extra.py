@@ -6,8 +6,10 @@ uint8 images (N, S, S, 3) and integer labels (N,), called `image` and `label`.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from distcond.aside import locked, written_aside
-from distcond.data.dataset import Arrays, Dataset, check_arrays
-from distcond.data.fingerprint import fingerprint
+from distcond.data.dataset import Arrays, Dataset, check_arrays, check_labels
 from distcond.errors import ConfigError
 
 #: What the arrays may be called.
 NAMES = {"images": ("image", "images", "x"), "labels": ("label", "labels", "y")}
+#: What a damaged archive makes zipfile and numpy raise.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
 
 
 class Extra(NamedTuple):
@@ -30,9 +33,10 @@ class Extra(NamedTuple):
     folder: Path
 
     def arrays(self) -> Arrays:
-        """Images and labels; the ranks of one machine share the pages."""
+        """Images and labels as they are; the ranks of one machine share the pages."""
         images, labels = (np.load(self.folder / f"{name}.npy", mmap_mode="c") for name in NAMES)
-        return Arrays(images, labels.reshape(-1).astype(np.int64))
+        labels = labels.reshape(-1)
+        return Arrays(images, labels.astype(np.int64) if labels.dtype.kind in "iu" else labels)
 
 
 def prepare_extra(path: str, cache_dir: str, dataset: Dataset) -> Extra:
@@ -41,43 +45,61 @@ def prepare_extra(path: str, cache_dir: str, dataset: Dataset) -> Extra:
     Raises:
         ConfigError: no such file, no such arrays in it, or images and labels that do not go with `dataset`.
     """
-    file = Path(path).expanduser()
+    what, file = f"data.extra={path}", Path(path).expanduser()
+    if dataset.augment.crop:
+        raise ConfigError(f"{what}: {dataset.name} is trained on random crops of larger images; it takes none")
     if not file.is_file():
-        raise ConfigError(f"data.extra={path}: no such file; needed: an .npz with the arrays image and label")
-    name = fingerprint([file], file.parent)
-    extra = Extra(name, Path(cache_dir).expanduser() / f"extra-{name}-v1")
-    with locked(extra.folder.with_name(f".{extra.folder.name}.lock")):
-        for wanted, names in NAMES.items():
-            if not (extra.folder / f"{wanted}.npy").exists():
-                _unpack(file, names, extra.folder / f"{wanted}.npy")
+        raise ConfigError(f"{what}: no such file; needed: an .npz with the arrays image and label")
     try:
-        _check(extra.arrays(), path, dataset)
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"data.extra={path} must hold plain arrays: {error}") from error
+        with zipfile.ZipFile(file) as archive:
+            extra = _unpacked(archive, Path(cache_dir).expanduser(), what)
+        _check(extra.arrays(), what, dataset)
+    except ConfigError:
+        raise
+    except _DAMAGED as error:
+        raise ConfigError(f"{what} is not a whole .npz of plain arrays: {error}") from error
     return extra
 
 
-def _unpack(file: Path, names: Sequence[str], to: Path) -> None:
+def check_share(batch_size: int, share: float) -> None:
+    """Every batch has extra images and others.
+
+    Raises:
+        ConfigError: rounding leaves it without the ones or the others.
+    """
+    if not 1 <= round(batch_size * share) < batch_size:
+        count = round(batch_size * share)
+        raise ConfigError(f"data.extra_share={share:g}: {count} of batch_size={batch_size} images; needed: some of each")
+
+
+def _unpacked(archive: zipfile.ZipFile, cache_dir: Path, what: str) -> Extra:
+    name = _content(archive)
+    extra = Extra(name, cache_dir / f"extra-{name}-v1")
+    with locked(extra.folder.with_name(f".{extra.folder.name}.lock")):
+        for wanted, names in NAMES.items():
+            if not (extra.folder / f"{wanted}.npy").exists():
+                _unpack(archive, names, extra.folder / f"{wanted}.npy", what)
+    return extra
+
+
+def _content(archive: zipfile.ZipFile) -> str:
+    """16 hex digits from the names, sizes and checksums in the archive's index: gigabytes need not be read."""
+    members = sorted((info.filename, info.file_size, info.CRC) for info in archive.infolist())
+    return hashlib.blake2b(repr(members).encode(), digest_size=8).hexdigest()
+
+
+def _unpack(archive: zipfile.ZipFile, names: Sequence[str], to: Path, what: str) -> None:
+    found = [f"{name}.npy" for name in names if f"{name}.npy" in archive.namelist()]
+    if not found:
+        held = ", ".join(name.removesuffix(".npy") for name in archive.namelist())
+        raise ConfigError(f"{what} holds {held}; needed: {' or '.join(names)}")
     # A member of an .npz is an .npy file: copied in pieces, so that it need not fit into memory.
-    try:
-        with zipfile.ZipFile(file) as archive:
-            found = [f"{name}.npy" for name in names if f"{name}.npy" in archive.namelist()]
-            if not found:
-                held = ", ".join(name.removesuffix(".npy") for name in archive.namelist())
-                raise ConfigError(f"data.extra={file} holds {held}; needed: {' or '.join(names)}")
-            with archive.open(found[0]) as member, written_aside(to) as aside, open(aside, "wb") as out:
-                shutil.copyfileobj(member, out, 1 << 22)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ConfigError(f"data.extra={file} is not a whole .npz: {error}") from error
+    with archive.open(found[0]) as member, written_aside(to) as aside, open(aside, "wb") as out:
+        shutil.copyfileobj(member, out, 1 << 22)
 
 
-def _check(arrays: Arrays, path: str, dataset: Dataset) -> None:
-    what = f"data.extra={path}"
+def _check(arrays: Arrays, what: str, dataset: Dataset) -> None:
     check_arrays(arrays, what)
     if arrays.images.shape[1:3] != (dataset.image_size, dataset.image_size):
         raise ConfigError(f"{what}: images are {arrays.images.shape[1:3]}; {dataset.name} has {dataset.image_size}")
-    if arrays.labels.min() < 0 or arrays.labels.max() >= dataset.num_classes:
-        least, most = arrays.labels.min(), arrays.labels.max()
-        raise ConfigError(f"{what}: labels run from {least} to {most}; needed: 0 to {dataset.num_classes - 1}")
+    check_labels(arrays.labels, dataset.num_classes, what)

@@ -73,7 +73,7 @@ class Loader:
         # A random crop is of the whole image, everything else of its centre.
         source = whole(self.source) if self.augment is not None and self.augment.crop else self.source
         if self.extra is not None:
-            source = Mixed(self.source, self.extra)
+            source = Mixed(source, self.extra)
         with closing(source.read(parts)) as batches:
             for step, (raw, y) in enumerate(batches, start):
                 x = to_float(self._augmented(raw, epoch, step))

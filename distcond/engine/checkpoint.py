@@ -105,15 +105,22 @@ def load_statistics(
     checkpoint: Path, rank: int, device: torch.device | str = "cpu", which: str = "statistics"
 ) -> dict[str, Tensor]:
     """One rank's running statistics, or `which` = "averaged" ones; with more ranks than parts, they are dealt round."""
-    parts = sorted(checkpoint.glob("rank-*.pt"))
+    parts = _parts(checkpoint)
     found: dict[str, Tensor] = _read(parts[rank % len(parts)], device)[which]
     return found
 
 
 def averaged_statistics(checkpoint: Path, which: str = "statistics") -> dict[str, Tensor]:
     """The mean over ranks of the running statistics: what the one network of a run is evaluated with."""
-    parts = [_read(part, "cpu")[which] for part in sorted(checkpoint.glob("rank-*.pt"))]
+    parts = [_read(part, "cpu")[which] for part in _parts(checkpoint)]
     return {name: average([part[name] for part in parts]) for name in parts[0]}
+
+
+def _parts(checkpoint: Path) -> list[Path]:
+    parts = sorted(checkpoint.glob("rank-*.pt"))
+    if not parts:
+        raise ConfigError(f"{checkpoint}: not a whole checkpoint (no rank-*.pt); delete its directory to go on")
+    return parts
 
 
 def average(tensors: list[Tensor]) -> Tensor:
@@ -137,6 +144,8 @@ def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = str(error).splitlines()[0] if str(error) else ""
+        # torch's own words on what it will not unpickle recommend to unpickle it.
+        reason = "damaged" if not first or "eights" in first and "only" in first else first
         raise ConfigError(f"{path}: not a readable checkpoint ({reason}); delete its directory to go on") from error
     return state

@@ -97,6 +97,6 @@ def forward_flops(job: Job) -> list[float]:
 def draws(job: Job, step: int) -> Draws:
     """The randomness of one step, lam included: drawn for the global batch, ascending."""
     config, epoch = job.config, job.position.done
-    source = generator(config.seed, "lam", epoch, step, job.attempt)
+    source = generator(config.seed, "lam", epoch, step)
     lam = lookup("sampler", config.sampler.name).draw(config.sampler, config.batch_size, source)
     return Draws(config.seed, epoch, step, job.world.rank, job.world.size, lam.sort().values)

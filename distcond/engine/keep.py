@@ -61,6 +61,6 @@ def _check(job: Job, shared: dict[str, Any], path: str) -> None:
     if job.world.first and shared["world_size"] != job.world.size:
         print(
             f"resuming with {job.world.size} workers a run saved by {shared['world_size']}: the same global batches, "
-            "but BN statistics per worker now cover other shares of them",
+            "but BN statistics per worker, and CutMix, now see other shares of them",
             file=sys.stderr,
         )

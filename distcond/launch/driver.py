@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from distcond.config.schema import Config
+from distcond.data.extra import check_share
 from distcond.errors import ConfigError
 from distcond.launch import local
 from distcond.launch.capacity import number_of_workers, this_machine
@@ -32,6 +33,8 @@ def check(config: Config) -> int:
     if config.batch_size < workers:
         few = f"batch_size={config.batch_size}: fewer images per step than the {workers} workers of launch.workers"
         raise ConfigError(f"{few}; valid: batch_size={workers} or more, or launch.workers={config.batch_size} or fewer")
+    if config.data.extra:
+        check_share(config.batch_size, config.data.extra_share)
     return workers
 
 

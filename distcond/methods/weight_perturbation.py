@@ -3,7 +3,9 @@
     v = gamma * |w| * g / |g|   per weight tensor, with g the gradient of the step's own loss,
     w <- w - lr * (gradient of the loss at w + v)
 
-The adversarial images are made once, at w (the authors' AT-AWP and TRADES-AWP). All ranks share one perturbation: g is
+The adversarial images are made once, at w (the authors' AT-AWP and TRADES-AWP). The weights are back at w before the
+optimiser moves them, as in AT-AWP; the authors' TRADES-AWP subtracts v after the step, so that decay acts on w + v, and
+begins after ten epochs. All ranks share one perturbation: g is
 the mean over ranks, one all-reduce more per step.
 """
 

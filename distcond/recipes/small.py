@@ -20,7 +20,7 @@ class _Small:
     title: str
     digits: dict[str, Any] = field(default_factory=dict)
     digits_expect: str = "not published"
-    digits_ran: str = "under a minute on two CPU cores"
+    digits_ran: str = "not run here"
     digits_note: str = ""
     cifar10: dict[str, Any] = field(default_factory=dict)
     cifar10_attack: dict[str, Any] = field(default_factory=lambda: PGD7)

@@ -49,7 +49,7 @@ def unwrapped(content: Any) -> Weights:
     """The network in what a file holds.
 
     Raises:
-        ConfigError: no state dict in it, or two networks under one name.
+        ConfigError: no state dict in it, two networks under one name, or numbers that no network has.
     """
     entries: list[str] = []
     while isinstance(content, Mapping) and (entry := _entry(content)):
@@ -57,8 +57,10 @@ def unwrapped(content: Any) -> Weights:
         content = content[entry]
     if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
         raise ConfigError(f"holds no state dict but a {_described(content)}; save model.state_dict()")
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {n: value for n, value in content.items() if isinstance(n, str) and isinstance(value, Tensor)}
     others = tuple(str(name) for name in content if name not in tensors)
+    for name, tensor in tensors.items():
+        _check(name, tensor)
     return normalised(_bare(tensors))._replace(entry=".".join(entries), others=others)
 
 
@@ -72,9 +74,18 @@ def normalised(tensors: dict[str, Tensor]) -> Weights:
     # In units of 0 to 255, or half of a pair: not ours to guess. It stays among the tensors and is listed as unused.
     if set(found) != {"mean", "std"} or bool((torch.stack([t for _, t in found.values()]) > 1).any()):
         return Weights(tensors)
+    if bool((found["std"][1] <= 0).any()):
+        raise ConfigError(f"{found['std'][0]} holds a deviation that is not above 0")
     used = {name for name, _ in found.values()}
     rest = {name: tensor for name, tensor in tensors.items() if name not in used}
     return Weights(rest, found["mean"][1], found["std"][1])
+
+
+def _check(name: str, tensor: Tensor) -> None:
+    if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
+        raise ConfigError(f"{name} is no tensor of plain real numbers")
+    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        raise ConfigError(f"{name} holds numbers that are not finite")
 
 
 def _entry(content: Mapping[Any, Any]) -> str | None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from distcond.config.schema import DataConfig
-from distcond.data.dataset import Arrays
+from distcond.data.dataset import Arrays, Augment
 from distcond.data.described import prepared
-from distcond.data.extra import prepare_extra
+from distcond.data.extra import check_share, prepare_extra
 from distcond.data.loader import Batch, Loader
 from distcond.data.memory import MemorySource
 from distcond.errors import ConfigError
@@ -98,12 +98,13 @@ IMAGES, LABELS = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.in
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
+        ({"image": IMAGES, "label": LABELS + 0.7}, "labels are float64"),
         ({"image": IMAGES}, "needed: label or labels or y"),
-        ({"image": IMAGES, "label": LABELS + 10}, "labels run from 10 to 10; needed: 0 to 9"),
+        ({"image": IMAGES, "label": LABELS + 10}, "labels reach 10; needed: 0 to 9"),
         ({"image": IMAGES[:3], "label": LABELS}, "labels are int64"),
         ({"image": IMAGES.astype(np.float32), "label": LABELS}, "both loaders hold uint8"),
         ({"image": np.zeros((4, 9, 9, 3), np.uint8), "label": LABELS}, "digits has 8"),
-        ({"image": IMAGES, "label": np.array([{}] * 4)}, "must hold plain arrays"),
+        ({"image": IMAGES, "label": np.array([{}] * 4)}, "of plain arrays"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path, arrays: Any, words: str) -> None:
@@ -118,7 +119,7 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         prepare_extra(str(tmp_path / "none.npz"), str(tmp_path), DIGITS)
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(ConfigError, match=r"not a whole \.npz"):
+    with pytest.raises(ConfigError, match=r"is not a whole \.npz"):
         prepare_extra(str(tmp_path / "text.npz"), str(tmp_path), DIGITS)
 
 
@@ -130,3 +131,40 @@ def test_what_is_in_the_file_decides_what_the_data_are_called(tmp_path: Path) ->
     names = [prepared(replace(plain, extra=extra)).fingerprint for extra in ("", one, one, other)]
     assert names[1] == names[2]
     assert len(set(names)) == 3
+
+
+def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "extra.npz"
+    np.savez_compressed(path, image=rng.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8), label=np.arange(30) % 10)
+    whole, refused = path.read_bytes(), 0
+    for place in range(40, len(whole) - 300, 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            prepare_extra(str(path), str(tmp_path / f"cache{place}"), DIGITS)
+        except ConfigError as error:
+            assert str(error).startswith(f"data.extra={path}")
+            refused += 1
+    assert refused > 20
+
+
+def test_large_archives_of_one_size_and_name_are_told_apart(tmp_path: Path) -> None:
+    found = []
+    for folder, shift in (("a", 0), ("b", 1)):
+        (tmp_path / folder).mkdir()
+        path = npz(tmp_path / folder / "1m.npz", image=IMAGES, label=LABELS + shift)
+        found.append(prepare_extra(path, str(tmp_path / "cache"), DIGITS).arrays().labels[0])
+    assert found == [0, 1]
+
+
+def test_a_share_that_rounds_to_nothing_or_everything_is_refused() -> None:
+    check_share(128, 0.7)
+    for batch_size, share in ((64, 0.001), (1, 0.7), (4, 0.99)):
+        with pytest.raises(ConfigError, match="needed: some of each"):
+            check_share(batch_size, share)
+
+
+def test_data_that_are_cropped_at_random_take_none(tmp_path: Path) -> None:
+    cropped = replace(DIGITS, augment=Augment(crop=(0.1, 1.0)))
+    with pytest.raises(ConfigError, match="random crops"):
+        prepare_extra(npz(tmp_path / "extra.npz", image=IMAGES, label=LABELS), str(tmp_path), cropped)

@@ -34,10 +34,10 @@ def run(config: Config, path: Path, stop_after: int | None = None) -> Path:
             raise Killed
         return original(job, progress)
 
-    with RunDir(path).begin(config), pytest.MonkeyPatch.context() as patch:
+    with RunDir(path).begin(config) as attempt, pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "train_epoch", killed)
         try:
-            fit.fit(config, World(), path)
+            fit.fit(config, World(), path, attempt)
         except Killed:
             assert stop_after is not None
     return path

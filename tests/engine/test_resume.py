@@ -24,7 +24,9 @@ class Killed(Exception):
     """Stands for the end of a process."""
 
 
-def run(config: Config, path: Path, world: World | None = None, stop_after: int | None = None) -> None:
+def run(
+    config: Config, path: Path, world: World | None = None, stop_after: int | None = None, attempt: int = 0
+) -> None:
     """Fit to the end, or until the process is killed in the epoch after `stop_after`."""
     original = fit.train_epoch
 
@@ -35,7 +37,7 @@ def run(config: Config, path: Path, world: World | None = None, stop_after: int 
 
     fit.train_epoch = killed
     try:
-        fit.fit(config, world or World(), path)
+        fit.fit(config, world or World(), path, attempt)
     except Killed:
         assert stop_after is not None
     finally:
@@ -50,8 +52,8 @@ def whole(config: Config, path: Path) -> Path:
 
 def in_parts(config: Config, path: Path, *stops: int) -> Path:
     for stop in (*stops, None):
-        with RunDir(path).begin(config):
-            run(config, path, stop_after=stop)
+        with RunDir(path).begin(config) as attempt:
+            run(config, path, stop_after=stop, attempt=attempt)
     return path
 
 

@@ -66,6 +66,8 @@ def config_of(method: str, root: str, run_root: str) -> Config:
         settings |= {"method.search_epochs": ROBUST_BIRD_SEARCH, "method.queue_length": 2}
     if method in ("flying_bird", "flying_bird_plus"):
         settings["method.update_every"] = 40  # as many updates as the paper's 900 steps give over its longer run
+    if method == "flying_bird_plus":
+        settings["method.window"] = 1  # with the paper's 4 epochs it would not adapt in 3
     config = resolve("float_digits", settings)
     images = int(WORK / EPOCHS / forwards_per_image(config))
     return resolve("float_digits", settings | {"train_examples": min(images, 45_000)})

@@ -1,4 +1,21 @@
-"""Read results: `python -m distcond.report RUN_DIR_OR_ROOT ...` prints tables and draws the curves in one figure."""
+"""Read results and choose an operating point: `python -m distcond.report RUN_DIR_OR_ROOT ... [WORD=VALUE ...]`.
+
+    python -m distcond.report runs                                   every run below a folder, overlaid
+    python -m distcond.report runs/float-... sa=0.8 ra=0.3           the cheapest point that reaches both
+    python -m distcond.report runs ra=30% by=interval html=curves.html
+
+Prints the tables, then for each attack the operating points on a scale with their 95 % intervals, the Pareto set, the
+hypervolume and the knee, and draws one figure. Points measured under different attacks are not compared.
+
+  sa=LEVEL ra=LEVEL    choose the point with the fewest FLOPs whose SA and RA are at least this: 0.8 or 80%
+  by=estimate          what must reach the levels: the measured accuracy, or (interval) the lower end of its interval
+  reference=SA,RA      where the hypervolume is counted from; 0,0
+  split=test           rows of which split: test or val. A point chosen on test rows looks better on them than it is;
+                       choose on val, or with python -m distcond.calibrate, which never looks at test
+  classes=true         SA and RA of each class too, where evaluate kept what became of every example; needs the images
+  png=FILE             where the figure goes; curves.png in the first folder, and with classes classes.png beside it
+  html=FILE            one page with everything in it, which works offline: a slider over lam moves every panel
+"""
 
 from __future__ import annotations
 
@@ -8,28 +25,82 @@ from pathlib import Path
 
 from distcond.config.command_line import guarded
 from distcond.errors import ConfigError
+from distcond.results.choices import field_text
+from distcond.results.choose import cheapest
+from distcond.results.classes import ByClass, Known, class_text, classes_png
+from distcond.results.cost import At, Spent, costs_below, run_dirs_below
+from distcond.results.lines import shared_title
+from distcond.results.operating import Field, fields_of
+from distcond.results.page import write_page
 from distcond.results.plot import trade_off_png
+from distcond.results.question import Question, asked
 from distcond.results.row import Row
 from distcond.results.store import read_rows
 from distcond.results.table import trade_off_table
+from distcond.results.threat_table import threat_table
 
 
 def main(argv: Sequence[str]) -> int:
-    """Test rows of the best checkpoints of all runs found, as a table each and one figure."""
+    """Answer a question about the best checkpoints of all runs found."""
     if not argv or argv[0] in ("--help", "-h"):
         print(__doc__)
         return 0
-    rows: list[Row] = []
-    for place in argv:
-        found = [row for row in read_rows(Path(place).expanduser()) if (row.split, row.checkpoint) == ("test", "best")]
-        if not found:
-            raise ConfigError(f"{place}: no test rows here; name a finished run or a directory of runs")
-        rows += found
-    print(trade_off_table(rows))
-    figure = trade_off_png(rows, Path(argv[0]).expanduser() / "curves.png")
-    if figure is not None:
-        print(f"\nfigure: {figure}")
+    question = asked(argv)
+    demand, reference = question.demand, question.reference
+    rows = rows_at(question.places, question.split)
+    costs: dict[At, Spent] = {at: spent for place in question.places for at, spent in costs_below(place).items()}
+    fields = fields_of(rows, costs)
+    classes = classes_at(question, fields) if question.classes else {}
+    said = [trade_off_table(rows), threat_table(rows), *(field_text(field, reference, demand) for field in fields)]
+    said += [class_text(classes)] if question.classes else []
+    print("\n\n".join(filter(None, said)))
+    chosen = [cheapest(field.points, demand) for field in fields] if demand else []
+    taken = [(point.sa.accuracy, point.ra.accuracy) for point in chosen if point]
+    drawn = [trade_off_png(rows, question.png, taken), *class_figures(fields, classes, question.png.parent)]
+    for path in filter(None, drawn):
+        print(f"\nfigure: {path}")
+    if question.html:
+        print(f"page: {write_page(fields, question.html, reference, classes)}")
     return 0
+
+
+def rows_at(places: Sequence[Path], split: str) -> list[Row]:
+    """Rows of the best checkpoints on one split; on val, where none was swept, of the network as it trained."""
+    rows: list[Row] = []
+    for place in places:
+        held = [row for row in read_rows(place) if row.split == split]
+        found = [row for row in held if row.checkpoint == "best"] or [row for row in held if row.checkpoint == "live"]
+        if not found:
+            raise ConfigError(f"{place}: no {split} rows here; name a finished run or a directory of runs")
+        rows += found
+    return rows
+
+
+def classes_at(question: Question, fields: Sequence[Field]) -> dict[Known, ByClass]:
+    """The classes' scores wherever outcomes were kept."""
+    from distcond.engine.by_class import classes_of  # torch and the data: only where they are needed
+
+    run_dirs = {run_id: path for place in question.places for run_id, path in run_dirs_below(place).items()}
+    return {known: scores for field in fields for known, scores in classes_of(field, run_dirs).items()}
+
+
+def class_figures(fields: Sequence[Field], classes: dict[Known, ByClass], folder: Path) -> list[Path | None]:
+    """One figure per run and attack whose classes are known."""
+    held = [
+        (
+            field,
+            line,
+            {p.at: classes[Known(field.attack, p.at)] for p in points if Known(field.attack, p.at) in classes},
+        )
+        for field in fields
+        for line, points in zip(field.lines, field.on_line, strict=True)
+    ]
+    known = [(field, line, found) for field, line, found in held if found]
+    paths = [folder / ("classes.png" if len(known) == 1 else f"classes-{i}.png") for i in range(1, len(known) + 1)]
+    return [
+        classes_png(found, f"{shared_title([line])[0]} · {field.attack}", path)
+        for (field, line, found), path in zip(known, paths, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -41,3 +41,8 @@ def scatter(unit: Tensor, norm: str, epsilon: float) -> Tensor:
 def lengths(delta: Tensor) -> Tensor:
     """Euclidean length per row, shape (N, 1, 1, 1)."""
     return torch.linalg.vector_norm(delta.flatten(1), dim=1)[:, None, None, None]
+
+
+def distances(delta: Tensor, norm: str) -> Tensor:
+    """The length of each row in `norm`, shape (N,)."""
+    return delta.flatten(1).abs().amax(1) if norm == "Linf" else torch.linalg.vector_norm(delta.flatten(1), dim=1)

@@ -18,6 +18,7 @@ ELSEWHERE = (
     "data.loader",
     "data.cache_dir",
     "data.threads",
+    "eval.sentinel",
     "save_every",
     "run_root",
     "fresh",

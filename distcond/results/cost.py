@@ -4,9 +4,46 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from distcond.results.store import parts, read_rows
 
 FILE = "finished.json"
+
+
+class At(NamedTuple):
+    """A place of a run; lam and width as rounded to 1e-6."""
+
+    run_id: str
+    lam: float
+    width: float
+
+
+class Spent(NamedTuple):
+    """What one image costs there: FLOPs without multiplications with zero weights, and weights that are not zero."""
+
+    flops: float
+    nonzeros: int
+
+
+def costs_below(root: Path | str) -> dict[At, Spent]:
+    """What the finished runs at or below a folder say an image costs at each of their operating points.
+
+    Counted at the last checkpoint; a method that still moves its masks may have spent a little else at the best one.
+    """
+    found = {}
+    for run_id, run_dir in run_dirs_below(root).items():
+        file = run_dir / FILE
+        for p in json.loads(file.read_text()).get("points", []) if file.exists() else []:
+            found[At(run_id, round(p["lam"], 6), round(p["width"], 6))] = Spent(p["flops"], p["nonzeros"])
+    return found
+
+
+def run_dirs_below(root: Path | str) -> dict[str, Path]:
+    """The run directories at or below a folder by their run_id."""
+    folders = sorted({part.parent.parent for part in parts(Path(root))})
+    # Not the folder's name: a run that was moved or renamed keeps its rows.
+    return {row.run_id: folder for folder in folders for row in read_rows(folder)}
 
 
 def cost_lines(run_dir: Path | str) -> str:

@@ -9,12 +9,15 @@ from distcond.results.row import Attack
 ATTACK_NAMES = {
     "fgsm": "FGSM",
     "pgd": "PGD",
+    "pgd-best": "PGD-best",
     "apgd": "APGD",
     "apgd-ce": "APGD-CE",
     "apgd-dlr": "APGD-DLR",
     "apgd-t": "APGD-T",
     "autoattack": "AutoAttack",
+    "autoattack-rand": "AutoAttack-rand",
     "fab": "FAB",
+    "fab-t": "FAB-T",
     "square": "Square",
     "cw": "CW",
 }
@@ -35,6 +38,8 @@ def pixel_fraction(value: float) -> str:
 def attack_name(attack: Attack) -> str:
     """The name with its number of steps, "PGD-20"; "AutoAttack" where the number says nothing."""
     name = ATTACK_NAMES.get(attack.name, attack.name)
+    if attack.name.startswith("autoattack") and attack.num_steps == 100:  # its protocol
+        return name
     return f"{name}-{attack.num_steps}" if attack.num_steps else name
 
 
@@ -46,11 +51,19 @@ def attack_label(attack: Attack) -> str:
     return " ".join(word for word in [*words, attack.precision] if word)
 
 
-def noise_label(noise_mode: str, draws: int) -> str:
-    """The noise in words: "no noise", "noise fixed" or "noise fixed, 3 draws"."""
+def noise_label(noise_mode: str, draws: int, eot_draws: int = 1) -> str:
+    """The noise in words: "no noise", "noise fixed", "noise fixed, 3 draws" or "noise eot over 20 draws"."""
     if noise_mode == "none":
         return "no noise"
-    return f"noise {noise_mode}" + (f", {draws} draws" if draws > 1 else "")
+    averaged = f" over {eot_draws} draws" if noise_mode == "eot" else ""
+    return f"noise {noise_mode}{averaged}" + (f", {draws} draws" if draws > 1 else "")
+
+
+def threat_label(threat: str, attack_lam: float) -> str:
+    """What the attacker knows, in words; "" where it knows lam, which is the rule."""
+    if threat == "transfer":
+        return f"optimised at lam {attack_lam:g}"
+    return "optimised at every lam, the worst counts" if threat == "worst" else ""
 
 
 def aligned(values: Iterable[float]) -> list[str]:
@@ -65,3 +78,10 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def sureness(confidence: float) -> str:
+    """A confidence in [0, 1] for people: "93 %"; never 0 % or 100 %, which no sample gives."""
+    if confidence > 0.995:
+        return "more than 99 %"
+    return "less than 1 %" if confidence < 0.005 else f"{100 * confidence:.0f} %"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from distcond.results.label import attack_label, noise_label
+from distcond.results.label import attack_label, noise_label, threat_label
 from distcond.results.row import Row
-from distcond.results.series import Point, Score, Series, series_of
+from distcond.results.series import Point, Score, Series, series_of, source
+
+NO_NOISE = noise_label("none", 1)
 
 
 class Line(NamedTuple):
@@ -38,11 +40,13 @@ def lines_of(rows: Iterable[Row]) -> list[Line]:
 
 def names_of(lines: Sequence[Line]) -> list[str]:
     """A name for each line: what differs between the lines, and a run_id only where nothing else tells them apart."""
-    facts = [_facts(line) for line in lines]
-    varying = [column for column in zip(*facts, strict=True) if len(set(column)) > 1]
-    names = [", ".join(fact for fact in name if fact) for name in zip(*varying, strict=True)] or [""] * len(lines)
-    if len(set(names)) == len(names):
-        return names
+    varying = [column for column in zip(*map(_facts, lines), strict=True) if len(set(column)) > 1]
+    # That a method has no weight noise goes without saying, unless only this tells two lines apart.
+    telling = [column for column in varying if len(set(column) - {NO_NOISE}) > 1]
+    for columns in (telling, varying):
+        names = _joined(columns, len(lines))
+        if len(set(names)) == len(names):
+            return names
     return [f"{name}, {line.series.origin.run_id}".lstrip(", ") for name, line in zip(names, lines, strict=True)]
 
 
@@ -57,9 +61,14 @@ def shared_title(lines: Sequence[Line]) -> tuple[str, str]:
     return _shared(what), _shared(how)
 
 
+def _joined(columns: Sequence[Sequence[str]], count: int) -> list[str]:
+    return [", ".join(fact for fact in name if fact) for name in zip(*columns, strict=True)] or [""] * count
+
+
 def _network(series: Series) -> tuple[object, ...]:
     o = series.origin
-    return o.run_id, o.epoch, series.attack, o.precision, o.noise_mode
+    how = (o.precision, o.noise_mode, o.eot_draws, o.threat, source(o))
+    return o.run_id, o.epoch, series.attack, *how
 
 
 def _by_width(series: Series) -> list[Line]:
@@ -87,4 +96,6 @@ def _attack(line: Line) -> str:
 
 
 def _noise(line: Line) -> str:
-    return noise_label(line.series.origin.noise_mode, line.series.draws)
+    origin = line.series.origin
+    noise = noise_label(origin.noise_mode, line.series.draws, origin.eot_draws)
+    return ", ".join(filter(None, (threat_label(origin.threat, origin.attack_lam), noise)))

@@ -1,15 +1,19 @@
-"""Where to put point labels so that they cover neither each other nor markers nor lines. Plain geometry in pixels."""
+"""Labels at the points of curves, placed so that none covers another, a marker or a line. Places are in pixels."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 XY = tuple[float, float]
 # Up and to the right first: above a curve that falls there is room. Close places before far ones.
 ANGLES = (45, 30, 60, 15, 75, 0, 90, 225, 210, 240, 195, 255, 180, 270, 120, 150, 300, 330)
+FONT_SIZE = 9.5
 DISTANCES = (0.8, 1.1, 1.7, 2.6, 3.6)
 
 
@@ -68,6 +72,33 @@ def place(
     return boxes
 
 
+class Label(NamedTuple):
+    """A text for the point (x, y), in the units of the axes; `bars` are the ends of the point's error bars."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+    bars: tuple[tuple[XY, XY], ...] = ()
+
+
+def annotate(axes: Axes, curves: Sequence[Sequence[Label]]) -> None:
+    """Label the points of each curve: the ends of all curves first, then what still finds room.
+
+    Call it when the figure's layout is final: a label's free place is a matter of pixels.
+    """
+    labels = [label for _, label in sorted(pair for curve in curves for pair in _ranked(curve))]
+    points = [_pixel(axes, label.x, label.y) for label in labels]
+    sizes = [_size(axes, label) for label in labels]
+    paths = [[_pixel(axes, label.x, label.y) for label in curve] for curve in curves]
+    bars = [[_pixel(axes, *end) for end in bar] for label in labels for bar in label.bars]
+    left, bottom, right, top = axes.bbox.extents
+    boxes = place(points, sizes, paths, Box(left, bottom, right, top).around(-2), bars)
+    for label, point, box in zip(labels, points, boxes, strict=True):
+        if box:
+            _write(axes, label, point, box)
+
+
 def _candidates(point: XY, size: XY) -> Iterable[tuple[float, Box]]:
     """Boxes around the point with their distances, in label heights."""
     for distance in DISTANCES:
@@ -98,3 +129,30 @@ def _dots(line: Sequence[XY], spacing: float) -> Iterable[XY]:
     for (x0, y0), (x1, y1) in itertools.pairwise(line):
         count = max(1, math.ceil(math.hypot(x1 - x0, y1 - y0) / spacing))
         yield from ((x0 + (x1 - x0) * i / count, y0 + (y1 - y0) * i / count) for i in range(count + 1))
+
+
+def _ranked(curve: Sequence[Label]) -> list[tuple[int, Label]]:
+    """Ends get rank 0; then every second point, so that what finds no room leaves even gaps."""
+    last = len(curve) - 1
+    return [(0 if i in (0, last) else 1 + i % 2, label) for i, label in enumerate(curve)]
+
+
+def _pixel(axes: Axes, x: float, y: float) -> XY:
+    right, up = axes.transData.transform((x, y))
+    return float(right), float(up)
+
+
+def _size(axes: Axes, label: Label) -> XY:
+    text = axes.text(0, 0, label.text, size=FONT_SIZE, weight="bold")
+    box = text.get_window_extent()
+    text.remove()
+    return float(box.width), float(box.height)
+
+
+def _write(axes: Axes, label: Label, point: XY, box: Box) -> None:
+    x, y = axes.transData.inverted().transform(((box.left + box.right) / 2, (box.bottom + box.top) / 2))
+    near = box.nearest(point)
+    if math.dist(near, point) > 1.3 * (box.top - box.bottom):
+        x_near, y_near = axes.transData.inverted().transform(near)
+        axes.plot([label.x, x_near], [label.y, y_near], color="#999999", linewidth=0.7, zorder=1.5)
+    axes.text(x, y, label.text, ha="center", va="center", size=FONT_SIZE, weight="bold", color=label.colour, zorder=5)

@@ -1,34 +1,60 @@
-"""The accuracy-robustness curve as a PNG."""
+"""The accuracy-robustness curve as a PNG: SA against RA, and both over lam."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distcond.results.canvas import has_matplotlib, new_figure, save
+from distcond.results.canvas import (
+    COLOURS,
+    FAINT,
+    GREY,
+    INK,
+    MARKERS,
+    dress,
+    has_matplotlib,
+    lam_colour,
+    new_figure,
+    save,
+)
 from distcond.results.lines import Line, lines_of, names_of, shared_title
-from distcond.results.panels import LABELLED_LINES, Style, label_points, marks, over_lam, styles_of, trade_off
+from distcond.results.place import Label, annotate
 from distcond.results.row import Row
+from distcond.results.series import Score
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEGEND_LETTERS = 130
+LABELLED_LINES = 4
+"""Up to so many lines have their points labelled; more of them would only hide each other's."""
 
 
-def trade_off_png(rows: Iterable[Row], path: Path | str) -> Path | None:
-    """Draw every run, width and attack among the rows, and return `path`.
+class Style(NamedTuple):
+    """How one line looks: its stroke and labels against RA, its colours over lam, its marker, its legend entry."""
+
+    stroke: str
+    text: str
+    sa: str
+    ra: str
+    marker: str
+    name: str
+
+
+def trade_off_png(rows: Iterable[Row], path: Path | str, taken: Sequence[tuple[float, float]] = ()) -> Path | None:
+    """Draw every run, width and attack among the rows, a ring around each (SA, RA) in `taken`, and return `path`.
 
     None where no row is given, and, after one line in the log, where matplotlib is missing.
     """
     lines = lines_of(rows)
     if not lines or not has_matplotlib():
         return None
-    return save(draw(lines), Path(path))
+    return save(draw(lines, taken), Path(path))
 
 
-def draw(lines: Sequence[Line]) -> Figure:
+def draw(lines: Sequence[Line], taken: Sequence[tuple[float, float]] = ()) -> Figure:
     """The figure: the trade-off on the left, if RA was measured, and accuracies over lam on the right."""
     styles = styles_of(names_of(lines))
     columns, legend_rows = _legend_shape([style.name for style in styles])
@@ -40,12 +66,106 @@ def draw(lines: Sequence[Line]) -> Figure:
         _legend(figure, styles, columns)
     if has_ra:
         trade_off(panels[0], lines, styles)
+        ring(panels[0], taken)
     # A label's free place is a matter of pixels, so the layout is settled first.
     figure.canvas.draw()
     figure.set_layout_engine("none")
     if has_ra and len(lines) <= LABELLED_LINES:
         label_points(panels[0], lines, styles)
     return figure
+
+
+def styles_of(names: Sequence[str]) -> list[Style]:
+    """A style for each named line; a line that stands alone has one colour for SA and one for RA instead."""
+    if len(names) == 1:
+        return [Style(GREY, INK, COLOURS[0], COLOURS[1], MARKERS[0], names[0])]
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(names))]
+    markers = [MARKERS[i % len(MARKERS)] for i in range(len(names))]
+    return [Style(c, c, c, c, marker, name) for c, marker, name in zip(colours, markers, names, strict=True)]
+
+
+def marks(marker: str, size: float) -> dict[str, Any]:
+    """How every line is stroked and marked: markers are set apart by a white edge."""
+    return {"marker": marker, "markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.9, "linewidth": 2}
+
+
+def trade_off(axes: Axes, lines: Sequence[Line], styles: Sequence[Style]) -> None:
+    """SA against RA, a point per lam with its 95 % bars; of a line alone, points run from the SA to the RA colour."""
+    along = "labelled with λ" if len(lines) <= LABELLED_LINES else "along λ"
+    dress(axes, "robust accuracy (RA), %", "standard accuracy (SA), %", f"SA against RA, {along}")
+    for line, style in zip(lines, styles, strict=True):
+        lams, sa, ra = (list(column) for column in zip(*line.pairs(), strict=True)) if line.pairs() else ([], [], [])
+        x, y = _percents(ra), _percents(sa)
+        axes.errorbar(x, y, xerr=_bars(ra), yerr=_bars(sa), fmt="none", ecolor=style.stroke, elinewidth=0.9, alpha=0.4)
+        axes.plot(x, y, color=style.stroke, zorder=3, **marks(style.marker, 7.5))
+        colours = [lam_colour(lam) if len(lines) == 1 else style.stroke for lam in lams]
+        axes.scatter(x, y, 60, colours, marker=style.marker, edgecolors="white", linewidths=0.9, zorder=4)
+    _widen(axes)
+
+
+def ring(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
+    """A ring around each (SA, RA) in [0, 1]: the points that were chosen."""
+    if places:
+        sa, ra = ([100 * value for value in column] for column in zip(*places, strict=True))
+        axes.scatter(ra, sa, 240, label="chosen", facecolors="none", edgecolors=INK, linewidths=1.5, zorder=6)
+        axes.legend(frameon=False, fontsize=10, handlelength=3)
+
+
+def over_lam(axes: Axes, lines: Sequence[Line], styles: Sequence[Style]) -> None:
+    """SA (solid) and RA (dashed) over lam with 95 % bands."""
+    shown: dict[str, tuple[str, str, str]] = {}
+    for line, style in zip(lines, styles, strict=True):
+        sa = [(point.lam, point.sa) for point in line.points if point.sa]
+        ra = [(point.lam, point.ra) for point in line.points if point.ra]
+        for name, scores, look in (("SA", sa, (style.sa, "-", "o")), ("RA", ra, (style.ra, "--", "s"))):
+            if scores:
+                _curve(axes, scores, *look)
+                shown[name] = look if len(lines) == 1 else (FAINT, *look[1:])
+    for name, (colour, dash, marker) in shown.items():
+        axes.plot([], [], color=colour, linestyle=dash, label=name, **marks(marker, 7))
+    dress(axes, "λ  (0 = standard, 1 = robust)", "accuracy, %", f"{' and '.join(shown)} over λ, with 95 % bands")
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(0, 100)
+    axes.legend(frameon=False, fontsize=10, handlelength=3)
+
+
+def label_points(axes: Axes, lines: Sequence[Line], styles: Sequence[Style]) -> None:
+    """Write lam at the points of `trade_off`; call it when the layout is final."""
+    annotate(axes, [_labels(line, style.text) for line, style in zip(lines, styles, strict=True)])
+
+
+def _labels(line: Line, colour: str) -> list[Label]:
+    labels = []
+    for lam, sa, ra in line.pairs():
+        x, y = 100 * ra.accuracy, 100 * sa.accuracy
+        across = ((100 * ra.interval.low, y), (100 * ra.interval.high, y))
+        up = ((x, 100 * sa.interval.low), (x, 100 * sa.interval.high))
+        labels.append(Label(x, y, f"{lam:.3g}", colour, (across, up)))
+    return labels
+
+
+def _curve(axes: Axes, scores: Sequence[tuple[float, Score]], colour: str, dash: str, marker: str) -> None:
+    lams, values = [lam for lam, _ in scores], [score for _, score in scores]
+    low, high = [100 * s.interval.low for s in values], [100 * s.interval.high for s in values]
+    axes.fill_between(lams, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(lams, _percents(values), color=colour, linestyle=dash, **marks(marker, 6))
+
+
+def _percents(scores: Iterable[Score]) -> list[float]:
+    return [100 * score.accuracy for score in scores]
+
+
+def _bars(scores: Sequence[Score]) -> list[list[float]]:
+    """Distances to both ends of the interval, as `errorbar` wants them: (2, N) in %."""
+    below = [100 * (score.accuracy - score.interval.low) for score in scores]
+    return [below, [100 * (score.interval.high - score.accuracy) for score in scores]]
+
+
+def _widen(axes: Axes) -> None:
+    """Room for labels, and no less than 4 points of accuracy, so that noise does not look like a trend."""
+    for limits, set_limits in ((axes.get_xlim(), axes.set_xlim), (axes.get_ylim(), axes.set_ylim)):
+        middle, half = sum(limits) / 2, max(4.0, 1.16 * (limits[1] - limits[0])) / 2
+        set_limits(max(middle - half, -3), min(middle + half, 102))
 
 
 def _legend_shape(names: Sequence[str]) -> tuple[int, int]:

@@ -11,10 +11,14 @@ from typing import Any, NamedTuple
 from distcond.errors import ConfigError
 from distcond.results.interval import Interval, wilson
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+#: Read too: what later versions added has its default there.
+OLDER = {1: ("threat", "attack_lam", "eot_draws", "block_size", "warnings")}
 SPLITS = ("train", "val", "test")
 CHECKPOINTS = ("last", "best", "live", "last_raw")
 NORMS = ("", "Linf", "L2")
+THREATS = ("adaptive", "transfer", "worst")
+NOISE_MODES = ("none", "fixed", "fresh", "eot")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +27,15 @@ class Row:
 
     `attack` "none" is standard accuracy; its `norm` is "" and its numbers are 0. `epsilon` and `step_size` are in
     units of the [0, 1] input. `checkpoint` "live" is the network while it trains,
-    "last_raw" the last one as trained where "best" and "last" are averages of weights. `noise_seed` is 0 where
-    `noise_mode` is "none". `attempt` counts the starts of a run: the highest wins where two rows have one `key`.
+    "last_raw" the last one as trained where "best" and "last" are averages of weights. `attempt` counts the starts of
+    a run: the highest wins where two rows have one `key`.
+
+    `threat` says what the attacker knows: "adaptive" = lam, "transfer" = the attack was optimised at `attack_lam`,
+    "worst" = correct is what survives the attacks optimised at every lam of the grid (`attack_lam` is -1).
+    `noise_mode` is that of the weight noise: "none" of a network without, "fixed" = one draw that the attacker knows,
+    "fresh" = a new draw in every forward pass, "eot" = the same, and the attacker averages over `eot_draws` of them.
+    `noise_seed` is 0 where `noise_mode` is "none". `block_size` is that of the blocks whose number seeds the attack,
+    0 in rows of version 1. `warnings` are names, comma-separated, "" = none found or none looked for.
 
     Raises:
         ConfigError: a field has the wrong type or is out of range.
@@ -45,8 +56,12 @@ class Row:
     step_size: float = 0.0
     num_steps: int = 0
     restarts: int = 0
+    threat: str = "adaptive"
+    attack_lam: float = -1.0
     noise_mode: str = "none"
     noise_seed: int = 0
+    eot_draws: int = 1
+    block_size: int = 0
     precision: str = "float32"
     method: str
     model: str
@@ -59,9 +74,12 @@ class Row:
     torch_version: str = ""
     git_commit: str = ""
     hardware: str = ""
+    warnings: str = ""
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
+        if self.threat == "adaptive":
+            object.__setattr__(self, "attack_lam", self.lam)
         for name, kind in COLUMNS.items():
             object.__setattr__(self, name, _typed(name, kind, getattr(self, name)))
         _check_choices(self)
@@ -94,8 +112,11 @@ class Key(NamedTuple):
     lam: float
     width: float
     attack: Attack
+    threat: str
+    attack_lam: float
     noise_mode: str
     noise_seed: int
+    eot_draws: int
 
 
 def attack_of(row: Row) -> Attack:
@@ -107,9 +128,11 @@ def attack_of(row: Row) -> Attack:
 
 def key(row: Row) -> Key:
     """What the row measures. `lam` and `width` are rounded to 1e-6: 0.2 is one point in float32 and in float64."""
-    lam, width = round(row.lam, 6), round(row.width, 6)
-    attack = attack_of(row)
-    return Key(row.run_id, row.epoch, row.split, row.checkpoint, lam, width, attack, row.noise_mode, row.noise_seed)
+    lam, width, attack_lam = round(row.lam, 6), round(row.width, 6), round(row.attack_lam, 6)
+    return Key(
+        row.run_id, row.epoch, row.split, row.checkpoint, lam, width, attack_of(row), row.threat, attack_lam,
+        row.noise_mode, row.noise_seed, row.eot_draws,
+    )  # fmt: skip
 
 
 def accuracy(row: Row) -> float:
@@ -133,22 +156,24 @@ def highest_attempt(rows: Iterable[Row]) -> list[Row]:
 
 
 def from_dict(values: Mapping[str, Any], where: str = "row") -> Row:
-    """A row from a mapping that holds every field; `where` names its origin in errors.
+    """A row from a mapping that holds every field of its version; `where` names its origin in errors.
 
     Raises:
         ConfigError: another schema version, a missing or unknown field, or a bad value.
     """
     version = values.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise ConfigError(f"{where}: schema_version is {version!r}; this distcond reads version {SCHEMA_VERSION}")
-    missing = [name for name in COLUMNS if name not in values]
+    if version != SCHEMA_VERSION and version not in OLDER:
+        readable = ", ".join(str(number) for number in (*OLDER, SCHEMA_VERSION))
+        raise ConfigError(f"{where}: schema_version is {version!r}; this distcond reads versions {readable}")
+    later = OLDER.get(version, ())
+    missing = [name for name in COLUMNS if name not in values and name not in later]
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)}; a row has every field of distcond.results.row.Row")
     unknown = [name for name in values if name not in COLUMNS]
     if unknown:
         raise ConfigError(f"{where}: unknown {', '.join(unknown)}; fields of a row are {', '.join(COLUMNS)}")
     try:
-        return Row(**values)
+        return Row(**{**values, "schema_version": SCHEMA_VERSION})
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
@@ -168,7 +193,8 @@ def _typed(name: str, kind: str, value: Any) -> str | int | float:
 
 
 def _check_choices(row: Row) -> None:
-    for name, choices in (("split", SPLITS), ("checkpoint", CHECKPOINTS), ("norm", NORMS)):
+    valid = {"split": SPLITS, "checkpoint": CHECKPOINTS, "norm": NORMS, "threat": THREATS, "noise_mode": NOISE_MODES}
+    for name, choices in valid.items():
         if getattr(row, name) not in choices:
             raise ConfigError(f"row.{name} is {getattr(row, name)!r}; choose from {', '.join(map(repr, choices))}")
 
@@ -179,7 +205,12 @@ def _check_ranges(row: Row) -> None:
     if row.num_examples < 1 or not 0 <= row.num_correct <= row.num_examples:
         counts = f"{row.num_correct} of {row.num_examples}"
         raise ConfigError(f"row.num_correct is {counts}; it must lie in [0, num_examples] with num_examples >= 1")
-    for name in ("attempt", "epoch", "step", "epsilon", "step_size", "num_steps", "restarts", "width", "density"):
+    if row.attack_lam > 1 or (row.attack_lam < 0) != (row.threat == "worst"):
+        raise ConfigError(
+            f"row.attack_lam is {row.attack_lam} with threat {row.threat!r}; -1 for worst, else in [0, 1]"
+        )
+    sizes = ("epsilon", "step_size", "num_steps", "restarts", "width", "density", "eot_draws", "block_size")
+    for name in ("attempt", "epoch", "step", *sizes):
         if getattr(row, name) < 0:
             raise ConfigError(f"row.{name} is {getattr(row, name)}; it must not be negative")
     if row.attack == "none" and any(attack_of(row)[1:6]):

@@ -34,21 +34,22 @@ class Score(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One place on the trade-off; a score is None where it was not measured."""
+    """One place on the trade-off; a score is None where it was not measured. `warnings` are those of its rows."""
 
     lam: float
     width: float
     density: float
     sa: Score | None
     ra: Score | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Series:
-    """What one run reaches over lam and width under one attack and noise mode, at the latest epoch of that attack.
+    """What one run reaches over lam and width under one attack and threat model, at the latest epoch of that attack.
 
-    `origin` is one of its rows: it says which run, checkpoint, epoch, precision and noise mode. `attack` is None where
-    only SA was measured. `points` are sorted by (width, lam).
+    `origin` is one of its rows: it says which run, checkpoint, epoch, precision, threat and noise mode. `attack` is
+    None where only SA was measured. `points` are sorted by (width, lam).
     """
 
     origin: Row
@@ -62,23 +63,32 @@ class Series:
 
 
 def series_of(rows: Iterable[Row]) -> list[Series]:
-    """Join SA with RA. One series per run, split, checkpoint, noise mode, precision and attack, in that order.
+    """Join SA with RA. One series per run, split, checkpoint, noise mode, precision, attack and threat, in that order.
 
-    Of several epochs the latest counts, and SA is taken from the epoch of RA. Noise seeds are added up.
+    Attacks that transfer make one series for each lam they were optimised at. Of several epochs the latest counts, and
+    SA is taken from the epoch of RA. Noise seeds are added up.
     """
-    groups: dict[tuple[str, ...], list[Row]] = {}
+    groups: dict[tuple[str | int, ...], list[Row]] = {}
     for row in highest_attempt(rows):
-        group = (row.run_id, row.split, row.checkpoint, row.noise_mode, row.precision)
+        group = (row.run_id, row.split, row.checkpoint, row.noise_mode, row.eot_draws, row.precision)
         groups.setdefault(group, []).append(row)
     return [series for _, group in sorted(groups.items()) for series in _of_one_network(group)]
 
 
 def _of_one_network(rows: list[Row]) -> list[Series]:
     clean = [row for row in rows if row.attack == "none"]
-    attacks = sorted({attack_of(row) for row in rows if row.attack != "none"})
-    if not attacks:
+    attacked: dict[tuple[Attack, str, float], list[Row]] = {}
+    for row in rows:
+        if row.attack != "none":
+            attacked.setdefault((attack_of(row), row.threat, source(row)), []).append(row)
+    if not attacked:
         return [_series(clean, [], None)]
-    return [_series(clean, [row for row in rows if attack_of(row) == attack], attack) for attack in attacks]
+    return [_series(clean, attacked[how], how[0]) for how in sorted(attacked)]
+
+
+def source(row: Row) -> float:
+    """The lam at which an attack that transfers was optimised; -1 where there is no single one."""
+    return key(row).attack_lam if row.threat == "transfer" else -1.0
 
 
 def _series(clean: list[Row], attacked: list[Row], attack: Attack | None) -> Series:
@@ -86,14 +96,23 @@ def _series(clean: list[Row], attacked: list[Row], attack: Attack | None) -> Ser
     sa, ra = ([row for row in rows if row.epoch == epoch] for rows in (clean, attacked))
     places = {(key(row).width, key(row).lam): row for row in sa + ra}
     points = [
-        Point(lam, width, row.density, _score(sa, lam, width), _score(ra, lam, width))
+        Point(lam, width, row.density, _score(sa, lam, width), _score(ra, lam, width), _warnings(sa + ra, lam, width))
         for (width, lam), row in sorted(places.items(), key=lambda item: item[0])
     ]
     return Series((ra or sa)[0], attack, tuple(points))
 
 
+def _at(rows: list[Row], lam: float, width: float) -> list[Row]:
+    return [row for row in rows if (key(row).lam, key(row).width) == (lam, width)]
+
+
+def _warnings(rows: list[Row], lam: float, width: float) -> tuple[str, ...]:
+    names = {name.strip() for row in _at(rows, lam, width) for name in row.warnings.split(",")}
+    return tuple(sorted(names - {""}))
+
+
 def _score(rows: list[Row], lam: float, width: float) -> Score | None:
-    draws = [row for row in rows if (key(row).lam, key(row).width) == (lam, width)]
+    draws = _at(rows, lam, width)
     if not draws:
         return None
     return Score(sum(r.num_correct for r in draws), sum(r.num_examples for r in draws), len(draws))

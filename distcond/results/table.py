@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from distcond.results.label import aligned, attack_label, noise_label
+from distcond.results.label import aligned, attack_label, noise_label, threat_label
 from distcond.results.row import Row
-from distcond.results.series import Point, Score, Series, series_of
+from distcond.results.series import Point, Score, Series, series_of, source
 
 EMPTY = "no results"
 ORIGIN = (
     *("run_id", "method", "model", "dataset", "seed", "split", "checkpoint", "epoch", "noise_mode", "precision"),
+    *("threat", "eot_draws", "block_size"),
     *("attack", "norm", "epsilon", "step_size", "num_steps", "restarts"),
 )
 Record = dict[str, str | int | float | None]
 
 
 class Block(NamedTuple):
-    """One table: two title lines, a header and its lines of cells."""
+    """One table: two title lines, a header and its lines of cells; below it, warnings."""
 
     title: tuple[str, str]
     header: list[str]
     lines: list[list[str]]
+    notes: list[str]
 
 
 def trade_off_table(rows: Iterable[Row]) -> str:
@@ -47,9 +49,10 @@ def _blocks(rows: Iterable[Row], plus_minus: str) -> list[Block]:
     groups: dict[tuple[object, ...], list[Series]] = {}
     for series in series_of(rows):
         o = series.origin
-        group = (o.method, o.model, o.dataset, o.split, o.checkpoint, o.precision, o.noise_mode, series.attack)
+        how = (o.precision, o.noise_mode, o.eot_draws, o.threat, source(o), series.attack)
+        group = (o.method, o.model, o.dataset, o.split, o.checkpoint, *how)
         groups.setdefault(group, []).append(series)
-    return [Block(_title(group), *_body(group, plus_minus)) for group in groups.values()]
+    return [Block(_title(group), *_body(group, plus_minus), _notes(group)) for group in groups.values()]
 
 
 def _title(group: list[Series]) -> tuple[str, str]:
@@ -57,8 +60,9 @@ def _title(group: list[Series]) -> tuple[str, str]:
     epochs = {series.origin.epoch for series in group}
     checkpoint = f"{origin.checkpoint} checkpoint" + (f", epoch {origin.epoch}" if len(epochs) == 1 else "")
     threat = attack_label(attack) if attack else f"no attack {origin.precision}"
-    noise = noise_label(origin.noise_mode, max(series.draws for series in group))
-    return " | ".join((origin.method, origin.model, origin.dataset, origin.split, checkpoint)), f"{threat} | {noise}"
+    noise = noise_label(origin.noise_mode, max(series.draws for series in group), origin.eot_draws)
+    how = " | ".join(filter(None, (threat, threat_label(origin.threat, origin.attack_lam), noise)))
+    return " | ".join((origin.method, origin.model, origin.dataset, origin.split, checkpoint)), how
 
 
 def _body(group: list[Series], plus_minus: str) -> tuple[list[str], list[list[str]]]:
@@ -76,6 +80,18 @@ def _body(group: list[Series], plus_minus: str) -> tuple[list[str], list[list[st
         columns["RA %"] = _percent([point.ra for point in points], plus_minus)
     columns |= _counts(points)
     return list(columns), [list(line) for line in zip(*columns.values(), strict=True)]
+
+
+def _notes(group: list[Series]) -> list[str]:
+    """One line for all points with the same warnings."""
+    places: dict[str, list[str]] = {}
+    for series in group:
+        of_run = f" of {series.origin.run_id}" if len(group) > 1 else ""
+        for point in series.points:
+            width = f" width {point.width:g}" if point.width != 1 else ""
+            if point.warnings:
+                places.setdefault(", ".join(point.warnings), []).append(f"lam {point.lam:g}{width}{of_run}")
+    return [f"warning: gradient masking at {', '.join(at)}: {names}" for names, at in places.items()]
 
 
 def _percent(scores: Sequence[Score | None], plus_minus: str) -> list[str]:
@@ -96,7 +112,7 @@ def _text(block: Block) -> str:
     sizes = [max(map(len, column)) for column in zip(block.header, *block.lines, strict=True)]
     rule = ["-" * size for size in sizes]
     lines = (_line(cells, sizes, block.header) for cells in (block.header, rule, *block.lines))
-    return "\n".join([*block.title, "", *lines])
+    return "\n".join([*block.title, "", *lines, *block.notes])
 
 
 def _line(cells: list[str], sizes: list[int], header: list[str]) -> str:
@@ -110,12 +126,15 @@ def _markdown(block: Block) -> str:
     lines = ["| " + " | ".join(cells) + " |" for cells in (block.header, ends, *block.lines)]
     # Bars inside a title would be taken for columns by some renderers.
     title, attack = (line.replace(" | ", ", ") for line in block.title)
-    return "\n".join([f"**{title}**  ", attack, "", *lines])
+    notes = ["", *(f"{note}  " for note in block.notes)] if block.notes else []
+    return "\n".join([f"**{title}**  ", attack, "", *lines, *notes])
 
 
 def _record(series: Series, point: Point) -> Record:
     record: Record = {name: getattr(series.origin, name) for name in ORIGIN}
+    record |= {"attack_lam": point.lam if series.origin.threat == "adaptive" else series.origin.attack_lam}
     record |= {"lam": point.lam, "width": point.width, "density": point.density}
+    record |= {"warnings": ",".join(point.warnings)}
     return record | _score_record("sa", point.sa) | _score_record("ra", point.ra)
 
 

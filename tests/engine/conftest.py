@@ -44,3 +44,24 @@ def small(tiny: Any, digits_cache: Path) -> Callable[..., Config]:
         return found
 
     return config
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: Any, digits_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a FLOAT run on the digits, good enough that attacks break some examples and not all."""
+    from distcond.engine.fit import fit
+    from distcond.engine.run_dir import RunDir
+    from distcond.engine.world import World
+
+    config = tiny(
+        "float",
+        data__loader="memory", data__cache_dir=str(digits_cache), epochs=6, batch_size=64, model__widths="8,16",
+        attack__num_steps=1, attack__step_size=0.1, attack__epsilon=0.1, eval__attack__epsilon=0.1, optim__lr=0.05,
+        eval__attack__step_size=0.05, eval__attack__num_steps=2, eval__lam_grid="0,1", eval__every=0,
+        eval__val_examples=20, eval__val_steps=1, eval__test_examples=20, eval__train_examples=0,
+        precision__train="float32", launch="local",
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("trained") / "run"
+    with RunDir(path).begin(config):
+        fit(config, World(), path)
+    return path

@@ -36,6 +36,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+def test_the_wheel_holds_what_the_page_is_made_of(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"distcond/results/page.{kind}" for kind in ("py", "html", "js")} <= held
+
+
 def test_the_wheel_claims_no_name_but_its_own(wheel: Path) -> None:
     top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {name for name in top if not name.endswith(".dist-info")} == {"distcond"}

@@ -53,6 +53,16 @@ def test_labels_cover_neither_each_other_nor_markers(make_sweep, runs, n):
     assert runs > 1 or sorted(map(float, found)) == list(GRID)
 
 
+def test_a_ring_around_what_was_chosen(make_sweep):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    from distcond.results.plot import draw
+
+    lines = lines_of(make_sweep(GRID))
+    rings = [c for c in draw(lines, [(0.9, 0.25)]).axes[0].collections if c.get_label() == "chosen"]
+    assert [list(place) for place in rings[0].get_offsets()] == [[25.0, 90.0]]
+    assert not [c for c in draw(lines).axes[0].collections if c.get_label() == "chosen"]
+
+
 def test_only_sa_is_one_panel_and_many_runs_a_taller_figure(tmp_path, make_row, make_sweep):
     pytest.importorskip("matplotlib", reason="needs matplotlib")
     from distcond.results.plot import trade_off_png
@@ -76,6 +86,10 @@ def test_lines_are_named_by_what_differs(make_sweep):
     assert shared_title(lines)[0] == "resnet34 · cifar10"
     assert "n =" not in shared_title(lines)[1]
     assert names_of(lines_of(make_sweep(run_id="a") + make_sweep(run_id="b"))) == ["a", "b"]
+    # That a method has no noise is said only where nothing else tells two lines apart.
+    noisy = make_sweep(run_id="a", noise_mode="fixed")
+    assert names_of(lines_of(noisy + make_sweep(run_id="b", method="oat"))) == ["float", "oat"]
+    assert names_of(lines_of(noisy + make_sweep(run_id="a"))) == ["noise fixed", "no noise"]
 
 
 def test_test_hides_val_and_checkpoints_hide_the_live_network(make_sweep):

@@ -8,7 +8,7 @@ import pytest
 
 from distcond.errors import ConfigError
 from distcond.results.interval import wilson
-from distcond.results.row import accuracy, from_dict, highest_attempt, interval, key
+from distcond.results.row import OLDER, SCHEMA_VERSION, accuracy, from_dict, highest_attempt, interval, key
 
 
 def test_a_row_survives_a_dict(make_sweep):
@@ -59,7 +59,7 @@ def test_bad_values_are_refused(make_row, changes, says):
 
 def test_other_schemas_are_refused(make_row):
     good = asdict(make_row())
-    with pytest.raises(ConfigError, match=r"part-7: schema_version is 99; this distcond reads version 1"):
+    with pytest.raises(ConfigError, match=r"part-7: schema_version is 99; this distcond reads versions 1, 2"):
         from_dict(good | {"schema_version": 99}, "part-7")
     with pytest.raises(ConfigError, match="schema_version is None"):
         from_dict({})
@@ -69,6 +69,30 @@ def test_other_schemas_are_refused(make_row):
         from_dict(good | {"accuracy": 0.9})
     with pytest.raises(ConfigError, match=r"part-7: row\.lam is '0\.5'; it must be a finite float"):
         from_dict(good | {"lam": "0.5"}, "part-7")
+
+
+def test_a_row_of_version_1_reads_with_the_defaults_of_what_came_later(make_row):
+    old = {n: v for n, v in asdict(make_row(lam=0.3)).items() if n not in OLDER[1]} | {"schema_version": 1}
+    row = from_dict(old)
+    assert (row.threat, row.attack_lam, row.eot_draws, row.block_size, row.warnings) == ("adaptive", 0.3, 1, 0, "")
+    assert row.schema_version == SCHEMA_VERSION
+    with pytest.raises(ConfigError, match="missing threat"):
+        from_dict(old | {"schema_version": SCHEMA_VERSION})
+
+
+def test_a_threat_says_where_its_attack_was_optimised(make_row):
+    assert make_row(lam=0.2, attack_lam=0.7).attack_lam == 0.2
+    assert make_row(lam=0.2, threat="transfer", attack_lam=0.7).attack_lam == 0.7
+    assert make_row(threat="worst").attack_lam == -1
+    for bad in (
+        {"threat": "transfer"},
+        {"threat": "worst", "attack_lam": 0.5},
+        {"threat": "transfer", "attack_lam": 2},
+    ):
+        with pytest.raises(ConfigError, match="attack_lam"):
+            make_row(**bad)
+    with pytest.raises(ConfigError, match="'adaptive', 'transfer', 'worst'"):
+        make_row(threat="white-box")
 
 
 def test_the_key_says_what_was_measured_and_not_what_came_out(make_sweep):
@@ -85,7 +109,7 @@ def test_the_key_says_what_was_measured_and_not_what_came_out(make_sweep):
     other = {
         "run_id": "x", "epoch": 1, "split": "val", "checkpoint": "last", "lam": 0.3, "width": 0.5, "attack": "apgd",
         "norm": "L2", "epsilon": 0.5, "step_size": 0.1, "num_steps": 7, "restarts": 5, "precision": "bfloat16",
-        "noise_mode": "fixed", "noise_seed": 1,
+        "noise_mode": "fixed", "noise_seed": 1, "threat": "transfer", "eot_draws": 5,
     }  # fmt: skip
     assert all(key(replace(row, **{name: value})) != key(row) for name, value in other.items())
 

@@ -1,0 +1,74 @@
+"""Auto-PGD (Croce and Hein 2020) on the cross-entropy, on DLR and on targeted DLR, by pyautoattack.
+
+The steps are the library's; restarts and targets are looped over here, because the library's own loop hands back the
+clean image where it finds no wrong answer, and what transfers to another network is the point of the highest loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distcond.attacks.attack import Attack, Logits, protocol
+from distcond.attacks.library import LOG, drawing, part
+from distcond.config.schema import AttackConfig
+
+#: Targets of the standard protocol: the most likely classes besides the label.
+TARGETS = 9
+
+
+def apgd(
+    logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int, loss: str = "ce", eot_draws: int = 1
+) -> Tensor:
+    """See `attack.Run`. `loss` is "ce" or "dlr"; gradients are summed over `eot_draws` passes."""
+    ascent = _made("APGDAttack", logits, x, config, seed, loss=loss, eot_iter=eot_draws)
+    with drawing(seed, x.device):
+        return _looped(ascent, x, y, range(config.restarts))
+
+
+def apgd_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> Tensor:
+    """See `attack.Run`: towards each of the most likely wrong classes in turn, at most nine."""
+    ascent = _made("APGDAttack_targeted", logits, x, config, seed)
+    with drawing(seed, x.device):
+        order = logits(x).sort(dim=1)[1]
+        places = range(2, min(TARGETS, order.shape[1] - 1) + 2)
+        return _looped(ascent, x, y, (order[:, -place] for place in places for _ in range(config.restarts)))
+
+
+def _made(name: str, logits: Logits, x: Tensor, config: AttackConfig, seed: int, **more: Any) -> Any:
+    return part("autopgd_base", name)(
+        logits, n_iter=config.num_steps, norm=config.norm, eps=config.epsilon, seed=seed, device=x.device, logger=LOG,
+        **more,
+    )  # fmt: skip
+
+
+def _looped(ascent: Any, x: Tensor, y: Tensor, targets: Iterable[Tensor | int]) -> Tensor:
+    """The best point over all runs; an example that is broken is not attacked again."""
+    ascent.init_hyperparam(x)
+    best, score = x.clone(), x.new_full((len(y),), -torch.inf)
+    broken = torch.zeros_like(y, dtype=torch.bool)
+    for target in targets:
+        rows = torch.nonzero(~broken).squeeze(1)
+        if not len(rows):
+            break
+        if isinstance(target, Tensor):
+            ascent.y_target = target[rows]
+        highest, right, value, wrong_at = ascent.attack_single_run(x[rows], y[rows])
+        wrong = ~right.bool()
+        found = torch.where(wrong[:, None, None, None], wrong_at, highest)
+        better = wrong | (value > score[rows])
+        best[rows[better]], score[rows[better]] = found[better], value[better]
+        broken[rows] = wrong
+    return best
+
+
+APGD_CE = Attack("apgd-ce", "Auto-PGD on the cross-entropy, 100 steps, no step size to choose", apgd,
+                 settle=protocol(100))  # fmt: skip
+APGD_DLR = Attack("apgd-dlr", "Auto-PGD on the difference of logits ratio, 100 steps", partial(apgd, loss="dlr"),
+                  settle=protocol(100), min_classes=3)  # fmt: skip
+APGD_T = Attack("apgd-t", "Auto-PGD on the targeted DLR loss, nine targets of 100 steps", apgd_targeted,
+                settle=protocol(100), min_classes=4)  # fmt: skip

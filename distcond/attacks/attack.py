@@ -1,0 +1,66 @@
+"""What a file of this room exports: a named attack, or a named cascade of attacks.
+
+An attack sees `x -> logits`, labels, a ball and a seed. It does not see lam, the network or the run, so the same
+attack serves every network, every operating point and every threat model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from distcond.config.schema import AttackConfig
+
+#: Images (N, C, H, W) in [0, 1] to logits (N, K).
+Logits = Callable[[Tensor], Tensor]
+
+#: (logits, x, y, config, seed) to the strongest images found, shape of x: those that change the answer where there
+#: are any, else those of the highest loss. Within the ball and [0, 1]; a function of the arguments alone.
+Run = Callable[[Logits, Tensor, Tensor, AttackConfig, int], Tensor]
+
+
+def as_configured(config: AttackConfig, given: frozenset[str]) -> AttackConfig:
+    """The steps, restarts and step size of the run's own attack."""
+    return config
+
+
+def protocol(num_steps: int) -> Callable[[AttackConfig, frozenset[str]], AttackConfig]:
+    """For attacks with a protocol and a step size of their own: `num_steps` and one restart unless given by name."""
+
+    def settle(config: AttackConfig, given: frozenset[str]) -> AttackConfig:
+        steps = config.num_steps if "num_steps" in given else num_steps
+        restarts = config.restarts if "restarts" in given else 1
+        return replace(config, num_steps=steps, restarts=restarts, step_size=0.0)
+
+    return settle
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A named attack, or a cascade of several: an example that one stage breaks is not shown to the next.
+
+    Attributes:
+        run: the attack; None for a cascade.
+        stages: the attacks of a cascade, cheapest first.
+        settle: (the config's attack, which of its settings the user gave by name) to what this attack will use.
+        eot_draws: draws of a random network that the attack averages over by itself; 1 = none.
+        min_classes: the fewest classes its loss is defined for.
+    """
+
+    name: str
+    summary: str
+    run: Run | None = None
+    stages: tuple[Attack, ...] = ()
+    settle: Callable[[AttackConfig, frozenset[str]], AttackConfig] = as_configured
+    eot_draws: int = 1
+    min_classes: int = 2
+
+    def __post_init__(self) -> None:
+        assert (self.run is None) == bool(self.stages), f"{self.name}: either one attack or stages"
+
+    @property
+    def cascade(self) -> tuple[Attack, ...]:
+        """The stages; an attack by itself is its only one."""
+        return self.stages or (self,)

@@ -1,0 +1,18 @@
+"""PGD on the margin of Carlini and Wagner (2017), whose gradient does not vanish where the network is sure."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from distcond.attacks.attack import Attack, Logits
+from distcond.attacks.best_iterate import strongest
+from distcond.attacks.row_losses import margin
+from distcond.config.schema import AttackConfig
+
+
+def cw(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> Tensor:
+    """See `attack.Run`: ascends the margin."""
+    return strongest(logits, x, y, config, seed, margin)
+
+
+CW = Attack("cw", "PGD on the margin between the best wrong logit and the right one", cw)

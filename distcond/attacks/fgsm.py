@@ -1,0 +1,24 @@
+"""The fast gradient sign method (Goodfellow et al. 2015): one step to the rim of the ball, from the image itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from distcond.attacks.attack import Attack, Logits
+from distcond.attacks.best_iterate import strongest
+from distcond.attacks.row_losses import cross_entropy
+from distcond.config.schema import AttackConfig
+
+
+def fgsm(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> Tensor:
+    """See `attack.Run`. With norm L2 the step goes along the gradient instead of its sign."""
+    return strongest(logits, x, y, _one_step(config, frozenset()), seed, cross_entropy)
+
+
+def _one_step(config: AttackConfig, given: frozenset[str]) -> AttackConfig:
+    return replace(config, step_size=config.epsilon, num_steps=1, restarts=1, random_start=False)
+
+
+FGSM = Attack("fgsm", "one gradient step of length epsilon from the image", fgsm, settle=_one_step)

@@ -1,0 +1,51 @@
+"""The door to pyautoattack, which has APGD, FAB and Square as their authors wrote them.
+
+The library seeds and draws from torch's global generators; `drawing` lends it one and puts the process's own back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distcond.attacks.attack import Logits
+from distcond.errors import ConfigError
+
+#: Where the library says that gradients are zero, at every step; a sweep says such things once.
+LOG = logging.getLogger("distcond.attacks.library")
+LOG.addHandler(logging.NullHandler())
+LOG.propagate = False
+
+
+def part(module: str, name: str) -> Any:
+    """One of the library's classes.
+
+    Raises:
+        ConfigError: the library is not installed.
+    """
+    try:
+        return getattr(import_module(f"pyautoattack.{module}"), name)
+    except ImportError as error:
+        raise ConfigError(
+            "this attack needs pyautoattack: pip install 'distcond[attacks]'; without it: fgsm, pgd, cw"
+        ) from error
+
+
+@contextmanager
+def drawing(seed: int, device: torch.device) -> Iterator[None]:
+    """Let the block draw from torch's global generators, seeded; they are afterwards as they were before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(seed)
+        yield
+
+
+def number_of_classes(logits: Logits, x: Tensor) -> int:
+    """K, from the logits of one image."""
+    with torch.no_grad():
+        return logits(x[:1]).shape[1]

@@ -1,0 +1,97 @@
+"""What an evaluation is asked to count, and the rules its settings must keep."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from distcond.attacks.attack import Attack
+from distcond.config.schema import AttackConfig
+from distcond.config.setting import check_bounds, choice, read, setting
+from distcond.engine.restore import WHICH
+from distcond.errors import ConfigError
+from distcond.registry import lookup, unknown
+from distcond.results.row import NOISE_MODES, THREATS
+
+#: An L2 radius from here on is taken for one in pixels of 0 to 255: the usual ones are 0.25 to 3.
+_LARGE = {"Linf": 1.0, "L2": 16.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Campaign:
+    """The words of `python -m distcond.evaluate` besides `eval.*`, `data.*` and `launch.*`."""
+
+    attack: tuple[str, ...] = setting(("pgd-best",), "attacks by name, comma-separated; none = SA alone")
+    threat: tuple[str, ...] = setting(("adaptive",), "adaptive (attacker knows lam), transfer, worst, or several")
+    attack_lam: tuple[float, ...] = setting((), "transfer and worst: where to optimise; empty = every lam of the grid")
+    noise: tuple[str, ...] = setting(("fixed",), "of weight noise: fixed (attacker knows the draw), fresh, eot")
+    eot_draws: int = setting(10, "noise=eot: draws that the attacker averages over", ge=2)
+    checkpoint: str = setting("best", "best, last, or last_raw = without weight averaging")
+    split: str = setting("test", "test or val")
+    probe: bool = setting(False, "also say how often bf16 and float32 agree on the sign of input gradients")
+
+
+def campaign_of(words: Mapping[str, str]) -> Campaign:
+    """The campaign of a command's words.
+
+    Raises:
+        ConfigError: an unknown word or a value that is not valid; the message names the valid ones.
+    """
+    types, known = typing.get_type_hints(Campaign), {field.name: field for field in fields(Campaign)}
+    values = {}
+    for name, word in words.items():
+        if name not in known:
+            raise ConfigError(unknown("setting of an evaluation", name, known))
+        values[name] = read(name, word, types[name])
+        if values[name] != ():
+            check_bounds(name, values[name], known[name].metadata)
+    found = Campaign(**values)
+    choice("checkpoint", found.checkpoint, WHICH)
+    choice("split", found.split, ("test", "val"))
+    for name, valid in (("threat", THREATS), ("noise", NOISE_MODES[1:])):
+        for word in getattr(found, name):
+            choice(name, word, valid)
+    for lam in found.attack_lam:
+        if not 0 <= lam <= 1:
+            raise ConfigError(f"attack_lam={lam:g}: must lie in [0, 1]")
+    return found
+
+
+def attacks_of(campaign: Campaign) -> tuple[Attack, ...]:
+    """The attacks by name, in the order given; "none" is no attack.
+
+    Raises:
+        ConfigError: no such attack.
+    """
+    names = [name for name in dict.fromkeys(campaign.attack) if name != "none"]
+    return tuple(lookup("attack", name) for name in names)
+
+
+def strength(attack: Attack, config: AttackConfig, given: frozenset[str], classes: int) -> AttackConfig:
+    """What `attack` will use, checked.
+
+    Args:
+        attack: which attack.
+        config: the run's `eval.attack` with what the command changed.
+        given: the settings of `eval.attack` that the command named.
+        classes: how many the network tells apart.
+
+    Raises:
+        ConfigError: zero steps, lengths that are no pixels in [0, 1], or too few classes for the attack's loss.
+    """
+    settled = attack.settle(config, given)
+    if not settled.num_steps:
+        raise ConfigError(
+            f"eval.attack.num_steps=0: {attack.name} would move nothing; valid: 1 or more, or attack=none"
+        )
+    for name in ("epsilon", "step_size"):
+        length = getattr(settled, name)
+        if length > _LARGE[settled.norm]:
+            hint = f"{length:g}/255" if length.is_integer() else f"{length / 255:.3g}"
+            raise ConfigError(f"eval.attack.{name}={length:g}: pixels are in [0, 1]; did you mean {hint}?")
+    if classes < attack.min_classes:
+        raise ConfigError(
+            f"attack={attack.name}: its loss needs {attack.min_classes} classes or more, here are {classes}"
+        )
+    return settled

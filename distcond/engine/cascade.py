@@ -1,0 +1,79 @@
+"""A cascade of attacks on one block: what a cheap stage breaks, no dear one is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from distcond.attacks.attack import Attack, Logits
+from distcond.attacks.ball import distances
+from distcond.config.schema import AttackConfig
+from distcond.engine.outcomes import ROBUST, WRONG
+from distcond.errors import ConfigError
+
+#: An attacked image may leave the ball by so much, from rounding.
+SLACK = 1e-5
+
+
+@torch.no_grad()
+def adaptive(
+    attacker: Logits,
+    judge: Logits,
+    x: Tensor,
+    y: Tensor,
+    right: Tensor,
+    attack: Attack,
+    config: AttackConfig,
+    seed: int,
+) -> Tensor:
+    """`broken_by` (N,) int8 of the images x (N, C, H, W), of which `right` (N,) are right without attack."""
+    found = start(right)
+    for number, stage in enumerate(attack.cascade, 1):
+        rows = torch.nonzero(found == ROBUST).squeeze(1)
+        if not len(rows):
+            break
+        moved = _moved(stage, attacker, x[rows], y[rows], config, seed)
+        found[rows[judge(moved).argmax(1) != y[rows]]] = number
+    return found
+
+
+@torch.no_grad()
+def transfer(
+    attacker: Logits, judges: Mapping[float, Logits], x: Tensor, y: Tensor, right: Mapping[float, Tensor],
+    attack: Attack, config: AttackConfig, seed: int,
+) -> dict[float, Tensor]:  # fmt: skip
+    """`broken_by` at each judge's lam of attacks optimised against another network, each stage on every image.
+
+    Every image, because what no longer fools the attacker's network may still fool a judge, and so that what is found
+    does not depend on which judges are asked.
+    """
+    found = {lam: start(right[lam]) for lam in judges}
+    for number, stage in enumerate(attack.cascade, 1):
+        if not any((values == ROBUST).any() for values in found.values()):
+            break
+        moved = _moved(stage, attacker, x, y, config, seed)
+        for lam, judge in judges.items():
+            rows = torch.nonzero(found[lam] == ROBUST).squeeze(1)
+            if len(rows):
+                found[lam][rows[judge(moved[rows]).argmax(1) != y[rows]]] = number
+    return found
+
+
+def start(right: Tensor) -> Tensor:
+    """`broken_by` before any attack."""
+    return torch.where(right, ROBUST, WRONG).to(torch.int8)
+
+
+def _moved(stage: Attack, attacker: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> Tensor:
+    assert stage.run is not None
+    moved = stage.run(attacker, x, y, config, seed).detach()
+    outside = max(-float(moved.min()), float(moved.max()) - 1)
+    beyond = float((distances(moved - x, config.norm) - config.epsilon).max())
+    if not (outside <= SLACK and beyond <= SLACK):  # also where one is not a number
+        raise ConfigError(
+            f"attack {stage.name}: left the {config.norm} ball of {config.epsilon:g} by {beyond:.2g}, [0, 1] by "
+            f"{outside:.2g}; an attack has to stay within both"
+        )
+    return moved

@@ -1,0 +1,125 @@
+"""One process's part of an evaluation: block by block, everything that is asked about it and not yet in a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distcond.attacks.attack import Attack
+from distcond.data.described import prepared
+from distcond.data.loader import to_float
+from distcond.data.open import open_source
+from distcond.engine import outcomes
+from distcond.engine.cascade import adaptive, start, transfer
+from distcond.engine.masking_files import look_at_points
+from distcond.engine.noise_modes import Counted, attacker, judge
+from distcond.engine.outcomes import Outcome
+from distcond.engine.plan import Measure, Plan
+from distcond.engine.precision import full_float32
+from distcond.engine.restore import epoch_at, load
+from distcond.engine.run_dir import RunDir, write_json
+from distcond.errors import ConfigError
+
+#: (measure, the attacked network, x, y) to named numbers that are kept with the outcome of an attack.
+Inspect = Callable[[Measure, Counted, Tensor, Tensor], dict[str, float]]
+
+
+class BlockCounter:
+    """Counts the blocks it is given, in float32; every outcome is in its file before the next is begun.
+
+    Raises:
+        ConfigError: the run has gone on since the plan was made.
+    """
+
+    def __init__(self, plan: Plan, device: torch.device, inspect: Inspect | None = None) -> None:
+        self.plan, self.device, self.inspect = plan, device, inspect
+        run, data = RunDir(plan.run_path), plan.config.data
+        if epoch_at(run, plan.campaign.checkpoint) != plan.epoch:
+            raise ConfigError(f"{plan.run_path}: has a new {plan.campaign.checkpoint} checkpoint; start again for it")
+        # Nobody wants gradients of the weights: without them a backward pass costs half.
+        self.model = load(plan.run_path, plan.campaign.checkpoint, device).requires_grad_(False)
+        self.source = open_source(prepared(data), plan.campaign.split, device, data.threads)
+
+    def __call__(self, block: int) -> None:
+        """Count one block."""
+        ((raw, y),) = self.source.read([self.plan.members(block)])
+        x = to_float(raw).contiguous()  # pyautoattack takes views of it
+        with full_float32():
+            for width in range(len(self.plan.width_mults)):
+                for noise in self.plan.campaign.noise:
+                    Part(self, block, width, noise, x, y).count()
+            if block == 0:
+                look_at_points(self.plan, self.model, self.source)
+
+
+class Part:
+    """One block at one width under one noise mode."""
+
+    def __init__(self, counter: BlockCounter, block: int, width: int, noise: str, x: Tensor, y: Tensor) -> None:
+        self.counter, self.plan, self.block = counter, counter.plan, block
+        self.width, self.noise, self.x, self.y = width, noise, x, y
+        self.right: dict[float, Tensor] = {}
+
+    def count(self) -> None:
+        """Clean answers once, then every attack."""
+        for lam in self.plan.lam_grid:
+            self.right[lam] = self._clean(self.plan.clean(lam, self.width, self.noise))
+        for attack in self.plan.attacks:
+            measures = self.plan.attacked(attack, self.width, self.noise)
+            missing = [m for m in measures if not self.plan.file(m, self.block).exists()]
+            for measure in missing:
+                if measure.attack_lam == measure.lam:
+                    self._adaptive(attack, measure)
+            for source in dict.fromkeys(m.attack_lam for m in missing if m.attack_lam != m.lam):
+                self._transfer(attack, [m for m in missing if m.attack_lam == source != m.lam], source)
+
+    @torch.no_grad()
+    def _clean(self, measure: Measure) -> Tensor:
+        file, members = self.plan.file(measure, self.block), self.plan.members(self.block)
+        if file.exists():
+            return torch.from_numpy(outcomes.read(file, members).correct).to(self.x.device)
+        began, network = time.perf_counter(), self._judge(measure.lam)
+        right = network(self.x).argmax(1) == self.y
+        self._keep(measure, start(right), network.rows, began, {})
+        return right
+
+    def _adaptive(self, attack: Attack, measure: Measure) -> None:
+        began, network, judging = time.perf_counter(), self._attacker(attack, measure.lam), self._judge(measure.lam)
+        strength, seed = self.plan.strengths[attack.name], self.plan.attack_seed(attack, self.block)
+        right = self.right[measure.lam]
+        found = adaptive(network, judging, self.x, self.y, right, attack, strength, seed)
+        rows, inspect = network.rows + judging.rows, self.counter.inspect
+        statistics = inspect(measure, network, self.x, self.y) if inspect else {}
+        self._keep(measure, found, rows, began, statistics)
+
+    def _transfer(self, attack: Attack, measures: list[Measure], source: float) -> None:
+        began, network = time.perf_counter(), self._attacker(attack, source)
+        judges = {measure.lam: self._judge(measure.lam) for measure in measures}
+        strength, seed = self.plan.strengths[attack.name], self.plan.attack_seed(attack, self.block)
+        found = transfer(network, judges, self.x, self.y, self.right, attack, strength, seed)
+        share = -(-network.rows // len(measures))  # what was paid once, spread over what it was paid for
+        for measure in measures:
+            self._keep(measure, found[measure.lam], share + judges[measure.lam].rows, began, {}, len(measures))
+
+    def _judge(self, lam: float) -> Counted:
+        noise_seed = self.plan.config.eval.noise_seed
+        return judge(self.counter.model, lam, self.width, self.noise, noise_seed, self.block)
+
+    def _attacker(self, attack: Attack, lam: float) -> Counted:
+        # An attack that averages over draws by itself is given single ones.
+        noise = "fresh" if self.noise == "eot" and attack.eot_draws > 1 else self.noise
+        draws, noise_seed = self.plan.draws(attack, self.noise), self.plan.config.eval.noise_seed
+        return attacker(self.counter.model, lam, self.width, noise, noise_seed, draws, (attack.name, self.block))
+
+    def _keep(
+        self, measure: Measure, found: Tensor, rows: int, began: float, statistics: dict[str, float], shared: int = 1
+    ) -> None:
+        file, seconds = self.plan.file(measure, self.block), (time.perf_counter() - began) / shared
+        if not (file.parent / "settings.json").exists():
+            write_json(file.parent / "settings.json", self.plan.identity(measure))
+        broken_by = np.asarray(found.cpu().numpy(), dtype=np.int8)
+        outcomes.write(file, Outcome(self.plan.members(self.block), broken_by, rows, seconds, statistics))

@@ -1,0 +1,49 @@
+"""How far reduced precision would mislead an attack: whether bf16 and float32 agree on the sign of input gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distcond.attacks.attack import Logits
+from distcond.attacks.pgd import input_gradient, summed_cross_entropy
+from distcond.condition import AtLambda
+from distcond.data.described import prepared
+from distcond.data.loader import to_float
+from distcond.data.open import open_source
+from distcond.engine.plan import Plan
+from distcond.engine.precision import full_float32
+from distcond.engine.restore import load
+
+#: Images that the probe looks at: enough pixels for a share, few enough to take seconds.
+EXAMPLES = 64
+
+
+def gradient_signs(plan: Plan, device: torch.device) -> dict[float, float]:
+    """For each lam, the share of pixels in [0, 1] whose gradient has one sign in bf16 (autocast) and in float32.
+
+    Measured at full width on the first images of the split. Pixels without gradient in float32 are left out; 1 where
+    no pixel is left.
+    """
+    model = load(plan.run_path, plan.campaign.checkpoint, device).requires_grad_(False)
+    source = open_source(prepared(plan.config.data), plan.campaign.split, device, plan.config.data.threads)
+    members = plan.members(0)[:EXAMPLES]
+    ((raw, y),) = source.read([members])
+    x, seed = to_float(raw), plan.config.eval.noise_seed
+    with full_float32():
+        return {lam: agreement(AtLambda(model, lam, noise_seed=seed), x, y) for lam in plan.lam_grid}
+
+
+def agreement(logits: Logits, x: Tensor, y: Tensor) -> float:
+    """Share of pixels of x (N, C, H, W) whose loss gradient has the same sign under bf16 autocast."""
+
+    def loss(at: Tensor) -> Tensor:
+        return summed_cross_entropy(logits(at), y)
+
+    exact = input_gradient(loss, x)
+    with torch.autocast(x.device.type, torch.bfloat16):
+        rough = input_gradient(loss, x)
+    there = exact != 0
+    if not there.any():
+        return 1.0
+    return float((exact.sign() == rough.sign())[there].float().mean())

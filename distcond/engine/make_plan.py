@@ -1,0 +1,69 @@
+"""Lay an evaluation out and refuse what cannot be counted, before anything is."""
+
+from __future__ import annotations
+
+from distcond.config.schema import Config
+from distcond.data.described import described, prepared
+from distcond.data.open import open_source
+from distcond.engine.campaign import Campaign, attacks_of, strength
+from distcond.engine.grid import lam_grid
+from distcond.engine.plan import Plan
+from distcond.engine.restore import epoch_at, load
+from distcond.engine.run_dir import RunDir
+from distcond.errors import ConfigError
+
+
+def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[str]) -> Plan:
+    """The plan of a campaign.
+
+    Args:
+        run: the run to look at.
+        config: its config, with what the command changed.
+        campaign: what to count.
+        given: the settings of `eval.attack` that the command named.
+
+    Raises:
+        ConfigError: no checkpoint, an empty split, or settings that do not fit the network or each other.
+    """
+    model = load(run.path, campaign.checkpoint)
+    _check_noise(campaign, model.noise_size > 0)
+    classes = described(config.data).num_classes
+    strengths = {a.name: strength(a, config.eval.attack, given, classes) for a in attacks_of(campaign)}
+    files = prepared(config.data)
+    available = len(open_source(files, campaign.split, "cpu", config.data.threads))
+    if not available:
+        raise ConfigError(f"split={campaign.split}: {config.data.name} has no examples there")
+    wanted = config.eval.test_examples if campaign.split == "test" else config.eval.val_examples
+    grid = tuple(dict.fromkeys(lam_grid(config)))
+    _check_sources(campaign, grid)
+    return Plan(
+        run_path=run.path,
+        config=config,
+        campaign=campaign,
+        strengths=strengths,
+        epoch=epoch_at(run, campaign.checkpoint),
+        lam_grid=grid,
+        width_mults=model.width_mults,
+        examples=min(wanted or available, available),
+        noisy=model.noise_size > 0,
+        fingerprint=files.fingerprint,
+    )
+
+
+def _check_sources(campaign: Campaign, grid: tuple[float, ...]) -> None:
+    elsewhere = any(source != lam for source in campaign.attack_lam or grid for lam in grid)
+    for threat in ("transfer", "worst"):
+        if threat in campaign.threat and not elsewhere:
+            raise ConfigError(
+                f"threat={threat}: every attack would be at its own lam; add to eval.lam_grid or attack_lam"
+            )
+
+
+def _check_noise(campaign: Campaign, noisy: bool) -> None:
+    drawn = [noise for noise in campaign.noise if noise != "fixed"]
+    if drawn and not noisy:
+        raise ConfigError(f"noise={drawn[0]}: this network has no weight noise; valid: fixed (or leave it out)")
+    for attack in attacks_of(campaign):
+        if attack.eot_draws > 1 and "fresh" in campaign.noise:
+            how = f"attack={attack.name} averages over {attack.eot_draws} draws by itself"
+            raise ConfigError(f"noise=fresh: {how}; valid: eot, fixed")

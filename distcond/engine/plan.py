@@ -1,0 +1,180 @@
+"""The whole of an evaluation, laid out: which blocks, what is counted on each, and where every outcome lies.
+
+Made once, by the process that speaks for the evaluation, and handed to those that count. Work that is done is what
+lies in its file, so a plan carried out again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distcond.attacks.attack import Attack
+from distcond.config.schema import AttackConfig, Config
+from distcond.engine.campaign import Campaign, attacks_of
+from distcond.seeding import key
+
+FOLDER = "outcomes"
+
+
+class Measure(NamedTuple):
+    """One thing counted on every block: answers at (lam, width) under an attack optimised at `attack_lam`.
+
+    `attack` is None for clean images; then `attack_lam` is lam, and `noise` is "fixed", or "fresh" for "eot" too.
+    """
+
+    attack: Attack | None
+    lam: float
+    width: int
+    noise: str
+    attack_lam: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation of one checkpoint.
+
+    Attributes:
+        strengths: name of each attack to what it uses.
+        lam_grid: where answers are counted.
+        width_mults: the network's widths, widest first; all are looked at.
+        examples: the first so many of the split.
+        noisy: whether the network has weight noise.
+        fingerprint: of the images' content.
+    """
+
+    run_path: Path
+    config: Config
+    campaign: Campaign
+    strengths: dict[str, AttackConfig]
+    epoch: int
+    lam_grid: tuple[float, ...]
+    width_mults: tuple[float, ...]
+    examples: int
+    noisy: bool
+    fingerprint: str
+
+    @property
+    def attacks(self) -> tuple[Attack, ...]:
+        """In the order given."""
+        return attacks_of(self.campaign)
+
+    @property
+    def block_size(self) -> int:
+        """Examples per block; the last may have fewer."""
+        return self.config.eval.batch_size
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return -(-self.examples // self.block_size)
+
+    def members(self, block: int) -> np.ndarray:
+        """Indices of a block's examples in the split, (n,) int64."""
+        return np.arange(block * self.block_size, min((block + 1) * self.block_size, self.examples))
+
+    def attack_seed(self, attack: Attack, block: int) -> int:
+        """What a block's attack draws from: one seed for all stages and every lam."""
+        return key(self.config.seed, attack.name, block)
+
+    def measures(self) -> Iterator[Measure]:
+        """Everything that is counted on a block, each once, in the order in which it is done."""
+        for width in range(len(self.width_mults)):
+            for noise in self.campaign.noise:
+                yield from (self.clean(lam, width, noise) for lam in self.lam_grid)
+                for attack in self.attacks:
+                    yield from self.attacked(attack, width, noise)
+
+    def files(self) -> dict[int, list[Path]]:
+        """Of each block, the files in which it ends up."""
+        folders = list(dict.fromkeys(self.folder(measure) for measure in self.measures()))
+        files = {block: [folder / _name(block) for folder in folders] for block in range(self.blocks)}
+        return files | {0: [*self.sentinel_files().values(), *files[0]]}
+
+    def sentinel_files(self) -> dict[tuple[float, int], Path]:
+        """Of each (lam, width), where the sentinel's report on masked gradients lies; whoever counts block 0 writes it.
+
+        None where `eval.sentinel` is off or nothing is attacked.
+        """
+        settings, found = self.config.eval, dict[tuple[float, int], Path]()
+        if settings.sentinel == "off" or not self.attacks:
+            return found
+        for width, width_mult in enumerate(self.width_mults):
+            for lam in self.lam_grid:
+                decides = [self.identity(self.clean(lam, width, "fixed")), asdict(settings.attack), self.examples]
+                words = f"sentinel-lam{lam:g}" + (f"-width{width_mult:g}" if len(self.width_mults) > 1 else "")
+                found[lam, width] = self.run_path / FOLDER / f"{words}-{_digest(decides)}.json"
+        return found
+
+    def clean(self, lam: float, width: int, noise: str) -> Measure:
+        """Answers without attack."""
+        return Measure(None, lam, width, "fixed" if noise == "fixed" else "fresh", lam)
+
+    def attacked(self, attack: Attack, width: int, noise: str) -> list[Measure]:
+        """What one attack is counted on; attacks from one lam stand together."""
+        threats, own, pairs = self.campaign.threat, [], []
+        if "adaptive" in threats or "worst" in threats:
+            own = [(lam, lam) for lam in self.lam_grid]
+        if "transfer" in threats or "worst" in threats:
+            pairs = [(source, lam) for source in self.sources for lam in self.lam_grid if source != lam]
+        return [Measure(attack, lam, width, noise, source) for source, lam in [*own, *pairs]]
+
+    @property
+    def sources(self) -> tuple[float, ...]:
+        """The lam values at which attacks that transfer are optimised."""
+        return self.campaign.attack_lam or self.lam_grid
+
+    def draws(self, attack: Attack | None, noise: str) -> int:
+        """How many draws of the noise an attacker averages over."""
+        if noise != "eot":
+            return 1
+        return attack.eot_draws if attack is not None and attack.eot_draws > 1 else self.campaign.eot_draws
+
+    def file(self, measure: Measure, block: int) -> Path:
+        """Where a block's outcome lies."""
+        return self.folder(measure) / _name(block)
+
+    def folder(self, measure: Measure) -> Path:
+        """Readable, and told apart by everything that decides an outcome."""
+        words = [measure.attack.name if measure.attack else "clean", f"lam{measure.lam:g}"]
+        words += [f"from{measure.attack_lam:g}"] if measure.attack_lam != measure.lam else []
+        words += [f"width{self.width_mults[measure.width]:g}"] if len(self.width_mults) > 1 else []
+        words += [measure.noise] if self.noisy else []
+        plain = re.sub(r"[^\w.-]+", "_", "-".join(words))
+        return self.run_path / FOLDER / f"{plain}-{_digest(self.identity(measure))}"
+
+    def identity(self, measure: Measure) -> dict[str, Any]:
+        """Everything that decides the outcomes of a measure, as plain values."""
+        attack = measure.attack
+        return {
+            "checkpoint": "last_raw" if self.campaign.checkpoint == "last_raw" else "saved",
+            "epoch": self.epoch,
+            "split": self.campaign.split,
+            "data": self.fingerprint,
+            "lam": measure.lam,
+            "width": self.width_mults[measure.width],
+            "attack": attack.name if attack else "none",
+            "strength": asdict(self.strengths[attack.name]) if attack else {},
+            "attack_lam": measure.attack_lam,
+            "noise": measure.noise if self.noisy else "none",
+            "noise_seed": self.config.eval.noise_seed if self.noisy else 0,
+            "eot_draws": self.draws(attack, measure.noise) if attack else 1,
+            "seed": self.config.seed,
+            "block_size": self.block_size,
+            "precision": "float32",
+        }
+
+
+def _digest(values: Any) -> str:
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=5).hexdigest()
+
+
+def _name(block: int) -> str:
+    return f"block-{block:05d}.npz"

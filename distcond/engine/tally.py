@@ -1,0 +1,139 @@
+"""Outcomes of all blocks become counts, and counts become rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from distcond.attacks.attack import Attack
+from distcond.data.described import described
+from distcond.engine import outcomes
+from distcond.engine.cost import cost_at
+from distcond.engine.environment import hardware
+from distcond.engine.masking_files import report_at
+from distcond.engine.outcomes import Outcome
+from distcond.engine.plan import Measure, Plan
+from distcond.engine.restore import load
+from distcond.engine.run_dir import RunDir
+from distcond.results.row import Row
+from distcond.results.store import write_part
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a measure gave over all blocks, in the order of the examples."""
+
+    correct: np.ndarray  # (n,) bool
+    seconds: float
+    forward_rows: int
+
+
+def tally(plan: Plan, measure: Measure) -> Tally:
+    """Add a measure up.
+
+    Raises:
+        ConfigError: an outcome file that cannot be read.
+    """
+    found = [_outcome(plan, measure, block) for block in range(plan.blocks)]
+    correct = np.concatenate([outcome.correct for outcome in found])
+    return Tally(correct, sum(o.seconds for o in found), sum(o.forward_rows for o in found))
+
+
+def _outcome(plan: Plan, measure: Measure, block: int) -> Outcome:
+    return outcomes.read(plan.file(measure, block), plan.members(block))
+
+
+def worst(tallies: list[Tally]) -> Tally:
+    """What survives all of them."""
+    correct = np.logical_and.reduce([t.correct for t in tallies])
+    return Tally(correct, sum(t.seconds for t in tallies), sum(t.forward_rows for t in tallies))
+
+
+def keep_rows(plan: Plan, workers: int, device: torch.device) -> list[Row]:
+    """The rows of a plan that has been carried out, written to the run's results. The same plan replaces its own."""
+    rows = list(_rows(plan, workers, device))
+    name = hashlib.blake2b(_text(plan).encode(), digest_size=4).hexdigest()
+    write_part(plan.run_path, f"{plan.campaign.split}-{plan.campaign.checkpoint}-{name}", rows)
+    return rows
+
+
+def _text(plan: Plan) -> str:
+    return json.dumps([asdict(plan.config.eval), asdict(plan.campaign), plan.fingerprint], sort_keys=True)
+
+
+def _rows(plan: Plan, workers: int, device: torch.device) -> Iterator[Row]:
+    model, starts = load(plan.run_path, plan.campaign.checkpoint), RunDir(plan.run_path).starts()
+    origin = _origin(plan, workers, device, starts)
+    size = described(plan.config.data).image_size
+    for width, width_mult in enumerate(plan.width_mults):
+        for lam in plan.lam_grid:
+            place = {"lam": lam, "width": width_mult, "density": cost_at(model, lam, width, size).density}
+            for noise in plan.campaign.noise:
+                yield from _rows_at(plan, origin | place | _noise(plan, noise), lam, width, noise)
+
+
+def _rows_at(plan: Plan, common: dict[str, Any], lam: float, width: int, noise: str) -> Iterator[Row]:
+    clean, warned = tally(plan, plan.clean(lam, width, noise)), report_at(plan, lam, width).names
+    # SA stands beside every RA, and series are told apart by their draws.
+    for draws in sorted({plan.draws(attack, noise) for attack in plan.attacks or (None,)}):
+        yield Row(**common, eot_draws=draws, **_counts(clean))
+    for attack in plan.attacks:
+        attacked = common | {"eot_draws": plan.draws(attack, noise), "warnings": warned} | _strength(plan, attack)
+        for threat, found in _threats(plan, attack, lam, width, noise):
+            yield Row(**attacked, **threat, **_counts(found))
+
+
+def _threats(plan: Plan, attack: Attack, lam: float, width: int, noise: str) -> Iterator[tuple[dict[str, Any], Tally]]:
+    measures = [m for m in plan.attacked(attack, width, noise) if m.lam == lam]
+    tallies = {m.attack_lam: tally(plan, m) for m in measures}
+    wanted = plan.campaign.threat
+    if "adaptive" in wanted:
+        yield {"threat": "adaptive"}, tallies[lam]
+    if "transfer" in wanted:
+        yield from (({"threat": "transfer", "attack_lam": s}, found) for s, found in tallies.items() if s != lam)
+    if "worst" in wanted:
+        yield {"threat": "worst", "attack_lam": -1.0}, worst(list(tallies.values()))
+
+
+def _counts(found: Tally) -> dict[str, Any]:
+    counted = {"num_correct": int(found.correct.sum()), "num_examples": len(found.correct)}
+    return counted | {"wall_seconds": round(found.seconds, 3)}
+
+
+def _strength(plan: Plan, attack: Attack) -> dict[str, Any]:
+    settings = asdict(plan.strengths[attack.name])
+    settings.pop("random_start")
+    return {"attack": attack.name, **settings}
+
+
+def _noise(plan: Plan, noise: str) -> dict[str, Any]:
+    if not plan.noisy:
+        return {"noise_mode": "none"}
+    return {"noise_mode": noise, "noise_seed": plan.config.eval.noise_seed}
+
+
+def _origin(plan: Plan, workers: int, device: torch.device, starts: list[dict[str, Any]]) -> dict[str, Any]:
+    config = plan.config
+    return {
+        "run_id": plan.run_path.name,
+        "attempt": max(len(starts) - 1, 0),
+        "epoch": plan.epoch,
+        "step": 0,
+        "split": plan.campaign.split,
+        "checkpoint": plan.campaign.checkpoint,
+        "block_size": plan.block_size,
+        "method": config.method.name,
+        "model": config.model.name,
+        "dataset": config.data.name,
+        "seed": config.seed,
+        "world_size": workers,
+        "torch_version": torch.__version__,
+        "git_commit": starts[-1]["git_commit"] if starts else "unknown",
+        "hardware": hardware(device),
+    }

@@ -1,0 +1,115 @@
+"""SA and RA of each class: what a mean over all images hides, since attacks spare some classes and empty others."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from distcond.results.canvas import INK, dress, has_matplotlib, new_figure, save
+from distcond.results.cost import At
+from distcond.results.series import Score
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHOWN = 20
+"""Up to so many classes get a row in the figure: of more, those with the lowest RA."""
+
+
+class ByClass(NamedTuple):
+    """Scores of the classes 0, 1, ... that have an example."""
+
+    classes: list[int]
+    sa: list[Score]
+    ra: list[Score]
+
+
+class Known(NamedTuple):
+    """What scores by class belong to: the attack, as its field is called, and the operating point."""
+
+    attack: str
+    at: At
+
+
+def by_class(labels: Sequence[int], clean: Sequence[bool], robust: Sequence[bool]) -> ByClass:
+    """Count the outcomes of one operating point by class.
+
+    Args:
+        labels: the class of each example, N of them.
+        clean: right on the clean image.
+        robust: right on the clean image and on every attacked one.
+    """
+    totals = Counter(labels)
+    sa, ra = (Counter(itertools.compress(labels, right)) for right in (clean, robust))
+    classes = sorted(totals)
+    assert len(labels) == len(clean) == len(robust)
+    return ByClass(classes, *([Score(right[n], totals[n], 1) for n in classes] for right in (sa, ra)))
+
+
+def class_text(found: Mapping[Known, ByClass]) -> str:
+    """The spread of RA over classes at each operating point, a line each."""
+    if not found:
+        return "classes: no outcomes here; python -m distcond.evaluate keeps what became of every example"
+    return "\n".join(f"{known.at.run_id}, lam {known.at.lam:.3g}: {_spread(scores)}" for known, scores in found.items())
+
+
+def classes_png(found: Mapping[At, ByClass], title: str, path: Path | str) -> Path | None:
+    """A row per class and a column per operating point, SA left and RA right; return `path`.
+
+    None where there is nothing to draw, and, after one line in the log, where matplotlib is missing.
+    """
+    if not found or not has_matplotlib():
+        return None
+    rows = shown_classes(list(found.values()))
+    figure = new_figure(title, _subtitle(found, rows), width=11.5, height=1.9 + 0.27 * len(rows))
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, name, long in zip(panels, ("sa", "ra"), ("standard accuracy", "robust accuracy"), strict=True):
+        _panel(axes, f"{long} ({name.upper()}), %", found, name, rows)
+    panels[0].set_ylabel("class", size=11, color=INK)
+    return save(figure, Path(path))
+
+
+def shown_classes(points: Sequence[ByClass]) -> list[int]:
+    """The classes to show, in order: all of them, or, of more than `SHOWN`, those whose mean RA is lowest."""
+    means: dict[int, list[float]] = {}
+    for point in points:
+        for number, score in zip(point.classes, point.ra, strict=True):
+            means.setdefault(number, []).append(score.accuracy)
+    lowest = sorted(means, key=lambda number: (sum(means[number]) / len(means[number]), number))
+    return sorted(lowest[:SHOWN])
+
+
+def _spread(found: ByClass) -> str:
+    worst, best = (pick(range(len(found.classes)), key=lambda i: found.ra[i].accuracy) for pick in (min, max))
+    low, high = (f"{100 * found.ra[i].accuracy:.1f} % in class {found.classes[i]}" for i in (worst, best))
+    return f"RA by class from {low} to {high}"
+
+
+def _panel(axes: Axes, title: str, found: Mapping[At, ByClass], name: str, rows: Sequence[int]) -> None:
+    values = [[math.nan] * len(found) for _ in rows]
+    for column, point in enumerate(found.values()):
+        for number, score in zip(point.classes, getattr(point, name), strict=True):
+            if number in rows:
+                values[rows.index(number)][column] = 100 * score.accuracy
+    dress(axes, "λ", "", title)
+    axes.grid(False)
+    axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    for row, column in itertools.product(range(len(rows)), range(len(found))):
+        value = values[row][column]
+        colour = "white" if value < 55 else "black"
+        axes.text(column, row, "-" if math.isnan(value) else f"{value:.0f}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(found)), [f"{at.lam:.3g}" for at in found])
+    axes.set_yticks(range(len(rows)), [str(number) for number in rows])
+
+
+def _subtitle(found: Mapping[At, ByClass], rows: Sequence[int]) -> str:
+    points = list(found.values())
+    total = len({number for point in points for number in point.classes})
+    part = f"the {len(rows)} of {total} classes with the lowest mean RA · " if total > len(rows) else ""
+    sizes = sorted(score.examples_per_draw for score in points[0].ra)
+    half = 100 * max(score.interval.half_width for point in points for score in (*point.sa, *point.ra))
+    return f"{part}{sizes[0]} to {sizes[-1]} images a class, so 95 % intervals reach up to ± {half:.0f} points"

@@ -1,0 +1,81 @@
+"""What a report is asked: which folders, and words that say what to choose by and where to draw."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distcond.config.setting import choice, read
+from distcond.errors import ConfigError
+from distcond.registry import unknown
+from distcond.results.choose import Demand, read_level
+
+WORDS = ("sa", "ra", "by", "reference", "split", "classes", "png", "html")
+
+
+@dataclass
+class Question:
+    """Folders, and the words given, as text."""
+
+    places: list[Path] = field(default_factory=list)
+    words: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def demand(self) -> Demand | None:
+        """The levels to reach, if any were given."""
+        levels = {name: read_level(name, self.words[name]) for name in ("sa", "ra") if name in self.words}
+        sure = choice("by", self.words.get("by", "estimate"), ("estimate", "interval")) == "interval"
+        return Demand(**levels, sure=sure) if levels else None
+
+    @property
+    def reference(self) -> tuple[float, float]:
+        """The reference point of the hypervolume, (SA, RA)."""
+        parts = self.words.get("reference", "0,0").split(",")
+        if len(parts) != 2:
+            raise ConfigError(f"reference={','.join(parts)}: expected two accuracies SA,RA, such as 0.1,0")
+        return read_level("reference", parts[0]), read_level("reference", parts[1])
+
+    @property
+    def split(self) -> str:
+        """The split whose rows are read."""
+        return choice("split", self.words.get("split", "test"), ("test", "val"))
+
+    @property
+    def classes(self) -> bool:
+        """Whether classes are looked at by themselves."""
+        wanted: bool = read("classes", self.words.get("classes", False), bool)
+        return wanted
+
+    @property
+    def png(self) -> Path:
+        """Where the figure goes."""
+        return Path(self.words.get("png", self.places[0] / "curves.png")).expanduser()
+
+    @property
+    def html(self) -> Path | None:
+        """Where the page goes, if one is wanted."""
+        return Path(self.words["html"]).expanduser() if "html" in self.words else None
+
+
+def asked(argv: Sequence[str]) -> Question:
+    """The folders and words of a command line; each word's value is looked at where it is used.
+
+    Raises:
+        ConfigError: an unknown word, or no folder.
+    """
+    question = Question()
+    for text in argv:
+        found = re.fullmatch(rf"({'|'.join(WORDS)})>?=(.+)", text, re.DOTALL)
+        if found:
+            question.words[found[1]] = found[2]
+        elif text in WORDS and not Path(text).exists():
+            raise ConfigError(f"{text}: no value; write {text}=VALUE ({text}>=VALUE needs quotes: '>' is the shell's)")
+        elif text.startswith("-") or ("=" in text and not Path(text).exists()):
+            raise ConfigError(unknown("word of a report", text.partition("=")[0].lstrip("-"), WORDS))
+        else:
+            question.places.append(Path(text).expanduser())
+    if not question.places:
+        raise ConfigError("no folder; name a run directory or a directory of runs")
+    return question

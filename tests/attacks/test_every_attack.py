@@ -1,0 +1,155 @@
+"""What holds for every attack of the room, by whomever it was written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from distcond.attacks.attack import Attack
+from distcond.attacks.ball import distances
+from distcond.config.schema import AttackConfig
+from distcond.registry import table
+
+pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")
+
+ATTACKS = table("attack")
+SINGLE = {name: attack for name, attack in ATTACKS.items() if attack.run is not None}
+QUICK = settings(max_examples=6, deadline=None, derandomize=True, database=None)
+BALLS = st.tuples(st.sampled_from(["Linf", "L2"]), st.sampled_from([0.0, 0.02, 0.1, 1.0]), st.integers(0, 50))
+
+
+def network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 6))
+    return net.requires_grad_(False)
+
+
+NET = network()
+
+
+def images(seed: int, n: int = 5) -> Tensor:
+    """Some pixels on the edge of the box."""
+    return (1.4 * torch.rand((n, 3, 8, 8), generator=torch.Generator().manual_seed(seed)) - 0.2).clamp(0, 1)
+
+
+def configured(attack: Attack, norm: str, epsilon: float, num_steps: int = 3) -> AttackConfig:
+    config = AttackConfig(norm=norm, epsilon=epsilon, step_size=epsilon / 2, num_steps=num_steps)
+    return attack.settle(config, frozenset({"num_steps"}))
+
+
+def run(attack: Attack, x: Tensor, y: Tensor, config: AttackConfig, seed: int = 3) -> Tensor:
+    assert attack.run is not None
+    return attack.run(NET, x, y, config, seed)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+@QUICK
+@given(ball=BALLS)
+def test_the_result_is_in_the_ball_and_in_the_box(name: str, ball: tuple[str, float, int]) -> None:
+    norm, epsilon, seed = ball
+    x, attack = images(seed), SINGLE[name]
+    before = x.clone()
+    moved = run(attack, x, NET(x).argmax(1), configured(attack, norm, epsilon), seed)
+    assert moved.shape == x.shape
+    assert not moved.requires_grad
+    assert (distances(moved - x, norm) <= epsilon + 1e-6).all()
+    assert ((moved >= 0) & (moved <= 1)).all()
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_it_is_a_function_of_its_seed_and_leaves_the_global_generator_alone(name: str, norm: str) -> None:
+    x, attack = images(1), SINGLE[name]
+    y, config = NET(x).argmax(1), configured(attack, norm, 0.02)
+    torch.manual_seed(11)
+    first, state = run(attack, x, y, config), torch.get_rng_state()
+    torch.manual_seed(12)
+    torch.rand(3)
+    assert torch.equal(first, run(attack, x, y, config))
+    torch.manual_seed(11)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_it_breaks_what_can_be_broken_and_one_image_alone(name: str) -> None:
+    x, attack = images(2, 8), SINGLE[name]
+    y = NET(x).argmax(1)
+    config = configured(attack, "Linf", 0.3, 200 if name == "square" else 10)
+    assert (NET(run(attack, x, y, config)).argmax(1) != y).sum() >= 6
+    assert run(attack, x[:1], y[:1], config).shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["pgd-best", "cw", "apgd-ce", "apgd-dlr", "apgd-t"])
+def test_where_it_finds_no_wrong_answer_it_gives_the_highest_loss_and_not_the_image(name: str) -> None:
+    x, attack = images(4), SINGLE[name]
+    y, config = NET(x).argmax(1), configured(SINGLE[name], "Linf", 0.002)
+    moved = run(attack, x, y, config)
+    still_right = NET(moved).argmax(1) == y
+    assert still_right.any()
+    assert (distances(moved - x, "Linf")[still_right] > 0).all()
+    loss = nn.functional.cross_entropy
+    after, before = (loss(NET(at), y, reduction="none")[still_right] for at in (moved, x))
+    assert (after > before).float().mean() > 0.5
+
+
+def test_a_restart_never_loses_what_was_broken() -> None:
+    x = images(5, 40)
+    y, attack = NET(x).argmax(1), SINGLE["pgd-best"]
+    config = AttackConfig(epsilon=0.03, step_size=0.01, num_steps=1)
+    one, five = (NET(run(attack, x, y, replace(config, restarts=n))).argmax(1) != y for n in (1, 5))
+    assert 0 < one.sum() < five.sum()
+    assert (five | ~one).all()
+
+
+def test_the_best_iterate_counts_and_not_the_last() -> None:
+    # One pixel decides: wrong where it is close to 0.5. The first step comes to 0.52, the second jumps beyond, to 0.24.
+    def logits(x: Tensor) -> Tensor:
+        away = (x[:, 0, 0, 0] - 0.5).abs() - 0.05
+        return torch.stack([away, torch.zeros_like(away)], 1)
+
+    x, y = torch.full((1, 1, 1, 1), 0.8), torch.tensor([0])
+    config = AttackConfig(epsilon=0.6, step_size=0.28, num_steps=2, random_start=False)
+    moved = SINGLE["pgd-best"].run(logits, x, y, config, 0)  # type: ignore[misc]
+    assert moved.item() == pytest.approx(0.52)
+
+
+def test_protocols_and_what_the_user_names() -> None:
+    config = AttackConfig(num_steps=20, step_size=0.01, restarts=3)
+    unnamed = {name: attack.settle(config, frozenset()) for name, attack in ATTACKS.items()}
+    assert {name: c.num_steps for name, c in unnamed.items()} == {
+        "apgd-ce": 100, "apgd-dlr": 100, "apgd-t": 100, "autoattack": 100, "autoattack-rand": 100, "cw": 20,
+        "fab-t": 100, "fgsm": 1, "pgd-best": 20, "square": 5000,
+    }  # fmt: skip
+    assert {name for name, c in unnamed.items() if c.restarts == 3} == {"pgd-best", "cw"}
+    assert unnamed["apgd-ce"].step_size == 0
+    assert unnamed["fgsm"].step_size == config.epsilon
+    assert ATTACKS["apgd-ce"].settle(config, frozenset({"num_steps"})).num_steps == 20
+
+
+def test_the_cascades_are_those_of_the_paper() -> None:
+    stages = {name: [stage.name for stage in attack.cascade] for name, attack in ATTACKS.items() if attack.stages}
+    assert stages == {
+        "autoattack": ["apgd-ce", "apgd-t", "fab-t", "square"],
+        "autoattack-rand": ["apgd-ce", "apgd-dlr"],
+    }
+    assert ATTACKS["autoattack-rand"].eot_draws == 20
+    asked = []
+
+    def counting(x: Tensor) -> Tensor:
+        asked.append(len(x))
+        out: Tensor = NET(x)
+        return out
+
+    x = images(6, 2)
+    config = configured(ATTACKS["autoattack-rand"], "Linf", 0.01, 2)
+    stage = ATTACKS["autoattack-rand"].stages[0]
+    assert stage.run is not None
+    stage.run(counting, x, NET(x).argmax(1), config, 0)
+    assert len(asked) == 20 * (2 + 1)

@@ -1,0 +1,80 @@
+"""Our cascade over pyautoattack's attacks breaks the examples that the library's own run breaks, one by one."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distcond.config.schema import AttackConfig
+from distcond.engine.cascade import adaptive
+from distcond.registry import lookup
+
+pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")
+
+SEED = 17
+
+
+def network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 16, 10))
+        net[3].weight.data.mul_(3)
+    return net.eval().requires_grad_(False)
+
+
+def examples(net: nn.Module, n: int) -> tuple[Tensor, Tensor]:
+    """Images of the network's own answers, a few of them relabelled: wrong without attack."""
+    x = torch.rand((n, 3, 6, 6), generator=torch.Generator().manual_seed(5))
+    y = net(x).argmax(1)
+    y[:2] = (y[:2] + 1) % 10
+    return x, y
+
+
+def library_keeps(net: nn.Module, x: Tensor, y: Tensor, config: AttackConfig, name: str) -> Tensor:
+    """Which examples survive `AutoAttack.run_standard_evaluation`, its settings untouched but for fewer steps."""
+    from pyautoattack import AutoAttack
+
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)
+    how = {"version": "standard"} if name == "autoattack" else {"version": "custom", "attacks": [name]}
+    theirs = AutoAttack(net, norm=config.norm, eps=config.epsilon, seed=SEED, device="cpu", **how)
+    theirs.apgd.n_restarts = 1
+    if config.num_steps != 100:
+        for part in (theirs.apgd, theirs.apgd_targeted, theirs.fab):
+            part.n_iter = config.num_steps
+        for part in (theirs.apgd, theirs.apgd_targeted):
+            part.n_iter_2, part.n_iter_min, part.size_decr = (
+                max(int(share * config.num_steps), 1) for share in (0.22, 0.06, 0.03)
+            )
+        theirs.square.n_queries = 50 * config.num_steps
+    with torch.random.fork_rng():
+        moved, _ = theirs.run_standard_evaluation(x, y, batch_size=len(x))
+    right: Tensor = net(moved).argmax(1) == y
+    return right
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "num_steps"),
+    [
+        ("apgd-ce", "Linf", 100),
+        ("apgd-ce", "L2", 100),
+        ("apgd-t", "Linf", 100),
+        ("apgd-t", "L2", 20),
+        ("autoattack", "Linf", 100),
+        ("autoattack", "L2", 6),
+    ],
+)
+def test_example_by_example(name: str, norm: str, num_steps: int) -> None:
+    net, attack = network(), lookup("attack", name)
+    x, y = examples(net, 16)
+    config = AttackConfig(norm=norm, epsilon=0.012 if norm == "Linf" else 0.1, num_steps=num_steps)
+    given = frozenset({"num_steps"} if num_steps != 100 else ())
+    settled = attack.settle(config, given)
+    assert settled.num_steps == num_steps
+    found = adaptive(net, net, x, y, net(x).argmax(1) == y, attack, settled, SEED)
+    theirs = library_keeps(net, x, y, settled, name)
+    assert torch.equal(found == -1, theirs)
+    assert 1 < int(theirs.sum()) < 14, "some survive, some do not"
+    assert (found[:2] == 0).all()

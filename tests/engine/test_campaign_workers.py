@@ -1,0 +1,157 @@
+"""Processes that share an evaluation: the same outcomes for any number of them, and after any of them was killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distcond.engine import outcomes
+from distcond.engine.plan import Plan
+from distcond.evaluate import main, planned
+
+pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")
+
+WORDS = ["attack=autoattack", "eval.attack.num_steps=3", "eval.lam_grid=0,1", "eval.test_examples=50"]
+BLOCKS = [*WORDS, "eval.batch_size=10"]
+SECONDS = 120.0
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """`copy(name)`: the trained run without outcomes."""
+    return lambda name: Path(
+        shutil.copytree(trained, tmp_path / name / "run", ignore=shutil.ignore_patterns("outcomes"))
+    )
+
+
+def broken_by(plan: Plan) -> list[np.ndarray]:
+    return [
+        outcomes.read(plan.file(measure, block), plan.members(block)).broken_by
+        for measure in plan.measures()
+        for block in range(plan.blocks)
+    ]
+
+
+def started(path: Path, workers: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "distcond.evaluate", str(path), *BLOCKS, f"launch.workers={workers}"]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()})
+
+
+def files(path: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in path.glob("outcomes/*/*.npz")}
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent is `pid`."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(words[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not what():
+        assert time.monotonic() < deadline, "nothing in time"
+        time.sleep(0.02)
+
+
+def test_one_two_and_three_workers_and_a_kill_in_the_middle_end_alike(copy: Callable[[str], Path]) -> None:
+    alone = copy("alone")
+    assert main([str(alone), *BLOCKS, "launch.workers=1"]) == 0
+    expected = broken_by(planned([str(alone), *BLOCKS]))
+    assert {-1, 0, 1} <= set(np.concatenate(expected).tolist())
+    three = copy("three")
+    assert main([str(three), *BLOCKS, "launch.workers=3"]) == 0
+    assert all(map(np.array_equal, expected, broken_by(planned([str(three), *BLOCKS]))))
+
+    killed = copy("killed")
+    run = started(killed, workers=2)
+    wait_for(lambda: len(files(killed)) >= 6)
+    workers = children(run.pid)
+    assert len(workers) >= 2
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in workers))
+    before = files(killed)
+    assert len(before) < len(expected), "killed too late to show anything"
+    assert main([str(killed), *BLOCKS, "launch.workers=2"]) == 0
+    # What was in a file is not done again: at most the one outcome that each worker was at.
+    after = files(killed)
+    assert {file: after[file] for file in before} == before
+    assert len(after) == len(expected)
+    assert all(map(np.array_equal, expected, broken_by(planned([str(killed), *BLOCKS]))))
+
+
+def test_a_worker_that_dies_gives_its_block_to_another(copy: Callable[[str], Path]) -> None:
+    path = copy("dies")
+    run = started(path, workers=2)
+    wait_for(lambda: len(files(path)) >= 2)
+    worker = next(pid for pid in children(run.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(worker, signal.SIGKILL)
+    assert run.wait(SECONDS) == 0
+    assert len(files(path)) == len(broken_by(planned([str(path), *BLOCKS])))
+
+
+def test_a_mistake_that_a_worker_finds_is_one_line(
+    copy: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    from distcond.errors import ConfigError
+
+    path = copy("bad")
+    words = [str(path), "attack=fgsm", "eval.test_examples=20", "eval.batch_size=10"]
+    assert main([*words, "launch.workers=1"]) == 0
+    plan = planned(words)
+    for measure in plan.measures():
+        if measure.attack is None:
+            plan.file(measure, 1).write_bytes(b"damaged")
+        else:
+            plan.file(measure, 1).unlink()
+            plan.file(measure, 0).unlink()
+    with pytest.raises(ConfigError, match=r"block-00001\.npz is no outcome of this block"):
+        main([*words, "launch.workers=2"])
+
+
+def test_the_same_command_again_only_prints(copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy("again")
+    words = [str(path), "attack=pgd-best", "eval.test_examples=20", "eval.batch_size=10", "launch.workers=1"]
+    assert main(words) == 0
+    first, stamps = capsys.readouterr().out, files(path)
+    assert "PGD-2 Linf" in first
+    assert main(words) == 0
+    assert capsys.readouterr().out == first
+    assert files(path) == stamps
+
+
+def test_help_teaches_without_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for word in ("autoattack", "apgd-ce", "square", "threat=adaptive", "noise=fixed", "eot_draws=10", "launch=ray"):
+        assert word in text
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_workers_of_a_ray_cluster(copy: Callable[[str], Path]) -> None:
+    words = ["attack=pgd-best", "eval.test_examples=30", "eval.batch_size=10"]
+    alone, path = copy("alone"), copy("ray")
+    assert main([str(alone), *words, "launch.workers=1"]) == 0
+    command = [sys.executable, "-m", "distcond.evaluate", str(path), *words, "launch=ray", "launch.workers=2"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "PGD-2 Linf" in done.stdout
+    assert all(map(np.array_equal, broken_by(planned([str(alone), *words])), broken_by(planned([str(path), *words]))))

@@ -1,0 +1,73 @@
+"""What a run says about how far it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from distcond.engine import progress
+from distcond.engine.progress import Meter, Progress, read_progress
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that stands until it is moved."""
+    at = [100.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: at[0]))
+    return at
+
+
+def test_nothing_is_said_before_the_first_word(tmp_path):
+    assert read_progress(tmp_path) is None
+
+
+def test_a_sweep_says_its_share_about_once_a_second(tmp_path: Path, now: list[float]) -> None:
+    meter = Meter(Progress(tmp_path, epochs=3, steps=7, batch_size=10, active=True), "test", epoch=2, rows=200)
+    began = {"stage": "test", "epochs": 3, "steps": 7, "epoch": 2}
+    assert read_progress(tmp_path) == began
+    meter(50)
+    assert read_progress(tmp_path) == began  # not a second yet
+    now[0] += 1.1
+    meter(30)
+    assert read_progress(tmp_path) == began | {"share": 0.4}
+    meter(60)
+    assert read_progress(tmp_path) == began | {"share": 0.4}
+    now[0] += 1.1
+    meter(100)
+    assert read_progress(tmp_path) == began | {"share": 1.0}  # never more than all
+
+
+def test_a_rank_without_rows_has_a_share_too(tmp_path: Path, now: list[float]) -> None:
+    meter = Meter(Progress(tmp_path, 1, 1, 1, active=True), "validate", epoch=1, rows=0)
+    now[0] += 2
+    meter(0)
+    said = read_progress(tmp_path)
+    assert said is not None and said["share"] == 0.0
+
+
+def test_training_says_its_speed_since_the_last_word(tmp_path: Path, now: list[float]) -> None:
+    speaker = Progress(tmp_path, epochs=2, steps=9, batch_size=10, active=True)
+    speaker.step(0, 1, torch.tensor(3.0))
+    assert read_progress(tmp_path) is None
+    now[0] += 2
+    speaker.step(0, 2, torch.tensor(2.5))
+    said = read_progress(tmp_path)
+    assert said == {
+        "stage": "train", "epochs": 2, "steps": 9, "epoch": 0, "step": 2, "loss": 2.5, "images_per_second": 10.0,
+    }  # fmt: skip
+    now[0] += 4
+    for step in (3, 4):
+        speaker.step(0, step, torch.tensor(2.0))
+    said = read_progress(tmp_path)
+    assert said is not None
+    assert (said["step"], said["images_per_second"]) == (3, 2.5)
+
+
+def test_other_ranks_are_silent(tmp_path: Path, now: list[float]) -> None:
+    meter = Meter(Progress(tmp_path, 1, 1, 1, active=False), "test", epoch=1, rows=10)
+    now[0] += 2
+    meter(5)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,48 @@
+"""Scores by class."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distcond.results.classes import ByClass, Known, by_class, class_text, classes_png
+from distcond.results.cost import At
+from distcond.results.series import Score
+
+AT = At("run", 0.2, 1.0)
+
+
+def test_classes_by_hand():
+    labels = [0, 0, 0, 2, 2, 5]
+    clean, robust = [True, True, False, True, True, False], [True, False, False, True, True, False]
+    found = by_class(labels, clean, robust)
+    assert found == ByClass(
+        [0, 2, 5],
+        [Score(2, 3, 1), Score(2, 2, 1), Score(0, 1, 1)],
+        [Score(1, 3, 1), Score(2, 2, 1), Score(0, 1, 1)],
+    )
+    text = class_text({Known("PGD", AT): found})
+    assert text == "run, lam 0.2: RA by class from 0.0 % in class 5 to 100.0 % in class 2"
+    assert "distcond.evaluate" in class_text({})
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), min_size=1))
+def test_classes_add_up_to_all(outcomes):
+    labels, clean, robust = zip(*outcomes, strict=True)
+    found = by_class(labels, clean, robust)
+    assert sum(score.num_correct for score in found.sa) == sum(clean)
+    assert sum(score.num_correct for score in found.ra) == sum(robust)
+    assert sum(score.num_examples for score in found.ra) == len(outcomes)
+    assert found.classes == sorted(set(labels))
+
+
+def test_a_figure_of_classes_shows_the_worst_of_many(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    labels = [number for number in range(50) for _ in range(4)]
+    robust = [number > 24 for number in labels]
+    some = by_class(labels[:100], robust[:100], robust[:100])
+    found = {AT: by_class(labels, [True] * 200, robust), AT._replace(lam=1.0): some}
+    path = classes_png(found, "a run", tmp_path / "classes.png")
+    assert path is not None and path.stat().st_size > 10_000
+    assert classes_png({}, "a run", tmp_path / "none.png") is None

@@ -4,8 +4,9 @@
 
 The work is that of three epochs of 10,000 images of PGD-AT with PGD-7: 510,000 forward-equivalents times images, where
 a narrower width counts by its FLOPs and a zero weight counts like any other. Each method gets as many images per epoch
-as that pays for. It shows that all run and learn on a small budget, not which is best. A run that is there already is
-only read, so the command can be stopped and repeated.
+as that pays for, at most all 45,000. It shows that all run and learn on a small budget, not which is best. Step times
+are those of `benchmarks/train_step.py`. A run that is there already is only read, so the command can be stopped and
+repeated.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from distcond.engine.budget import forwards_per_image
 from distcond.engine.run_dir import RunDir, run_dir_for
 from distcond.launch import driver
 from distcond.registry import table
-from distcond.results.history import read
 from distcond.results.store import read_rows
 
 WORK = 3 * 10_000 * 17
@@ -80,7 +80,7 @@ def run_of(config: Config) -> RunDir:
 
 COLUMNS = (
     *("method", "width", "SA lam 0", "RA lam 0", "SA lam 1", "RA lam 1"),
-    *("parameters", "non-zeros", "FLOPs/image", "train FLOPs", "ms/step"),
+    *("parameters", "non-zeros", "FLOPs/image", "train FLOPs"),
 )
 HEADER, RULE = f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"
 
@@ -88,19 +88,18 @@ HEADER, RULE = f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"
 def line_of(method: str, run: RunDir) -> str:
     """One line per width of a finished run (widest and narrowest)."""
     summary = json.loads((run.path / "finished.json").read_text())
-    seconds = [record["seconds"] / (record["step"] / record["epoch"]) for record in read(run.path)]
     widths = sorted({point["width"] for point in summary["points"]}, reverse=True)
-    return "\n".join(_line(method, run, summary, width, 1e3 * min(seconds)) for width in {widths[0]: 0, widths[-1]: 0})
+    return "\n".join(_line(method, run, summary, width) for width in {widths[0]: 0, widths[-1]: 0})
 
 
-def _line(method: str, run: RunDir, summary: dict[str, Any], width: float, milliseconds: float) -> str:
+def _line(method: str, run: RunDir, summary: dict[str, Any], width: float) -> str:
     rows = [row for row in read_rows(run.path) if (row.split, row.checkpoint, row.width) == ("test", "last", width)]
     score = {(row.lam, row.attack): f"{100 * row.num_correct / row.num_examples:.1f}" for row in rows}
     ends = [score.get((lam, attack), "") for lam in (0.0, 1.0) for attack in ("none", "pgd")]
     point = max((p for p in summary["points"] if p["width"] == width), key=lambda p: p["flops"])
     cells = [
         method, f"{width:g}", *ends, f"{summary['parameters']:,}", f"{point['nonzeros']:,}", f"{point['flops']:.3g}",
-        f"{summary['train_flops']:.3g}", f"{milliseconds:.0f}",
+        f"{summary['train_flops']:.3g}",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 

@@ -1,57 +1,123 @@
-"""Redo the sweep of a finished or interrupted run: `python -m distcond.evaluate RUN_DIR [PATH=VALUE ...]`.
-
-    python -m distcond.evaluate runs/float-digits-... eval.attack.num_steps=100 eval.attack.restarts=5
-    python -m distcond.evaluate runs/float-digits-... checkpoint=last split=val eval.lam_grid=0,0.5,1
-
-PATH is any `eval.*`, `data.*` or `launch.device` setting, and `checkpoint` (best, last; last_raw = without weight
-averaging) or `split` (test, val). Rows of another attack setting stand beside the run's own; the same setting again
-replaces its own rows.
-"""
+"""Count what a run's network gets right, clean and attacked: `python -m distcond.evaluate RUN_DIR [PATH=VALUE ...]`."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from distcond.config.command_line import guarded
 from distcond.config.overrides import apply
-from distcond.config.setting import choice
-from distcond.engine.restore import WHICH
-from distcond.engine.resweep import resweep
+from distcond.engine.campaign import Campaign, campaign_of
+from distcond.engine.gradient_signs import gradient_signs
+from distcond.engine.make_plan import make_plan
+from distcond.engine.masking_files import explained
+from distcond.engine.plan import Plan
 from distcond.engine.run_dir import RunDir
-from distcond.engine.world import World, choose_device
+from distcond.engine.tally import keep_rows
+from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
-from distcond.registry import unknown
+from distcond.launch.evaluate_driver import carry_out
+from distcond.launch.failure import LaunchFailed
+from distcond.registry import table, unknown
 from distcond.results.table import trade_off_table
+from distcond.results.threat_table import threat_table
 
-_OPEN = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", "launch.device")
+_OPEN = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", "launch")
+
+_USAGE = """\
+usage: python -m distcond.evaluate RUN_DIR [PATH=VALUE ...] [--help]
+
+Count what a run's network gets right at every lam of a grid, without attack (SA) and under attacks (RA).
+
+  python -m distcond.evaluate runs/RUN                               PGD as the run is configured
+  python -m distcond.evaluate runs/RUN attack=autoattack             the standard ensemble
+  python -m distcond.evaluate runs/RUN attack=apgd-ce,cw eval.attack.num_steps=50 eval.lam_grid=0,0.5,1
+  python -m distcond.evaluate runs/RUN attack=autoattack launch.workers=8      processes of this machine
+  python -m distcond.evaluate runs/RUN attack=autoattack launch=ray            workers of a Ray cluster
+  python -m distcond.evaluate runs/RUN attack=apgd-ce threat=adaptive,transfer,worst noise=fixed,fresh,eot
+
+Examples are counted in blocks of eval.batch_size, each with a seed of its own: the number of workers changes nothing.
+What is counted stays in RUN_DIR/outcomes, example by example. A command that was stopped goes on where it was; the
+same command again only prints its table. Rows stand in RUN_DIR/results, those of another setting beside the run's own.
+
+attacks (attack=NAME or several; they know lam unless threat= says otherwise):
+{attacks}
+  {none:<{width}}  no attack: SA alone
+
+settings:
+{settings}
+  {eval:<{left}}  the grid, the ball, the examples: see python -m distcond.train --help
+  {launch:<{left}}  processes of this machine (launch=local, the default here) or of a Ray cluster (launch=ray)
+"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Sweep a checkpoint again and print its table."""
-    if not argv or argv[0] in ("--help", "-h"):
-        print(__doc__)
+    """Carry an evaluation out and print its table; the exit status."""
+    if not argv or set(argv) & {"--help", "-h"}:
+        print(_help())
         return 0
-    run = RunDir(Path(argv[0]).expanduser().absolute())
-    words = _settings(argv[1:])
-    which = choice("checkpoint", words.pop("checkpoint", "best"), WHICH)
-    split = choice("split", words.pop("split", "test"), ("test", "val"))
-    config = apply(run.config(), words)
-    rows = resweep(config, World(device=choose_device(config.launch.device)), run, which, split)
-    print(trade_off_table(rows))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    plan = planned(argv)
+    try:
+        workers = carry_out(plan)
+    except LaunchFailed as error:
+        print(f"failed: {error}\nthe same command goes on", file=sys.stderr)
+        return 1
+    device = choose_device(plan.config.launch.device)
+    rows = keep_rows(plan, workers, device)
+    print("\n\n".join(filter(None, (trade_off_table(rows), threat_table(rows), explained(plan)))))
+    if plan.campaign.probe:
+        shares = gradient_signs(plan, device).items()
+        print("\nsigns of input gradients, bf16 as float32:", ", ".join(f"{s:.1%} at lam {lam:g}" for lam, s in shares))
     return 0
 
 
-def _settings(words: Sequence[str]) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
+def planned(argv: Sequence[str]) -> Plan:
+    """What a command line asks for.
+
+    Raises:
+        ConfigError: no run or no checkpoint there, or a word that is not valid.
+    """
+    run = RunDir(Path(argv[0]).expanduser().absolute())
+    campaign, settings = _split(argv[1:])
+    config = apply(run.config(), {"launch": "local", "launch.workers": "0", **settings})
+    prefix = "eval.attack."
+    given = frozenset(path.removeprefix(prefix) for path in settings if path.startswith(prefix))
+    return make_plan(run, config, campaign_of(campaign), given)
+
+
+def _split(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The campaign's own words, and settings of the run's config."""
+    own = [field.name for field in fields(Campaign)]
+    campaign, settings = dict[str, str](), dict[str, str]()
     for word in words:
         path, _, value = word.partition("=")
-        if path not in ("checkpoint", "split") and not path.startswith(_OPEN):
-            raise ConfigError(unknown("setting of an evaluation", path, ["checkpoint", "split", *_OPEN]))
-        settings[path] = value
-    return settings
+        if path not in own and not path.startswith(_OPEN):
+            raise ConfigError(unknown("setting of an evaluation", path, [*own, *_OPEN]))
+        (campaign if path in own else settings)[path] = value
+    return campaign, settings
+
+
+def _help() -> str:
+    attacks = {name: attack.summary for name, attack in table("attack").items()}
+    width = max(map(len, attacks))
+    defaults = {field.name: (_text(field.default), field.metadata["help"]) for field in fields(Campaign)}
+    lines = {f"{name}={value}": help for name, (value, help) in defaults.items()}
+    left = max(map(len, lines))
+    return _USAGE.format(
+        attacks="\n".join(f"  {name:<{width}}  {summary}" for name, summary in attacks.items()),
+        settings="\n".join(f"  {word:<{left}}  {help}" for word, help in lines.items()),
+        none="none", eval="eval.*", launch="launch.*", width=width, left=left,
+    )  # fmt: skip
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 if __name__ == "__main__":

@@ -67,9 +67,9 @@ def check_share(batch_size: int, share: float) -> None:
     Raises:
         ConfigError: rounding leaves it without the ones or the others.
     """
-    if not 1 <= round(batch_size * share) < batch_size:
-        count = round(batch_size * share)
-        raise ConfigError(f"data.extra_share={share:g}: {count} of batch_size={batch_size} images; needed: some of each")
+    count = round(batch_size * share)
+    if not 1 <= count < batch_size:
+        raise ConfigError(f"data.extra_share={share:g}: {count} of batch_size={batch_size}; needed: some of each kind")
 
 
 def _unpacked(archive: zipfile.ZipFile, cache_dir: Path, what: str) -> Extra:

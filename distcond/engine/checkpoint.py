@@ -146,6 +146,6 @@ def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else ""
         # torch's own words on what it will not unpickle recommend to unpickle it.
-        reason = "damaged" if not first or "eights" in first and "only" in first else first
+        reason = "damaged" if not first or ("eights" in first and "only" in first) else first
         raise ConfigError(f"{path}: not a readable checkpoint ({reason}); delete its directory to go on") from error
     return state

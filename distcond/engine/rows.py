@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,15 +32,20 @@ class Origin:
     git_commit: str
 
 
-def rows_of(counts: Iterable[Count], attack: AttackConfig, origin: Origin) -> list[Row]:
-    """Two rows per operating point: SA (attack "none") and RA."""
+def rows_of(
+    counts: Iterable[Count],
+    attack: AttackConfig,
+    origin: Origin,
+    warnings: Mapping[tuple[float, float], str] = MappingProxyType({}),
+) -> list[Row]:
+    """Two rows per operating point: SA (attack "none") and RA, which holds the sentinel's warnings at (lam, width)."""
     settings = asdict(attack)
     settings.pop("random_start")
     rows = []
     for count in counts:
-        common = _common(count, origin)
+        common, warned = _common(count, origin), warnings.get((count.lam, count.width), "")
         rows.append(Row(**common, num_correct=count.sa_correct))
-        rows.append(Row(**common, num_correct=count.ra_correct, attack="pgd", **settings))
+        rows.append(Row(**common, num_correct=count.ra_correct, attack="pgd", warnings=warned, **settings))
     return rows
 
 
@@ -57,6 +63,7 @@ def _common(count: Count, origin: Origin) -> dict[str, Any]:
         "density": count.cost.density,
         "noise_mode": "fixed" if origin.noisy else "none",
         "noise_seed": config.eval.noise_seed if origin.noisy else 0,
+        "block_size": config.eval.batch_size,
         "method": config.method.name,
         "model": config.model.name,
         "dataset": config.data.name,

@@ -8,29 +8,46 @@ from distcond.config.schema import AttackConfig
 from distcond.engine.evaluate import Blocks, Count, sweep
 from distcond.engine.grid import lam_grid
 from distcond.engine.job import Job
+from distcond.engine.masking import Place, looked_at, names, sweep_work, training_work
 from distcond.engine.progress import Meter, Progress
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.rows import Origin, rows_of
 from distcond.models.conditional import ConditionalModel
 from distcond.results.store import write_part
+from distcond.sentinel.examine import Report
 
 
 def validate(job: Job, epoch: int, progress: Progress) -> tuple[float, dict[str, object]]:
     """Sweep the validation split after `epoch` epochs.
 
     Returns:
-        The score that chooses the best checkpoint, the mean of SA and RA over the grid, and the curve for the history.
+        The score that chooses the best checkpoint, the mean of SA and RA over the grid, and what the history keeps:
+        the curve, and "warnings", the sentinel's at the largest lam, where it looked.
     """
     config = job.config
     attack = replace(config.eval.attack, num_steps=config.eval.val_steps, restarts=1)
     blocks = Blocks(job.sources["val"], config.eval.val_examples, config.eval.batch_size)
     meter = Meter(progress, "validate", job.position.done, _rows(job, blocks))
-    counts = swept(job, job.evaluated_model(), blocks, attack, meter)
+    model = job.evaluated_model()
+    counts, reports = swept(job, model, blocks, attack, meter), _probe(job, model, blocks)
     if job.world.first:
-        write_part(job.run.path, f"val-epoch-{epoch:04d}", rows_of(counts, attack, origin(job, epoch, "val", "live")))
+        rows = rows_of(counts, attack, origin(job, epoch, "val", "live"), names(reports))
+        write_part(job.run.path, f"val-epoch-{epoch:04d}", rows)
     curve = [point(count) for count in counts]
     score = sum(at["sa"] + at["ra"] for at in curve) / (2 * len(curve))
-    return score, {"val": curve, "val_score": score}
+    kept: dict[str, object] = {"val": curve, "val_score": score}
+    for report in reports.values():
+        kept["warnings"] = report.facts
+    return score, kept
+
+
+def _probe(job: Job, model: ConditionalModel, blocks: Blocks) -> dict[Place, Report]:
+    """The sentinel at the largest lam, beside a validation sweep."""
+    settings = job.config.eval
+    if settings.sentinel != "every":
+        return {}
+    sweep = sweep_work(replace(settings.attack, num_steps=settings.val_steps, restarts=1), _rows(job, blocks))
+    return looked_at(job, model, blocks, settings.attack, [max(lam_grid(job.config))], training_work(job) + sweep)
 
 
 def point(count: Count) -> dict[str, float]:
@@ -45,7 +62,7 @@ def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
     Where weights are averaged these are averages, and "last_raw" shows what the same run gives without. The training
     images are those without augmentation; they are what the robust generalisation gap is measured on.
     """
-    settings, by_network = job.config.eval, dict[tuple[int, bool], list[Count]]()
+    settings, by_network = job.config.eval, dict[tuple[int, bool], tuple[list[Count], dict[Place, Report]]]()
     test = Blocks(job.sources["test"], settings.test_examples, settings.batch_size)
     train = Blocks(job.train.source, settings.train_examples, settings.batch_size)
     wanted = ("last", "best", "last_raw") if job.averaged is not None else ("last", "best")
@@ -54,13 +71,23 @@ def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
     meter = Meter(progress, "test", job.position.done, rows)
     for which, network in networks.items():
         if network not in by_network:
-            by_network[network] = swept(job, load(job.run.path, which, job.world.device), test, settings.attack, meter)
-        _write(job, f"test-{which}", by_network[network], origin(job, network[0], "test", which))
-    found = {which: by_network[network] for which, network in networks.items()}
+            by_network[network] = _tested(job, load(job.run.path, which, job.world.device), test, meter)
+        counts, reports = by_network[network]
+        _write(job, f"test-{which}", counts, origin(job, network[0], "test", which), reports)
+    found = {which: by_network[network][0] for which, network in networks.items()}
     if settings.train_examples:
         found["train"] = swept(job, load(job.run.path, "last", job.world.device), train, settings.attack, meter)
-        _write(job, "train-last", found["train"], origin(job, networks["last"][0], "train", "last"))
+        _write(job, "train-last", found["train"], origin(job, networks["last"][0], "train", "last"), {})
     return found
+
+
+def _tested(job: Job, model: ConditionalModel, blocks: Blocks, meter: Meter) -> tuple[list[Count], dict[Place, Report]]:
+    """Counts at every operating point, and what the sentinel says there at full width."""
+    attack, grid = job.config.eval.attack, lam_grid(job.config)
+    counts = swept(job, model, blocks, attack, meter)
+    if job.config.eval.sentinel == "off":
+        return counts, {}
+    return counts, looked_at(job, model, blocks, attack, grid, sweep_work(attack, _rows(job, blocks)))
 
 
 def _rows(job: Job, blocks: Blocks) -> int:
@@ -69,9 +96,9 @@ def _rows(job: Job, blocks: Blocks) -> int:
     return points * sum(len(part) for _, part in blocks.of(job.world))
 
 
-def _write(job: Job, name: str, counts: list[Count], where: Origin) -> None:
+def _write(job: Job, name: str, counts: list[Count], where: Origin, reports: dict[Place, Report]) -> None:
     if job.world.first:
-        write_part(job.run.path, name, rows_of(counts, job.config.eval.attack, where))
+        write_part(job.run.path, name, rows_of(counts, job.config.eval.attack, where, names(reports)))
 
 
 def swept(job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfig, meter: Meter) -> list[Count]:

@@ -14,7 +14,7 @@ _RESNET18 = {"data": "cifar10", "model": "resnet18"}
 TRADES_CIFAR10_RESNET18 = Recipe(
     name="trades_cifar10_resnet18",
     summary="TRADES on CIFAR-10 with ResNet-18: beta 6, drops at 75 and 90",
-    reproduces="arXiv 1901.08573, CIFAR-10: beta 6, PGD-10 of 0.007 in 0.031, decay 2e-4, 100 epochs, drops at 75 and 90",
+    reproduces="arXiv 1901.08573, CIFAR-10: beta 6, PGD-10 of 0.007 in 0.031, decay 2e-4, 100 epochs",
     expect="published elsewhere for ResNet-18: 49.5 % under AutoAttack",
     settings={
         **PGD10, **_RESNET18, "method": "trades", "epochs": 100, "eval.every": 5, "optim.milestones": (0.75, 0.9),

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "launch.device": "cpu",
     "launch.max_failures": 9,
     "launch.timeout": 5.0,
+    "eval.sentinel": "off",
     "save_every": 7,
     "run_root": "/elsewhere",
     "fresh": True,

@@ -29,7 +29,7 @@ def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_classes_add_up_to_the_rows(run: Path) -> None:
     fields = fields_of(report.rows_at([run], "test"))
-    (field,) = [field for field in fields if field.attack.startswith("PGD-3 ")]
+    (field,) = [field for field in fields if field.attack.startswith("PGD-best-3 ")]
     found = classes_of(field, run_dirs_below(run))
     assert {known.at.lam for known in found} == {0.0, 1.0}
     labels = _labels(run)[:60]
@@ -42,7 +42,7 @@ def test_classes_add_up_to_the_rows(run: Path) -> None:
 
 def test_what_training_swept_itself_has_no_classes(run: Path) -> None:
     fields = fields_of(report.rows_at([run], "test"))
-    (field,) = [field for field in fields if field.attack.startswith("PGD-2 ")]
+    (field,) = [field for field in fields if field.attack.startswith("PGD-best-2 ")]
     assert classes_of(field, run_dirs_below(run)) == {}
 
 

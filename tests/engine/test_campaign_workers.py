@@ -131,7 +131,7 @@ def test_the_same_command_again_only_prints(copy: Callable[[str], Path], capsys:
     words = [str(path), "attack=pgd-best", "eval.test_examples=20", "eval.batch_size=10", "launch.workers=1"]
     assert main(words) == 0
     first, stamps = capsys.readouterr().out, files(path)
-    assert "PGD-2 Linf" in first
+    assert "PGD-best-2 Linf" in first
     assert main(words) == 0
     assert capsys.readouterr().out == first
     assert files(path) == stamps
@@ -153,5 +153,5 @@ def test_workers_of_a_ray_cluster(copy: Callable[[str], Path]) -> None:
     command = [sys.executable, "-m", "distcond.evaluate", str(path), *words, "launch=ray", "launch.workers=2"]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "PGD-2 Linf" in done.stdout
+    assert "PGD-best-2 Linf" in done.stdout
     assert all(map(np.array_equal, broken_by(planned([str(alone), *words])), broken_by(planned([str(path), *words]))))

@@ -110,7 +110,7 @@ def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path, which: str) -> No
 
 
 def test_another_word_for_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown value for checkpoint .first.: valid: best, last, last_raw"):
+    with pytest.raises(ConfigError, match=r"unknown value for checkpoint .first.: valid: best, last, last_raw"):
         find_checkpoint(RunDir(tmp_path), "first")
 
 

@@ -1,0 +1,80 @@
+"""The masking sentinel in a run: a cheap look at the network's gradients beside every sweep.
+
+At frozen noise, since gradients at fresh draws differ by design. It draws from no generator of the run and works on
+the network that is being evaluated, so a run with it has the bits of a run without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from distcond.condition import AtLambda
+from distcond.config.schema import AttackConfig
+from distcond.data.loader import to_float
+from distcond.engine.evaluate import Blocks
+from distcond.engine.job import Job
+from distcond.engine.precision import full_float32
+from distcond.models.conditional import ConditionalModel
+from distcond.seeding import key
+from distcond.sentinel.evidence import PROBE
+from distcond.sentinel.examine import Report, examine
+
+#: (lam, width multiplier).
+Place = tuple[float, float]
+
+#: Most examples per operating point.
+EXAMPLES = 64
+#: Fewest: with less, nothing short of a broken network would be significant.
+FEWEST = 16
+#: Most of a rank's work that goes into looking.
+SHARE = 0.02
+
+
+def looked_at(
+    job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfig, lams: Iterable[float], work: float
+) -> dict[Place, Report]:
+    """Reports on `model` at full width, by (lam, width), from as many examples as `affordable` allows.
+
+    Empty on all ranks but the first, too: there is no collective in here.
+    """
+    places = tuple(lams)
+    examples = affordable(len(blocks), len(places), attack, work)
+    if not job.world.first or not examples:
+        return {}
+    ((raw, y),) = blocks.source.read([np.arange(examples)])
+    x, seed, noise_seed = to_float(raw), key(job.config.seed, "sentinel"), job.config.eval.noise_seed
+    with full_float32():
+        return {
+            (lam, model.width_mults[0]): examine(AtLambda(model, lam, 0, noise_seed), x, y, attack, seed, PROBE)
+            for lam in places
+        }
+
+
+def affordable(available: int, points: int, attack: AttackConfig, work: float) -> int:
+    """How many examples `SHARE` of `work` pays for at each of so many points; 0 if they are too few to say anything.
+
+    Args:
+        available: how many there are.
+        points: operating points that are looked at.
+        attack: the attack of the sweep.
+        work: forward-equivalents that this rank spends on what the look belongs to.
+    """
+    examples = min(EXAMPLES, available, int(SHARE * work / (points * PROBE.forwards(attack))))
+    return examples if examples >= FEWEST else 0
+
+
+def sweep_work(attack: AttackConfig, rows: int) -> float:
+    """Forward-equivalents of a sweep that brings `rows` rows to this rank: answers clean and attacked."""
+    return rows * (1.0 + attack.restarts * (2 * attack.num_steps + 1))
+
+
+def training_work(job: Job) -> float:
+    """Forward-equivalents of the epoch that this rank has just trained; 0 before the first step."""
+    return job.train.steps * sum(job.bare_step.spent.values())
+
+
+def names(reports: Mapping[Place, Report]) -> dict[Place, str]:
+    """What rows hold."""
+    return {place: report.names for place, report in reports.items()}

@@ -1,0 +1,66 @@
+"""The masking sentinel in an evaluation: one report per operating point, in a file beside the outcomes.
+
+It looks at the first examples of the split under the attack of `eval.attack`, at frozen noise whatever the noise mode
+of the evaluation, since gradients at fresh draws differ by design.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from distcond.condition import AtLambda
+from distcond.data.loader import to_float
+from distcond.data.source import Source
+from distcond.engine.plan import Plan
+from distcond.engine.run_dir import read_json, write_json
+from distcond.errors import ConfigError
+from distcond.models.conditional import ConditionalModel
+from distcond.seeding import key
+from distcond.sentinel.check import Finding
+from distcond.sentinel.evidence import FULL
+from distcond.sentinel.examine import Report, examine
+
+#: Examples that are looked at: 288 forward passes of each at 20 attack steps.
+EXAMPLES = 128
+
+
+def look_at_points(plan: Plan, model: ConditionalModel, source: Source) -> None:
+    """Look at every operating point that has no report yet; `model` is in eval mode and in float32."""
+    missing = {place: file for place, file in plan.sentinel_files().items() if not file.exists()}
+    if not missing:
+        return
+    ((raw, y),) = source.read([np.arange(min(EXAMPLES, plan.examples))])
+    x, seed = to_float(raw).contiguous(), key(plan.config.seed, "sentinel")
+    for (lam, width), file in missing.items():
+        network = AtLambda(model, lam, width, plan.config.eval.noise_seed)
+        report = examine(network, x, y, plan.config.eval.attack, seed, FULL)
+        write_json(file, [finding._asdict() for finding in report.findings])
+
+
+def report_at(plan: Plan, lam: float, width: int) -> Report:
+    """The report on an operating point; an empty one where the sentinel is off.
+
+    Raises:
+        ConfigError: its file cannot be read.
+    """
+    file = plan.sentinel_files().get((lam, width))
+    return _read(file) if file is not None else Report(())
+
+
+def explained(plan: Plan) -> str:
+    """What every report warns of, with what it rests on and what to do: a line each; "" without warnings."""
+    lines: list[str] = []
+    for lam, width in plan.sentinel_files():
+        at = f"lam {lam:g}" + (f" width {plan.width_mults[width]:g}" if len(plan.width_mults) > 1 else "")
+        for finding in report_at(plan, lam, width).warned:
+            lines.append(f"{finding.name} at {at} ({finding.fact}): {finding.meaning}")
+    return "\n".join(lines)
+
+
+def _read(file: Path) -> Report:
+    try:
+        return Report(tuple(Finding(**values) for values in read_json(file)))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{file} is no report of the sentinel; delete it and the same command looks again") from error

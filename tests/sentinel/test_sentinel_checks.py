@@ -1,0 +1,253 @@
+"""Each check against numbers made by hand: when it warns, when it keeps silent, and how often by luck."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distcond.config.schema import AttackConfig
+from distcond.sentinel.black_box_stronger import black_box_stronger
+from distcond.sentinel.evidence import FULL, PROBE, SHARES, UNBOUNDED, Depth, Evidence, gather
+from distcond.sentinel.exact import LEVEL, paired, upper
+from distcond.sentinel.examine import CHECKS, Report, examine
+from distcond.sentinel.larger_epsilon_does_not_help import larger_epsilon_does_not_help
+from distcond.sentinel.loss_does_not_rise import loss_does_not_rise
+from distcond.sentinel.more_steps_do_not_help import more_steps_do_not_help
+from distcond.sentinel.random_search import random_search
+from distcond.sentinel.single_step_stronger import single_step_stronger
+from distcond.sentinel.walk import Seen, walk
+from distcond.sentinel.zero_gradients import zero_gradients
+
+N = 64
+NAMES = [
+    "zero_gradients", "single_step_stronger", "black_box_stronger", "more_steps_do_not_help",
+    "larger_epsilon_does_not_help", "loss_does_not_rise",
+]  # fmt: skip
+
+
+def seen(places: list[float], wrong: list[int]) -> Seen:
+    """At each place one loss for all examples, of which the first so many are wrong."""
+    values = torch.tensor(places)[:, None].expand(-1, N)
+    return Seen(values, values, torch.stack([torch.arange(N) < count for count in wrong]))
+
+
+def honest(**other: Any) -> Evidence:
+    """Loss that rises along the ray and the path; half of the examples broken, by every means the same."""
+    found = Evidence(
+        gradient=torch.ones(N),
+        clean=seen([0.1], [0]),
+        ray=seen([0.2, 0.3, 0.4, 0.5], [8, 16, 24, 32]),
+        path=seen([0.15, 0.3, 0.4, 0.5, 0.6], [0, 8, 16, 24, 32]),
+        unbounded=seen([0.2, 9.0], [32, N]),
+        black_box=torch.arange(N) < 16,
+        looked_at=N,
+        classes=10,
+    )
+    return found._replace(**other)
+
+
+def first(count: int) -> Tensor:
+    return torch.arange(N) < count
+
+
+def test_an_honest_network_gets_no_warning() -> None:
+    findings = [check(honest()) for check in CHECKS]
+    assert [finding.name for finding in findings if finding] == NAMES
+    assert not any(finding.warned for finding in findings if finding)
+
+
+@pytest.mark.parametrize(("count", "warned"), [(0, False), (3, False), (10, False), (11, True), (N, True)])
+def test_zero_gradients_are_counted_and_a_few_are_nobodys_fault(count: int, warned: bool) -> None:
+    # A gradient below the smallest normal number counts as none: a sign of it is luck.
+    gradient = torch.where(first(count), 1e-40, 1e-30)
+    finding = zero_gradients(honest(gradient=gradient))
+    assert (finding.warned, finding.value) == (warned, count / N)
+    assert finding.fact == f"{100 * count / N:.0f} % of 64 inputs"
+
+
+@pytest.mark.parametrize(("alone", "warned"), [(0, False), (9, False), (10, True)])
+def test_a_single_step_is_stronger_only_if_luck_does_not_explain_it(alone: int, warned: bool) -> None:
+    evidence = honest(ray=seen([0.2, 0.3, 0.4, 0.5], [0, 0, 0, 32 + alone]))
+    assert single_step_stronger(evidence).warned == warned
+    finding = black_box_stronger(honest(black_box=first(32 + alone)))
+    assert finding is not None
+    assert finding.warned == warned
+
+
+def test_what_the_other_attack_breaks_alone_speaks_against_it() -> None:
+    path = honest().path._replace(wrong=torch.stack([~first(N - 12)]))
+    assert single_step_stronger(honest(path=path, ray=seen([1.0], [14]))).value == 14
+    assert not single_step_stronger(honest(path=path, ray=seen([1.0], [14]))).warned
+    # Every iterate counts, not the last alone.
+    back = honest().path._replace(wrong=torch.stack([first(0), first(40), first(0)]))
+    assert not single_step_stronger(honest(path=back, ray=seen([1.0], [40]))).warned
+
+
+def test_steps_that_lead_nowhere() -> None:
+    flat = seen([0.4, 0.4, 0.4, 0.4, 0.4], [0] * 5)
+    assert more_steps_do_not_help(honest(path=flat)).warned
+    # The last quarters may lie below the first ones, but one place above them is enough.
+    assert not more_steps_do_not_help(honest(path=seen([0.1, 0.5, 0.2, 0.6, 0.1], [0] * 5))).warned
+    # Where the loss has no digits left, the margin still says that it rises.
+    assert not more_steps_do_not_help(honest(path=honest().path._replace(loss=torch.zeros(5, N)))).warned
+
+
+def test_a_shorter_step_that_breaks_more() -> None:
+    bent = seen([0.9, 0.9, 0.5, 0.2], [4, 30, 20, 2])
+    finding = larger_epsilon_does_not_help(honest(ray=bent))
+    assert finding.warned
+    assert finding.fact == "28 of 64 inputs broken by 0.5 epsilon alone, 0 by the whole of it alone"
+    assert finding.p_value == pytest.approx(4 * 0.5**28)
+
+
+@pytest.mark.parametrize(("alive", "warned"), [(0, False), (6, False), (20, True)])
+def test_survivors_of_an_attack_without_bound(alive: int, warned: bool) -> None:
+    finding = larger_epsilon_does_not_help(honest(unbounded=seen([0.2, 9.0], [0, N - alive])))
+    assert finding.warned == warned
+    if warned:
+        assert finding.fact == f"{100 * alive / N:.0f} % of 64 inputs survive epsilon {UNBOUNDED:g}"
+
+
+@pytest.mark.parametrize(("count", "warned"), [(0, False), (6, False), (20, True)])
+def test_a_loss_that_falls_along_its_own_gradient(count: int, warned: bool) -> None:
+    ray = honest().ray
+    fallen = ray._replace(loss=torch.where(first(count), 0.05, ray.loss), margin=torch.where(first(count), 0.1, 0.3))
+    assert loss_does_not_rise(honest(ray=fallen)).warned == warned
+    # A sure network's loss has no digits left: its margin rises all the same.
+    assert not loss_does_not_rise(honest(ray=ray._replace(loss=torch.zeros(4, N)))).warned
+
+
+def test_what_was_not_looked_at_is_not_judged() -> None:
+    evidence = honest(unbounded=None, black_box=None)
+    assert black_box_stronger(evidence) is None
+    assert not larger_epsilon_does_not_help(evidence).warned
+
+
+def test_tails_by_hand() -> None:
+    assert upper(0, 5, 0.3) == pytest.approx(1)
+    assert upper(5, 5, 0.5) == pytest.approx(1 / 32)
+    assert upper(1, 2, 0.1) == pytest.approx(0.19)
+    assert paired(0, 0) == 1
+    assert paired(10, 0) == pytest.approx(2**-10)
+    assert paired(8, 2) == pytest.approx(56 / 1024)
+
+
+@pytest.mark.parametrize("pairs", [5, 20, 64])
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
+def test_a_network_just_within_a_threshold_is_warned_of_at_most_as_often_as_stated(pairs: int, share: float) -> None:
+    # Exact, no sampling: the probability of all counts that would warn.
+    counts = [count for count in range(pairs + 1) if upper(count, pairs, share) < LEVEL]
+    chance = sum(math.comb(pairs, k) * share**k * (1 - share) ** (pairs - k) for k in counts)
+    assert chance <= LEVEL
+
+
+def network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 6))
+        net[3].weight.data.mul_(4)
+    return net.requires_grad_(False)
+
+
+NET = network()
+X = torch.rand((24, 3, 8, 8), generator=torch.Generator().manual_seed(1))
+Y = NET(X).argmax(1)
+ATTACK = AttackConfig(epsilon=0.02, step_size=0.005, num_steps=4)
+
+
+class Counting:
+    """How many images a network is asked about, and that nothing else is drawn or changed."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.rows += len(x)
+        out: Tensor = NET(x)
+        return out
+
+
+@pytest.mark.parametrize("depth", [PROBE, FULL, Depth(queries=7)])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_it_costs_what_it_says(depth: Depth, norm: str) -> None:
+    counting, config = Counting(), AttackConfig(norm=norm, epsilon=0.02, step_size=0.005, num_steps=4)
+    gather(counting, X, Y, config, 0, depth)
+    backwards = 1 + depth.steps(config) + depth.unbounded_steps
+    assert counting.rows + backwards * len(X) == depth.forwards(config) * len(X)
+    assert PROBE.forwards(config) == 17
+
+
+def test_it_is_a_function_of_its_arguments_and_leaves_nothing_behind() -> None:
+    before, state = X.clone(), torch.get_rng_state()
+    one, again = examine(NET, X, Y, ATTACK, 3), examine(NET, X, Y, ATTACK, 3)
+    assert one == again
+    assert [finding.name for finding in one.findings] == NAMES
+    assert torch.equal(X, before)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.grad is None for parameter in NET.parameters())
+
+
+def test_wrong_answers_are_left_out() -> None:
+    y = torch.where(torch.arange(24) < 5, (Y + 1) % 6, Y)
+    assert gather(NET, X, y, ATTACK, 0, PROBE).size == 19
+    assert examine(NET, X, y, ATTACK, 0, PROBE).findings[0].fact == "0 % of 19 inputs"
+
+
+def test_where_there_is_nothing_to_look_at() -> None:
+    assert examine(NET, X, Y, AttackConfig(epsilon=0.0), 0) == Report(())
+    assert examine(NET, X, Y, AttackConfig(num_steps=0), 0) == Report(())
+    assert examine(NET, X, (Y + 1) % 6, ATTACK, 0) == Report(())
+    assert Report(()).names == ""
+
+
+def test_a_network_that_guesses_is_not_accused_of_standing_firm() -> None:
+    labels = torch.arange(24) % 6
+
+    def constant(x: Tensor) -> Tensor:
+        return torch.eye(6)[2].expand(len(x), -1) + 1e-3 * NET(x)
+
+    assert gather(constant, X, labels, ATTACK, 0, FULL).size == 4
+    assert examine(constant, X, labels, ATTACK, 0) == Report(())
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_random_search_stays_in_the_ball_and_gets_better_with_queries(norm: str) -> None:
+    epsilon, asked = (0.05 if norm == "Linf" else 0.5), []
+
+    def logits(x: Tensor) -> Tensor:
+        asked.append(x)
+        out: Tensor = NET(x)
+        return out
+
+    few, many = (random_search(logits, X, Y, norm, epsilon, queries, 0).sum() for queries in (1, 100))
+    assert few < many
+    assert len(asked) == 101
+    for x in asked:
+        delta = (x - X).flatten(1)
+        length = delta.abs().amax(1) if norm == "Linf" else delta.norm(dim=1)
+        assert (length <= epsilon + 1e-5).all()
+        assert ((x >= 0) & (x <= 1)).all()
+    assert length.mean() > 0.9 * epsilon
+
+
+def test_the_walk_is_projected_gradient_descent() -> None:
+    path = walk(NET, X, Y, ATTACK, 0)
+    assert path.loss.shape == path.margin.shape == path.wrong.shape == (5, 24)
+    assert (path.loss[-1] > path.loss[0]).float().mean() > 0.9
+    assert torch.equal(path.wrong, path.margin > 0)
+    still = walk(NET, X, Y, AttackConfig(epsilon=0.02, num_steps=1, step_size=0.0, random_start=False), 0)
+    assert torch.allclose(still.loss[1], nn.functional.cross_entropy(NET(X), Y, reduction="none"))
+
+
+def test_the_ray_ends_at_the_single_step() -> None:
+    evidence = gather(NET, X, Y, ATTACK, 0, PROBE)
+    leaf = X.clone().requires_grad_()
+    nn.functional.cross_entropy(NET(leaf), Y).backward()
+    assert leaf.grad is not None
+    moved = (X + 0.02 * leaf.grad.sign()).clamp(0, 1)
+    assert SHARES[-1] == 1
+    assert torch.allclose(evidence.ray.loss[-1], nn.functional.cross_entropy(NET(moved), Y, reduction="none"))

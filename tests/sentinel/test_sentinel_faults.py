@@ -1,0 +1,170 @@
+"""Planted faults are named, honest networks are not accused: real digits, networks trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distcond.attacks.pgd import pgd
+from distcond.config.schema import AttackConfig
+from distcond.sentinel.evidence import FULL, PROBE
+from distcond.sentinel.examine import Report, examine
+
+pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+
+Logits = Callable[[Tensor], Tensor]
+
+
+@cache
+def digits(split: str) -> tuple[Tensor, Tensor]:
+    from distcond.data.digits import DATASET
+
+    arrays = DATASET.read("")[split]
+    return torch.from_numpy(arrays.images).permute(0, 3, 1, 2).float().div(255).contiguous(), torch.from_numpy(
+        arrays.labels
+    )
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+def convolutions() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1, stride=2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+def batches(seed: int, epochs: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Images, labels and random starts."""
+    source, (x, y) = torch.Generator().manual_seed(seed), digits("train")
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x), generator=source).split(64):
+            yield x[rows], y[rows], torch.rand(x[rows].shape, generator=source) * 2 - 1
+
+
+@cache
+def trained(make: Callable[[], nn.Module], seed: int, epochs: int, attack: AttackConfig | None) -> nn.Module:
+    """A network trained on attacked digits, or on the digits themselves."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = make()
+    optimiser = torch.optim.Adam(net.parameters(), 3e-3)
+    for x, y, unit in batches(seed, epochs):
+        moved = x if attack is None else pgd(lambda at, step: net(at), x, y, attack, unit)
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(net(moved), y).backward()
+        optimiser.step()
+    return net.eval().requires_grad_(False)
+
+
+EPSILON = 0.1
+ATTACK = AttackConfig(epsilon=EPSILON, step_size=EPSILON / 4, num_steps=20)
+
+
+def robust(seed: int = 0) -> nn.Module:
+    """Adversarially trained with several steps (Madry et al. 2018)."""
+    return trained(perceptron, seed, 8, AttackConfig(epsilon=EPSILON, step_size=EPSILON / 3, num_steps=4))
+
+
+def both(logits: Logits, attack: AttackConfig = ATTACK) -> tuple[Report, Report]:
+    """What the probe of a training run and what a whole look says."""
+    x, y = digits("test")
+    return examine(logits, x[:64], y[:64], attack, 0, PROBE), examine(logits, x[:128], y[:128], attack, 0, FULL)
+
+
+def names(report: Report) -> set[str]:
+    return {finding.name for finding in report.warned}
+
+
+@pytest.mark.parametrize("levels", [4, 16])
+def test_quantised_inputs(levels: int) -> None:
+    net = robust()
+    probe, full = both(lambda x: net((x * levels).round() / levels))
+    assert names(probe) == {"zero_gradients", "more_steps_do_not_help", "loss_does_not_rise"}
+    assert names(full) >= names(probe) | {"larger_epsilon_does_not_help"}
+    assert levels == 4 or "black_box_stronger" in names(full)
+    assert "zero_gradients (100 % of 6" in "".join(f"{name} ({fact})" for name, fact in probe.facts.items())
+
+
+SATURATED: dict[str, Callable[[Tensor], Tensor]] = {
+    "scaled logits": lambda logits: logits * 1e4,
+    "saturated sigmoid": lambda logits: torch.sigmoid((logits - logits.amax(1, keepdim=True) + 0.5) * 1e3),
+}
+
+
+@pytest.mark.parametrize("how", SATURATED)
+def test_a_scale_that_saturates(how: str) -> None:
+    net = robust()
+    probe, full = both(lambda x: SATURATED[how](net(x)))
+    assert names(probe) == {"zero_gradients", "more_steps_do_not_help", "loss_does_not_rise"}
+    assert names(full) >= names(probe) | {"larger_epsilon_does_not_help"}
+    assert how != "scaled logits" or "black_box_stronger" in names(full)
+
+
+def test_a_scale_that_does_not_saturate_is_no_fault() -> None:
+    net = robust()
+    assert [names(report) for report in both(lambda x: net(x) * 8)] == [set(), set()]
+
+
+def test_catastrophic_overfitting_to_a_single_step() -> None:
+    epsilon = 0.4
+    one_step = AttackConfig(epsilon=epsilon, step_size=epsilon, num_steps=1, random_start=False)
+    many = AttackConfig(epsilon=epsilon, step_size=epsilon / 4, num_steps=20)
+    net = trained(convolutions, 1, 30, one_step)
+    x, y = digits("test")
+    source = torch.Generator().manual_seed(0)
+    unit = torch.rand(x.shape, generator=source) * 2 - 1
+    right = net(x).argmax(1) == y
+    under = [pgd(lambda at, step: net(at), x, y, attack, unit) for attack in (one_step, many)]
+    single, iterated = (float((net(moved).argmax(1) == y)[right].float().mean()) for moved in under)
+    assert single > 0.5, "it stands up to the step it was trained with"
+    assert iterated < 0.05, "and to nothing else: it did collapse"
+    for report in both(net, many):
+        assert "loss_does_not_rise" in names(report)
+
+
+def test_an_attack_too_weak_for_its_ball() -> None:
+    net = robust()
+    _, full = both(net, AttackConfig(epsilon=EPSILON, step_size=EPSILON / 80, num_steps=20))
+    assert names(full) == {"single_step_stronger", "black_box_stronger"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_honest_robust_network_is_not_accused(seed: int) -> None:
+    net = robust(seed)
+    x, y = digits("test")
+    assert (net(x).argmax(1) == y).float().mean() > 0.85
+    for attack in (ATTACK, AttackConfig(epsilon=0.2, step_size=0.02, num_steps=20), AttackConfig(norm="L2", epsilon=1.0,
+                   step_size=0.2, num_steps=10)):  # fmt: skip
+        assert [names(report) for report in both(net, attack)] == [set(), set()]
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("seed", range(3))
+def test_nor_is_one_without_any_robustness(seed: int, epsilon: float) -> None:
+    net = trained(perceptron, seed, 15, None)
+    attack = AttackConfig(epsilon=epsilon, step_size=epsilon / 4, num_steps=10)
+    assert [names(report) for report in both(net, attack)] == [set(), set()]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_nor_after_a_single_step_that_did_not_overfit(seed: int) -> None:
+    one_step = AttackConfig(epsilon=EPSILON, step_size=EPSILON, num_steps=1, random_start=False)
+    assert [names(report) for report in both(trained(perceptron, seed, 8, one_step))] == [set(), set()]
+
+
+def test_no_false_alarm_in_many_small_samples() -> None:
+    # Different examples and starts each time: 60 looks of six checks at a level of 1e-3.
+    x, y = digits("test")
+    rows = torch.Generator().manual_seed(0)
+    alarms = 0
+    for look in range(60):
+        some = torch.randperm(len(x), generator=rows)[:32]
+        alarms += bool(examine(robust(look % 5), x[some], y[some], ATTACK, look, PROBE).warned)
+    assert alarms == 0

@@ -30,12 +30,12 @@ from statistics import NormalDist
 from distcond.config.command_line import guarded
 from distcond.config.overrides import apply
 from distcond.config.setting import check_bounds, read
-from distcond.engine.calibrate import Found, Search, Target, against_the_rule
-from distcond.engine.campaign import campaign_of
-from distcond.engine.make_plan import make_plan
-from distcond.engine.plan import Plan
+from distcond.engine.campaign.calibrate import Found, Search, Target, against_the_rule
+from distcond.engine.campaign.make_plan import make_plan
+from distcond.engine.campaign.plan import Plan
+from distcond.engine.campaign.val_counts import ValCounts, standing_places
+from distcond.engine.campaign.words import campaign_of
 from distcond.engine.run_dir import RunDir
-from distcond.engine.val_counts import ValCounts, standing_places
 from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
 from distcond.registry import unknown

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from distcond.config.command_line import guarded
 from distcond.config.overrides import apply
-from distcond.engine.campaign import Campaign, campaign_of
-from distcond.engine.gradient_signs import gradient_signs
-from distcond.engine.make_plan import make_plan
-from distcond.engine.masking_files import explained
-from distcond.engine.plan import Plan
+from distcond.engine.campaign.gradient_signs import gradient_signs
+from distcond.engine.campaign.make_plan import make_plan
+from distcond.engine.campaign.masking_files import explained
+from distcond.engine.campaign.plan import Plan
+from distcond.engine.campaign.tally import keep_rows
+from distcond.engine.campaign.words import Campaign, campaign_of
 from distcond.engine.run_dir import RunDir
-from distcond.engine.tally import keep_rows
 from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
 from distcond.launch.evaluate_driver import carry_out

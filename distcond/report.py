@@ -78,7 +78,7 @@ def rows_at(places: Sequence[Path], split: str) -> list[Row]:
 
 def classes_at(question: Question, fields: Sequence[Field]) -> dict[Known, ByClass]:
     """The classes' scores wherever outcomes were kept."""
-    from distcond.engine.by_class import classes_of  # torch and the data: only where they are needed
+    from distcond.engine.campaign.by_class import classes_of  # torch and the data: only where they are needed
 
     run_dirs = {run_id: path for place in question.places for run_id, path in run_dirs_below(place).items()}
     return {known: scores for field in fields for known, scores in classes_of(field, run_dirs).items()}

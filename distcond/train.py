@@ -11,10 +11,10 @@ from pathlib import Path
 from distcond.config.command_line import describe, guarded, parse
 from distcond.config.schema import Config
 from distcond.data.described import prepared, settled
-from distcond.engine import init_from
 from distcond.engine.checkpoint import newest
-from distcond.engine.init_report import Report
 from distcond.engine.run_dir import RunDir, run_dir_for
+from distcond.engine.starting import init_from
+from distcond.engine.starting.report import Report
 from distcond.launch import driver
 from distcond.launch.failure import LaunchFailed
 from distcond.results.report import summarise, write_report

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from distcond.config.schema import Config
-from distcond.engine import init_from
 from distcond.engine.epoch import train_epoch
 from distcond.engine.job import Job, Position, make_job
 from distcond.engine.keep import resume, save
 from distcond.engine.progress import Progress
 from distcond.engine.run_dir import RunDir, write_json
+from distcond.engine.starting import init_from
 from distcond.engine.summary import summary
 from distcond.engine.validate import final_counts, validate
 from distcond.engine.world import World

@@ -14,8 +14,8 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from distcond.engine.count_block import BlockCounter
-from distcond.engine.plan import Plan
+from distcond.engine.campaign.count_block import BlockCounter
+from distcond.engine.campaign.plan import Plan
 from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
 from distcond.launch.failure import LaunchFailed, WorkerError, told

@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from distcond.engine.plan import Plan
+from distcond.engine.campaign.plan import Plan
 from distcond.errors import ConfigError
 from distcond.launch.block_pool import count_here, count_in_processes
 from distcond.launch.capacity import on_gpu, this_machine

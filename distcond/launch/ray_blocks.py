@@ -9,8 +9,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from distcond.engine.count_block import BlockCounter
-from distcond.engine.plan import Plan
+from distcond.engine.campaign.count_block import BlockCounter
+from distcond.engine.campaign.plan import Plan
 from distcond.engine.world import choose_device
 from distcond.launch.block_pool import as_told
 from distcond.launch.capacity import number_of_workers, on_gpu

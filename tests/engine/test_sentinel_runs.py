@@ -13,14 +13,14 @@ import torch
 from distcond.config.overrides import resolve
 from distcond.config.schema import AttackConfig, Config
 from distcond.engine import keep, masking
-from distcond.engine.count_block import BlockCounter
+from distcond.engine.campaign.count_block import BlockCounter
+from distcond.engine.campaign.masking_files import explained, report_at
+from distcond.engine.campaign.plan import Plan
+from distcond.engine.campaign.tally import keep_rows
 from distcond.engine.fit import fit
 from distcond.engine.job import Job, make_job
-from distcond.engine.masking_files import explained, report_at
-from distcond.engine.plan import Plan
 from distcond.engine.progress import Progress
 from distcond.engine.run_dir import RunDir
-from distcond.engine.tally import keep_rows
 from distcond.engine.validate import validate
 from distcond.engine.world import World
 from distcond.errors import ConfigError

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from distcond.config.schema import Options
-from distcond.engine.plain_build import classifier, plain_build
+from distcond.engine.starting.plain_build import classifier, plain_build
 from distcond.registry import lookup, table
 from distcond.starting_points.match import Match, Ours, best_match
 from distcond.starting_points.wrapping import Weights

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from distcond import calibrate, evaluate
-from distcond.engine.calibrate import SLACK, Found, Search, Target, against_the_rule
+from distcond.engine.campaign.calibrate import SLACK, Found, Search, Target, against_the_rule
 from distcond.errors import ConfigError
 from distcond.results.series import Score
 from distcond.results.store import read_rows
@@ -222,7 +222,7 @@ def test_words_that_cannot_be(run, words, message):
 )
 def test_where_a_method_can_stand(tiny, method, places):
     from distcond.engine.build import build_model
-    from distcond.engine.val_counts import standing_places
+    from distcond.engine.campaign.val_counts import standing_places
 
     settings = {"sampler__lam": 0.4} if method == "pgd_at" else {}
     config = tiny(method, **settings)

@@ -12,7 +12,7 @@ import pytest
 from distcond import evaluate, report
 from distcond.data.described import prepared
 from distcond.data.open import open_source
-from distcond.engine.by_class import classes_of, labels_of
+from distcond.engine.campaign.by_class import classes_of, labels_of
 from distcond.engine.run_dir import RunDir
 from distcond.results.cost import run_dirs_below
 from distcond.results.operating import fields_of
@@ -42,7 +42,7 @@ def test_classes_add_up_to_the_rows(run: Path) -> None:
 
 def test_what_training_swept_itself_has_no_classes(run: Path) -> None:
     fields = fields_of(report.rows_at([run], "test"))
-    (field,) = [field for field in fields if field.attack.startswith("PGD-best-2 ")]
+    (field,) = [field for field in fields if field.attack.startswith("PGD-2 ")]
     assert classes_of(field, run_dirs_below(run)) == {}
 
 

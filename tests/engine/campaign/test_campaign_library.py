@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distcond.config.schema import AttackConfig
-from distcond.engine.cascade import adaptive
+from distcond.engine.campaign.cascade import adaptive
 from distcond.registry import lookup
 
 pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from distcond.condition import AtLambda
 from distcond.config.schema import Config
 from distcond.engine.build import build_model
-from distcond.engine.init_from import check, put_into
-from distcond.engine.init_report import Report
+from distcond.engine.starting.init_from import check, put_into
+from distcond.engine.starting.report import Report
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
 from distcond.registry import table

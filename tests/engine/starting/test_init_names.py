@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from distcond.condition import AtLambda
 from distcond.engine.build import build_model
-from distcond.engine.init_from import put_into
+from distcond.engine.starting.init_from import put_into
 
 torchvision = pytest.importorskip("torchvision", reason="the networks of torchvision come with it")
 

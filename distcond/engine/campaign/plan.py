@@ -18,7 +18,7 @@ import numpy as np
 
 from distcond.attacks.attack import Attack
 from distcond.config.schema import AttackConfig, Config
-from distcond.engine.campaign import Campaign, attacks_of
+from distcond.engine.campaign.words import Campaign, attacks_of
 from distcond.seeding import key
 
 FOLDER = "outcomes"

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from distcond.config.schema import Config
 from distcond.engine.build import build_model
 from distcond.engine.grid import lam_grid
-from distcond.engine.init_misfit import misfit
-from distcond.engine.init_report import FILE, Report, report
-from distcond.engine.init_source import read
 from distcond.engine.job import Job
-from distcond.engine.plain_build import classifier, plain_build
 from distcond.engine.run_dir import write_json
+from distcond.engine.starting.misfit import misfit
+from distcond.engine.starting.plain_build import classifier, plain_build
+from distcond.engine.starting.report import FILE, Report, report
+from distcond.engine.starting.source import read
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel

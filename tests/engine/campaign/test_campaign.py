@@ -17,16 +17,16 @@ from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig
 from distcond.data.dataset import Arrays
 from distcond.data.memory import MemorySource
-from distcond.engine import outcomes
-from distcond.engine.cascade import adaptive
-from distcond.engine.count_block import BlockCounter
-from distcond.engine.gradient_signs import agreement, gradient_signs
-from distcond.engine.noise_modes import attacker, judge
-from distcond.engine.outcomes import Outcome
-from distcond.engine.plan import Plan
+from distcond.engine.campaign import outcomes
+from distcond.engine.campaign.cascade import adaptive
+from distcond.engine.campaign.count_block import BlockCounter
+from distcond.engine.campaign.gradient_signs import agreement, gradient_signs
+from distcond.engine.campaign.noise_modes import attacker, judge
+from distcond.engine.campaign.outcomes import Outcome
+from distcond.engine.campaign.plan import Plan
+from distcond.engine.campaign.tally import keep_rows, tally
 from distcond.engine.restore import load
 from distcond.engine.run_dir import read_json
-from distcond.engine.tally import keep_rows, tally
 from distcond.errors import ConfigError
 from distcond.evaluate import main, planned
 from distcond.results.row import Row
@@ -97,7 +97,7 @@ def test_1003_examples_give_the_same_outcomes_whoever_counts_them(plan: Any, mon
     ((raw, _),) = source.read([np.arange(1003)])
     answers = network(raw.permute(0, 3, 1, 2).float() / 255).argmax(1)
     labelled = MemorySource(Arrays(raw.numpy(), answers.numpy()))
-    monkeypatch.setattr("distcond.engine.count_block.open_source", lambda *_: labelled)
+    monkeypatch.setattr("distcond.engine.campaign.count_block.open_source", lambda *_: labelled)
     found = []
     for workers in (1, 2, 3):
         made = replace(plan("attack=pgd-best", "eval.batch_size=100", "eval.attack.epsilon=0.02"), examples=1003)
@@ -323,7 +323,7 @@ def test_what_cannot_be_looked_at_is_refused(plan: Any, small: Any, tmp_path: Pa
         plan("attack=autoattack-rand", "noise=fresh")
     with pytest.raises(ConfigError, match=r"epsilon=128: pixels are in \[0, 1\]; did you mean 128/255"):
         plan("eval.attack.norm=L2", "eval.attack.epsilon=128")
-    monkeypatch.setattr("distcond.engine.make_plan.open_source", lambda *_: [])
+    monkeypatch.setattr("distcond.engine.campaign.make_plan.open_source", lambda *_: [])
     with pytest.raises(ConfigError, match="split=test: digits has no examples there"):
         plan()
     shutil.rmtree(path / "checkpoints")

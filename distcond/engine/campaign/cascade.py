@@ -10,7 +10,7 @@ from torch import Tensor
 from distcond.attacks.attack import Attack, Logits
 from distcond.attacks.ball import distances
 from distcond.config.schema import AttackConfig
-from distcond.engine.outcomes import ROBUST, WRONG
+from distcond.engine.campaign.outcomes import ROBUST, WRONG
 from distcond.errors import ConfigError
 
 #: An attacked image may leave the ball by so much, from rounding.

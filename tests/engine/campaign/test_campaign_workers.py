@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distcond.engine import outcomes
-from distcond.engine.plan import Plan
+from distcond.engine.campaign import outcomes
+from distcond.engine.campaign.plan import Plan
 from distcond.evaluate import main, planned
 
 pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")

@@ -13,12 +13,12 @@ from distcond.attacks.attack import Attack
 from distcond.data.described import prepared
 from distcond.data.loader import to_float
 from distcond.data.open import open_source
-from distcond.engine import outcomes
-from distcond.engine.cascade import adaptive, start, transfer
-from distcond.engine.masking_files import look_at_points
-from distcond.engine.noise_modes import Counted, attacker, judge
-from distcond.engine.outcomes import Outcome
-from distcond.engine.plan import Measure, Plan
+from distcond.engine.campaign import outcomes
+from distcond.engine.campaign.cascade import adaptive, start, transfer
+from distcond.engine.campaign.masking_files import look_at_points
+from distcond.engine.campaign.noise_modes import Counted, attacker, judge
+from distcond.engine.campaign.outcomes import Outcome
+from distcond.engine.campaign.plan import Measure, Plan
 from distcond.engine.precision import full_float32
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.run_dir import RunDir, write_json

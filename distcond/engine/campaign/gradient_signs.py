@@ -11,7 +11,7 @@ from distcond.condition import AtLambda
 from distcond.data.described import prepared
 from distcond.data.loader import to_float
 from distcond.data.open import open_source
-from distcond.engine.plan import Plan
+from distcond.engine.campaign.plan import Plan
 from distcond.engine.precision import full_float32
 from distcond.engine.restore import load
 

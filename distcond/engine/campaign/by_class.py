@@ -11,8 +11,8 @@ import numpy as np
 
 from distcond.data.described import prepared
 from distcond.data.open import open_source
-from distcond.engine.outcomes import ROBUST
-from distcond.engine.plan import FOLDER
+from distcond.engine.campaign.outcomes import ROBUST
+from distcond.engine.campaign.plan import FOLDER
 from distcond.engine.run_dir import RunDir, read_json
 from distcond.errors import ConfigError
 from distcond.results.classes import ByClass, Known, by_class

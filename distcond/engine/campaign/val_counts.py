@@ -10,10 +10,10 @@ import torch
 
 from distcond.config.schema import Config
 from distcond.data.loader import to_float
-from distcond.engine import outcomes
-from distcond.engine.count_block import BlockCounter, Part
+from distcond.engine.campaign import outcomes
+from distcond.engine.campaign.count_block import BlockCounter, Part
+from distcond.engine.campaign.plan import Measure, Plan
 from distcond.engine.grid import lam_grid
-from distcond.engine.plan import Measure, Plan
 from distcond.engine.precision import full_float32
 from distcond.errors import ConfigError
 from distcond.layers.encode import Codebook

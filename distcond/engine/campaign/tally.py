@@ -13,12 +13,12 @@ import torch
 
 from distcond.attacks.attack import Attack
 from distcond.data.described import described
-from distcond.engine import outcomes
+from distcond.engine.campaign import outcomes
+from distcond.engine.campaign.masking_files import report_at
+from distcond.engine.campaign.outcomes import Outcome
+from distcond.engine.campaign.plan import Measure, Plan
 from distcond.engine.cost import cost_at
 from distcond.engine.environment import hardware
-from distcond.engine.masking_files import report_at
-from distcond.engine.outcomes import Outcome
-from distcond.engine.plan import Measure, Plan
 from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
 from distcond.results.row import Row

@@ -5,9 +5,9 @@ from __future__ import annotations
 from distcond.config.schema import Config
 from distcond.data.described import described, prepared
 from distcond.data.open import open_source
-from distcond.engine.campaign import Campaign, attacks_of, strength
+from distcond.engine.campaign.plan import Plan
+from distcond.engine.campaign.words import Campaign, attacks_of, strength
 from distcond.engine.grid import lam_grid
-from distcond.engine.plan import Plan
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError

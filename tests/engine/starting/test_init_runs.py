@@ -15,13 +15,14 @@ from distcond import train
 from distcond.condition import AtLambda
 from distcond.config.overrides import to_settings
 from distcond.config.schema import Config
-from distcond.engine import fit, init_from
+from distcond.engine import fit
 from distcond.engine.build import build_model
-from distcond.engine.init_from import check
-from distcond.engine.init_source import read
 from distcond.engine.job import Job, Position, make_job
 from distcond.engine.restore import find_checkpoint, load
 from distcond.engine.run_dir import RunDir, read_json
+from distcond.engine.starting import init_from
+from distcond.engine.starting.init_from import check
+from distcond.engine.starting.source import read
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 

@@ -13,7 +13,7 @@ import numpy as np
 from distcond.condition import AtLambda
 from distcond.data.loader import to_float
 from distcond.data.source import Source
-from distcond.engine.plan import Plan
+from distcond.engine.campaign.plan import Plan
 from distcond.engine.run_dir import read_json, write_json
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel

@@ -153,3 +153,16 @@ def test_the_cascades_are_those_of_the_paper() -> None:
     assert stage.run is not None
     stage.run(counting, x, NET(x).argmax(1), config, 0)
     assert len(asked) == 20 * (2 + 1)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_square_gives_back_where_it_got_to(norm: str) -> None:
+    # An attack made at another lam is judged by these images: unmoved ones would make it look harmless.
+    pytest.importorskip("pyautoattack", reason="pyautoattack is not installed")
+    x = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = NET(x).argmax(1)
+    config = AttackConfig(norm=norm, epsilon=0.01, num_steps=20, restarts=2)  # type: ignore[arg-type]
+    moved = SINGLE["square"].run(NET, x, y, config, 0)  # type: ignore[misc]
+    robust = NET(moved).argmax(1) == y
+    assert robust.any()
+    assert ((moved - x).flatten(1).abs().amax(1) > 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -99,7 +100,7 @@ def _read(folder: Path) -> np.ndarray | None:
         try:
             with np.load(block, allow_pickle=False) as file:
                 examples, broken_by = file["examples"], file["broken_by"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ConfigError(f"{block} is no readable outcome; delete it and evaluate again") from error
         if not np.array_equal(examples, np.arange(seen, seen + len(examples))):
             return None

@@ -64,7 +64,9 @@ def keep_rows(plan: Plan, workers: int, device: torch.device) -> list[Row]:
 
 
 def _text(plan: Plan) -> str:
-    return json.dumps([asdict(plan.config.eval), asdict(plan.campaign), plan.fingerprint], sort_keys=True)
+    # What each attack will use depends on which settings were named, not on their values alone.
+    strengths = {name: asdict(found) for name, found in plan.strengths.items()}
+    return json.dumps([asdict(plan.config.eval), asdict(plan.campaign), strengths, plan.fingerprint], sort_keys=True)
 
 
 def _rows(plan: Plan, workers: int, device: torch.device) -> Iterator[Row]:

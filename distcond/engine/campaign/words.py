@@ -50,6 +50,8 @@ def campaign_of(words: Mapping[str, str]) -> Campaign:
     choice("checkpoint", found.checkpoint, WHICH)
     choice("split", found.split, ("test", "val"))
     for name, valid in (("threat", THREATS), ("noise", NOISE_MODES[1:])):
+        if not getattr(found, name):
+            raise ConfigError(f"{name}= is empty; valid: {', '.join(valid)}, or several")
         for word in getattr(found, name):
             choice(name, word, valid)
     for lam in found.attack_lam:

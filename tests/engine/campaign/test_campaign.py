@@ -329,3 +329,13 @@ def test_what_cannot_be_looked_at_is_refused(plan: Any, small: Any, tmp_path: Pa
     shutil.rmtree(path / "checkpoints")
     with pytest.raises(ConfigError, match="no checkpoint yet"):
         plan()
+
+
+def test_two_strengths_of_one_attack_stand_side_by_side(plan: Any) -> None:
+    # Named or not, 2 is what the config says: only the attack's own protocol makes the difference.
+    for words in (("attack=apgd-ce", "eval.attack.num_steps=2"), ("attack=apgd-ce",)):
+        made = plan(*words, "eval.lam_grid=1", "eval.test_examples=10", "eval.batch_size=10", "eval.sentinel=off")
+        carried_out(made)
+        keep_rows(made, 1, CPU)
+    found = {row.num_steps for row in read_rows(made.run_path) if row.attack == "apgd-ce"}
+    assert found == {2, 100}

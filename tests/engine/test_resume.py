@@ -94,7 +94,9 @@ def counts(path: Path) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.parametrize("method", ["float", "pgd_at", "flying_bird", "smart", "oat", "oats"])
+@pytest.mark.parametrize(
+    "method", ["float", "float_slim", "pgd_at", "trades", "standard", "flying_bird", "smart", "oat", "oats"]
+)
 def test_a_resumed_run_is_the_uninterrupted_one(small: Any, tmp_path: Path, method: str) -> None:
     config = small(method)
     assert_same_run(whole(config, tmp_path / "a"), in_parts(config, tmp_path / "b", 1, 3))

@@ -16,7 +16,7 @@ from distcond.engine.run_dir import RunDir, run_dir_for
 from distcond.engine.starting import init_from
 from distcond.engine.starting.report import Report
 from distcond.launch import driver
-from distcond.launch.failure import LaunchFailed
+from distcond.launch.failure import LaunchFailed, Stopped
 from distcond.results.report import summarise, write_report
 
 
@@ -51,6 +51,9 @@ def lead(config: Config, origin: Report | None) -> int:
         except LaunchFailed as error:
             print(f"failed: {error}\nthe same command resumes {run.path}", file=sys.stderr)
             return 1
+        except Stopped as stop:
+            print(f"stopped: {stop}; the same command resumes {run.path}", file=sys.stderr)
+            return stop.status
         write_report(run.path)
     print(summarise(run.path))
     return 0
@@ -70,6 +73,8 @@ def follow(config: Config, origin: Report | None) -> int:
         driver.launch(config, Path(), attempt=0)
     except LaunchFailed:
         return 1
+    except Stopped as stop:
+        return stop.status
     return 0
 
 

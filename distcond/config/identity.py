@@ -20,6 +20,8 @@ ELSEWHERE = (
     "data.threads",
     "eval.sentinel",
     "save_every",
+    "save_steps",
+    "save_minutes",
     "run_root",
     "fresh",
 )

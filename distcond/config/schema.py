@@ -112,6 +112,7 @@ class LaunchConfig:
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto = cuda where there is one")
     max_failures: int = setting(2, "times a failed worker group is restarted from the last checkpoint", ge=0)
     timeout: float = setting(600.0, "seconds after which a silent worker is given up", gt=0)
+    grace: float = setting(25.0, "seconds to save in after SIGTERM or SIGUSR2, before the run is ended", gt=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,5 +141,7 @@ class Config:
     )
     seed: int = setting(0, "of everything random", ge=0)
     save_every: int = setting(1, "epochs between checkpoints", ge=1)
+    save_steps: int = setting(0, "steps between checkpoints, besides those of epochs; 0 = none", ge=0)
+    save_minutes: float = setting(15.0, "minutes after which a checkpoint is due wherever the run is; 0 = none", ge=0)
     run_root: str = setting("", "where run directories go; empty = ./runs, or ~/distcond/runs inside a Ray job")
     fresh: bool = setting(False, "start anew instead of resuming or showing the run with the same configuration")

@@ -1,7 +1,9 @@
 """One checkpoint format under every launcher: a directory with a shared part and a part per rank.
 
     checkpoints/epoch-0012/shared.pt     model, optimiser, position, history of the run (rank 0)
-    checkpoints/epoch-0012/rank-0000.pt  running statistics, which differ between ranks and steer the eval-mode attack
+    checkpoints/epoch-0012/rank-0000.pt  what differs between ranks: running statistics, which steer the eval-mode
+                                         attack, and the sums of an epoch that is not over
+    checkpoints/epoch-0012-step-000340   the same in the middle of the 13th epoch
 
 The directory is written aside and renamed once every rank has written, so a directory by that name is complete.
 All randomness is keyed by (seed, epoch, step), so no generator state has to be kept. Nothing is ever unpickled:
@@ -15,7 +17,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +25,23 @@ from torch import Tensor, nn
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 
-SCHEMA_VERSION = 1
-_NAME = re.compile(r"epoch-(\d{4,})")
+SCHEMA_VERSION = 2
+#: The network can be read from these; training goes on from the present one alone.
+READABLE = (1, 2)
+_NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class Place(NamedTuple):
+    """Where in a run a checkpoint was made: epochs completed, and steps of the next one."""
+
+    epoch: int
+    step: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of its directory."""
+        return f"epoch-{self.epoch:04d}" + (f"-step-{self.step:06d}" if self.step else "")
 
 
 def statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -44,48 +60,51 @@ def averageable(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save(
-    root: Path,
-    epoch: int,
-    world: World,
-    model: nn.Module,
-    shared: dict[str, Any],
-    averaged: Mapping[str, Tensor] | None = None,
+    root: Path, place: Place, world: World, model: nn.Module, shared: dict[str, Any], own: Mapping[str, Any]
 ) -> Path:
-    """Write the checkpoint of `epoch` from all ranks together.
+    """Write the checkpoint of `place` from all ranks together.
 
-    `shared` is rank 0's, plain values and tensors; `averaged` holds this rank's averaged running statistics.
+    `shared` is rank 0's, `own` this rank's beside its running statistics: plain values and tensors.
 
     Saving changes nothing about the run: no statistic is synchronised because a checkpoint was due.
     """
-    final, aside = root / f"epoch-{epoch:04d}", root / f".epoch-{epoch:04d}"
+    final, aside = root / place.name, root / f".{place.name}"
     if world.first:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
     world.barrier()
-    own = {"statistics": statistics(model.state_dict()), "averaged": dict(averaged or {})}
-    _write(aside / f"rank-{world.rank:04d}.pt", own)
+    _write(aside / f"rank-{world.rank:04d}.pt", {"statistics": statistics(model.state_dict()), **own})
     if world.first:
-        state = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": epoch}
+        state = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": place.epoch, "step": place.step}
         _write(aside / "shared.pt", {**state, "model": model.state_dict(), **shared})
     world.barrier()
     if world.first:
-        shutil.rmtree(final, ignore_errors=True)
-        os.rename(aside, final)
+        _publish(aside, final)
     world.barrier()
     return final
 
 
+def _publish(aside: Path, final: Path) -> None:
+    if final.exists():  # a directory cannot be replaced in one go
+        replaced = final.with_name(f".{final.name}-replaced")
+        os.rename(final, replaced)
+        os.rename(aside, final)
+        shutil.rmtree(replaced, ignore_errors=True)
+    else:
+        os.rename(aside, final)
+
+
 def newest(root: Path) -> Path | None:
-    """The complete checkpoint of the highest epoch, or None."""
+    """The complete checkpoint of the latest place, or None."""
     found = [entry for entry in root.iterdir() if _NAME.fullmatch(entry.name)] if root.is_dir() else []
-    return max(found, key=epoch_of, default=None)
+    return max(found, key=place_of, default=None)
 
 
-def epoch_of(checkpoint: Path) -> int:
-    """Epochs completed at a checkpoint."""
+def place_of(checkpoint: Path) -> Place:
+    """Where a checkpoint was made."""
     match = _NAME.fullmatch(checkpoint.name)
     assert match is not None, checkpoint
-    return int(match.group(1))
+    return Place(int(match[1]), int(match[2] or 0))
 
 
 def load_shared(checkpoint: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -95,24 +114,26 @@ def load_shared(checkpoint: Path, device: torch.device | str = "cpu") -> dict[st
         ConfigError: truncated, or of another schema version.
     """
     state = _read(checkpoint / "shared.pt", device)
-    if state.get("schema_version") != SCHEMA_VERSION:
-        version = state.get("schema_version")
-        raise ConfigError(f"{checkpoint}: checkpoint schema {version!r}; this distcond reads {SCHEMA_VERSION}")
+    if state.get("schema_version") not in READABLE:
+        version, readable = state.get("schema_version"), " and ".join(map(str, READABLE))
+        raise ConfigError(f"{checkpoint}: checkpoint schema {version!r}; this distcond reads {readable}")
     return state
 
 
-def load_statistics(
-    checkpoint: Path, rank: int, device: torch.device | str = "cpu", which: str = "statistics"
-) -> dict[str, Tensor]:
-    """One rank's running statistics, or `which` = "averaged" ones; with more ranks than parts, they are dealt round."""
+def load_own(checkpoint: Path, rank: int, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """One rank's part; with more ranks than parts, they are dealt round."""
     parts = _parts(checkpoint)
-    found: dict[str, Tensor] = _read(parts[rank % len(parts)], device)[which]
-    return found
+    return _read(parts[rank % len(parts)], device)
+
+
+def load_everyones(checkpoint: Path, device: torch.device | str = "cpu") -> list[dict[str, Any]]:
+    """The parts of all ranks that saved, in their order."""
+    return [_read(part, device) for part in _parts(checkpoint)]
 
 
 def averaged_statistics(checkpoint: Path, which: str = "statistics") -> dict[str, Tensor]:
     """The mean over ranks of the running statistics: what the one network of a run is evaluated with."""
-    parts = [_read(part, "cpu")[which] for part in _parts(checkpoint)]
+    parts = [part[which] for part in load_everyones(checkpoint)]
     return {name: average([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -128,11 +149,10 @@ def average(tensors: list[Tensor]) -> Tensor:
     return torch.stack(tensors).mean(0) if tensors[0].is_floating_point() else tensors[0]
 
 
-def keep_only(root: Path, epochs: set[int]) -> None:
-    """Delete complete checkpoints of other epochs, and whatever a killed save left behind."""
+def keep_only(root: Path, names: set[str]) -> None:
+    """Delete complete checkpoints of other names, and whatever a killed save left behind."""
     for entry in list(root.iterdir()):
-        match = _NAME.fullmatch(entry.name)
-        if entry.name.startswith(".epoch-") or (match is not None and int(match.group(1)) not in epochs):
+        if entry.name.startswith(".epoch-") or (_NAME.fullmatch(entry.name) and entry.name not in names):
             shutil.rmtree(entry, ignore_errors=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 from distcond.engine.cost import cost_at
 from distcond.engine.grid import lam_grid
 from distcond.engine.job import Job
+from distcond.engine.keep import save
 from distcond.engine.optimiser import learning_rate, set_learning_rate
 from distcond.engine.progress import Progress
+from distcond.engine.sums import Sums
 from distcond.methods.draws import Draws
 from distcond.methods.passes import evaluating
 from distcond.registry import lookup
@@ -21,29 +24,39 @@ from distcond.seeding import generator, key
 
 
 def train_epoch(job: Job, progress: Progress) -> dict[str, Any]:
-    """Train for one epoch; its mean loss, accuracies on the rows seen, learning rate and speed.
+    """Train to the end of the epoch; its mean loss, accuracies on the rows seen, learning rate and speed.
+
+    Raises:
+        FloatingPointError: the loss is not finite any more.
+        Stop: the run was asked to stop in the middle of it.
+    """
+    steps, job.began = job.train.steps, time.perf_counter()
+    if job.sums is None:
+        job.sums = Sums.none(forward_flops(job), job.world.device)
+    job.model.train()
+    with closing(job.train.epoch(job.position.done, job.position.step)) as batches:
+        for batch in batches:
+            rate = learning_rate(job.stage.optim, job.position.epoch, batch.step, steps, job.stage.epochs)
+            loss, counts = train_step(job, batch.step, batch.x, batch.y, rate)
+            job.sums.add(loss, counts, job.bare_step.spent, rate)
+            progress.step(job.position.done, batch.step, loss)
+            job.position = job.position._replace(step=batch.step + 1)
+            if job.points.after_step(job.position.done * steps + batch.step + 1, batch.step + 1 == steps):
+                save(job)
+    return told(job, job.sums, job.sums.seconds + time.perf_counter() - job.began)
+
+
+def told(job: Job, sums: Sums, seconds: float) -> dict[str, Any]:
+    """The history's record of an epoch whose steps are done.
 
     Raises:
         FloatingPointError: the loss is not finite any more.
     """
-    began, device, steps = time.perf_counter(), job.world.device, job.train.steps
-    loss_sum, tally, rate = torch.zeros((), device=device), torch.zeros(4, device=device), 0.0
-    spent, flops_before = [0.0] * len(job.model.width_mults), forward_flops(job)
-    job.model.train()
-    for batch in job.train.epoch(job.position.done):
-        rate = learning_rate(job.stage.optim, job.position.epoch, batch.step, steps, job.stage.epochs)
-        loss, counts = train_step(job, batch.step, batch.x, batch.y, rate)
-        loss_sum += loss
-        tally += counts
-        for width, forwards in job.bare_step.spent.items():
-            spent[width] += forwards
-        progress.step(job.position.done, batch.step, loss)
-    totals = job.world.sum(torch.cat([loss_sum[None] / (job.world.size * steps), tally])).tolist()
+    steps = job.train.steps
+    totals = job.world.sum(torch.cat([sums.loss[None] / (job.world.size * steps), sums.tally])).tolist()
     if not math.isfinite(totals[0]):
         where = f"epoch {job.position.done + 1}"
         raise FloatingPointError(f"{where}: the loss is {totals[0]}; try a lower optim.lr or precision.train=float32")
-    job.train_flops += epoch_flops(job, spent, flops_before)
-    seconds = time.perf_counter() - began
     return {
         "epoch": job.position.done + 1,
         "stage": job.stage.name,
@@ -51,9 +64,9 @@ def train_epoch(job: Job, progress: Progress) -> dict[str, Any]:
         "train_loss": totals[0],
         "train_sa": totals[1] / totals[2] if totals[2] else None,
         "train_ra": totals[3] / totals[4] if totals[4] else None,
-        "lr": rate,
+        "lr": sums.rate,
         "seconds": seconds,
-        "train_flops": job.train_flops,
+        "train_flops": job.train_flops + epoch_flops(job, sums),
         "images_per_second": steps * job.config.batch_size / seconds,
     }
 
@@ -77,14 +90,14 @@ def train_step(job: Job, step: int, x: Tensor, y: Tensor, rate: float) -> tuple[
     return outcome.loss.detach(), outcome.tally
 
 
-def epoch_flops(job: Job, spent: list[float], before: list[float]) -> float:
+def epoch_flops(job: Job, sums: Sums) -> float:
     """Training FLOPs of one epoch over all ranks: forward-equivalents times what a forward costs at the actual density.
 
     Masks may move during an epoch; the mean of its two ends is taken.
     """
-    everyone = job.world.sum(torch.tensor(spent, dtype=torch.float64, device=job.world.device)).tolist()
+    everyone = job.world.sum(torch.tensor(sums.spent, dtype=torch.float64, device=job.world.device)).tolist()
     after = forward_flops(job)
-    return sum(n * (b + a) / 2 for n, b, a in zip(everyone, before, after, strict=True))
+    return sum(n * (b + a) / 2 for n, b, a in zip(everyone, sums.flops_before, after, strict=True))
 
 
 def forward_flops(job: Job) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from distcond.engine.job import Job, Position, make_job
 from distcond.engine.keep import resume, save
 from distcond.engine.progress import Progress
 from distcond.engine.run_dir import RunDir, write_json
+from distcond.engine.save_points import Stop, never
 from distcond.engine.starting import init_from
 from distcond.engine.summary import summary
 from distcond.engine.validate import final_counts, validate
@@ -18,25 +20,52 @@ from distcond.engine.world import World
 from distcond.results import history
 
 
-def fit(config: Config, world: World, run_path: Path, attempt: int = 0) -> None:
+def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Callable[[], bool] = never) -> bool:
     """Train from the last checkpoint (or the start) to the end, then evaluate best and last on test.
 
     The same function under plain Python, torchrun and Ray Train; every rank calls it with its own `world`.
+
+    Args:
+        config: the run.
+        world: this rank among the others.
+        run_path: the run's directory.
+        attempt: how often its workers were started before.
+        stop: looked at about once a second; True on any rank makes all of them save where they are and return.
+
+    Returns:
+        Whether the run went to its end; otherwise it was stopped.
     """
-    job = make_job(config, world, RunDir(run_path), attempt)
+    job = make_job(config, world, RunDir(run_path), attempt, stop)
     if not resume(job):
         init_from.start(job)  # before a sparse method makes its masks, which prune it
         begin_stage(job, Position())
     epochs = sum(stage.epochs for stage in job.stages)
     progress = Progress(run_path, epochs, job.train.steps, config.batch_size, world.first)
+    try:
+        to_the_end(job, progress)
+    except Stop:
+        if not job.trained:
+            save(job)
+        progress.say("stopped", epoch=job.position.done, step=job.position.step - 1)
+        world.barrier()
+        return False
+    return True
+
+
+def to_the_end(job: Job, progress: Progress) -> None:
+    """Train what is left, then evaluate best and last on test.
+
+    Raises:
+        Stop: the run was asked to stop; it stands where a checkpoint can be made.
+    """
     while not job.trained:
         record = train_epoch(job, progress)
         finish_epoch(job, record, progress)
     counts = final_counts(job, progress)
-    if world.first:
-        write_json(run_path / "finished.json", summary(job, counts))
+    if job.world.first:
+        write_json(job.run.path / "finished.json", summary(job, counts))
         progress.say("finished", epoch=job.position.done)
-    world.barrier()
+    job.world.barrier()
 
 
 def begin_stage(job: Job, position: Position) -> None:
@@ -59,18 +88,19 @@ def finish_epoch(job: Job, record: dict[str, Any], progress: Progress) -> None:
     if job.sparsity is not None:
         stage_over |= job.sparsity.after_epoch(record, job.optimiser)
         record["sparsity"] = job.sparsity.report()
+    job.train_flops = record["train_flops"]
     advance(job, stage_over)
     if job.world.first:
         # Before the checkpoint: a kill between the two makes a resumed run replace this record, not miss it.
         history.append(job.run.path, record)
     best_now = job.best is not None and job.best[0] == done
-    if job.trained or best_now or done % config.save_every == 0:
+    if job.trained or best_now or job.points.owed or done % config.save_every == 0:
         save(job)
 
 
 def advance(job: Job, stage_over: bool) -> None:
     """To the next epoch, or to the start of the next stage."""
-    at = job.position
+    at, job.sums = job.position, None
     if not stage_over:
         job.position = Position(at.stage, at.epoch + 1, at.done + 1)
     elif at.stage + 1 < len(job.stages):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distcond.config.schema import Config
@@ -24,6 +25,8 @@ from distcond.engine.averaging import Averaged
 from distcond.engine.build import build_model, build_step
 from distcond.engine.optimiser import make_optimiser
 from distcond.engine.run_dir import RunDir
+from distcond.engine.save_points import SavePoints, never
+from distcond.engine.sums import Sums
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.methods.method import Method
@@ -34,11 +37,15 @@ from distcond.registry import lookup
 
 
 class Position(NamedTuple):
-    """Where a run stands: which stage, epochs done in it, epochs done in all. Past the last stage = trained."""
+    """Where a run stands: which stage, epochs done in it, epochs done in all, steps done in the present epoch.
+
+    Past the last stage = trained. All steps done = the epoch's validation is to come.
+    """
 
     stage: int = 0
     epoch: int = 0
     done: int = 0
+    step: int = 0
 
 
 @dataclass
@@ -57,10 +64,13 @@ class Job:
     optimiser: torch.optim.Optimizer
     train: Loader
     sources: dict[str, Source]
+    points: SavePoints
     position: Position = Position()  # noqa: RUF009  immutable
     best: tuple[int, float] | None = None  # epoch and validation score, within the stage
     train_flops: float = 0.0  # spent so far, over all ranks
     averaged: Averaged | None = None  # what is evaluated, where weights are averaged
+    sums: Sums | None = None  # of the epoch that is under way
+    began: float = 0.0  # time.perf_counter() at its first step, or where this attempt went on with it
 
     @property
     def trained(self) -> bool:
@@ -93,8 +103,8 @@ class Job:
         return model
 
 
-def make_job(config: Config, world: World, run: RunDir, attempt: int) -> Job:
-    """Build everything a run needs on this rank, with initial weights.
+def make_job(config: Config, world: World, run: RunDir, attempt: int, stop: Callable[[], bool] = never) -> Job:
+    """Build everything a run needs on this rank, with initial weights. `stop` tells when it is asked to stop.
 
     Raises:
         ConfigError: settings that do not fit each other or the data.
@@ -109,8 +119,9 @@ def make_job(config: Config, world: World, run: RunDir, attempt: int) -> Job:
     method: Method = lookup("method", config.method.name)
     stages = stages_of(config, method)
     sparsity, optimiser = method.sparsity(config, model), make_optimiser(model, stages[0].optim)
+    points = SavePoints(world, config.save_steps, config.save_minutes, stop)
     return Job(
-        config, world, run, attempt, model, step, wrap(step, world), stages, sparsity, optimiser, train, sources
+        config, world, run, attempt, model, step, wrap(step, world), stages, sparsity, optimiser, train, sources, points
     )  # fmt: skip
 
 
@@ -160,7 +171,25 @@ def wrap(step: TrainStep, world: World) -> nn.Module:
     options: dict[str, Any] = {_BUFFERS: False}
     if world.device.type == "cuda":
         options["device_ids"] = [world.device.index]
-    return DistributedDataParallel(step, gradient_as_bucket_view=True, **options)
+    wrapped = DistributedDataParallel(step, gradient_as_bucket_view=True, **options)
+    settle_buckets(wrapped, step)
+    return wrapped
+
+
+def settle_buckets(wrapped: nn.Module, step: TrainStep) -> None:
+    """Let DDP deal the gradients to the buckets they stay in, by a step whose loss is zero and that runs no network.
+
+    It does so after its first step, and three ranks or more add an element up in an order that goes by its place in the
+    bucket: the first step of a resumed run would differ from the same step of an uninterrupted one in the last bits.
+    """
+
+    def nothing() -> Tensor:
+        return torch.stack([parameter.sum() for parameter in step.parameters()]).sum() * 0
+
+    step.forward = nothing  # type: ignore[assignment]
+    wrapped().backward()
+    del step.forward
+    step.zero_grad(set_to_none=True)
 
 
 #: torch 2.15 renamed the option.

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 from distcond.engine import checkpoint
+from distcond.engine.checkpoint import Place
 from distcond.engine.job import Job, Position
+from distcond.engine.sums import Sums, dealt
+from distcond.engine.world import World
 from distcond.errors import ConfigError
 
 
 def save(job: Job) -> None:
-    """Write a checkpoint of the epochs done; of the earlier ones only the best stays."""
+    """Write a checkpoint of where the run stands; of the earlier ones only the best stays."""
+    place = Place(job.position.done, job.position.step)
     shared = {
         "method": job.config.method.name,
         "optimiser": job.optimiser.state_dict(),
@@ -21,10 +27,20 @@ def save(job: Job) -> None:
         "sparsity": job.sparsity.state_dict() if job.sparsity is not None else None,
         "averaged": job.averaged.state_dict() if job.averaged is not None else None,
     }
-    done, own = job.position.done, job.averaged.statistics() if job.averaged is not None else None
-    checkpoint.save(job.run.checkpoints, done, job.world, job.model, shared, own)
+    checkpoint.save(job.run.checkpoints, place, job.world, job.model, shared, own(job))
+    job.points.saved()
     if job.world.first:
-        checkpoint.keep_only(job.run.checkpoints, {done} | ({job.best[0]} if job.best else set()))
+        best = {Place(job.best[0]).name} if job.best else set()
+        checkpoint.keep_only(job.run.checkpoints, {place.name} | best)
+
+
+def own(job: Job) -> dict[str, Any]:
+    """What this rank alone knows, besides its running statistics."""
+    return {
+        "averaged": job.averaged.statistics() if job.averaged is not None else {},
+        "sparsity": job.sparsity.own_state() if job.sparsity is not None else {},
+        "sums": job.sums.state_dict(time.perf_counter() - job.began) if job.sums is not None else None,
+    }
 
 
 def resume(job: Job) -> bool:
@@ -36,25 +52,43 @@ def resume(job: Job) -> bool:
     path = checkpoint.newest(job.run.checkpoints)
     if path is None:
         return False
-    shared = checkpoint.load_shared(path, job.world.device)
+    device = job.world.device
+    shared = checkpoint.load_shared(path, device)
     _check(job, shared, str(path))
     job.enter(Position(*shared["position"]))
+    mine = _own_of(job.world, path, shared["world_size"])
     try:
-        job.model.load_state_dict(shared["model"] | checkpoint.load_statistics(path, job.world.rank, job.world.device))
+        job.model.load_state_dict(shared["model"] | mine["statistics"])
         job.optimiser.load_state_dict(shared["optimiser"])
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"{path}: holds another network than model={job.config.model.name}: {error}") from error
     if job.sparsity is not None:
         job.sparsity.load_state_dict(shared["sparsity"])
+        job.sparsity.load_own_state(mine["sparsity"])
     if job.averaged is not None:
-        own = checkpoint.load_statistics(path, job.world.rank, job.world.device, "averaged")
-        job.averaged.load_state_dict(shared["averaged"], own)
+        job.averaged.load_state_dict(shared["averaged"], mine["averaged"])
+    job.sums = Sums(**mine["sums"]) if mine["sums"] is not None else None
     job.train_flops = shared["train_flops"]
     job.best = tuple(shared["best"]) if shared["best"] is not None else None
     return True
 
 
+def _own_of(world: World, path: Path, saved_by: int) -> dict[str, Any]:
+    """This rank's part of a checkpoint, or its share of the parts of `saved_by` other ranks."""
+    mine = checkpoint.load_own(path, world.rank, world.device)
+    if saved_by == world.size:
+        return mine
+    parts = checkpoint.load_everyones(path, world.device)
+    # Sums of gradients, of which the mean over ranks is used.
+    sparsity = {name: checkpoint.average([part["sparsity"][name] for part in parts]) for name in mine["sparsity"]}
+    sums = [part["sums"] for part in parts if part["sums"] is not None]
+    return mine | {"sparsity": sparsity, "sums": dealt(sums, world.rank, world.size) if sums else None}
+
+
 def _check(job: Job, shared: dict[str, Any], path: str) -> None:
+    if shared["schema_version"] != checkpoint.SCHEMA_VERSION:
+        version = shared["schema_version"]
+        raise ConfigError(f"{path}: of checkpoint schema {version}, which can be evaluated, not trained on; fresh=true")
     if shared["method"] != job.config.method.name:
         wanted = job.config.method.name
         raise ConfigError(f"{path}: a checkpoint of method={shared['method']}, not of method={wanted}")

@@ -72,7 +72,7 @@ def sweep_work(attack: AttackConfig, rows: int) -> float:
 
 def training_work(job: Job) -> float:
     """Forward-equivalents of the epoch that this rank has just trained; 0 before the first step."""
-    return job.train.steps * sum(job.bare_step.spent.values())
+    return sum(job.sums.spent) if job.sums is not None else 0.0
 
 
 def names(reports: Mapping[Place, Report]) -> dict[Place, str]:

@@ -9,7 +9,7 @@ import torch
 from distcond.config.setting import choice
 from distcond.engine.averaging import overlay
 from distcond.engine.build import build_model
-from distcond.engine.checkpoint import averaged_statistics, epoch_of, load_shared, newest
+from distcond.engine.checkpoint import Place, averaged_statistics, load_shared, newest, place_of
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
@@ -55,9 +55,9 @@ def find_checkpoint(run: RunDir, which: str) -> Path:
     if which != "best":
         return last
     best = load_shared(last)["best"]
-    return run.checkpoints / f"epoch-{best[0]:04d}" if best is not None else last
+    return run.checkpoints / Place(best[0]).name if best is not None else last
 
 
 def epoch_at(run: RunDir, which: str) -> int:
     """Epochs completed at the "best" or "last" checkpoint."""
-    return epoch_of(find_checkpoint(run, which))
+    return place_of(find_checkpoint(run, which)).epoch

@@ -102,9 +102,17 @@ def _write(job: Job, name: str, counts: list[Count], where: Origin, reports: dic
 
 
 def swept(job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfig, meter: Meter) -> list[Count]:
-    """Counts of `model` at every operating point of the run."""
+    """Counts of `model` at every operating point of the run.
+
+    Raises:
+        Stop: the run was asked to stop; what was counted is lost.
+    """
     seed, noise_seed, grid = job.config.seed, job.config.eval.noise_seed, lam_grid(job.config)
-    return list(sweep(model, blocks, job.world, grid, attack, seed=seed, noise_seed=noise_seed, seen=meter))
+    counts = []
+    for count in sweep(model, blocks, job.world, grid, attack, seed=seed, noise_seed=noise_seed, seen=meter):
+        counts.append(count)
+        job.points.between()
+    return counts
 
 
 def origin(job: Job, epoch: int, split: str, which: str) -> Origin:

@@ -10,7 +10,7 @@ from pathlib import Path
 from distcond.config.schema import Config
 from distcond.data.extra import check_share
 from distcond.errors import ConfigError
-from distcond.launch import local
+from distcond.launch import local, stop_file
 from distcond.launch.capacity import number_of_workers, this_machine
 from distcond.launch.ray_cluster import cluster, joins
 from distcond.launch.watch import watched
@@ -49,12 +49,14 @@ def launch(config: Config, run_path: Path, attempt: int) -> None:
     Raises:
         ConfigError: a mistake of the user's that only shows now.
         LaunchFailed: the run did not finish; the message is one line with the cause.
+        Stopped: SIGTERM or SIGUSR2 asked it to stop, and it has saved where it was.
     """
     run_path = run_path.absolute()
     if config.launch.name == "local":
         with watched(run_path, leads()):
             local.train(config, run_path, attempt)
         return
+    stop_file.allow(run_path)
     _log.info("joining Ray ..." if joins() else "starting Ray ...")
     with cluster() as ray, watched(run_path):
         # Not before Ray is up: what it is to do about authentication is settled when it is imported.

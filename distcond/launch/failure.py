@@ -31,6 +31,14 @@ class LaunchFailed(RuntimeError):
     """The run did not finish. One line: what went wrong, on which worker, and where more is written."""
 
 
+class Stopped(Exception):
+    """The run was asked to stop and has saved. One line: where it stands. `status` is the exit status that says so."""
+
+    def __init__(self, where: str, status: int) -> None:
+        super().__init__(where)
+        self.status = status
+
+
 class WorkerError(Exception):
     """A worker's error on its way to the driver: plain texts, since not every exception survives the journey.
 

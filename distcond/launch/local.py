@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,7 +14,9 @@ from distcond.engine.world import world_from_environment
 from distcond.errors import ConfigError
 from distcond.launch.attempt import begin_attempt
 from distcond.launch.capacity import on_gpu, this_machine
-from distcond.launch.failure import LaunchFailed, WorkerError, told
+from distcond.launch.failure import LaunchFailed, Stopped, WorkerError, told
+from distcond.launch.signals import asked_to_stop
+from distcond.launch.stopped import where
 
 
 def rank() -> int:
@@ -48,14 +51,21 @@ def train(config: Config, run_path: Path, attempt: int) -> None:
     Raises:
         ConfigError: a mistake of the user's that only shows now.
         LaunchFailed: it did not finish.
+        Stopped: it was asked to.
     """
+    with asked_to_stop(lambda: None, config.launch.grace) as request:
+        if not _train(config, run_path, attempt, lambda: bool(request)):
+            raise Stopped(where(run_path), request.status)
+
+
+def _train(config: Config, run_path: Path, attempt: int, stop: Callable[[], bool]) -> bool:
     try:
         with world_from_environment(config.launch.device, config.launch.timeout) as world:
             if world.size > 1:
                 torch.set_num_threads(config.launch.cpus_per_worker)
             run_path, attempt = begin_attempt(world, run_path, attempt)
             with told(run_path, world.rank, attempt):
-                fit(config, world, run_path, attempt)
+                return fit(config, world, run_path, attempt, stop)
     except WorkerError as error:
         if error.kind == "config":
             raise ConfigError(error.line) from error

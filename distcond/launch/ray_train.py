@@ -6,6 +6,7 @@ import dataclasses
 import math
 import shutil
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from distcond.config.schema import Config
 from distcond.engine.run_dir import RunDir
 from distcond.launch.attempt import next_attempt
 from distcond.launch.capacity import number_of_workers, on_gpu
-from distcond.launch.failure import FOLDER, LaunchFailed
+from distcond.launch.failure import FOLDER, LaunchFailed, Stopped
 from distcond.launch.ray_cluster import Cluster
 from distcond.launch.ray_verdict import StopRepeating, verdict
-from distcond.launch.signals import beside
+from distcond.launch.signals import asked_to_stop, beside
+from distcond.launch.stop_file import ask
+from distcond.launch.stopped import where
 from distcond.launch.train_loop import Order, train_loop
 from distcond.launch.variables import variables
 
@@ -44,6 +47,7 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
     Raises:
         ConfigError: the cluster cannot hold it, or a worker found a mistake of the user's.
         LaunchFailed: it did not finish.
+        Stopped: it was asked to.
     """
     workers = number_of_workers(config.launch, ray.capacity)
     trainer = _trainer(config, run_path, attempt, ray, workers)
@@ -53,12 +57,14 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(min(timeout, START_SECONDS)),
     }
     try:
-        with variables(waits):
+        with variables(waits), asked_to_stop(partial(ask, run_path), config.launch.grace) as request:
             beside(trainer.fit)
     except Exception as error:
         raise verdict(error, max(0, next_attempt(run_path, attempt) - first - 1), _keep_logs(ray, run_path)) from error
     finally:
         shutil.rmtree(_storage(run_path), ignore_errors=True)
+    if request and not RunDir(run_path).finished:
+        raise Stopped(where(run_path), request.status)
     if not RunDir(run_path).finished:
         raise LaunchFailed(f"Ray Train ended without an error, but {run_path} is not finished")
 

@@ -1,11 +1,13 @@
-"""Let a run be stopped: SIGTERM unwinds the main thread like Ctrl-C does, so that everything is cleaned up."""
+"""Let a run be stopped: a signal asks it to save and end, or unwinds the main thread, so that all is cleaned up."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -13,28 +15,86 @@ T = TypeVar("T")
 
 STATUS = 128 + signal.SIGTERM
 
+#: What asks a run to stop: the polite kill of every scheduler, and what SLURM jobs are told before their time is up.
+ASKING = (signal.SIGTERM, signal.SIGUSR2)
+
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], None]]:
-    """Within the block SIGTERM raises SystemExit(143) in the main thread. A handler that was there before stays.
+    """Within the block SIGTERM raises SystemExit(143) in the main thread, and SIGUSR2 SystemExit(140).
+
+    A handler that was there before stays.
 
     Yields:
-        A function that puts the handler back in place, for after `ray.init`, which sets its own.
+        A function that puts the handlers back in place, for after `ray.init`, which sets its own.
     """
+    with _handled(_stop) as arm:
+        yield arm
+
+
+@dataclass
+class Request:
+    """Whether a signal has asked for an end: its number, 0 before."""
+
+    number: int = 0
+
+    def __bool__(self) -> bool:
+        return self.number != 0
+
+    @property
+    def status(self) -> int:
+        """The exit status that says so."""
+        return 128 + self.number
+
+
+@contextmanager
+def asked_to_stop(ask: Callable[[], None], seconds: float) -> Iterator[Request]:
+    """Within the block the first SIGTERM or SIGUSR2 only calls `ask`, for the run to end by itself.
+
+    If it has not after `seconds`, or at a second signal, SystemExit is raised in the main thread as in `stoppable`.
+    """
+    request = Request()
+
+    def first(number: int, frame: FrameType | None) -> None:
+        if request:
+            _stop(request.number, frame)
+        request.number = number
+        signal.signal(signal.SIGALRM, lambda *_: _stop(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        name = signal.Signals(number).name
+        # Printing could be what the signal has interrupted.
+        os.write(2, f"{name}: stopping after a checkpoint, within {seconds:g} s; again to stop at once\n".encode())
+        ask()
+
+    with _handled(first):
+        try:
+            yield request
+        finally:
+            if request:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[Callable[[], None]]:
+    """Handle `ASKING` within the block, unless somebody else does. Yields a function that does so again."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    before = signal.getsignal(signal.SIGTERM)
-    handler = _stop if before in (signal.SIG_DFL, None) else before
+    before = {number: signal.getsignal(number) for number in ASKING}
+    # Nested blocks are our own: the inner one counts.
+    ours = [number for number, was in before.items() if was in (signal.SIG_DFL, None, _stop)]
 
     def arm() -> None:
-        signal.signal(signal.SIGTERM, handler)
+        for number, was in before.items():
+            signal.signal(number, handler if number in ours else was)
 
     arm()
     try:
         yield arm
     finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        for number, was in before.items():
+            signal.signal(number, was if was is not None else signal.SIG_DFL)
 
 
 def beside(work: Callable[[], T]) -> T:
@@ -63,6 +123,7 @@ def beside(work: Callable[[], T]) -> T:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    # A second SIGTERM must not interrupt the cleaning up.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(STATUS)
+    # Another signal must not interrupt the cleaning up.
+    for asking in ASKING:
+        signal.signal(asking, signal.SIG_IGN)
+    raise SystemExit(128 + number)

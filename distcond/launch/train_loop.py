@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +10,11 @@ import torch
 
 from distcond.config.overrides import from_settings
 from distcond.engine.fit import fit
+from distcond.engine.save_points import never
 from distcond.engine.world import World
 from distcond.launch.attempt import begin_attempt
 from distcond.launch.failure import WorkerError, told
+from distcond.launch.stop_file import asked
 
 
 class Order(NamedTuple):
@@ -42,4 +45,5 @@ def train_loop(order: dict[str, Any]) -> None:
         raise WorkerError("config", f"{where}; set run_root=DIR to a file system all nodes share", world.rank)
     _, attempt = begin_attempt(world, run_path, given.attempt)
     with told(run_path, world.rank, attempt):
-        fit(config, world, run_path, attempt)
+        # One rank looks: the others hear of it from that one.
+        fit(config, world, run_path, attempt, partial(asked, run_path) if world.first else never)

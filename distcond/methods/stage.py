@@ -47,7 +47,13 @@ class Sparsity(Protocol):
         """What the masks are now: at least "density" (kept share of the maskable weights)."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, masks and histories included, as tensors and plain values."""
+        """All that the ranks share, masks and histories included, as tensors and plain values."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
+
+    def own_state(self) -> dict[str, Tensor]:
+        """What differs between ranks in the middle of an epoch, such as sums of their own gradients."""
+
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from `own_state`, or from its mean over the ranks of another world."""

@@ -92,6 +92,13 @@ class DropAndGrow:
         if self.trend is not None:
             self.trend.load_state_dict(state["trend"])
 
+    def own_state(self) -> dict[str, Tensor]:
+        """Nothing differs between ranks."""
+        return {}
+
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to load."""
+
     @torch.no_grad()
     def _update(self, done: float, step: int) -> None:
         rate, weights = self.pace.drop_fraction(done), self.masked.weights

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from distcond.sparsity.distribution import budget
 from distcond.sparsity.masked_weights import MaskedWeights
@@ -86,3 +87,10 @@ class EarlyTicket:
         self.masked.load_state_dict(state["masks"])
         self.queue = [fitted(masks, self.searched) for masks in state["queue"]]
         self.stage, self.distances, self.found = state["stage"], list(state["distances"]), state["found"]
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Nothing differs between ranks."""
+        return {}
+
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to load."""

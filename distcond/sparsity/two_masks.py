@@ -69,13 +69,9 @@ class TwoMasks:
         return found | {"overlap": density(both) / found["density"]}
 
     def state_dict(self) -> dict[str, Any]:
-        """Masks and sums of gradients of both paths."""
-        return {
-            "masks": {str(path): self.masks(path) for path in PATHS},
-            "gradients": {str(path): self.gradients(path) for path in PATHS},
-        }
+        """Masks of both paths."""
+        return {"masks": {str(path): self.masks(path) for path in PATHS}}
 
-    @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`.
 
@@ -84,8 +80,16 @@ class TwoMasks:
         """
         for path in PATHS:
             self._set(path, fitted(state["masks"][str(path)], self.weights))
-            for name, total in self.gradients(path).items():
-                total.copy_(state["gradients"][str(path)][name])
+
+    def sums(self) -> dict[str, Tensor]:
+        """Sums of gradients by `path/name`: this rank's own until an epoch's end."""
+        return {f"{path}/{name}": total for path in PATHS for name, total in self.gradients(path).items()}
+
+    @torch.no_grad()
+    def load_sums(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from `sums`."""
+        for name, total in self.sums().items():
+            total.copy_(state[name])
 
     @torch.no_grad()
     def _set(self, path: bool, masks: Masks) -> None:

@@ -75,7 +75,7 @@ class TwoPaths:
         torch._foreach_mul_(self._gradients(), self.momentum)
 
     def after_epoch(self, record: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> bool:
-        """Note that an update is due. The gradients are averaged now, so that every rank saves and resumes the same."""
+        """Note that an update is due; the gradients are averaged now."""
         average_over_ranks(self._gradients())
         self.due = int(record["epoch"]) - 1
         return False
@@ -85,13 +85,21 @@ class TwoPaths:
         return self.two.report()
 
     def state_dict(self) -> dict[str, Any]:
-        """Masks, gradients and what is due."""
+        """Masks and what is due."""
         return {**self.two.state_dict(), "due": self.due, "targets": list(self.targets)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.two.load_state_dict(state)
         self.due, self.targets = state["due"], list(state["targets"])
+
+    def own_state(self) -> dict[str, Tensor]:
+        """The sums of both paths' gradients on this rank."""
+        return self.two.sums()
+
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from `own_state`."""
+        self.two.load_sums(state)
 
     def _pair(self, name: str, weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
         size = weight.numel()

@@ -28,7 +28,10 @@ ELSEWHERE = {
     "launch.max_failures": 9,
     "launch.timeout": 5.0,
     "eval.sentinel": "off",
+    "launch.grace": 3.0,
     "save_every": 7,
+    "save_steps": 5,
+    "save_minutes": 1.0,
     "run_root": "/elsewhere",
     "fresh": True,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,17 @@ def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the converted digits lie, once for all runs."""
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     return tmp_path_factory.mktemp("digits")
+
+
+@pytest.fixture(scope="session")
+def same_run() -> Any:
+    """The module `same_run.py`."""
+    # By path: in pytest's importlib mode the folder of the tests is not on sys.path.
+    spec = importlib.util.spec_from_file_location("same_run", Path(__file__).parent / "same_run.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_a_resumed_average_is_the_uninterrupted_one(small: Any, tmp_path: Path, 
     states = [checkpoint.load_shared(end)["averaged"] for end in ends]
     assert states[0]["updates"] == states[1]["updates"] > 0
     assert all(torch.equal(tensor, states[1]["parameters"][n]) for n, tensor in states[0]["parameters"].items())
-    own_statistics = [checkpoint.load_statistics(end, 0, which="averaged") for end in ends]
+    own_statistics = [checkpoint.load_own(end, 0)["averaged"] for end in ends]
     assert own_statistics[0].keys() == own_statistics[1].keys() != set()
     assert all(torch.equal(tensor, own_statistics[1][name]) for name, tensor in own_statistics[0].items())
     assert counts(one, "best") == counts(tmp_path / "b", "best")

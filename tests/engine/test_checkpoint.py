@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from distcond.engine import checkpoint
+from distcond.engine.checkpoint import Place
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 
@@ -22,27 +23,32 @@ def network(fill: float = 1.0) -> nn.Module:
 
 
 def saved(root: Path, epoch: int = 1, fill: float = 1.0, **shared: Any) -> Path:
-    return checkpoint.save(root, epoch, World(), network(fill), shared)
+    return checkpoint.save(root, Place(epoch), World(), network(fill), shared, {})
 
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     net = network(0.5)
-    path = checkpoint.save(tmp_path, 3, World(), net, {"best": (2, 0.5), "position": (0, 3, 3)})
+    path = checkpoint.save(tmp_path, Place(3), World(), net, {"best": (2, 0.5), "position": (0, 3, 3)}, {})
     assert path == tmp_path / "epoch-0003"
     shared = checkpoint.load_shared(path)
     assert (shared["best"], shared["position"], shared["epoch"], shared["world_size"]) == ((2, 0.5), (0, 3, 3), 3, 1)
     assert all(torch.equal(shared["model"][name], tensor) for name, tensor in net.state_dict().items())
-    statistics = checkpoint.load_statistics(path, 0)
+    statistics = checkpoint.load_own(path, 0)["statistics"]
     assert set(statistics) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
-    assert checkpoint.epoch_of(path) == 3
+    assert checkpoint.place_of(path) == Place(3)
 
 
-def test_the_newest_is_that_of_the_highest_epoch(tmp_path: Path) -> None:
+def test_the_newest_is_that_of_the_latest_place(tmp_path: Path) -> None:
     assert checkpoint.newest(tmp_path / "missing") is None
     assert checkpoint.newest(tmp_path) is None
     for epoch in (9, 12, 10, 9999, 10000):
         saved(tmp_path, epoch)
     assert checkpoint.newest(tmp_path) == tmp_path / "epoch-10000"
+    for step in (9, 1_000_000, 10):
+        checkpoint.save(tmp_path, Place(10000, step), World(), network(), {}, {})
+    assert checkpoint.newest(tmp_path) == tmp_path / "epoch-10000-step-1000000"
+    saved(tmp_path, 10001)
+    assert checkpoint.newest(tmp_path) == tmp_path / "epoch-10001"
 
 
 def test_what_an_interrupted_save_left_is_ignored_and_then_removed(tmp_path: Path) -> None:
@@ -57,14 +63,14 @@ def test_what_an_interrupted_save_left_is_ignored_and_then_removed(tmp_path: Pat
     assert {file.name for file in (tmp_path / "epoch-0002").iterdir()} == {"shared.pt", "rank-0000.pt"}
     assert checkpoint.load_shared(tmp_path / "epoch-0002")["epoch"] == 2
     (tmp_path / ".epoch-0003").mkdir()
-    checkpoint.keep_only(tmp_path, {1, 2})
+    checkpoint.keep_only(tmp_path, {"epoch-0001", "epoch-0002"})
     assert {entry.name for entry in tmp_path.iterdir()} == {"epoch-0001", "epoch-0002"}
 
 
 def test_saving_an_epoch_again_replaces_it(tmp_path: Path) -> None:
     saved(tmp_path, 1, fill=1.0)
     saved(tmp_path, 1, fill=2.0)
-    assert checkpoint.load_statistics(tmp_path / "epoch-0001", 0)["1.running_mean"].eq(2).all()
+    assert checkpoint.load_own(tmp_path / "epoch-0001", 0)["statistics"]["1.running_mean"].eq(2).all()
 
 
 @pytest.mark.parametrize("size", [0, 10, 500])
@@ -73,7 +79,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str, size: int) -> No
     path = saved(tmp_path)
     file = path / name
     file.write_bytes(file.read_bytes()[:size])
-    load = checkpoint.load_shared if name == "shared.pt" else partial(checkpoint.load_statistics, rank=0)
+    load = checkpoint.load_shared if name == "shared.pt" else partial(checkpoint.load_own, rank=0)
     with pytest.raises(ConfigError, match=f"{name}: not a readable checkpoint .*; delete its directory") as refusal:
         load(path)
     assert "\n" not in str(refusal.value)
@@ -90,7 +96,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
     state = torch.load(path / "shared.pt", weights_only=True) | {"schema_version": checkpoint.SCHEMA_VERSION + 1}
     torch.save(state, path / "shared.pt")
-    with pytest.raises(ConfigError, match=r"epoch-0001: checkpoint schema 2; this distcond reads 1"):
+    with pytest.raises(ConfigError, match=r"epoch-0001: checkpoint schema 3; this distcond reads 1 and 2"):
         checkpoint.load_shared(path)
 
 
@@ -98,13 +104,13 @@ def test_only_the_epochs_asked_for_are_kept(tmp_path: Path) -> None:
     for epoch in (1, 2, 3, 4):
         saved(tmp_path, epoch)
     (tmp_path / "notes.txt").write_text("mine")
-    checkpoint.keep_only(tmp_path, {2, 4})
+    checkpoint.keep_only(tmp_path, {"epoch-0002", "epoch-0004"})
     assert {entry.name for entry in tmp_path.iterdir()} == {"epoch-0002", "epoch-0004", "notes.txt"}
 
 
 def on_rank(rank: int, world: int, root: Path) -> dict[str, torch.Tensor]:
-    path = checkpoint.save(root, 1, World(rank, world), network(float(rank)), {})
-    return checkpoint.load_statistics(path, rank)
+    path = checkpoint.save(root, Place(1), World(rank, world), network(float(rank)), {}, {})
+    return checkpoint.load_own(path, rank)["statistics"]
 
 
 def test_every_rank_has_its_part_and_the_average_is_over_all(tmp_path: Path, run_ranks: Any) -> None:
@@ -117,4 +123,5 @@ def test_every_rank_has_its_part_and_the_average_is_over_all(tmp_path: Path, run
     assert average["1.num_batches_tracked"].dtype == torch.int64
     assert checkpoint.load_shared(path)["world_size"] == 3
     # More ranks than parts: dealt round.
-    assert [float(checkpoint.load_statistics(path, rank)["1.running_mean"][0]) for rank in range(5)] == [0, 1, 2, 0, 1]
+    dealt = [checkpoint.load_own(path, rank)["statistics"]["1.running_mean"] for rank in range(5)]
+    assert [float(mean[0]) for mean in dealt] == [0, 1, 2, 0, 1]

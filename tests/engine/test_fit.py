@@ -106,7 +106,7 @@ def test_what_is_evaluated_is_what_load_gives_the_mean_of_the_ranks_statistics(
     loaded = load(tmp_path / "a", "last")
     last = checkpoint.newest(RunDir(tmp_path / "a").checkpoints)
     assert last is not None
-    parts = [checkpoint.load_statistics(last, rank) for rank in (0, 1)]
+    parts = [checkpoint.load_own(last, rank)["statistics"] for rank in (0, 1)]
     for name, tensor in loaded.state_dict().items():
         assert all(torch.equal(found[name], tensor) for found in evaluated), name
         if name.endswith(("running_mean", "running_var")):

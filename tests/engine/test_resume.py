@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from distcond.config.schema import Config
 from distcond.data.loader import Loader
@@ -17,7 +16,6 @@ from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
 from distcond.layers.encode import Codebook
 from distcond.results import history
-from distcond.results.store import read_rows
 
 
 class Killed(Exception):
@@ -57,49 +55,12 @@ def in_parts(config: Config, path: Path, *stops: int) -> Path:
     return path
 
 
-def same(one: Any, other: Any) -> bool:
-    """Equality bit for bit of nested states."""
-    if isinstance(one, Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
-    return bool(one == other)
-
-
-def assert_same_run(one: Path, other: Path, ranks: int = 1) -> None:
-    last = [checkpoint.newest(RunDir(path).checkpoints) for path in (one, other)]
-    assert last[0] is not None
-    assert last[1] is not None
-    assert last[0].name == last[1].name
-    assert same(checkpoint.load_shared(last[0]), checkpoint.load_shared(last[1]))
-    for rank in range(ranks):
-        assert same(checkpoint.load_statistics(last[0], rank), checkpoint.load_statistics(last[1], rank))
-    assert len(list(last[0].glob("rank-*.pt"))) == ranks
-    assert told(one) == told(other)
-    assert counts(one) == counts(other)
-
-
-def told(path: Path) -> list[dict[str, Any]]:
-    """The history, without what a clock says."""
-    timed = ("seconds", "images_per_second")
-    return [{name: value for name, value in record.items() if name not in timed} for record in history.read(path)]
-
-
-def counts(path: Path) -> list[tuple[Any, ...]]:
-    return [
-        (row.split, row.checkpoint, row.epoch, row.lam, row.attack, row.num_correct, row.num_examples)
-        for row in read_rows(path)
-    ]
-
-
 @pytest.mark.parametrize(
     "method", ["float", "float_slim", "pgd_at", "trades", "standard", "flying_bird", "smart", "oat", "oats"]
 )
-def test_a_resumed_run_is_the_uninterrupted_one(small: Any, tmp_path: Path, method: str) -> None:
+def test_a_resumed_run_is_the_uninterrupted_one(small: Any, tmp_path: Path, same_run: Any, method: str) -> None:
     config = small(method)
-    assert_same_run(whole(config, tmp_path / "a"), in_parts(config, tmp_path / "b", 1, 3))
+    same_run.assert_same_run(whole(config, tmp_path / "a"), in_parts(config, tmp_path / "b", 1, 3))
 
 
 @pytest.mark.parametrize("method", ["oat", "oats"])
@@ -117,7 +78,7 @@ def test_the_codes_of_lam_are_those_of_the_checkpoint(small: Any, tmp_path: Path
     assert torch.equal(checkpoint.load_shared(saved)["model"]["encode.table"], wanted)
 
 
-def test_epochs_after_the_last_save_are_done_again(small: Any, tmp_path: Path) -> None:
+def test_epochs_after_the_last_save_are_done_again(small: Any, tmp_path: Path, same_run: Any) -> None:
     # Validated at the end only: no best checkpoint is saved between.
     config = small("float", save_every=2, eval__every=0)
     one, other = whole(config, tmp_path / "a"), tmp_path / "b"
@@ -125,34 +86,36 @@ def test_epochs_after_the_last_save_are_done_again(small: Any, tmp_path: Path) -
         run(config, other, stop_after=3)
     assert checkpoint.newest(RunDir(other).checkpoints) == RunDir(other).checkpoints / "epoch-0002"
     assert [record["epoch"] for record in history.read(other)] == [1, 2, 3]
-    assert_same_run(one, in_parts(config, other))
+    same_run.assert_same_run(one, in_parts(config, other))
     assert [record["epoch"] for record in history.read(other)] == [1, 2, 3, 4]
 
 
-def test_a_finished_run_started_again_trains_no_more(small: Any, tmp_path: Path) -> None:
+def test_a_finished_run_started_again_trains_no_more(small: Any, tmp_path: Path, same_run: Any) -> None:
     config = small("float", epochs=2)
     path = whole(config, tmp_path / "a")
     with RunDir(path).begin(config) as attempt:
         run(config, path, stop_after=2)
     assert attempt == 1
-    assert_same_run(path, whole(config, tmp_path / "b"))
+    same_run.assert_same_run(path, whole(config, tmp_path / "b"))
 
 
 def on_rank(rank: int, world: int, config: Config, path: Path, stop_after: int | None) -> None:
     run(config, path, World(rank, world), stop_after)
 
 
-def test_a_resumed_run_of_two_processes_is_the_uninterrupted_one(small: Any, tmp_path: Path, run_ranks: Any) -> None:
+def test_a_resumed_run_of_two_processes_is_the_uninterrupted_one(
+    small: Any, tmp_path: Path, same_run: Any, run_ranks: Any
+) -> None:
     config = small("float", epochs=3)
     for name, stops in (("a", (None,)), ("b", (1, None))):
         for stop in stops:
             with RunDir(tmp_path / name).begin(config):
                 run_ranks(on_rank, 2, config, tmp_path / name, stop)
-    assert_same_run(tmp_path / "a", tmp_path / "b", ranks=2)
+    same_run.assert_same_run(tmp_path / "a", tmp_path / "b", ranks=2)
     last = checkpoint.newest(RunDir(tmp_path / "a").checkpoints)
     assert last is not None
-    parts = [checkpoint.load_statistics(last, rank) for rank in (0, 1)]
-    assert not same(*parts), "statistics are each rank's own"
+    parts = [checkpoint.load_own(last, rank)["statistics"] for rank in (0, 1)]
+    assert not same_run.same(*parts), "statistics are each rank's own"
 
 
 def test_fewer_ranks_go_on_from_more_and_say_so(
@@ -182,7 +145,7 @@ def test_every_epoch_has_an_order_of_its_own_also_after_a_resume(
 
 
 def test_the_step_before_a_kill_between_writing_and_renaming_is_lost_and_nothing_else(
-    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Any, tmp_path: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small("float", epochs=3)
     renamed = checkpoint.os.rename
@@ -199,5 +162,5 @@ def test_the_step_before_a_kill_between_writing_and_renaming_is_lost_and_nothing
     folder = RunDir(tmp_path / "b").checkpoints
     assert {entry.name for entry in folder.iterdir()} == {"epoch-0001", ".epoch-0002"}
     assert checkpoint.newest(folder) == folder / "epoch-0001"
-    assert_same_run(whole(config, tmp_path / "a"), in_parts(config, tmp_path / "b"))
+    same_run.assert_same_run(whole(config, tmp_path / "a"), in_parts(config, tmp_path / "b"))
     assert not any(entry.name.startswith(".") for entry in folder.iterdir())

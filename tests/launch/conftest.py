@@ -77,6 +77,12 @@ def place(tmp_path: Path, leftovers: Any) -> Iterator[Place]:
 
 
 @pytest.fixture(scope="session")
+def placed(leftovers: Any) -> Callable[[Path], Any]:
+    """`with placed(path) as place`, for fixtures that live longer than a test."""
+    return lambda path: _place(path, leftovers)
+
+
+@pytest.fixture(scope="session")
 def torchrun_run(tmp_path_factory: pytest.TempPathFactory, leftovers: Any) -> Iterator[Run]:
     """The run of `launch_run.py` that two torchrun processes have finished."""
     with _place(tmp_path_factory.mktemp("torchrun"), leftovers) as made:

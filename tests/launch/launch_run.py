@@ -13,7 +13,7 @@ from distcond.data.described import prepared, settled
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.launch import driver
-from distcond.launch.failure import LaunchFailed
+from distcond.launch.failure import LaunchFailed, Stopped
 
 SETTINGS = {
     "data.loader": "memory",
@@ -47,6 +47,9 @@ def main(run_path: Path, words: list[str]) -> int:
     except LaunchFailed as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
+    except Stopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        return stop.status
     return 0
 
 

@@ -54,8 +54,10 @@ def test_an_error_in_a_worker_is_told_first_and_not_repeated(place: Any, leftove
     assert not list(place.short.glob("distcond-*"))
 
 
-def test_sigterm_ends_a_run_and_all_of_its_ray(place: Any, leftovers: Any, wait_for: Callable[..., None]) -> None:
-    run = place.start(*RAY, "method=faulty:METHOD", FAULT="wait", FAULT_STEP="1")
+def test_sigterm_ends_a_run_that_cannot_save_in_time_and_all_of_its_ray(
+    place: Any, leftovers: Any, wait_for: Callable[..., None]
+) -> None:
+    run = place.start(*RAY, "method=faulty:METHOD", "launch.grace=1", FAULT="wait", FAULT_STEP="1")
     wait_for((place.path / "fault").exists, "the first step of worker 1")
     assert len(leftovers.processes_with(place.mark)) > 5
     run.process.send_signal(signal.SIGTERM)

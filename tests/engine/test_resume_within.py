@@ -1,0 +1,185 @@
+"""A run that was interrupted within an epoch is the run that was not, bit for bit, wherever that happened."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distcond.config.schema import Config
+from distcond.engine import checkpoint, epoch, fit, keep, validate
+from distcond.engine.job import Job
+from distcond.engine.run_dir import RunDir
+from distcond.engine.world import World
+from distcond.results import history
+
+STEPS = 3  # per epoch, in all of these runs
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+def run(
+    config: Config, path: Path, world: World | None = None, kill_after: int | None = None, attempt: int = 0
+) -> None:
+    """Fit to the end, or until the process is killed before update number `kill_after` + 1 of the run."""
+    original = epoch.train_step
+
+    def killed(job: Job, step: int, *rest: Any) -> Any:
+        if job.position.done * STEPS + step == kill_after:
+            raise Killed
+        return original(job, step, *rest)
+
+    epoch.train_step = killed
+    try:
+        fit.fit(config, world or World(), path, attempt)
+    except Killed:
+        assert kill_after is not None
+    finally:
+        epoch.train_step = original
+
+
+def in_parts(config: Config, path: Path, *kills: int) -> Path:
+    for kill in (*kills, None):
+        with RunDir(path).begin(config) as attempt:
+            run(config, path, kill_after=kill, attempt=attempt)
+    return path
+
+
+METHODS = {
+    "float": {"optim__averaging": 0.9},
+    "float_slim": {},
+    "floats": {"method__density": 0.5},
+    "flying_bird": {"method__update_every": 2},
+    "flying_bird_plus": {"method__update_every": 2, "method__adapt_from": 0.0, "method__window": 1},
+    "oat": {},
+    "oats": {},
+    "pgd_at": {"optim__awp_gamma": 0.01, "data__cutmix": 1.0},
+    "robust_bird": {"method__search_epochs": 2, "epochs": 2},
+    "smart": {},
+    "standard": {"label_smoothing": 0.1},
+    "trades": {},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_killed_within_an_epoch_goes_on_as_if_nothing_had_been(
+    small: Any, tmp_path: Path, same_run: Any, method: str
+) -> None:
+    config = small(method, **{"epochs": 3, "save_steps": 2, **METHODS[method]})
+    same_run.assert_same_run(in_parts(config, tmp_path / "a"), in_parts(config, tmp_path / "b", 3, 5, 8))
+
+
+def test_every_method_is_here() -> None:
+    from distcond.registry import table
+
+    assert set(METHODS) == set(table("method"))
+
+
+@pytest.mark.parametrize("loader", ["memory", "ffcv"])
+def test_a_kill_at_every_step_loses_nothing(small: Any, tmp_path: Path, same_run: Any, loader: str) -> None:
+    if loader == "ffcv" and importlib.util.find_spec("ffcv") is None:
+        pytest.skip("ffcv is not installed")
+    config = small("float", epochs=2, save_steps=1, data__loader=loader)
+    same_run.assert_same_run(in_parts(config, tmp_path / "a"), in_parts(config, tmp_path / "b", *range(1, 2 * STEPS)))
+
+
+def on_rank(rank: int, world: int, config: Config, path: Path, kill_after: int | None) -> None:
+    run(config, path, World(rank, world), kill_after)
+
+
+@pytest.mark.parametrize(("method", "ranks"), [("smart", 2), ("float", 3)])
+def test_several_ranks_go_on_within_an_epoch(
+    small: Any, tmp_path: Path, same_run: Any, run_ranks: Any, method: str, ranks: int
+) -> None:
+    config = small(method, epochs=2, save_steps=1)
+    for name, kills in (("a", (None,)), ("b", (2, 4, None))):
+        for kill in kills:
+            with RunDir(tmp_path / name).begin(config):
+                run_ranks(on_rank, ranks, config, tmp_path / name, kill)
+    same_run.assert_same_run(tmp_path / "a", tmp_path / "b", ranks=ranks)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])
+def test_another_number_of_ranks_goes_on_with_the_same_batches_and_sums(
+    small: Any, tmp_path: Path, run_ranks: Any, before: int, after: int
+) -> None:
+    config = small("smart", epochs=1, save_steps=1, eval__every=0)
+    for ranks, kill in ((before, 2), (after, None)):
+        with RunDir(tmp_path / "b").begin(config):
+            run_ranks(on_rank, ranks, config, tmp_path / "b", kill)
+    (record,) = history.read(tmp_path / "b")
+    with RunDir(tmp_path / "a").begin(config):
+        run(config, tmp_path / "a")
+    (whole,) = history.read(tmp_path / "a")
+    # BN statistics are per rank, so the weights are not the same; what was counted is over the same rows.
+    assert record["train_loss"] == pytest.approx(whole["train_loss"], rel=0.05)
+    assert record["train_flops"] == pytest.approx(whole["train_flops"], rel=1e-6)
+
+
+def stopping(config: Config, path: Path, stop: Callable[[], bool]) -> bool:
+    with RunDir(path).begin(config) as attempt:
+        return fit.fit(config, World(), path, attempt, stop)
+
+
+def after(calls: int) -> Callable[[], bool]:
+    """Asks to stop from the so-manieth question on."""
+    count = itertools.count(1)
+    return lambda: next(count) >= calls
+
+
+@pytest.mark.parametrize(
+    ("calls", "place"),
+    [
+        (1, "epoch-0000-step-000001"),
+        (3, "epoch-0000-step-000003"),  # the last step of the epoch: its validation is to come
+        (4, "epoch-0000-step-000003"),  # in the validation, after its first operating point
+        (6, "epoch-0001-step-000001"),
+        (11, "epoch-0002"),  # in the test
+    ],
+)
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(
+    small: Any, tmp_path: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch, calls: int, place: str
+) -> None:
+    monkeypatch.setattr("distcond.engine.save_points.INTERVAL", 0.0)  # ask after every step
+    config = small("float", epochs=2)
+    assert not stopping(config, tmp_path / "b", after(calls))
+    last = checkpoint.newest(RunDir(tmp_path / "b").checkpoints)
+    assert last is not None
+    assert last.name == place
+    assert not RunDir(tmp_path / "b").finished
+    same_run.assert_same_run(in_parts(config, tmp_path / "a"), in_parts(config, tmp_path / "b"))
+
+
+def test_saving_by_the_clock_changes_nothing(
+    small: Any, tmp_path: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distcond.engine.save_points.INTERVAL", 0.0)
+    saved, original = [], keep.save
+
+    def save(job: Job) -> None:
+        saved.append((job.position.done, job.position.step))
+        original(job)
+
+    monkeypatch.setattr(epoch, "save", save)
+    rare = in_parts(small("smart", epochs=2, save_minutes=0.0), tmp_path / "a")
+    assert saved == []
+    same_run.assert_same_run(rare, in_parts(small("smart", epochs=2, save_minutes=1e-9), tmp_path / "b"))
+    assert saved == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+
+
+def test_the_best_and_the_newest_checkpoint_stay(small: Any, tmp_path: Path) -> None:
+    config = small("float", epochs=3, save_steps=1)
+    with RunDir(tmp_path).begin(config):
+        run(config, tmp_path, kill_after=2 * STEPS + 2)
+    last = checkpoint.newest(RunDir(tmp_path).checkpoints)
+    assert last is not None
+    best = checkpoint.load_shared(last)["best"][0]
+    assert {entry.name for entry in last.parent.iterdir()} == {f"epoch-{best:04d}", "epoch-0002-step-000002"}
+    assert isinstance(validate.load(tmp_path, "last"), torch.nn.Module)

@@ -1,0 +1,56 @@
+"""When a run saves or stops is decided alike on every rank, and rarely asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distcond.engine import save_points
+from distcond.engine.save_points import SavePoints, Stop, never
+from distcond.engine.world import World
+
+
+def test_by_steps_and_owed_at_the_end_of_an_epoch() -> None:
+    points = SavePoints(World(), 4, 0.0, never)
+    assert [step for step in range(1, 13) if points.after_step(step, last=step % 6 == 0)] == [4, 8]
+    assert points.owed  # step 12 ends an epoch, whose own checkpoint will do
+    points.saved()
+    assert not points.owed
+
+
+def test_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(save_points.time, "monotonic", lambda: clock[0])
+    points = SavePoints(World(), 0, 1.0, never)
+    due = []
+    for step in range(1, 301):
+        clock[0] += 0.5
+        if points.after_step(step, last=False):
+            due.append(clock[0])
+            points.saved()
+    assert due == [60.5, 120.5]  # it asks once a second
+
+
+def test_a_question_a_second_whatever_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asked = [0.0], []
+    monkeypatch.setattr(save_points.time, "monotonic", lambda: clock[0])
+    points = SavePoints(World(), 0, 0.0, lambda: bool(asked.append(clock[0])))
+    for step in range(1, 2001):
+        clock[0] += 0.01
+        points.after_step(step, last=False)
+    assert 20 <= len(asked) <= 23
+
+
+def on_rank(rank: int, world: int) -> list[Any]:
+    asks = iter([False, rank == 1])
+    points = SavePoints(World(rank, world), 0, 0.0, lambda: next(asks))
+    save_points.INTERVAL = 0.0
+    assert not points.after_step(1, last=False)
+    with pytest.raises(Stop):
+        points.after_step(2, last=False)
+    return [rank]
+
+
+def test_one_rank_that_is_asked_stops_all(run_ranks: Any) -> None:
+    assert run_ranks(on_rank, 2) == [[0], [1]]

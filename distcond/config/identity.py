@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from distcond.config.overrides import to_settings
+from distcond.config.overrides import NAMED, apply, to_settings
 from distcond.config.schema import Config
 
 #: Settings that change where and how a run happens, never what it computes.
@@ -28,8 +28,15 @@ ELSEWHERE = (
 
 
 def run_id(config: Config, data_fingerprint: str) -> str:
-    """`method-dataset-model-sSEED-HASH`: the same for the same configuration and data content, wherever it runs."""
-    deciding = {path: value for path, value in to_settings(config).items() if not _elsewhere(path)}
+    """`method-dataset-model-sSEED-HASH`: the same for the same configuration and data content, wherever it runs.
+
+    Only what differs from the defaults is hashed, so that a setting that a later version adds renames no run.
+    """
+    named = {kind: getattr(config, kind).name for kind in NAMED}
+    usual = to_settings(apply(Config(), named))
+    settings = to_settings(config).items()
+    deciding = {path: value for path, value in settings if not _elsewhere(path) and value != usual.get(path)}
+    deciding |= named
     text = json.dumps([deciding, data_fingerprint], sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
     names = (config.method.name, config.data.name, config.model.name)

@@ -157,7 +157,10 @@ def keep_only(root: Path, names: set[str]) -> None:
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    torch.save(state, path)
+    with open(path, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())  # a power cut after the rename must not leave a name without bytes
 
 
 def _read(path: Path, device: torch.device | str) -> dict[str, Any]:

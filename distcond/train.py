@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def lead(config: Config, origin: Report | None) -> int:
             print(f"failed: {error}\nthe same command resumes {run.path}", file=sys.stderr)
             return 1
         except Stopped as stop:
-            print(f"stopped: {stop}; the same command resumes {run.path}", file=sys.stderr)
+            with suppress(OSError):  # whoever read it may have been stopped, too; the status must still be told
+                print(f"stopped: {stop}; the same command resumes {run.path}", file=sys.stderr)
             return stop.status
         write_report(run.path)
     print(summarise(run.path))

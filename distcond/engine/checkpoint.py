@@ -32,7 +32,7 @@ _NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-class Place(NamedTuple):
+class Moment(NamedTuple):
     """Where in a run a checkpoint was made: epochs completed, and steps of the next one."""
 
     epoch: int
@@ -60,22 +60,22 @@ def averageable(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save(
-    root: Path, place: Place, world: World, model: nn.Module, shared: dict[str, Any], own: Mapping[str, Any]
+    root: Path, moment: Moment, world: World, model: nn.Module, shared: dict[str, Any], own: Mapping[str, Any]
 ) -> Path:
-    """Write the checkpoint of `place` from all ranks together.
+    """Write the checkpoint of `moment` from all ranks together.
 
     `shared` is rank 0's, `own` this rank's beside its running statistics: plain values and tensors.
 
     Saving changes nothing about the run: no statistic is synchronised because a checkpoint was due.
     """
-    final, aside = root / place.name, root / f".{place.name}"
+    final, aside = root / moment.name, root / f".{moment.name}"
     if world.first:
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+        aside.mkdir(parents=True, exist_ok=True)
     world.barrier()
     _write(aside / f"rank-{world.rank:04d}.pt", {"statistics": statistics(model.state_dict()), **own})
     if world.first:
-        state = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": place.epoch, "step": place.step}
+        state = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": moment.epoch, "step": moment.step}
         _write(aside / "shared.pt", {**state, "model": model.state_dict(), **shared})
     world.barrier()
     if world.first:
@@ -85,26 +85,24 @@ def save(
 
 
 def _publish(aside: Path, final: Path) -> None:
-    if final.exists():  # a directory cannot be replaced in one go
-        replaced = final.with_name(f".{final.name}-replaced")
-        os.rename(final, replaced)
-        os.rename(aside, final)
-        shutil.rmtree(replaced, ignore_errors=True)
+    if final.exists():
+        # The same moment is the same state. A directory cannot be replaced in one go, and between two there is none.
+        shutil.rmtree(aside, ignore_errors=True)
     else:
         os.rename(aside, final)
 
 
 def newest(root: Path) -> Path | None:
-    """The complete checkpoint of the latest place, or None."""
+    """The complete checkpoint of the latest moment, or None."""
     found = [entry for entry in root.iterdir() if _NAME.fullmatch(entry.name)] if root.is_dir() else []
-    return max(found, key=place_of, default=None)
+    return max(found, key=moment_of, default=None)
 
 
-def place_of(checkpoint: Path) -> Place:
+def moment_of(checkpoint: Path) -> Moment:
     """Where a checkpoint was made."""
     match = _NAME.fullmatch(checkpoint.name)
     assert match is not None, checkpoint
-    return Place(int(match[1]), int(match[2] or 0))
+    return Moment(int(match[1]), int(match[2] or 0))
 
 
 def load_shared(checkpoint: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

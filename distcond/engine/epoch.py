@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import closing
 from typing import Any
@@ -16,7 +15,7 @@ from distcond.engine.job import Job
 from distcond.engine.keep import save
 from distcond.engine.optimiser import learning_rate, set_learning_rate
 from distcond.engine.progress import Progress
-from distcond.engine.sums import Sums
+from distcond.engine.sums import Sums, require_finite
 from distcond.methods.draws import Draws
 from distcond.methods.passes import evaluating
 from distcond.registry import lookup
@@ -43,10 +42,11 @@ def train_epoch(job: Job, progress: Progress) -> dict[str, Any]:
             job.position = job.position._replace(step=batch.step + 1)
             if job.points.after_step(job.position.done * steps + batch.step + 1, batch.step + 1 == steps):
                 save(job)
-    return told(job, job.sums, job.sums.seconds + time.perf_counter() - job.began)
+    job.sums.seconds, job.began = job.sums.seconds + time.perf_counter() - job.began, None
+    return told(job, job.sums)
 
 
-def told(job: Job, sums: Sums, seconds: float) -> dict[str, Any]:
+def told(job: Job, sums: Sums) -> dict[str, Any]:
     """The history's record of an epoch whose steps are done.
 
     Raises:
@@ -54,9 +54,7 @@ def told(job: Job, sums: Sums, seconds: float) -> dict[str, Any]:
     """
     steps = job.train.steps
     totals = job.world.sum(torch.cat([sums.loss[None] / (job.world.size * steps), sums.tally])).tolist()
-    if not math.isfinite(totals[0]):
-        where = f"epoch {job.position.done + 1}"
-        raise FloatingPointError(f"{where}: the loss is {totals[0]}; try a lower optim.lr or precision.train=float32")
+    require_finite(totals[0], job.position.done)
     return {
         "epoch": job.position.done + 1,
         "stage": job.stage.name,
@@ -65,9 +63,9 @@ def told(job: Job, sums: Sums, seconds: float) -> dict[str, Any]:
         "train_sa": totals[1] / totals[2] if totals[2] else None,
         "train_ra": totals[3] / totals[4] if totals[4] else None,
         "lr": sums.rate,
-        "seconds": seconds,
+        "seconds": sums.seconds,
         "train_flops": job.train_flops + epoch_flops(job, sums),
-        "images_per_second": steps * job.config.batch_size / seconds,
+        "images_per_second": steps * job.config.batch_size / sums.seconds,
     }
 
 

@@ -81,6 +81,8 @@ def finish_epoch(job: Job, record: dict[str, Any], progress: Progress) -> None:
     config, done = job.config, job.position.done + 1
     stage_over = job.position.epoch + 1 == job.stage.epochs
     if stage_over or (config.eval.every and done % config.eval.every == 0):
+        if job.points.between():
+            save(job)
         score, curve = validate(job, done, progress)
         record |= curve
         if job.best is None or score > job.best[1]:

@@ -70,7 +70,7 @@ class Job:
     train_flops: float = 0.0  # spent so far, over all ranks
     averaged: Averaged | None = None  # what is evaluated, where weights are averaged
     sums: Sums | None = None  # of the epoch that is under way
-    began: float = 0.0  # time.perf_counter() at its first step, or where this attempt went on with it
+    began: float | None = None  # time.perf_counter() where this attempt began with its steps; None when they are done
 
     @property
     def trained(self) -> bool:
@@ -183,12 +183,15 @@ def settle_buckets(wrapped: nn.Module, step: TrainStep) -> None:
     bucket: the first step of a resumed run would differ from the same step of an uninterrupted one in the last bits.
     """
 
-    def nothing() -> Tensor:
-        return torch.stack([parameter.sum() for parameter in step.parameters()]).sum() * 0
+    def nothing(zero: Tensor) -> Tensor:
+        return torch.stack([parameter.sum() for parameter in step.parameters()]).sum() * zero
 
     step.forward = nothing  # type: ignore[assignment]
-    wrapped().backward()
-    del step.forward
+    try:
+        # With an argument: DDP cannot move none to its device.
+        wrapped(torch.zeros((), device=next(step.parameters()).device)).backward()
+    finally:
+        del step.forward
     step.zero_grad(set_to_none=True)
 
 

@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from distcond.engine import checkpoint
-from distcond.engine.checkpoint import Place
+from distcond.engine.checkpoint import Moment
 from distcond.engine.job import Job, Position
-from distcond.engine.sums import Sums, dealt
+from distcond.engine.sums import Sums, dealt, require_finite
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 
 
 def save(job: Job) -> None:
-    """Write a checkpoint of where the run stands; of the earlier ones only the best stays."""
-    place = Place(job.position.done, job.position.step)
+    """Write a checkpoint of where the run stands; of the earlier ones only the best stays.
+
+    Raises:
+        FloatingPointError: the loss is not finite any more; the last good checkpoint stays.
+    """
+    if job.sums is not None:
+        require_finite(float(job.world.sum(job.sums.loss)), job.position.done)
+    moment = Moment(job.position.done, job.position.step)
     shared = {
         "method": job.config.method.name,
         "optimiser": job.optimiser.state_dict(),
@@ -27,19 +33,20 @@ def save(job: Job) -> None:
         "sparsity": job.sparsity.state_dict() if job.sparsity is not None else None,
         "averaged": job.averaged.state_dict() if job.averaged is not None else None,
     }
-    checkpoint.save(job.run.checkpoints, place, job.world, job.model, shared, own(job))
+    checkpoint.save(job.run.checkpoints, moment, job.world, job.model, shared, own(job))
     job.points.saved()
     if job.world.first:
-        best = {Place(job.best[0]).name} if job.best else set()
-        checkpoint.keep_only(job.run.checkpoints, {place.name} | best)
+        best = {Moment(job.best[0]).name} if job.best else set()
+        checkpoint.keep_only(job.run.checkpoints, {moment.name} | best)
 
 
 def own(job: Job) -> dict[str, Any]:
     """What this rank alone knows, besides its running statistics."""
+    running = time.perf_counter() - job.began if job.began is not None else 0.0
     return {
         "averaged": job.averaged.statistics() if job.averaged is not None else {},
         "sparsity": job.sparsity.own_state() if job.sparsity is not None else {},
-        "sums": job.sums.state_dict(time.perf_counter() - job.began) if job.sums is not None else None,
+        "sums": job.sums.state_dict(running) if job.sums is not None else None,
     }
 
 
@@ -49,7 +56,7 @@ def resume(job: Job) -> bool:
     Raises:
         ConfigError: the checkpoint does not fit this run.
     """
-    path = checkpoint.newest(job.run.checkpoints)
+    path = agreed_newest(job)
     if path is None:
         return False
     device = job.world.device
@@ -71,6 +78,14 @@ def resume(job: Job) -> bool:
     job.train_flops = shared["train_flops"]
     job.best = tuple(shared["best"]) if shared["best"] is not None else None
     return True
+
+
+def agreed_newest(job: Job) -> Path | None:
+    """The newest checkpoint as the first rank sees it: others may be shown an older list by a network file system."""
+    found = checkpoint.newest(job.run.checkpoints) if job.world.first else None
+    mine = checkpoint.moment_of(found) if found is not None else Moment(-1)
+    epoch, step = (int(number) for number in job.world.largest([float(mine.epoch), float(mine.step)]))
+    return job.run.checkpoints / Moment(epoch, step).name if epoch >= 0 else None
 
 
 def _own_of(world: World, path: Path, saved_by: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from distcond.config.setting import choice
 from distcond.engine.averaging import overlay
 from distcond.engine.build import build_model
-from distcond.engine.checkpoint import Place, averaged_statistics, load_shared, newest, place_of
+from distcond.engine.checkpoint import Moment, averaged_statistics, load_shared, moment_of, newest
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
@@ -32,9 +32,19 @@ def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | s
         ConfigError: no run or no checkpoint there, or one this version cannot read.
     """
     run = RunDir(Path(run_dir).expanduser().absolute())
-    config = run.config()
     path = find_checkpoint(run, checkpoint)
-    model = build_model(config)
+    try:
+        return load_from(run, path, checkpoint, device)
+    except ConfigError:
+        if path.exists():
+            raise
+    # The run goes on, and has replaced it meanwhile.
+    return load_from(run, find_checkpoint(run, checkpoint), checkpoint, device)
+
+
+def load_from(run: RunDir, path: Path, checkpoint: str, device: torch.device | str) -> ConditionalModel:
+    """The network in the checkpoint at `path`; see `load`."""
+    model = build_model(run.config())
     shared = load_shared(path)
     model.load_state_dict(shared["model"] | averaged_statistics(path))
     if shared.get("averaged") is not None and checkpoint != "last_raw":
@@ -55,9 +65,9 @@ def find_checkpoint(run: RunDir, which: str) -> Path:
     if which != "best":
         return last
     best = load_shared(last)["best"]
-    return run.checkpoints / Place(best[0]).name if best is not None else last
+    return run.checkpoints / Moment(best[0]).name if best is not None else last
 
 
 def epoch_at(run: RunDir, which: str) -> int:
     """Epochs completed at the "best" or "last" checkpoint."""
-    return place_of(find_checkpoint(run, which)).epoch
+    return moment_of(find_checkpoint(run, which)).epoch

@@ -47,13 +47,13 @@ class SavePoints:
         by_time = self._since >= self._every and self._ask()
         return by_time or (by_steps and not last)
 
-    def between(self) -> None:
-        """Ask outside of training, where every rank comes by.
+    def between(self) -> bool:
+        """Ask outside of training, where every rank comes by: whether a save is due by the clock.
 
         Raises:
             Stop: to stop here.
         """
-        self._ask()
+        return self._ask()
 
     def saved(self) -> None:
         """A checkpoint of now exists."""
@@ -64,7 +64,8 @@ class SavePoints:
         pace = self._since * INTERVAL / max(now - self._asked, 1e-3)
         due = 0 < self.seconds <= now - self._saved
         wanted = self.world.largest([float(self.stop()), float(due), pace])
-        self._since, self._every, self._asked = 0, max(1, int(wanted[2])), now
+        # Slowly up: the first steps may be all there is to go by, and a device may run behind its host.
+        self._since, self._every, self._asked = 0, max(1, min(2 * self._every, int(wanted[2]))), now
         if wanted[0]:
             raise Stop
         return bool(wanted[1])

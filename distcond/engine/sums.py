@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -47,6 +48,18 @@ class Sums:
     def state_dict(self, seconds: float) -> dict[str, Any]:
         """All of it, after `seconds` of this attempt."""
         return {field.name: getattr(self, field.name) for field in fields(self)} | {"seconds": self.seconds + seconds}
+
+
+def require_finite(loss: float, done: int) -> None:
+    """Refuse to go on from a loss that is no number, after `done` whole epochs.
+
+    Raises:
+        FloatingPointError: NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"epoch {done + 1}: the loss is {loss}; try a lower optim.lr or precision.train=float32"
+        )
 
 
 def dealt(parts: Sequence[Mapping[str, Any]], rank: int, size: int) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from distcond.config.schema import AttackConfig
+from distcond.engine.checkpoint import Moment
 from distcond.engine.evaluate import Blocks, Count, sweep
 from distcond.engine.grid import lam_grid
 from distcond.engine.job import Job
 from distcond.engine.masking import Place, looked_at, names, sweep_work, training_work
 from distcond.engine.progress import Meter, Progress
-from distcond.engine.restore import epoch_at, load
+from distcond.engine.restore import load_from
 from distcond.engine.rows import Origin, rows_of
 from distcond.models.conditional import ConditionalModel
 from distcond.results.store import write_part
@@ -66,19 +67,26 @@ def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
     test = Blocks(job.sources["test"], settings.test_examples, settings.batch_size)
     train = Blocks(job.train.source, settings.train_examples, settings.batch_size)
     wanted = ("last", "best", "last_raw") if job.averaged is not None else ("last", "best")
-    networks = {which: (epoch_at(job.run, which), which == "last_raw") for which in wanted}
+    # Not as each rank finds them: a network file system may show an older list to some.
+    best = job.best[0] if job.best is not None else job.position.done
+    epochs = {"last": job.position.done, "best": best, "last_raw": job.position.done}
+    networks = {which: (epochs[which], which == "last_raw") for which in wanted}
     rows = len(set(networks.values())) * _rows(job, test) + bool(settings.train_examples) * _rows(job, train)
     meter = Meter(progress, "test", job.position.done, rows)
     for which, network in networks.items():
         if network not in by_network:
-            by_network[network] = _tested(job, load(job.run.path, which, job.world.device), test, meter)
+            by_network[network] = _tested(job, _read_back(job, network[0], which), test, meter)
         counts, reports = by_network[network]
         _write(job, f"test-{which}", counts, origin(job, network[0], "test", which), reports)
     found = {which: by_network[network][0] for which, network in networks.items()}
     if settings.train_examples:
-        found["train"] = swept(job, load(job.run.path, "last", job.world.device), train, settings.attack, meter)
+        found["train"] = swept(job, _read_back(job, networks["last"][0], "last"), train, settings.attack, meter)
         _write(job, "train-last", found["train"], origin(job, networks["last"][0], "train", "last"), {})
     return found
+
+
+def _read_back(job: Job, epoch: int, which: str) -> ConditionalModel:
+    return load_from(job.run, job.run.checkpoints / Moment(epoch).name, which, job.world.device)
 
 
 def _tested(job: Job, model: ConditionalModel, blocks: Blocks, meter: Meter) -> tuple[list[Count], dict[Place, Report]]:
@@ -105,13 +113,14 @@ def swept(job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfi
     """Counts of `model` at every operating point of the run.
 
     Raises:
-        Stop: the run was asked to stop; what was counted is lost.
+        Stop: the run was asked to stop before the last of them; what was counted is lost.
     """
     seed, noise_seed, grid = job.config.seed, job.config.eval.noise_seed, lam_grid(job.config)
-    counts = []
+    counts, places = list[Count](), len(grid) * len(model.width_mults)
     for count in sweep(model, blocks, job.world, grid, attack, seed=seed, noise_seed=noise_seed, seen=meter):
         counts.append(count)
-        job.points.between()
+        if len(counts) < places:
+            job.points.between()
     return counts
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -43,8 +43,8 @@ class Request:
 
     @property
     def status(self) -> int:
-        """The exit status that says so."""
-        return 128 + self.number
+        """The exit status that says so; another process of the run may have been asked, and this one not."""
+        return 128 + (self.number or signal.SIGTERM)
 
 
 @contextmanager
@@ -53,26 +53,47 @@ def asked_to_stop(ask: Callable[[], None], seconds: float) -> Iterator[Request]:
 
     If it has not after `seconds`, or at a second signal, SystemExit is raised in the main thread as in `stoppable`.
     """
-    request = Request()
+    request, alarm = Request(), _Alarm()
 
     def first(number: int, frame: FrameType | None) -> None:
         if request:
             _stop(request.number, frame)
         request.number = number
-        signal.signal(signal.SIGALRM, lambda *_: _stop(number, frame))
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        name = signal.Signals(number).name
-        # Printing could be what the signal has interrupted.
-        os.write(2, f"{name}: stopping after a checkpoint, within {seconds:g} s; again to stop at once\n".encode())
-        ask()
+        alarm.set(seconds, lambda *_: _stop(number, frame))
+        # Neither a reader that has gone nor a full disk may end the run here; then the alarm will.
+        with suppress(OSError):
+            ask()
+        with suppress(OSError):
+            name = signal.Signals(number).name
+            # Printing could be what the signal has interrupted.
+            os.write(2, f"{name}: stopping after a checkpoint, within {seconds:g} s; again to stop at once\n".encode())
 
-    with _handled(first):
-        try:
+    try:
+        with _handled(first):
             yield request
-        finally:
-            if request:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    finally:
+        alarm.clear()
+        for number in ASKING if request else ():
+            if signal.getsignal(number) is _stop:  # an outer block of ours, which has cleaning up to do
+                signal.signal(number, signal.SIG_IGN)
+
+
+class _Alarm:
+    """An alarm clock that gives back what it took: others may use SIGALRM, too."""
+
+    def __init__(self) -> None:
+        self._before: tuple[Any, tuple[float, float]] | None = None
+
+    def set(self, seconds: float, handler: Callable[..., None]) -> None:
+        was = signal.signal(signal.SIGALRM, handler)
+        self._before = was, signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def clear(self) -> None:
+        if self._before is not None:
+            handler, timer = self._before
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler if handler is not None else signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 @contextmanager
@@ -94,7 +115,9 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[Calla
         yield arm
     finally:
         for number, was in before.items():
-            signal.signal(number, was if was is not None else signal.SIG_DFL)
+            # While the outer block cleans up, no further signal may interrupt it.
+            ending = was is _stop and signal.getsignal(number) is signal.SIG_IGN
+            signal.signal(number, signal.SIG_IGN if ending else was if was is not None else signal.SIG_DFL)
 
 
 def beside(work: Callable[[], T]) -> T:

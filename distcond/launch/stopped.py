@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distcond.engine.checkpoint import newest, place_of
+from distcond.engine.checkpoint import moment_of, newest
 from distcond.engine.run_dir import RunDir
 
 
@@ -13,7 +13,7 @@ def where(run_path: Path) -> str:
     checkpoint = newest(RunDir(run_path).checkpoints)
     if checkpoint is None:
         return "before the first checkpoint"
-    place = place_of(checkpoint)
-    if place.step:
-        return f"checkpoint in epoch {place.epoch + 1}, after its step {place.step}"
-    return f"checkpoint after epoch {place.epoch}"
+    moment = moment_of(checkpoint)
+    if moment.step:
+        return f"checkpoint in epoch {moment.epoch + 1}, after its step {moment.step}"
+    return f"checkpoint after epoch {moment.epoch}"

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from distcond.config.schema import Config
-from distcond.engine import checkpoint, epoch, fit, keep, validate
+from distcond.engine import checkpoint, epoch, fit, keep, restore
 from distcond.engine.job import Job
+from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
 from distcond.results import history
@@ -139,7 +140,8 @@ def after(calls: int) -> Callable[[], bool]:
     [
         (1, "epoch-0000-step-000001"),
         (3, "epoch-0000-step-000003"),  # the last step of the epoch: its validation is to come
-        (4, "epoch-0000-step-000003"),  # in the validation, after its first operating point
+        (4, "epoch-0000-step-000003"),  # before its validation
+        (5, "epoch-0000-step-000003"),  # between its operating points
         (6, "epoch-0001-step-000001"),
         (11, "epoch-0002"),  # in the test
     ],
@@ -171,7 +173,7 @@ def test_saving_by_the_clock_changes_nothing(
     rare = in_parts(small("smart", epochs=2, save_minutes=0.0), tmp_path / "a")
     assert saved == []
     same_run.assert_same_run(rare, in_parts(small("smart", epochs=2, save_minutes=1e-9), tmp_path / "b"))
-    assert saved == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]
+    assert saved == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]  # and before each validation
 
 
 def test_the_best_and_the_newest_checkpoint_stay(small: Any, tmp_path: Path) -> None:
@@ -182,4 +184,23 @@ def test_the_best_and_the_newest_checkpoint_stay(small: Any, tmp_path: Path) -> 
     assert last is not None
     best = checkpoint.load_shared(last)["best"][0]
     assert {entry.name for entry in last.parent.iterdir()} == {f"epoch-{best:04d}", "epoch-0002-step-000002"}
-    assert isinstance(validate.load(tmp_path, "last"), torch.nn.Module)
+    assert isinstance(load(tmp_path, "last"), torch.nn.Module)
+
+
+def test_a_loss_that_is_no_number_costs_no_checkpoint(small: Any, tmp_path: Path) -> None:
+    config = small("float", epochs=2, save_steps=1, optim__lr=1e30)
+    with RunDir(tmp_path).begin(config), pytest.raises(FloatingPointError, match="epoch 1: the loss is"):
+        run(config, tmp_path)
+    last = checkpoint.newest(RunDir(tmp_path).checkpoints)
+    assert last is None or all(t.isfinite().all() for t in checkpoint.load_shared(last)["model"].values())
+
+
+def test_a_network_is_read_from_a_run_that_goes_on(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small("float", epochs=1, eval__every=0)
+    with RunDir(tmp_path).begin(config):
+        run(config, tmp_path)
+    gone = [tmp_path / "checkpoints" / "epoch-0000-step-000001"]
+    original = restore.find_checkpoint
+    monkeypatch.setattr(restore, "find_checkpoint", lambda *words: gone.pop() if gone else original(*words))
+    assert isinstance(load(tmp_path, "last"), torch.nn.Module)
+    assert not gone

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from distcond.engine.checkpoint import newest, place_of
+from distcond.engine.checkpoint import moment_of, newest
 from distcond.launch import stop_file
 
 #: Long enough to be met in the middle; what it computes does not depend on the launcher.
@@ -63,7 +63,7 @@ def test_a_run_stops_with_a_checkpoint_and_goes_on_from_there(
     assert run.end() == 128 + asks, run.output
     last = newest(run.path / "checkpoints")
     assert last is not None
-    epoch, step = place_of(last)
+    epoch, step = moment_of(last)
     assert step > 0
     assert run.output.splitlines()[-1] == f"stopped: checkpoint in epoch {epoch + 1}, after its step {step}"
     assert f"{signal.Signals(asks).name}: stopping after a checkpoint" in run.output
@@ -81,7 +81,7 @@ def test_torchrun_passes_the_wish_on_to_every_process(place: Any, wait_for: Any)
     assert run.end() != 0, run.output
     last = newest(run.path / "checkpoints")
     assert last is not None
-    assert place_of(last).step > 0
+    assert moment_of(last).step > 0
     assert len(list(last.glob("rank-*.pt"))) == 2
 
 

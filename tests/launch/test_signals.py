@@ -1,0 +1,125 @@
+"""Signals ask first, end at the second word, and give back what was there before."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from distcond.launch.signals import asked_to_stop, stoppable
+
+
+@pytest.fixture(autouse=True)
+def untouched() -> Iterator[None]:
+    """Handlers and the alarm are afterwards what they were."""
+    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in numbers], signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    yield
+    assert ([signal.getsignal(n) for n in numbers], signal.getitimer(signal.ITIMER_REAL)[0] > 0) == before
+
+
+def send(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_the_first_signal_only_asks(number: int) -> None:
+    asked: list[int] = []
+    with asked_to_stop(lambda: asked.append(1), 60) as request:
+        assert not request
+        send(number)
+        assert request
+    assert asked == [1]
+    assert request.status == 128 + number
+
+
+def test_the_second_ends() -> None:
+    def run() -> None:
+        with asked_to_stop(lambda: None, 60):
+            send()
+            send(signal.SIGUSR2)
+
+    with pytest.raises(SystemExit) as end:
+        run()
+    assert end.value.code == 128 + signal.SIGTERM
+
+
+def test_time_ends() -> None:
+    def run() -> None:
+        with asked_to_stop(lambda: None, 0.01):
+            send(signal.SIGUSR2)
+            while True:
+                pass
+
+    with pytest.raises(SystemExit) as end:
+        run()
+    assert end.value.code == 128 + signal.SIGUSR2
+
+
+def refuse() -> None:
+    raise OSError("the disk is full")
+
+
+@pytest.mark.parametrize("ask", [lambda: None, refuse])
+def test_neither_a_closed_pipe_nor_a_full_disk_ends_a_run(ask: Callable[[], None]) -> None:
+    kept, (reader, writer) = os.dup(2), os.pipe()
+    os.close(reader)
+    os.dup2(writer, 2)
+    try:
+        with asked_to_stop(ask, 60) as request:
+            send()
+            assert request
+    finally:
+        os.dup2(kept, 2)
+        os.close(writer)
+        os.close(kept)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_the_cleaning_up_of_an_outer_block_is_not_interrupted(signals: int) -> None:
+    cleaned: list[int] = []
+
+    def run() -> None:
+        with stoppable():
+            try:
+                with asked_to_stop(lambda: None, 60):
+                    for _ in range(signals):
+                        send()
+            finally:
+                send()
+                cleaned.append(1)
+
+    if signals == 1:
+        run()
+    else:
+        with pytest.raises(SystemExit):
+            run()
+    assert cleaned == [1]
+
+
+def test_a_handler_of_somebody_else_stays() -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with asked_to_stop(lambda: None, 60) as request:
+            send()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM]
+    assert not request
+
+
+def test_the_alarm_of_somebody_else_rings(wait_for: Any) -> None:
+    rung: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    timer = signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with asked_to_stop(lambda: None, 60):
+            send()
+        wait_for(lambda: rung, "the alarm")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)

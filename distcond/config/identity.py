@@ -23,6 +23,7 @@ ELSEWHERE = (
     "save_steps",
     "save_minutes",
     "run_root",
+    "sinks",
     "fresh",
 )
 
@@ -42,6 +43,13 @@ def run_id(config: Config, data_fingerprint: str) -> str:
     names = (config.method.name, config.data.name, config.model.name)
     readable = "-".join(name.rpartition(":")[0].rpartition(".")[2] or name for name in names)
     return f"{readable}-s{config.seed}-{digest}"
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple[object, object]]:
+    """The settings that make two configs two runs, by path, with the values of both."""
+    found, wanted = to_settings(one), to_settings(other)
+    paths = [path for path in {**found, **wanted} if not _elsewhere(path)]
+    return {p: (found.get(p), wanted.get(p)) for p in paths if found.get(p) != wanted.get(p)}
 
 
 def _elsewhere(path: str) -> bool:

@@ -1,0 +1,151 @@
+"""One fault done to one run, and everything that must hold afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kinds import KINDS, Scene
+from ray_nodes import RayNodes
+from same_end import checkpoint
+from storage import Storage
+from victim import Victim
+
+from distcond.engine.progress import read_progress
+from distcond.engine.run_dir import RunDir
+from distcond.launch.attempt import last_attempt
+from distcond.results import history
+from distcond.results.store import parts
+
+#: Steps of a run. A fault comes up to a second after one of them, or after the first worker is there.
+STEPS = 30
+
+#: Starts of one run by hand, the first included.
+STARTS = 4
+
+
+class Turn(NamedTuple):
+    """What happens to which run."""
+
+    kind: str
+    launcher: str
+    loader: str
+
+
+class Bench:
+    """Where turns happen. The first one also runs what nothing happens to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.turns = folder, 0
+        self._untouched = folder / "untouched"
+
+    def outcome(self, turn: Turn, source: random.Random) -> dict[str, Any]:
+        """Do a turn; what happened as plain values, "ok" if all that must hold held."""
+        if not self._untouched.exists():
+            self._reference(turn.loader)
+        while True:  # the run may be over before its random moment
+            self.turns += 1
+            with self._scene(turn, source) as scene:
+                found = self._struck(turn, scene)
+            if found is not None:
+                return {**turn._asdict(), **found}
+
+    def _struck(self, turn: Turn, scene: Scene) -> dict[str, Any] | None:
+        kind, victim = KINDS[turn.kind], scene.victim
+        step, delay = scene.source.randint(0, STEPS - 1), scene.source.random()
+        victim.start()
+        if not kind.prepare(scene.source):
+            victim.wait_for_step(step)
+            time.sleep(delay)
+        at = _where(victim.path)
+        if RunDir(victim.path).finished or not kind.strike(scene):
+            victim.end()
+            return None
+        left = self._to_the_end(turn, scene)
+        wrong = self._wrong(victim.path) if victim.statuses[-1] == 0 else ["not finished"]
+        lines = [text.strip().splitlines()[-1] for text in victim.output[:-1] if text.strip()]
+        return {
+            "step": step, "delay": round(delay, 2), "at": at, "statuses": victim.statuses, "attempts": last_attempt(victim.path),
+            "said": lines, "left": left, "wrong": wrong, "ok": not (left or wrong),
+        }  # fmt: skip
+
+    def _to_the_end(self, turn: Turn, scene: Scene) -> list[str]:
+        """Start again until it is finished; what each start left running."""
+        victim, left = scene.victim, []
+        while victim.end() != 0 and len(victim.statuses) < STARTS:
+            left += victim.left() if turn.launcher == "ray" and not KINDS[turn.kind].nodes else []
+            victim.kill_all()  # under torchrun: what a scheduler would do
+            KINDS[turn.kind].mend(scene)
+            victim.start()
+        if KINDS[turn.kind].nodes:
+            return left
+        return left + victim.left()
+
+    def _wrong(self, path: Path) -> list[str]:
+        """What is not as in the run that nothing happened to."""
+        wanted = self._untouched
+        wrong = [] if checkpoint(path) == checkpoint(wanted) else ["weights"]
+        rows, other = _rows(path), _rows(wanted)
+        wrong += ["rows doubled"] if max(rows.values()) > 1 else []
+        wrong += ["rows lost or changed"] if rows != other else []
+        epochs = [[record["epoch"] for record in history.read(run)] for run in (path, wanted)]
+        return wrong + (["history"] if epochs[0] != epochs[1] else [])
+
+    def _reference(self, loader: str) -> None:
+        """The run that nothing happens to."""
+        self.turns += 1
+        with self._scene(Turn("worker SIGKILL", "local", loader), random.Random(0)) as scene:
+            scene.victim.start()
+            assert scene.victim.end() == 0, scene.victim.output
+            shutil.copytree(scene.victim.path, self._untouched)
+
+    @contextlib.contextmanager
+    def _scene(self, turn: Turn, source: random.Random) -> Iterator[Scene]:
+        folder, kind = self.folder / str(self.turns), KINDS[turn.kind]
+        folder.mkdir()
+        with contextlib.ExitStack() as stack:
+            disk = stack.enter_context(Storage(folder)) if kind.disk else None
+            victim = Victim(turn.launcher, turn.loader, folder, disk.path if disk else folder)
+            victim.environment |= kind.prepare(random.Random(source.random()))
+            nodes = stack.enter_context(_nodes(folder, victim)) if kind.nodes else None
+            stack.callback(victim.kill_all)
+            yield Scene(victim, disk, nodes, source)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _nodes(folder: Path, victim: Victim) -> Iterator[RayNodes]:
+    place = folder / "n"
+    place.mkdir()
+    # Not the run's TMPDIR: what runs there is not the run's.
+    with RayNodes(place, {**victim._environment(), "TMPDIR": str(place)}) as nodes:
+        nodes.add(2)
+        victim.environment |= nodes.joining | {"TMPDIR": str(folder)}
+        yield nodes
+
+
+def _rows(path: Path) -> Counter[tuple[Any, ...]]:
+    """How often each result lies in the run's files: what it is of, and what was counted; not who counted it."""
+    import pyarrow.parquet
+
+    names = "split", "checkpoint", "epoch", "lam", "width", "attack", "noise_mode", "num_correct", "num_examples"
+    found: Counter[tuple[Any, ...]] = Counter()
+    for part in parts(path):
+        with pyarrow.parquet.ParquetFile(part) as file:
+            found.update(tuple(record[name] for name in names) for record in file.read().to_pylist())
+    return found
+
+
+def _where(path: Path) -> str:
+    """What the run says it was doing."""
+    progress = read_progress(path)
+    if progress is None:
+        return "starting"
+    step = f" step {progress['step']}" if "step" in progress else ""
+    return f"{progress['stage']} epoch {progress.get('epoch', 0)}{step}"

@@ -3,6 +3,7 @@
     python -m distcond.report runs                                   every run below a folder, overlaid
     python -m distcond.report runs/float-... sa=0.8 ra=0.3           the cheapest point that reaches both
     python -m distcond.report runs ra=30% by=interval html=curves.html
+    python -m distcond.report sweeps/noise_scale                     a sweep of distcond.tune: SWEEP_DIR/report
 
 A folder may be a URI (s3://BUCKET/RUNS): see docs/storage.md.
 
@@ -40,6 +41,8 @@ from distcond.results.row import Row
 from distcond.results.store import read_rows
 from distcond.results.table import trade_off_table
 from distcond.results.threat_table import threat_table
+from distcond.results.tuned.read import is_sweep
+from distcond.results.tuned.report import report
 from distcond.storage.uri import is_uri
 
 
@@ -48,7 +51,11 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("--help", "-h"):
         print(__doc__)
         return 0
-    question = asked([str(fetched(word)) if is_uri(word) else word for word in argv])
+    words = [str(fetched(word)) if is_uri(word) else word for word in argv]
+    if is_sweep(words[0]):
+        print(report(words[0]))
+        return 0
+    question = asked(words)
     demand, reference = question.demand, question.reference
     rows = rows_at(question.places, question.split)
     costs: dict[At, Spent] = {at: spent for place in question.places for at, spent in costs_below(place).items()}

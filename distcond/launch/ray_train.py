@@ -17,6 +17,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from distcond.config.overrides import to_settings
 from distcond.config.schema import Config, LaunchConfig
 from distcond.engine.home import home_of
+from distcond.engine.leg import epochs_done, leg_over
 from distcond.engine.run_dir import RunDir
 from distcond.launch.attempt import next_attempt
 from distcond.launch.capacity import on_gpu, range_of_workers
@@ -84,7 +85,7 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
         home.arrive(live=False)  # its first worker may have been on another machine
     if request and not RunDir(run_path).finished:
         raise Stopped(where(run_path), request.status)
-    if not RunDir(run_path).finished:
+    if not RunDir(run_path).finished and not leg_over(run_path, epochs_done(run_path)):
         raise LaunchFailed(f"Ray Train ended without an error, but {run_path} is not finished")
 
 

@@ -12,7 +12,7 @@ hypervolume and the knee, and draws one figure. Points measured under different 
   reference=SA,RA      where the hypervolume is counted from; 0,0
   split=test           rows of which split: test or val. A point chosen on test rows looks better on them than it is;
                        choose on val, or with python -m distcond.calibrate, which never looks at test
-  classes=true         SA and RA of each class too, where evaluate kept what became of every example; needs the images
+  classes=true         SA and RA of each class too, where evaluate kept what became of every example
   png=FILE             where the figure goes; curves.png in the first folder, and with classes classes.png beside it
   html=FILE            one page with everything in it, which works offline: a slider over lam moves every panel
 """
@@ -86,21 +86,15 @@ def classes_at(question: Question, fields: Sequence[Field]) -> dict[Known, ByCla
 
 def class_figures(fields: Sequence[Field], classes: dict[Known, ByClass], folder: Path) -> list[Path | None]:
     """One figure per run and attack whose classes are known."""
-    held = [
-        (
-            field,
-            line,
-            {p.at: classes[Known(field.attack, p.at)] for p in points if Known(field.attack, p.at) in classes},
-        )
-        for field in fields
-        for line, points in zip(field.lines, field.on_line, strict=True)
-    ]
-    known = [(field, line, found) for field, line, found in held if found]
-    paths = [folder / ("classes.png" if len(known) == 1 else f"classes-{i}.png") for i in range(1, len(known) + 1)]
-    return [
-        classes_png(found, f"{shared_title([line])[0]} · {field.attack}", path)
-        for (field, line, found), path in zip(known, paths, strict=True)
-    ]
+    titled = []
+    for field in fields:
+        for line, points in zip(field.lines, field.on_line, strict=True):
+            keys = {point.at: Known(field.attack, point.at, point.name) for point in points}
+            found = {at: classes[key] for at, key in keys.items() if key in classes}
+            words = (shared_title([line])[0], field.attack, points[0].name if points else "")
+            titled += [(" · ".join(filter(None, words)), found)] if found else []
+    paths = [folder / ("classes.png" if len(titled) == 1 else f"classes-{i}.png") for i in range(1, len(titled) + 1)]
+    return [classes_png(found, title, path) for (title, found), path in zip(titled, paths, strict=True)]
 
 
 if __name__ == "__main__":

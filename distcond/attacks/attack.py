@@ -27,12 +27,12 @@ def as_configured(config: AttackConfig, given: frozenset[str]) -> AttackConfig:
 
 
 def protocol(num_steps: int) -> Callable[[AttackConfig, frozenset[str]], AttackConfig]:
-    """For attacks with a protocol and a step size of their own: `num_steps` and one restart unless given by name."""
+    """For attacks with a protocol, starts and a step size of their own: `num_steps` and one restart unless given."""
 
     def settle(config: AttackConfig, given: frozenset[str]) -> AttackConfig:
         steps = config.num_steps if "num_steps" in given else num_steps
         restarts = config.restarts if "restarts" in given else 1
-        return replace(config, num_steps=steps, restarts=restarts, step_size=0.0)
+        return replace(config, num_steps=steps, restarts=restarts, step_size=0.0, random_start=False)
 
     return settle
 

@@ -39,8 +39,7 @@ def rows_of(
     warnings: Mapping[tuple[float, float], str] = MappingProxyType({}),
 ) -> list[Row]:
     """Two rows per operating point: SA (attack "none") and RA, which holds the sentinel's warnings at (lam, width)."""
-    settings = asdict(attack)
-    settings.pop("random_start")
+    settings = asdict(attack) | {"random_start": int(attack.random_start)}
     rows = []
     for count in counts:
         common, warned = _common(count, origin), warnings.get((count.lam, count.width), "")

@@ -29,10 +29,14 @@ class ByClass(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What scores by class belong to: the attack, as its field is called, and the operating point."""
+    """What scores by class belong to: the attack, as its field is called, the operating point, and its line's name.
+
+    The name tells apart what was measured in two ways at one point, such as under two noise modes.
+    """
 
     attack: str
     at: At
+    line: str = ""
 
 
 def by_class(labels: Sequence[int], clean: Sequence[bool], robust: Sequence[bool]) -> ByClass:
@@ -54,7 +58,11 @@ def class_text(found: Mapping[Known, ByClass]) -> str:
     """The spread of RA over classes at each operating point, a line each."""
     if not found:
         return "classes: no outcomes here; python -m distcond.evaluate keeps what became of every example"
-    return "\n".join(f"{known.at.run_id}, lam {known.at.lam:.3g}: {_spread(scores)}" for known, scores in found.items())
+    return "\n".join(f"{_place(known)}: {_spread(scores)}" for known, scores in found.items())
+
+
+def _place(known: Known) -> str:
+    return ", ".join(filter(None, (known.at.run_id, known.line, f"lam {known.at.lam:.3g}")))
 
 
 def classes_png(found: Mapping[At, ByClass], title: str, path: Path | str) -> Path | None:

@@ -48,6 +48,8 @@ def attack_label(attack: Attack) -> str:
     words = [attack_name(attack), attack.norm, f"eps={pixel_fraction(attack.epsilon)}"]
     words += [f"step={pixel_fraction(attack.step_size)}"] if attack.step_size else []
     words += [f"restarts={attack.restarts}"] if attack.restarts else []
+    # Only where a random start would be usual: one step, or an attack with a start of its own, goes without saying.
+    words += ["from the image"] if attack.random_start == 0 and attack.step_size and attack.num_steps > 1 else []
     return " ".join(word for word in [*words, attack.precision] if word)
 
 

@@ -43,7 +43,9 @@ def names_of(lines: Sequence[Line]) -> list[str]:
     varying = [column for column in zip(*map(_facts, lines), strict=True) if len(set(column)) > 1]
     # That a method has no weight noise goes without saying, unless only this tells two lines apart.
     telling = [column for column in varying if len(set(column) - {NO_NOISE}) > 1]
-    for columns in (telling, varying):
+    ways, blocks = [telling, varying], tuple(f"blocks of {line.series.origin.block_size}" for line in lines)
+    ways += [[*telling, blocks], [*varying, blocks]] if len(set(blocks)) > 1 else []
+    for columns in ways:
         names = _joined(columns, len(lines))
         if len(set(names)) == len(names):
             return names
@@ -67,7 +69,7 @@ def _joined(columns: Sequence[Sequence[str]], count: int) -> list[str]:
 
 def _network(series: Series) -> tuple[object, ...]:
     o = series.origin
-    how = (o.precision, o.noise_mode, o.eot_draws, o.threat, source(o))
+    how = (o.precision, o.noise_mode, o.eot_draws, o.block_size, o.threat, source(o))
     return o.run_id, o.epoch, series.attack, *how
 
 

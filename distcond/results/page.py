@@ -73,10 +73,13 @@ def _field(field: Field, reference: XY, classes: Mapping[Known, ByClass]) -> Pla
     verdict = judge(field.points, reference)
     marks = dict.fromkeys(verdict.best, IN_SET) | dict.fromkeys(verdict.perhaps, PERHAPS)
     notes = [legend(field.points, bool(verdict.perhaps)), *volume_lines(field, verdict.volume, reference)]
-    named = [classes[key] for point in field.points if (key := Known(field.attack, point.at)) in classes]
+    named = [classes[key] for point in field.points if (key := Known(field.attack, point.at, point.name)) in classes]
     numbers = shown_classes(named)
     points = [
-        [_point(p, marks.get(p, "")) | _classes(classes.get(Known(field.attack, p.at)), numbers) for p in on_line]
+        [
+            _point(p, marks.get(p, "")) | _classes(classes.get(Known(field.attack, p.at, p.name)), numbers)
+            for p in on_line
+        ]
         for on_line in field.on_line
     ]
     return {

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from distcond.errors import ConfigError
 from distcond.results.interval import Interval, wilson
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: Read too: what later versions added has its default there.
-OLDER = {1: ("threat", "attack_lam", "eot_draws", "block_size", "warnings")}
+_SINCE_3 = ("random_start", "weights")
+OLDER = {1: ("threat", "attack_lam", "eot_draws", "block_size", "warnings", *_SINCE_3), 2: _SINCE_3}
 SPLITS = ("train", "val", "test")
 CHECKPOINTS = ("last", "best", "live", "last_raw")
 NORMS = ("", "Linf", "L2")
@@ -35,7 +36,10 @@ class Row:
     `noise_mode` is that of the weight noise: "none" of a network without, "fixed" = one draw that the attacker knows,
     "fresh" = a new draw in every forward pass, "eot" = the same, and the attacker averages over `eot_draws` of them.
     `noise_seed` is 0 where `noise_mode` is "none". `block_size` is that of the blocks whose number seeds the attack,
-    0 in rows of version 1. `warnings` are names, comma-separated, "" = none found or none looked for.
+    0 in rows of version 1. `random_start` is 1 where the attack was told to begin at a random point of the ball, 0
+    where it begins at the image or has a start of its own; rows of versions 1 and 2 do not say and are read as the
+    default. `weights` is the digest of the network that was counted, "" where none was made. `warnings` are names,
+    comma-separated, "" = none found or none looked for.
 
     Raises:
         ConfigError: a field has the wrong type or is out of range.
@@ -56,6 +60,7 @@ class Row:
     step_size: float = 0.0
     num_steps: int = 0
     restarts: int = 0
+    random_start: int = 0
     threat: str = "adaptive"
     attack_lam: float = -1.0
     noise_mode: str = "none"
@@ -74,6 +79,7 @@ class Row:
     torch_version: str = ""
     git_commit: str = ""
     hardware: str = ""
+    weights: str = ""
     warnings: str = ""
     schema_version: int = SCHEMA_VERSION
 
@@ -100,6 +106,7 @@ class Attack(NamedTuple):
     num_steps: int
     restarts: int
     precision: str
+    random_start: int = 0
 
 
 class Key(NamedTuple):
@@ -117,13 +124,15 @@ class Key(NamedTuple):
     noise_mode: str
     noise_seed: int
     eot_draws: int
+    block_size: int
 
 
 def attack_of(row: Row) -> Attack:
     """The attack of a row, lengths rounded to 1e-4 of 1/255: 8/255 is one attack in float32 and in float64."""
     # In units of 1/255, because the usual lengths are whole there: decimal digits of 8/255 end next to a 5.
     epsilon, step_size = (round(255 * length, 4) / 255 for length in (row.epsilon, row.step_size))
-    return Attack(row.attack, row.norm, epsilon, step_size, row.num_steps, row.restarts, row.precision)
+    numbers = row.num_steps, row.restarts, row.precision, row.random_start
+    return Attack(row.attack, row.norm, epsilon, step_size, *numbers)
 
 
 def key(row: Row) -> Key:
@@ -131,7 +140,7 @@ def key(row: Row) -> Key:
     lam, width, attack_lam = round(row.lam, 6), round(row.width, 6), round(row.attack_lam, 6)
     return Key(
         row.run_id, row.epoch, row.split, row.checkpoint, lam, width, attack_of(row), row.threat, attack_lam,
-        row.noise_mode, row.noise_seed, row.eot_draws,
+        row.noise_mode, row.noise_seed, row.eot_draws, row.block_size,
     )  # fmt: skip
 
 
@@ -173,9 +182,15 @@ def from_dict(values: Mapping[str, Any], where: str = "row") -> Row:
     if unknown:
         raise ConfigError(f"{where}: unknown {', '.join(unknown)}; fields of a row are {', '.join(COLUMNS)}")
     try:
-        return Row(**{**values, "schema_version": SCHEMA_VERSION})
+        return Row(**{**_unsaid(values), **values, "schema_version": SCHEMA_VERSION})
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _unsaid(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the attack of an older row began, unless it was told otherwise: at random if it is given its step size."""
+    own = values.get("attack") in ("none", "fgsm") or not values.get("step_size")
+    return {"random_start": int(not own)}
 
 
 def _typed(name: str, kind: str, value: Any) -> str | int | float:
@@ -213,5 +228,7 @@ def _check_ranges(row: Row) -> None:
     for name in ("attempt", "epoch", "step", *sizes):
         if getattr(row, name) < 0:
             raise ConfigError(f"row.{name} is {getattr(row, name)}; it must not be negative")
-    if row.attack == "none" and any(attack_of(row)[1:6]):
+    if row.random_start not in (0, 1):
+        raise ConfigError(f"row.random_start is {row.random_start}; choose from 0, 1")
+    if row.attack == "none" and any((*attack_of(row)[1:6], row.random_start)):
         raise ConfigError("row.attack is 'none' with attack settings; norm must be '' and every attack number 0")

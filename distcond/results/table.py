@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ EMPTY = "no results"
 ORIGIN = (
     *("run_id", "method", "model", "dataset", "seed", "split", "checkpoint", "epoch", "noise_mode", "precision"),
     *("threat", "eot_draws", "block_size"),
-    *("attack", "norm", "epsilon", "step_size", "num_steps", "restarts"),
+    *("attack", "norm", "epsilon", "step_size", "num_steps", "restarts", "random_start"),
 )
 Record = dict[str, str | int | float | None]
 
@@ -49,19 +50,25 @@ def _blocks(rows: Iterable[Row], plus_minus: str) -> list[Block]:
     groups: dict[tuple[object, ...], list[Series]] = {}
     for series in series_of(rows):
         o = series.origin
-        how = (o.precision, o.noise_mode, o.eot_draws, o.threat, source(o), series.attack)
+        how = (o.precision, o.noise_mode, o.eot_draws, o.block_size, o.threat, source(o), series.attack)
         group = (o.method, o.model, o.dataset, o.split, o.checkpoint, *how)
         groups.setdefault(group, []).append(series)
-    return [Block(_title(group), *_body(group, plus_minus), _notes(group)) for group in groups.values()]
+    twins = Counter(_title(group) for group in groups.values())
+    return [
+        Block(_title(group, twins[_title(group)] > 1), *_body(group, plus_minus), _notes(group))
+        for group in groups.values()
+    ]
 
 
-def _title(group: list[Series]) -> tuple[str, str]:
+def _title(group: list[Series], sized: bool = False) -> tuple[str, str]:
+    """`sized` says the size of the blocks too, where two tables differ in nothing else."""
     origin, attack = group[0].origin, group[0].attack
     epochs = {series.origin.epoch for series in group}
     checkpoint = f"{origin.checkpoint} checkpoint" + (f", epoch {origin.epoch}" if len(epochs) == 1 else "")
     threat = attack_label(attack) if attack else f"no attack {origin.precision}"
     noise = noise_label(origin.noise_mode, max(series.draws for series in group), origin.eot_draws)
-    how = " | ".join(filter(None, (threat, threat_label(origin.threat, origin.attack_lam), noise)))
+    blocks = f"blocks of {origin.block_size}" if sized else ""
+    how = " | ".join(filter(None, (threat, threat_label(origin.threat, origin.attack_lam), noise, blocks)))
     return " | ".join((origin.method, origin.model, origin.dataset, origin.split, checkpoint)), how
 
 

@@ -9,7 +9,10 @@ import pytest
 
 from distcond.results.row import Row
 
-PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 8 / 255, "step_size": 2 / 255, "num_steps": 20, "restarts": 1}
+PGD = {
+    "attack": "pgd", "norm": "Linf", "epsilon": 8 / 255, "step_size": 2 / 255, "num_steps": 20, "restarts": 1,
+    "random_start": 1,
+}  # fmt: skip
 
 
 def _row(**changes: Any) -> Row:

@@ -109,11 +109,14 @@ def test_the_slider_moves_the_operating_point_in_every_panel(tmp_path, make_swee
     rows = make_sweep(GRID, n=1000) + make_sweep((1.0,), n=1000, run_id="z", method="pgd_at", density=0.5)
     costs = {At("float-1a2b", lam, 1.0): Spent(8e6, 1) for lam in GRID} | {At("z", 1.0, 1.0): Spent(4e6, 1)}
     labels = [number % 3 for number in range(1000)]
+    fields = fields_of(rows, costs)
     classes = {
-        Known(PGD, At("float-1a2b", lam, 1.0)): by_class(labels, [True] * 1000, [number <= i for number in labels])
+        Known(PGD, point.at, point.name): by_class(labels, [True] * 1000, [number <= i for number in labels])
         for i, lam in enumerate(GRID)
+        for point in fields[0].points
+        if point.at == At("float-1a2b", lam, 1.0)
     }
-    said = visit(write_page(fields_of(rows, costs), tmp_path / "page.html", classes=classes))
+    said = visit(write_page(fields, tmp_path / "page.html", classes=classes))
     assert not [entry for entry in said if "error" in entry or "refused" in entry]
     first, second, third, click = said
     assert [entry["lam"] for entry in said[:3]] == ["λ = 0", "λ = 0.2", "λ = 1"]

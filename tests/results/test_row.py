@@ -49,6 +49,8 @@ def test_numbers_from_arrays_become_plain(make_row):
         ({"epsilon": 8 / 255}, "row.attack is 'none'"),
         ({"run_id": 7}, "row.run_id"),
         ({"epoch": -1}, "row.epoch"),
+        ({"random_start": 1}, "row.attack is 'none'"),
+        ({"random_start": -1, "attack": "pgd"}, "row.random_start"),
     ],
 )
 def test_bad_values_are_refused(make_row, changes, says):
@@ -59,7 +61,7 @@ def test_bad_values_are_refused(make_row, changes, says):
 
 def test_other_schemas_are_refused(make_row):
     good = asdict(make_row())
-    with pytest.raises(ConfigError, match=r"part-7: schema_version is 99; this distcond reads versions 1, 2"):
+    with pytest.raises(ConfigError, match=r"part-7: schema_version is 99; this distcond reads versions 1, 2, 3"):
         from_dict(good | {"schema_version": 99}, "part-7")
     with pytest.raises(ConfigError, match="schema_version is None"):
         from_dict({})
@@ -75,9 +77,16 @@ def test_a_row_of_version_1_reads_with_the_defaults_of_what_came_later(make_row)
     old = {n: v for n, v in asdict(make_row(lam=0.3)).items() if n not in OLDER[1]} | {"schema_version": 1}
     row = from_dict(old)
     assert (row.threat, row.attack_lam, row.eot_draws, row.block_size, row.warnings) == ("adaptive", 0.3, 1, 0, "")
-    assert row.schema_version == SCHEMA_VERSION
-    with pytest.raises(ConfigError, match="missing threat"):
+    assert (row.random_start, row.weights, row.schema_version) == (0, "", SCHEMA_VERSION)
+    with pytest.raises(ConfigError, match="missing random_start, threat"):
         from_dict(old | {"schema_version": SCHEMA_VERSION})
+
+
+@pytest.mark.parametrize(("attack", "begins"), [("pgd", 1), ("cw", 1), ("fgsm", 0), ("apgd-ce", 0), ("none", 0)])
+def test_a_row_of_version_2_began_where_attacks_began_then(make_row, attack, begins):
+    own = {"attack": attack, "step_size": 0.1 if attack in ("pgd", "cw", "fgsm") else 0.0} if attack != "none" else {}
+    old = {n: v for n, v in asdict(make_row(**own)).items() if n not in OLDER[2]} | {"schema_version": 2}
+    assert from_dict(old).random_start == begins
 
 
 def test_a_threat_says_where_its_attack_was_optimised(make_row):
@@ -109,7 +118,8 @@ def test_the_key_says_what_was_measured_and_not_what_came_out(make_sweep):
     other = {
         "run_id": "x", "epoch": 1, "split": "val", "checkpoint": "last", "lam": 0.3, "width": 0.5, "attack": "apgd",
         "norm": "L2", "epsilon": 0.5, "step_size": 0.1, "num_steps": 7, "restarts": 5, "precision": "bfloat16",
-        "noise_mode": "fixed", "noise_seed": 1, "threat": "transfer", "eot_draws": 5,
+        "noise_mode": "fixed", "noise_seed": 1, "threat": "transfer", "eot_draws": 5, "block_size": 100,
+        "random_start": 0,
     }  # fmt: skip
     assert all(key(replace(row, **{name: value})) != key(row) for name, value in other.items())
 

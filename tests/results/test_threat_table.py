@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from distcond.results.threat_table import threat_table
 
-PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 8 / 255, "step_size": 2 / 255, "num_steps": 20, "restarts": 1}
+PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 8 / 255, "step_size": 2 / 255, "num_steps": 20, "restarts": 1,
+       "random_start": 1}  # fmt: skip
 
 
 def test_threat_models_stand_side_by_side(make_row):

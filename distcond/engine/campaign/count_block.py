@@ -19,6 +19,7 @@ from distcond.engine.campaign.masking_files import look_at_points
 from distcond.engine.campaign.noise_modes import Counted, attacker, judge
 from distcond.engine.campaign.outcomes import Outcome
 from distcond.engine.campaign.plan import Measure, Plan
+from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.precision import full_float32
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.run_dir import RunDir, write_json
@@ -38,10 +39,10 @@ class BlockCounter:
     def __init__(self, plan: Plan, device: torch.device, inspect: Inspect | None = None) -> None:
         self.plan, self.device, self.inspect = plan, device, inspect
         run, data = RunDir(plan.run_path), plan.config.data
-        if epoch_at(run, plan.campaign.checkpoint) != plan.epoch:
-            raise ConfigError(f"{plan.run_path}: has a new {plan.campaign.checkpoint} checkpoint; start again for it")
         # Nobody wants gradients of the weights: without them a backward pass costs half.
         self.model = load(plan.run_path, plan.campaign.checkpoint, device).requires_grad_(False)
+        if epoch_at(run, plan.campaign.checkpoint) != plan.epoch or weights_digest(self.model) != plan.weights:
+            raise ConfigError(f"{plan.run_path}: has a new {plan.campaign.checkpoint} checkpoint; start again for it")
         self.source = open_source(prepared(data), plan.campaign.split, device, data.threads)
 
     def __call__(self, block: int) -> None:
@@ -122,4 +123,5 @@ class Part:
         if not (file.parent / "settings.json").exists():
             write_json(file.parent / "settings.json", self.plan.identity(measure))
         broken_by = np.asarray(found.cpu().numpy(), dtype=np.int8)
-        outcomes.write(file, Outcome(self.plan.members(self.block), broken_by, rows, seconds, statistics))
+        labels = np.asarray(self.y.cpu().numpy())
+        outcomes.write(file, Outcome(self.plan.members(self.block), labels, broken_by, rows, seconds, statistics))

@@ -6,6 +6,7 @@ from distcond.config.schema import Config
 from distcond.data.described import described, prepared
 from distcond.data.open import open_source
 from distcond.engine.campaign.plan import Plan
+from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.campaign.words import Campaign, attacks_of, strength
 from distcond.engine.grid import lam_grid
 from distcond.engine.restore import epoch_at, load
@@ -46,6 +47,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         width_mults=model.width_mults,
         examples=min(wanted or available, available),
         noisy=model.noise_size > 0,
+        weights=weights_digest(model),
         fingerprint=files.fingerprint,
     )
 

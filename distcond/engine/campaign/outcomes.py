@@ -25,6 +25,7 @@ class Outcome:
 
     Attributes:
         examples: (n,) int64, which examples of the split.
+        labels: (n,) int64, their classes.
         broken_by: (n,) int8: ROBUST, WRONG, or the number of the stage that broke it.
         forward_rows: images passed forward for it; a backward pass costs about as much again and is not counted.
         seconds: wall time.
@@ -32,6 +33,7 @@ class Outcome:
     """
 
     examples: np.ndarray
+    labels: np.ndarray
     broken_by: np.ndarray
     forward_rows: int
     seconds: float
@@ -43,6 +45,11 @@ class Outcome:
         return np.asarray(self.broken_by == ROBUST)
 
 
+def file_name(block: int, examples: int) -> str:
+    """The name of a block's file. The short block at the end of fewer examples stands beside the whole one."""
+    return f"block-{block:05d}-n{examples}.npz"
+
+
 def write(path: Path, outcome: Outcome) -> None:
     """Write a block's file; the folder is made if it is missing."""
     extra = {_STATISTIC + name: np.float64(value) for name, value in outcome.statistics.items()}
@@ -50,6 +57,7 @@ def write(path: Path, outcome: Outcome) -> None:
         np.savez(
             file,
             examples=outcome.examples.astype(np.int64),
+            labels=outcome.labels.astype(np.int64),
             broken_by=outcome.broken_by.astype(np.int8),
             forward_rows=np.int64(outcome.forward_rows),
             seconds=np.float64(outcome.seconds),
@@ -68,6 +76,7 @@ def read(path: Path, examples: np.ndarray) -> Outcome:
             held = {name: file[name] for name in file.files}
         outcome = Outcome(
             held["examples"],
+            held["labels"],
             held["broken_by"],
             int(held["forward_rows"]),
             float(held["seconds"]),
@@ -75,7 +84,8 @@ def read(path: Path, examples: np.ndarray) -> Outcome:
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise _unreadable(path, type(error).__name__) from error
-    if not np.array_equal(outcome.examples, examples) or outcome.broken_by.shape != examples.shape:
+    shapes = {outcome.labels.shape, outcome.broken_by.shape}
+    if not np.array_equal(outcome.examples, examples) or shapes != {examples.shape}:
         raise _unreadable(path, "other examples")
     return outcome
 

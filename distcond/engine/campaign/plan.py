@@ -18,6 +18,7 @@ import numpy as np
 
 from distcond.attacks.attack import Attack
 from distcond.config.schema import AttackConfig, Config
+from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.words import Campaign, attacks_of
 from distcond.seeding import key
 
@@ -47,6 +48,7 @@ class Plan:
         width_mults: the network's widths, widest first; all are looked at.
         examples: the first so many of the split.
         noisy: whether the network has weight noise.
+        weights: digest of the network as it is evaluated.
         fingerprint: of the images' content.
     """
 
@@ -59,6 +61,7 @@ class Plan:
     width_mults: tuple[float, ...]
     examples: int
     noisy: bool
+    weights: str
     fingerprint: str
 
     @property
@@ -95,7 +98,7 @@ class Plan:
     def files(self) -> dict[int, list[Path]]:
         """Of each block, the files in which it ends up."""
         folders = list(dict.fromkeys(self.folder(measure) for measure in self.measures()))
-        files = {block: [folder / _name(block) for folder in folders] for block in range(self.blocks)}
+        files = {block: [folder / self._name(block) for folder in folders] for block in range(self.blocks)}
         return files | {0: [*self.sentinel_files().values(), *files[0]]}
 
     def sentinel_files(self) -> dict[tuple[float, int], Path]:
@@ -139,7 +142,10 @@ class Plan:
 
     def file(self, measure: Measure, block: int) -> Path:
         """Where a block's outcome lies."""
-        return self.folder(measure) / _name(block)
+        return self.folder(measure) / self._name(block)
+
+    def _name(self, block: int) -> str:
+        return outcomes.file_name(block, len(self.members(block)))
 
     def folder(self, measure: Measure) -> Path:
         """Readable, and told apart by everything that decides an outcome."""
@@ -154,7 +160,7 @@ class Plan:
         """Everything that decides the outcomes of a measure, as plain values."""
         attack = measure.attack
         return {
-            "checkpoint": "last_raw" if self.campaign.checkpoint == "last_raw" else "saved",
+            "weights": self.weights,
             "epoch": self.epoch,
             "split": self.campaign.split,
             "data": self.fingerprint,
@@ -174,7 +180,3 @@ class Plan:
 
 def _digest(values: Any) -> str:
     return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=5).hexdigest()
-
-
-def _name(block: int) -> str:
-    return f"block-{block:05d}.npz"

@@ -109,9 +109,8 @@ def _counts(found: Tally) -> dict[str, Any]:
 
 
 def _strength(plan: Plan, attack: Attack) -> dict[str, Any]:
-    settings = asdict(plan.strengths[attack.name])
-    settings.pop("random_start")
-    return {"attack": attack.name, **settings}
+    used = plan.strengths[attack.name]
+    return {"attack": attack.name, **asdict(used), "random_start": int(used.random_start)}
 
 
 def _noise(plan: Plan, noise: str) -> dict[str, Any]:
@@ -130,6 +129,7 @@ def _origin(plan: Plan, workers: int, device: torch.device, starts: list[dict[st
         "split": plan.campaign.split,
         "checkpoint": plan.campaign.checkpoint,
         "block_size": plan.block_size,
+        "weights": plan.weights,
         "method": config.method.name,
         "model": config.model.name,
         "dataset": config.data.name,

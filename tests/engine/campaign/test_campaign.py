@@ -247,10 +247,11 @@ def test_the_probe_compares_the_signs_of_gradients(plan: Any) -> None:
 
 def test_an_outcome_is_read_back_and_a_damaged_one_is_refused_by_name(plan: Any, tmp_path: Path) -> None:
     file, members = tmp_path / "a" / "block.npz", np.arange(3)
-    kept = Outcome(members, np.array([-1, 0, 2], dtype=np.int8), 12, 0.5, {"zero_gradients": 0.25})
+    kept = Outcome(members, members + 5, np.array([-1, 0, 2], dtype=np.int8), 12, 0.5, {"zero_gradients": 0.25})
     outcomes.write(file, kept)
     back = outcomes.read(file, members)
     assert back.correct.tolist() == [True, False, False]
+    assert back.labels.tolist() == [5, 6, 7]
     assert (back.forward_rows, back.seconds, back.statistics) == (12, 0.5, {"zero_gradients": 0.25})
     whole = file.read_bytes()
     np.savez(tmp_path / "pickled.npz", examples=np.array([{}], dtype=object))
@@ -265,7 +266,7 @@ def test_an_outcome_is_read_back_and_a_damaged_one_is_refused_by_name(plan: Any,
     made = plan("attack=fgsm")
     carried_out(made)
     made.files()[0][-1].write_bytes(b"gone")
-    with pytest.raises(ConfigError, match=r"block-00000\.npz is no outcome"):
+    with pytest.raises(ConfigError, match=r"block-00000-n16\.npz is no outcome"):
         keep_rows(made, 1, CPU)
 
 
@@ -339,3 +340,37 @@ def test_two_strengths_of_one_attack_stand_side_by_side(plan: Any) -> None:
         keep_rows(made, 1, CPU)
     found = {row.num_steps for row in read_rows(made.run_path) if row.attack == "apgd-ce"}
     assert found == {2, 100}
+
+
+def test_other_weights_in_the_same_directory_find_nothing_to_reuse(plan: Any) -> None:
+    before = plan("attack=fgsm")
+    carried_out(before)
+    kept = set(before.run_path.rglob("outcomes/*/*.npz"))
+    for what in ("weight", "running_mean"):
+        (checkpoint,) = (before.run_path / "checkpoints").iterdir()
+        part = checkpoint / ("shared.pt" if what == "weight" else "rank-0000.pt")
+        state = torch.load(part, weights_only=True)
+        held = state["model" if what == "weight" else "statistics"]
+        held[next(name for name in held if name.endswith(what))] += 1e-3
+        torch.save(state, part)
+        with pytest.raises(ConfigError, match="has a new best checkpoint"):
+            carried_out(before)
+        after = plan("attack=fgsm")
+        assert not kept & {file for files in after.files().values() for file in files}
+        carried_out(after)
+        found = set(before.run_path.rglob("outcomes/*/*.npz"))
+        assert len(found - kept) == 3 * 4
+        before, kept = after, found
+
+
+def test_the_last_block_may_be_short_or_whole(plan: Any) -> None:
+    found = {}
+    for number in (40, 45, 32, 40):
+        made = plan("attack=fgsm", f"eval.test_examples={number}", "eval.lam_grid=1")
+        carried_out(made)
+        found[number] = correct(made)["fgsm", 1.0, "fixed", 1.0]
+        assert len(found[number]) == number
+    # Two blocks are shared; the third is counted with 8 and with 13 members, and neither disturbs the other.
+    assert len(list(made.run_path.rglob("outcomes/*/*.npz"))) == 2 * (2 + 2)
+    assert np.array_equal(found[40][:32], found[32])
+    assert np.array_equal(found[45][:32], found[32])

@@ -122,7 +122,7 @@ def test_a_mistake_that_a_worker_finds_is_one_line(
         else:
             plan.file(measure, 1).unlink()
             plan.file(measure, 0).unlink()
-    with pytest.raises(ConfigError, match=r"block-00001\.npz is no outcome of this block"):
+    with pytest.raises(ConfigError, match=r"block-00001-n10\.npz is no outcome of this block"):
         main([*words, "launch.workers=2"])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distcond.attacks.attack import Attack, Logits, protocol
+from distcond.attacks.attack import Attack, Logits, protocol, proves
 from distcond.attacks.library import LOG, drawing, part
 from distcond.config.schema import AttackConfig
 
@@ -27,7 +27,7 @@ def apgd(
     """See `attack.Run`. `loss` is "ce" or "dlr"; gradients are summed over `eot_draws` passes."""
     ascent = _made("APGDAttack", logits, x, config, seed, loss=loss, eot_iter=eot_draws)
     with drawing(seed, x.device):
-        return _looped(ascent, x, y, range(config.restarts))
+        return _looped(ascent, x, y, range(config.restarts), proves(logits))
 
 
 def apgd_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> Tensor:
@@ -36,7 +36,8 @@ def apgd_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, se
     with drawing(seed, x.device):
         order = logits(x).sort(dim=1)[1]
         places = range(2, min(TARGETS, order.shape[1] - 1) + 2)
-        return _looped(ascent, x, y, (order[:, -place] for place in places for _ in range(config.restarts)))
+        targets = (order[:, -place] for place in places for _ in range(config.restarts))
+        return _looped(ascent, x, y, targets, proves(logits))
 
 
 def _made(name: str, logits: Logits, x: Tensor, config: AttackConfig, seed: int, **more: Any) -> Any:
@@ -46,8 +47,8 @@ def _made(name: str, logits: Logits, x: Tensor, config: AttackConfig, seed: int,
     )  # fmt: skip
 
 
-def _looped(ascent: Any, x: Tensor, y: Tensor, targets: Iterable[Tensor | int]) -> Tensor:
-    """The best point over all runs; an example that is broken is not attacked again."""
+def _looped(ascent: Any, x: Tensor, y: Tensor, targets: Iterable[Tensor | int], proof: bool) -> Tensor:
+    """The best point over all runs; an example that is broken is not attacked again, if a wrong answer is `proof`."""
     ascent.init_hyperparam(x)
     best, score = x.clone(), x.new_full((len(y),), -torch.inf)
     broken = torch.zeros_like(y, dtype=torch.bool)
@@ -58,7 +59,7 @@ def _looped(ascent: Any, x: Tensor, y: Tensor, targets: Iterable[Tensor | int]) 
         if isinstance(target, Tensor):
             ascent.y_target = target[rows]
         highest, right, value, wrong_at = ascent.attack_single_run(x[rows], y[rows])
-        wrong = ~right.bool()
+        wrong = ~right.bool() & proof
         found = torch.where(wrong[:, None, None, None], wrong_at, highest)
         better = wrong | (value > score[rows])
         best[rows[better]], score[rows[better]] = found[better], value[better]

@@ -13,12 +13,18 @@ from torch import Tensor
 
 from distcond.config.schema import AttackConfig
 
-#: Images (N, C, H, W) in [0, 1] to logits (N, K).
+#: Images (N, C, H, W) in [0, 1] to logits (N, K). One with a true attribute `random` answers differently each time.
 Logits = Callable[[Tensor], Tensor]
 
 #: (logits, x, y, config, seed) to the strongest images found, shape of x: those that change the answer where there
-#: are any, else those of the highest loss. Within the ball and [0, 1]; a function of the arguments alone.
+#: are any, else those of the highest loss; of a random network those of the highest loss, whatever it answered.
+#: Within the ball and [0, 1]; a function of the arguments alone.
 Run = Callable[[Logits, Tensor, Tensor, AttackConfig, int], Tensor]
+
+
+def proves(logits: Logits) -> bool:
+    """Whether a wrong answer stays wrong. Of a random network it may be the luck of a draw that nobody else meets."""
+    return not getattr(logits, "random", False)
 
 
 def as_configured(config: AttackConfig, given: frozenset[str]) -> AttackConfig:

@@ -38,8 +38,8 @@ def walk(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) 
     """PGD on the cross-entropy, `config.num_steps + 1` places. Costs a forward and a backward a step, and a forward."""
     at = x
     if config.random_start:
-        unit = torch.rand(x.shape, generator=generator(seed, "sentinel", device=x.device), device=x.device) * 2 - 1
-        at = (x + scatter(unit, config.norm, config.epsilon)).clamp(0, 1)
+        unit = torch.rand(x.shape, generator=generator(seed, "sentinel")) * 2 - 1  # on the CPU: alike on every device
+        at = (x + scatter(unit.to(x.device), config.norm, config.epsilon)).clamp(0, 1)
     places: list[Seen] = []
     for _ in range(config.num_steps):
         grad, seen, _ = graded(logits, at, y)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from distcond.attacks.attack import Attack, Logits
+from distcond.attacks.attack import Attack, Logits, proves
 from distcond.attacks.ball import distances
 from distcond.config.schema import AttackConfig
 from distcond.engine.campaign.outcomes import ROBUST, WRONG
 from distcond.errors import ConfigError
+from distcond.seeding import key
+
+
+class Try(NamedTuple):
+    """One candidate for every image: the number of the stage, the stage, what it uses and what it draws from."""
+
+    number: int
+    stage: Attack
+    config: AttackConfig
+    seed: int
+
 
 #: An attacked image may leave the ball by so much, from rounding.
 SLACK = 1e-5
@@ -30,11 +43,11 @@ def adaptive(
 ) -> Tensor:
     """`broken_by` (N,) int8 of the images x (N, C, H, W), of which `right` (N,) are right without attack."""
     found = start(right)
-    for number, stage in enumerate(attack.cascade, 1):
+    for number, stage, once, drawn in _tries(attack, attacker, config, seed):
         rows = torch.nonzero(found == ROBUST).squeeze(1)
         if not len(rows):
             break
-        moved = _moved(stage, attacker, x[rows], y[rows], config, seed)
+        moved = _moved(stage, attacker, x[rows], y[rows], once, drawn)
         found[rows[judge(moved).argmax(1) != y[rows]]] = number
     return found
 
@@ -50,10 +63,10 @@ def transfer(
     does not depend on which judges are asked.
     """
     found = {lam: start(right[lam]) for lam in judges}
-    for number, stage in enumerate(attack.cascade, 1):
+    for number, stage, once, drawn in _tries(attack, attacker, config, seed):
         if not any((values == ROBUST).any() for values in found.values()):
             break
-        moved = _moved(stage, attacker, x, y, config, seed)
+        moved = _moved(stage, attacker, x, y, once, drawn)
         for lam, judge in judges.items():
             rows = torch.nonzero(found[lam] == ROBUST).squeeze(1)
             if len(rows):
@@ -64,6 +77,18 @@ def transfer(
 def start(right: Tensor) -> Tensor:
     """`broken_by` before any attack."""
     return torch.where(right, ROBUST, WRONG).to(torch.int8)
+
+
+def _tries(attack: Attack, attacker: Logits, config: AttackConfig, seed: int) -> Iterator[Try]:
+    """What the judge is asked about, one after the other: the stages, of a random network each restart by itself.
+
+    Only the judge can say what a restart was worth there: the attacker saw the image under draws of its own.
+    """
+    restarts = 1 if proves(attacker) else config.restarts
+    once = config if proves(attacker) else replace(config, restarts=1)
+    for number, stage in enumerate(attack.cascade, 1):
+        for restart in range(restarts):
+            yield Try(number, stage, once, key(seed, "restart", restart) if restart else seed)
 
 
 def _moved(stage: Attack, attacker: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> Tensor:

@@ -20,10 +20,10 @@ from distcond.seeding import key
 
 
 class Counted:
-    """`x -> logits` that counts the images it is asked about."""
+    """`x -> logits` that counts the images it is asked about; `random` where every answer has a draw of its own."""
 
-    def __init__(self, logits: Callable[[Tensor], Tensor], passes: int = 1) -> None:
-        self.logits, self.passes, self.rows = logits, passes, 0
+    def __init__(self, logits: Callable[[Tensor], Tensor], passes: int = 1, random: bool = False) -> None:
+        self.logits, self.passes, self.random, self.rows = logits, passes, random, 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (N, K)."""
@@ -58,5 +58,5 @@ def attacker(
         return Counted(AtLambda(model, lam, width, noise_seed))
     drawn = Drawn(model, lam, width, noise_seed, "attacker", *name)
     if noise == "fresh":
-        return Counted(drawn)
-    return Counted(lambda x: torch.stack([drawn(x) for _ in range(draws)]).mean(0), draws)
+        return Counted(drawn, random=True)
+    return Counted(lambda x: torch.stack([drawn(x) for _ in range(draws)]).mean(0), draws, random=True)

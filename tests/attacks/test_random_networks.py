@@ -1,0 +1,111 @@
+"""Against a network that answers differently each time, an answer proves nothing and the loss alone decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from distcond.attacks.attack import Attack, proves
+from distcond.config.schema import AttackConfig
+from distcond.engine.campaign.cascade import adaptive, transfer
+from distcond.engine.campaign.noise_modes import Counted
+from distcond.registry import lookup
+
+pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")
+
+N = 6
+X, Y = torch.full((N, 3, 4, 4), 0.5), torch.zeros(N, dtype=torch.int64)
+CONFIG = AttackConfig(epsilon=0.1, step_size=0.02, num_steps=4, restarts=3)
+NAMES = ["pgd-best", "cw", "apgd-ce", "apgd-dlr", "apgd-t"]
+
+
+def honest(x: Tensor) -> Tensor:
+    """Right by a margin that falls as the image gets brighter, and right anywhere in the ball."""
+    others = x.flatten(1).mean(1)[:, None] * torch.arange(1, 5) / 20
+    return torch.cat([torch.full((len(x), 1), 1.0), others], 1)
+
+
+def unlucky(x: Tensor) -> Tensor:
+    """The same network at draws that are all wrong."""
+    return honest(x) - torch.tensor([2.0, 0, 0, 0, 0])
+
+
+def attack(name: str) -> Attack:
+    found = lookup("attack", name)
+    assert isinstance(found, Attack)
+    return found
+
+
+def settled(found: Attack) -> AttackConfig:
+    return found.settle(CONFIG, frozenset({"num_steps", "restarts"}))
+
+
+def asked(network: Counted, name: str) -> int:
+    found = attack(name)
+    assert found.run is not None
+    found.run(network, X, Y, settled(found), 0)
+    return network.rows
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_of_a_network_that_stands_still_a_wrong_answer_ends_the_search(name: str) -> None:
+    still, moving = Counted(unlucky), Counted(unlucky, random=True)
+    assert (proves(still), proves(moving), proves(unlucky)) == (True, False, True)
+    assert asked(still, name) < asked(moving, name) == asked(Counted(honest), name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_judge_is_asked_about_every_restart_whatever_the_attacker_saw(name: str) -> None:
+    seen: list[Tensor] = []
+    queries: list[Tensor] = []
+
+    def judge(x: Tensor) -> Tensor:
+        seen.append(x.clone())
+        return honest(x)
+
+    def network(x: Tensor) -> Tensor:
+        queries.append(x.detach().clone())
+        return unlucky(x)
+
+    found = adaptive(Counted(network, random=True), judge, X, Y, Y == 0, attack(name), settled(attack(name)), 0)
+    assert found.tolist() == [-1] * N
+    assert len(seen) == CONFIG.restarts
+    one = len(queries) // CONFIG.restarts
+    assert not all(map(torch.equal, queries[:one], queries[one:])), "each restart has a start of its own"
+    seen.clear()
+    adaptive(Counted(unlucky), judge, X, Y, Y == 0, attack(name), settled(attack(name)), 0)
+    assert len(seen) == 1
+
+
+def test_a_restart_that_the_judge_calls_broken_is_the_last_of_its_example() -> None:
+    asked_about: list[int] = []
+
+    def judge(x: Tensor) -> Tensor:
+        asked_about.append(len(x))
+        return torch.where((torch.arange(len(x)) < 2)[:, None], unlucky(x), honest(x))
+
+    network, pgd = Counted(unlucky, random=True), attack("pgd-best")
+    found = adaptive(network, judge, X, Y, Y == 0, pgd, CONFIG, 0)
+    assert asked_about == [6, 4, 2]
+    assert found.tolist() == [1] * N
+    moved = transfer(network, {0.5: honest, 1.0: judge}, X, Y, {0.5: Y == 0, 1.0: Y == 0}, pgd, CONFIG, 0)
+    assert [(values == -1).sum().item() for values in moved.values()] == [N, 0]
+    assert asked_about == [6, 4, 2] * 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_restart_is_the_first_of_several(name: str) -> None:
+    seen: list[Tensor] = []
+
+    def judge(x: Tensor) -> Tensor:
+        seen.append(x.clone())
+        return honest(x)
+
+    for restarts in (1, 3):
+        config = replace(settled(attack(name)), restarts=restarts)
+        adaptive(Counted(unlucky, random=True), judge, X, Y, Y == 0, attack(name), config, 7)
+    assert len(seen) == 4
+    assert torch.equal(seen[0], seen[1])

@@ -1,0 +1,124 @@
+"""Every outcome is kept, is found again by what decides it, and by nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distcond.engine.campaign import outcomes
+from distcond.engine.campaign.outcomes import Outcome
+from distcond.engine.campaign.tally import keep_rows
+from distcond.engine.run_dir import read_json
+from distcond.errors import ConfigError
+
+CPU = torch.device("cpu")
+
+
+def test_a_block_that_is_counted_is_never_counted_again(plan: Any, carried_out: Any) -> None:
+    made = plan("attack=pgd-best")
+    carried_out(made, [0, 1])
+    stamps = {path: path.stat().st_mtime_ns for path in made.run_path.rglob("outcomes/*/*.npz")}
+    assert len(stamps) == 2 * 4
+    carried_out(made)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    assert len(list(made.run_path.rglob("outcomes/*/*.npz"))) == 3 * 4
+    # Other attacks find the clean answers there, and PGD at other steps does too.
+    more = plan("attack=pgd-best,fgsm", "eval.attack.num_steps=1")
+    carried_out(more)
+    assert len(list(made.run_path.rglob("outcomes/clean*/*.npz"))) == 3 * 2
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+
+
+def test_a_kill_between_two_files_of_a_block_loses_only_the_second(plan: Any, carried_out: Any, correct: Any) -> None:
+    whole = plan("attack=pgd-best,fgsm")
+    carried_out(whole)
+    before, files = correct(whole), whole.files()[1]
+    files[-1].unlink()
+    stamps = {path: path.stat().st_mtime_ns for path in files[:-1]}
+    carried_out(whole)
+    assert {path: path.stat().st_mtime_ns for path in files[:-1]} == stamps
+    assert all(np.array_equal(before[m], values) for m, values in correct(whole).items())
+
+
+def test_an_outcome_is_read_back_and_a_damaged_one_is_refused_by_name(
+    plan: Any, tmp_path: Path, carried_out: Any
+) -> None:
+    file, members = tmp_path / "a" / "block.npz", np.arange(3)
+    kept = Outcome(members, members + 5, np.array([-1, 0, 2], dtype=np.int8), 12, 0.5, {"zero_gradients": 0.25})
+    outcomes.write(file, kept)
+    back = outcomes.read(file, members)
+    assert back.correct.tolist() == [True, False, False]
+    assert back.labels.tolist() == [5, 6, 7]
+    assert (back.forward_rows, back.seconds, back.statistics) == (12, 0.5, {"zero_gradients": 0.25})
+    whole = file.read_bytes()
+    np.savez(tmp_path / "pickled.npz", examples=np.array([{}], dtype=object))
+    for bad in (whole[:-30], b"", b"no archive", (tmp_path / "pickled.npz").read_bytes()):
+        file.write_bytes(bad)
+        with pytest.raises(ConfigError, match=r"block\.npz is no outcome of this block .*; delete it") as refusal:
+            outcomes.read(file, members)
+        assert "\n" not in str(refusal.value)
+    file.write_bytes(whole)
+    with pytest.raises(ConfigError, match="other examples"):
+        outcomes.read(file, np.arange(3) + 1)
+    made = plan("attack=fgsm")
+    carried_out(made)
+    made.files()[0][-1].write_bytes(b"gone")
+    with pytest.raises(ConfigError, match=r"block-00000-n16\.npz is no outcome"):
+        keep_rows(made, 1, CPU)
+
+
+def test_what_decides_an_outcome_has_a_folder_of_its_own(plan: Any, carried_out: Any) -> None:
+    base = plan("attack=pgd-best")
+    others = [
+        plan("attack=pgd-best", word)
+        for word in ("eval.batch_size=8", "eval.attack.epsilon=0.2", "eval.noise_seed=1", "split=val", "noise=fresh")
+    ]
+    folders = [{made.folder(m) for m in made.measures() if m.attack} for made in (base, *others)]
+    assert all(not folders[0] & other for other in folders[1:])
+    fewer = plan("attack=pgd-best", "eval.test_examples=20", "launch.workers=1")
+    assert {fewer.folder(m) for m in fewer.measures()} == {base.folder(m) for m in base.measures()}
+    pgd, fgsm = plan("attack=pgd-best,fgsm").attacks
+    asked = [base.attack_seed(attack, block) for attack in (pgd, fgsm) for block in (0, 1)]
+    assert len(set(asked)) == 4
+    assert asked[0] == plan("attack=pgd-best", "eval.lam_grid=0.5", "launch.workers=2").attack_seed(pgd, 0)
+    carried_out(plan("attack=pgd-best"), [0])
+    (settings,) = (base.run_path / "outcomes").glob("pgd-best-lam1-*/settings.json")
+    assert read_json(settings)["strength"]["num_steps"] == 2
+
+
+def test_other_weights_in_the_same_directory_find_nothing_to_reuse(plan: Any, carried_out: Any) -> None:
+    before = plan("attack=fgsm")
+    carried_out(before)
+    kept = set(before.run_path.rglob("outcomes/*/*.npz"))
+    for what in ("weight", "running_mean"):
+        (checkpoint,) = (before.run_path / "checkpoints").iterdir()
+        part = checkpoint / ("shared.pt" if what == "weight" else "rank-0000.pt")
+        state = torch.load(part, weights_only=True)
+        held = state["model" if what == "weight" else "statistics"]
+        held[next(name for name in held if name.endswith(what))] += 1e-3
+        torch.save(state, part)
+        with pytest.raises(ConfigError, match="has a new best checkpoint"):
+            carried_out(before)
+        after = plan("attack=fgsm")
+        assert not kept & {file for files in after.files().values() for file in files}
+        carried_out(after)
+        found = set(before.run_path.rglob("outcomes/*/*.npz"))
+        assert len(found - kept) == 3 * 4
+        before, kept = after, found
+
+
+def test_the_last_block_may_be_short_or_whole(plan: Any, carried_out: Any, correct: Any) -> None:
+    found = {}
+    for number in (40, 45, 32, 40):
+        made = plan("attack=fgsm", f"eval.test_examples={number}", "eval.lam_grid=1")
+        carried_out(made)
+        found[number] = correct(made)["fgsm", 1.0, "fixed", 1.0]
+        assert len(found[number]) == number
+    # Two blocks are shared; the third is counted with 8 and with 13 members, and neither disturbs the other.
+    assert len(list(made.run_path.rglob("outcomes/*/*.npz"))) == 2 * (2 + 2)
+    assert np.array_equal(found[40][:32], found[32])
+    assert np.array_equal(found[45][:32], found[32])

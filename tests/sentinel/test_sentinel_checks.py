@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from distcond.config.schema import AttackConfig
 from distcond.sentinel.black_box_stronger import black_box_stronger
-from distcond.sentinel.evidence import FULL, PROBE, SHARES, UNBOUNDED, Depth, Evidence, gather
+from distcond.sentinel.evidence import UNBOUNDED, Evidence
 from distcond.sentinel.exact import LEVEL, paired, upper
-from distcond.sentinel.examine import CHECKS, Report, examine
+from distcond.sentinel.examine import CHECKS
 from distcond.sentinel.larger_epsilon_does_not_help import larger_epsilon_does_not_help
 from distcond.sentinel.loss_does_not_rise import loss_does_not_rise
 from distcond.sentinel.more_steps_do_not_help import more_steps_do_not_help
-from distcond.sentinel.random_search import random_search
 from distcond.sentinel.single_step_stronger import single_step_stronger
-from distcond.sentinel.walk import Seen, walk
+from distcond.sentinel.walk import Seen
 from distcond.sentinel.zero_gradients import zero_gradients
 
 N = 64
@@ -143,111 +141,3 @@ def test_a_network_just_within_a_threshold_is_warned_of_at_most_as_often_as_stat
     counts = [count for count in range(pairs + 1) if upper(count, pairs, share) < LEVEL]
     chance = sum(math.comb(pairs, k) * share**k * (1 - share) ** (pairs - k) for k in counts)
     assert chance <= LEVEL
-
-
-def network() -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 6))
-        net[3].weight.data.mul_(4)
-    return net.requires_grad_(False)
-
-
-NET = network()
-X = torch.rand((24, 3, 8, 8), generator=torch.Generator().manual_seed(1))
-Y = NET(X).argmax(1)
-ATTACK = AttackConfig(epsilon=0.02, step_size=0.005, num_steps=4)
-
-
-class Counting:
-    """How many images a network is asked about, and that nothing else is drawn or changed."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.rows += len(x)
-        out: Tensor = NET(x)
-        return out
-
-
-@pytest.mark.parametrize("depth", [PROBE, FULL, Depth(queries=7)])
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_it_costs_what_it_says(depth: Depth, norm: str) -> None:
-    counting, config = Counting(), AttackConfig(norm=norm, epsilon=0.02, step_size=0.005, num_steps=4)
-    gather(counting, X, Y, config, 0, depth)
-    backwards = 1 + depth.steps(config) + depth.unbounded_steps
-    assert counting.rows + backwards * len(X) == depth.forwards(config) * len(X)
-    assert PROBE.forwards(config) == 17
-
-
-def test_it_is_a_function_of_its_arguments_and_leaves_nothing_behind() -> None:
-    before, state = X.clone(), torch.get_rng_state()
-    one, again = examine(NET, X, Y, ATTACK, 3), examine(NET, X, Y, ATTACK, 3)
-    assert one == again
-    assert [finding.name for finding in one.findings] == NAMES
-    assert torch.equal(X, before)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(parameter.grad is None for parameter in NET.parameters())
-
-
-def test_wrong_answers_are_left_out() -> None:
-    y = torch.where(torch.arange(24) < 5, (Y + 1) % 6, Y)
-    assert gather(NET, X, y, ATTACK, 0, PROBE).size == 19
-    assert examine(NET, X, y, ATTACK, 0, PROBE).findings[0].fact == "0 % of 19 inputs"
-
-
-def test_where_there_is_nothing_to_look_at() -> None:
-    assert examine(NET, X, Y, AttackConfig(epsilon=0.0), 0) == Report(())
-    assert examine(NET, X, Y, AttackConfig(num_steps=0), 0) == Report(())
-    assert examine(NET, X, (Y + 1) % 6, ATTACK, 0) == Report(())
-    assert Report(()).names == ""
-
-
-def test_a_network_that_guesses_is_not_accused_of_standing_firm() -> None:
-    labels = torch.arange(24) % 6
-
-    def constant(x: Tensor) -> Tensor:
-        return torch.eye(6)[2].expand(len(x), -1) + 1e-3 * NET(x)
-
-    assert gather(constant, X, labels, ATTACK, 0, FULL).size == 4
-    assert examine(constant, X, labels, ATTACK, 0) == Report(())
-
-
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_random_search_stays_in_the_ball_and_gets_better_with_queries(norm: str) -> None:
-    epsilon, asked = (0.05 if norm == "Linf" else 0.5), []
-
-    def logits(x: Tensor) -> Tensor:
-        asked.append(x)
-        out: Tensor = NET(x)
-        return out
-
-    few, many = (random_search(logits, X, Y, norm, epsilon, queries, 0).sum() for queries in (1, 100))
-    assert few < many
-    assert len(asked) == 101
-    for x in asked:
-        delta = (x - X).flatten(1)
-        length = delta.abs().amax(1) if norm == "Linf" else delta.norm(dim=1)
-        assert (length <= epsilon + 1e-5).all()
-        assert ((x >= 0) & (x <= 1)).all()
-    assert length.mean() > 0.9 * epsilon
-
-
-def test_the_walk_is_projected_gradient_descent() -> None:
-    path = walk(NET, X, Y, ATTACK, 0)
-    assert path.loss.shape == path.margin.shape == path.wrong.shape == (5, 24)
-    assert (path.loss[-1] > path.loss[0]).float().mean() > 0.9
-    assert torch.equal(path.wrong, path.margin > 0)
-    still = walk(NET, X, Y, AttackConfig(epsilon=0.02, num_steps=1, step_size=0.0, random_start=False), 0)
-    assert torch.allclose(still.loss[1], nn.functional.cross_entropy(NET(X), Y, reduction="none"))
-
-
-def test_the_ray_ends_at_the_single_step() -> None:
-    evidence = gather(NET, X, Y, ATTACK, 0, PROBE)
-    leaf = X.clone().requires_grad_()
-    nn.functional.cross_entropy(NET(leaf), Y).backward()
-    assert leaf.grad is not None
-    moved = (X + 0.02 * leaf.grad.sign()).clamp(0, 1)
-    assert SHARES[-1] == 1
-    assert torch.allclose(evidence.ray.loss[-1], nn.functional.cross_entropy(NET(moved), Y, reduction="none"))

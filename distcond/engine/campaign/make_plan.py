@@ -12,6 +12,7 @@ from distcond.engine.grid import lam_grid
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
+from distcond.models.conditional import ConditionalModel
 
 
 def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[str]) -> Plan:
@@ -36,7 +37,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         raise ConfigError(f"split={campaign.split}: {config.data.name} has no examples there")
     wanted = config.eval.test_examples if campaign.split == "test" else config.eval.val_examples
     grid = tuple(dict.fromkeys(lam_grid(config)))
-    _check_sources(campaign, grid)
+    _check_sources(campaign, grid, model)
     return Plan(
         run_path=run.path,
         config=config,
@@ -52,7 +53,10 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     )
 
 
-def _check_sources(campaign: Campaign, grid: tuple[float, ...]) -> None:
+def _check_sources(campaign: Campaign, grid: tuple[float, ...], model: ConditionalModel) -> None:
+    if model.encode is not None and {"transfer", "worst"} & set(campaign.threat):
+        for source in campaign.attack_lam:
+            model.encode.check(source, "attack_lam")
     elsewhere = any(source != lam for source in campaign.attack_lam or grid for lam in grid)
     for threat in ("transfer", "worst"):
         if threat in campaign.threat and not elsewhere:

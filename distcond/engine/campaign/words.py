@@ -6,7 +6,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from distcond.attacks.attack import Attack
+from distcond.attacks.attack import Attack, as_configured
 from distcond.config.schema import AttackConfig
 from distcond.config.setting import check_bounds, choice, read, setting
 from distcond.engine.restore import WHICH
@@ -80,12 +80,17 @@ def strength(attack: Attack, config: AttackConfig, given: frozenset[str], classe
         classes: how many the network tells apart.
 
     Raises:
-        ConfigError: zero steps, lengths that are no pixels in [0, 1], or too few classes for the attack's loss.
+        ConfigError: zero steps, steps of no length, lengths that are no pixels in [0, 1], or too few classes for the
+            attack's loss.
     """
     settled = attack.settle(config, given)
     if not settled.num_steps:
         raise ConfigError(
             f"eval.attack.num_steps=0: {attack.name} would move nothing; valid: 1 or more, or attack=none"
+        )
+    if not settled.step_size and attack.settle is as_configured:
+        raise ConfigError(
+            f"eval.attack.step_size=0: {attack.name} would move nothing; valid: more than 0, such as 2/255"
         )
     for name in ("epsilon", "step_size"):
         length = getattr(settled, name)

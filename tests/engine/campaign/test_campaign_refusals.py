@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from distcond.engine.fit import fit
+from distcond.engine.run_dir import RunDir
+from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.evaluate import main, planned
 
@@ -15,6 +18,7 @@ REFUSED = {
     "attack=pgd-bst": "unknown attack 'pgd-bst': did you mean pgd-best?",
     "attak=fgsm": "unknown setting of an evaluation 'attak': did you mean attack?",
     "eval.attack.num_steps=0": "pgd-best would move nothing",
+    "eval.attack.step_size=0": "pgd-best would move nothing; valid: more than 0, such as 2/255",
     "eval.attack.epsilon=8": "eval.attack.epsilon=8: pixels are in [0, 1]; did you mean 8/255?",
     "eval.attack.step_size=2": "eval.attack.step_size=2: pixels are in [0, 1]; did you mean 2/255?",
     "threat=whitebox": "valid: adaptive, transfer, worst",
@@ -52,3 +56,17 @@ def test_what_cannot_be_looked_at_is_refused(plan: Any, small: Any, tmp_path: Pa
     shutil.rmtree(path / "checkpoints")
     with pytest.raises(ConfigError, match="no checkpoint yet"):
         plan()
+
+
+def test_a_lam_that_the_attacked_network_has_no_code_for_is_refused_before_anything_is_counted(
+    small: Any, tmp_path: Path
+) -> None:
+    config = small("oat", epochs=1, train_examples=64, eval__every=0)
+    with RunDir(tmp_path / "oat").begin(config):
+        fit(config, World(), tmp_path / "oat")
+    words = [str(tmp_path / "oat"), "eval.lam_grid=0,1", "eval.test_examples=20"]
+    assert planned([*words, "threat=transfer", "attack_lam=0.2"]).sources == (0.2,)
+    for threat in ("transfer", "worst", "adaptive,worst"):
+        with pytest.raises(ConfigError, match=r"^attack_lam=0\.55: method\.encoding=\w+ has one code per") as refusal:
+            planned([*words, f"threat={threat}", "attack_lam=0.2,0.55"])
+        assert "\n" not in str(refusal.value)

@@ -15,7 +15,8 @@ attack; a stronger attack lowers RA. What was counted is kept: the same command 
   noise=fixed        of weight noise: fixed, fresh or eot; eot_draws=10
   checkpoint=best    best, last or last_raw
 
-and any eval.*, data.* or launch.device setting of the run. eval.lam_grid is where the search begins.
+and any eval.*, data.*, launch.workers (processes of this machine) or launch.device setting of the run. eval.lam_grid is
+where the search begins.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 
@@ -35,9 +37,11 @@ from distcond.engine.campaign.make_plan import make_plan
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.val_counts import ValCounts, standing_places
 from distcond.engine.campaign.words import campaign_of
+from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
-from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
+from distcond.launch.block_pool import counting
+from distcond.launch.evaluate_driver import workers_for
 from distcond.registry import unknown
 from distcond.results.choices import percent
 from distcond.results.choose import read_level
@@ -47,7 +51,8 @@ from distcond.results.row import Attack
 
 _OWN = ("sa", "ra", "confidence", "resolution", "width")
 _CAMPAIGN = ("attack", "noise", "eot_draws", "checkpoint", "split")
-_OPEN = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", "launch.device")
+_LAUNCH = ("launch.device", "launch.workers", "launch.cpus_per_worker")
+_OPEN = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", *_LAUNCH)
 _ATTACK = "eval.attack."
 
 
@@ -59,13 +64,13 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     words = _words(argv[1:])
     target, plan = target_of(words), plan_of(Path(argv[0]), words)
-    device = choose_device(plan.config.launch.device)
-    counts = ValCounts(plan, device, 0, logging.info)
-    counts.width = counts.counter.model.width_index(_number(words, "width", 1.0, gt=0))
-    resolution = _number(words, "resolution", 0.01, gt=0, le=1)
-    lams = standing_places(plan.config, counts.counter.model.encode, resolution)
-    search = Search(counts, plan.blocks, plan.examples, lams, plan.lam_grid, target)
-    found = search.run()
+    model = load(plan.run_path, plan.campaign.checkpoint)
+    plan = replace(plan, widths=(model.width_index(_number(words, "width", 1.0, gt=0)),))
+    lams = standing_places(plan.config, model.encode, _number(words, "resolution", 0.01, gt=0, le=1))
+    with counting(plan, workers_for(plan)) as count:
+        counts = ValCounts(plan, count, logging.info)
+        search = Search(counts, plan.blocks, plan.examples, lams, plan.lam_grid, target)
+        found = search.run()
     if not found.reached:
         raise ConfigError(_refusal(target, found))
     print(_answer(plan, target, found))
@@ -108,7 +113,8 @@ def plan_of(run_dir: Path, words: dict[str, str]) -> Plan:
     settings = {path: value for path, value in words.items() if path.startswith(_OPEN)}
     given = frozenset(path.removeprefix(_ATTACK) for path in settings if path.startswith(_ATTACK))
     run = RunDir(run_dir.expanduser().absolute())
-    return make_plan(run, apply(run.config(), settings), campaign, given)
+    config = apply(run.config(), {"launch": "local", "launch.workers": "0", **settings})
+    return make_plan(run, config, campaign, given)
 
 
 def _words(argv: Sequence[str]) -> dict[str, str]:

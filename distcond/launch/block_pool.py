@@ -1,99 +1,129 @@
-"""Processes of this machine that count blocks of an evaluation, each asking for the next when it is done with one."""
+"""Blocks of an evaluation counted on this machine: in this process, or in several that ask for the next when done."""
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 import torch
 
-from distcond.engine.campaign.count_block import BlockCounter
+from distcond.engine.campaign.count_block import BlockCounter, Count
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
 from distcond.launch.failure import LaunchFailed, WorkerError, told
 
 
-def count_here(plan: Plan, blocks: Sequence[int]) -> None:
-    """Count `blocks` in this process."""
-    before = torch.get_num_threads()
-    # The same number as in a worker: it decides how sums are split, and so the last bit of a logit.
-    torch.set_num_threads(plan.config.launch.cpus_per_worker)
+@contextmanager
+def counting(plan: Plan, workers: int) -> Iterator[Count]:
+    """A `Count` over `workers` processes, or in this one if they are one. They stay for as long as the block takes.
+
+    Raises, when it counts:
+        ConfigError: a worker found a mistake of the user's.
+        LaunchFailed: a worker failed, or none is left.
+    """
+    if workers == 1:
+        with _threads(plan.config.launch.cpus_per_worker):
+            yield _Here()
+        return
+    pool = _Pool(workers)
     try:
-        counter = BlockCounter(plan, choose_device(plan.config.launch.device))
-        for block in blocks:
-            counter(block)
+        yield pool
+        pool.dismiss()
+    finally:
+        pool.kill()
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """As many threads as in a worker: their number decides how sums are split, and so the last bit of a logit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
 
 
-def count_in_processes(plan: Plan, blocks: Sequence[int], workers: int) -> None:
-    """Count `blocks` in `workers` processes. A block whose process dies is given to another one.
+class _Here:
+    def __init__(self) -> None:
+        self.counter: BlockCounter | None = None
 
-    Raises:
-        ConfigError: a worker found a mistake of the user's.
-        LaunchFailed: a worker failed, or none is left.
-    """
-    pool = _Pool(plan, deque(blocks), workers)
-    try:
-        pool.run()
-    finally:
-        pool.close()
+    def __call__(self, plan: Plan, blocks: Sequence[int], done: Callable[[int], None]) -> None:
+        if self.counter is None:
+            self.counter = BlockCounter(plan, choose_device(plan.config.launch.device))
+        self.counter.plan = plan
+        for block in blocks:
+            self.counter(block)
+            done(block)
 
 
 class _Pool:
-    def __init__(self, plan: Plan, waiting: deque[int], workers: int) -> None:
-        self.plan, self.waiting = plan, waiting
-        self.running: dict[Connection, tuple[BaseProcess, int]] = {}
-        context = multiprocessing.get_context("spawn")
-        for rank in range(workers):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(plan, rank, there), daemon=True)
-            process.start()
-            there.close()
-            self.running[here] = (process, self.waiting.popleft())
-            here.send(self.running[here][1])
+    """Processes that are started when there are blocks for them. A block whose process dies is given to another."""
 
-    def run(self) -> None:
-        while self.running:
-            for link in wait(list(self.running)):
-                assert isinstance(link, Connection)
-                try:
-                    answer = link.recv()
-                except (EOFError, OSError):
-                    self._lost(link)
-                    continue
-                if answer is not None:
-                    raise _failure(answer)
-                self._next(link)
+    def __init__(self, most: int) -> None:
+        self.most, self.ranks = most, itertools.count()
+        self.workers = dict[Connection, BaseProcess]()
 
-    def _next(self, link: Connection) -> None:
-        process, _ = self.running.pop(link)
-        if not self.waiting:
-            link.close()  # the worker takes it for the end
+    def __call__(self, plan: Plan, blocks: Sequence[int], done: Callable[[int], None]) -> None:
+        waiting, running = deque(blocks), dict[Connection, int]()
+        while len(self.workers) < min(self.most, len(waiting)):
+            self._start(plan)
+        while waiting or running:
+            idle = [link for link in self.workers if link not in running]
+            for free in idle[: len(waiting)]:
+                running[free] = waiting.popleft()
+                with suppress(OSError):  # dead meanwhile: the next look will find that
+                    free.send((plan, running[free]))
+            for ready in wait(list(running)):
+                assert isinstance(ready, Connection)
+                link: Connection = ready
+                block = running.pop(link)
+                if self._done(link, block):
+                    done(block)
+                else:
+                    waiting.append(block)
+
+    def _start(self, plan: Plan) -> None:
+        context, rank = multiprocessing.get_context("spawn"), next(self.ranks) % self.most
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(plan, rank, there), daemon=True)
+        process.start()
+        there.close()
+        self.workers[here] = process
+
+    def _done(self, link: Connection, block: int) -> bool:
+        try:
+            answer = link.recv()
+        except (EOFError, OSError):
+            process = self.workers.pop(link)
             process.join()
-            return
-        block = self.waiting.popleft()
-        self.running[link] = (process, block)
-        with suppress(OSError):  # dead meanwhile: the next look will find that
-            link.send(block)
+            if not self.workers:
+                status = f"the last with status {process.exitcode}, at block {block}"
+                raise LaunchFailed(f"every worker died, {status}") from None
+            return False
+        if answer is not None:
+            raise as_told(WorkerError(*answer))
+        return True
 
-    def _lost(self, link: Connection) -> None:
-        process, block = self.running.pop(link)
-        process.join()
-        self.waiting.append(block)
-        if not self.running:
-            raise LaunchFailed(f"every worker died, the last with status {process.exitcode}, at block {block}")
+    def dismiss(self) -> None:
+        """Let idle workers end by themselves."""
+        for link, process in self.workers.items():
+            link.close()
+            process.join()
+        self.workers.clear()
 
-    def close(self) -> None:
-        for process, _ in self.running.values():
+    def kill(self) -> None:
+        """End what is left at once."""
+        for process in self.workers.values():
             process.kill()
             process.join()
 
@@ -108,9 +138,10 @@ def _serve(plan: Plan, rank: int, link: Connection) -> None:
             with told(plan.run_path, rank, 0):
                 counter = BlockCounter(plan, choose_device(plan.config.launch.device, rank))
                 while True:
-                    block = _received(link)
-                    if block is None:
+                    work = _received(link)
+                    if work is None:
                         return
+                    counter.plan, block = work
                     counter(block)
                     link.send(None)
         except WorkerError as error:
@@ -118,12 +149,12 @@ def _serve(plan: Plan, rank: int, link: Connection) -> None:
         link.send(answer)
 
 
-def _received(link: Connection) -> int | None:
+def _received(link: Connection) -> tuple[Plan, int] | None:
     try:
-        block: int = link.recv()
+        work: tuple[Plan, int] = link.recv()
     except EOFError:
         return None
-    return block
+    return work
 
 
 def _die_with_parent() -> None:
@@ -131,11 +162,6 @@ def _die_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _failure(answer: tuple[str, str, int, str]) -> Exception:
-    error = WorkerError(*answer)  # type: ignore[arg-type]
-    return as_told(error)
 
 
 def as_told(error: WorkerError) -> Exception:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distcond.engine.campaign.plan import Plan
 from distcond.errors import ConfigError
-from distcond.launch.block_pool import count_here, count_in_processes
+from distcond.launch.block_pool import counting
 from distcond.launch.capacity import on_gpu, this_machine
 from distcond.launch.ray_cluster import cluster
 from distcond.launch.sweep_watch import sweep_watched
@@ -33,10 +33,8 @@ def carry_out(plan: Plan) -> int:
     with sweep_watched([file for ends in files.values() for file in ends]):
         if plan.config.launch.name == "ray":
             return _on_ray(plan, left)
-        if min(workers, len(left)) == 1:
-            count_here(plan, left)
-        else:
-            count_in_processes(plan, left, min(workers, len(left)))
+        with counting(plan, min(workers, len(left))) as count:
+            count(plan, left, lambda block: None)
     return workers
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from distcond.errors import ConfigError
 
 #: (measure, the attacked network, x, y) to named numbers that are kept with the outcome of an attack.
 Inspect = Callable[[Measure, Counted, Tensor, Tensor], dict[str, float]]
+#: (plan, its blocks, called with each block that is done): count them. Any plan of the same network and images.
+Count = Callable[[Plan, Sequence[int], Callable[[int], None]], None]
 
 
 class BlockCounter:
@@ -50,7 +52,7 @@ class BlockCounter:
         ((raw, y),) = self.source.read([self.plan.members(block)])
         x = to_float(raw).contiguous()  # pyautoattack takes views of it
         with full_float32():
-            for width in range(len(self.plan.width_mults)):
+            for width in self.plan.widths:
                 for noise in self.plan.campaign.noise:
                     Part(self, block, width, noise, x, y).count()
             if block == 0:

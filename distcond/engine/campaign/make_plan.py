@@ -46,6 +46,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         epoch=epoch_at(run, campaign.checkpoint),
         lam_grid=grid,
         width_mults=model.width_mults,
+        widths=tuple(range(len(model.width_mults))),
         examples=min(wanted or available, available),
         noisy=model.noise_size > 0,
         weights=weights_digest(model),

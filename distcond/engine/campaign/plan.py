@@ -45,7 +45,8 @@ class Plan:
     Attributes:
         strengths: name of each attack to what it uses.
         lam_grid: where answers are counted.
-        width_mults: the network's widths, widest first; all are looked at.
+        width_mults: the network's widths, widest first.
+        widths: indices of those that are looked at.
         examples: the first so many of the split.
         noisy: whether the network has weight noise.
         weights: digest of the network as it is evaluated.
@@ -59,6 +60,7 @@ class Plan:
     epoch: int
     lam_grid: tuple[float, ...]
     width_mults: tuple[float, ...]
+    widths: tuple[int, ...]
     examples: int
     noisy: bool
     weights: str
@@ -89,7 +91,7 @@ class Plan:
 
     def measures(self) -> Iterator[Measure]:
         """Everything that is counted on a block, each once, in the order in which it is done."""
-        for width in range(len(self.width_mults)):
+        for width in self.widths:
             for noise in self.campaign.noise:
                 yield from (self.clean(lam, width, noise) for lam in self.lam_grid)
                 for attack in self.attacks:
@@ -109,10 +111,11 @@ class Plan:
         settings, found = self.config.eval, dict[tuple[float, int], Path]()
         if settings.sentinel == "off" or not self.attacks:
             return found
-        for width, width_mult in enumerate(self.width_mults):
+        for width in self.widths:
             for lam in self.lam_grid:
                 decides = [self.identity(self.clean(lam, width, "fixed")), asdict(settings.attack), self.examples]
-                words = f"sentinel-lam{lam:g}" + (f"-width{width_mult:g}" if len(self.width_mults) > 1 else "")
+                of_width = f"-width{self.width_mults[width]:g}" if len(self.width_mults) > 1 else ""
+                words = f"sentinel-lam{lam:g}{of_width}"
                 found[lam, width] = self.run_path / FOLDER / f"{words}-{_digest(decides)}.json"
         return found
 

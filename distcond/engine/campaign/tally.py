@@ -73,9 +73,9 @@ def _rows(plan: Plan, workers: int, device: torch.device) -> Iterator[Row]:
     model, starts = load(plan.run_path, plan.campaign.checkpoint), RunDir(plan.run_path).starts()
     origin = _origin(plan, workers, device, starts)
     size = described(plan.config.data).image_size
-    for width, width_mult in enumerate(plan.width_mults):
+    for width in plan.widths:
         for lam in plan.lam_grid:
-            place = {"lam": lam, "width": width_mult, "density": cost_at(model, lam, width, size).density}
+            place = {"lam": lam, "width": plan.width_mults[width], "density": cost_at(model, lam, width, size).density}
             for noise in plan.campaign.noise:
                 yield from _rows_at(plan, origin | place | _noise(plan, noise), lam, width, noise)
 

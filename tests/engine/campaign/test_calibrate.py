@@ -157,7 +157,7 @@ def test_a_curve_against_the_rule_is_noticed():
     assert against_the_rule("sa", {("sa", lam): score for (_, lam), score in held.items()}) == (0.0, 0.2)
 
 
-WORDS = ("eval.val_examples=180", "eval.batch_size=20", "eval.lam_grid=0,0.4,1")
+WORDS = ("eval.val_examples=180", "eval.batch_size=20", "eval.lam_grid=0,0.4,1", "launch.workers=1")
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def said(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     capsys.readouterr()
-    assert calibrate.main([*map(str, words), *WORDS]) == 0
+    assert calibrate.main([str(words[0]), *WORDS, *map(str, words[1:])]) == 0
     return capsys.readouterr().out
 
 
@@ -183,6 +183,15 @@ def test_the_answer_is_that_of_an_evaluation(run, capsys):
     assert f"RA {100 * row.num_correct / row.num_examples:.1f} %" in first
     settings = [json.loads(file.read_text()) for file in (run / "outcomes").glob("*/settings.json")]
     assert {found["split"] for found in settings} == {"val"}
+
+
+def test_processes_that_share_a_calibration_find_what_one_finds(run, trained, tmp_path, capsys):
+    # A directory of the same name, since tables name the run.
+    other = Path(shutil.copytree(trained, tmp_path / run.name, ignore=shutil.ignore_patterns("outcomes")))
+    words = ("ra=5%", "confidence=0.6")
+    expected = said(capsys, run, *words).splitlines()[0]
+    assert said(capsys, other, *words, "launch.workers=2").splitlines()[0] == expected
+    assert not list(other.glob("outcomes/sentinel*"))
 
 
 def test_an_answer_for_sa_counts_attacks_only_where_it_may_stand(run, capsys):

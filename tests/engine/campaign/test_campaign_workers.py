@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.plan import Plan
 from distcond.evaluate import main, planned
+from distcond.launch.block_pool import counting
 
 pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")
 
@@ -135,6 +137,19 @@ def test_the_same_command_again_only_prints(copy: Callable[[str], Path], capsys:
     assert main(words) == 0
     assert capsys.readouterr().out == first
     assert files(path) == stamps
+
+
+def test_this_process_counts_with_as_many_threads_as_a_worker_would(copy: Callable[[str], Path]) -> None:
+    made = planned([str(copy("threads")), "attack=none", "eval.test_examples=10", "eval.batch_size=10"])
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with counting(made, 1) as count:
+            count(made, [0], lambda block: seen.append(torch.get_num_threads()))
+        assert (seen, torch.get_num_threads()) == ([made.config.launch.cpus_per_worker], 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_help_teaches_without_a_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,7 +85,7 @@ class Conditional(Protocol):
 
     def condition(self, lam: float, *, width: int = 0, noise: Tensor | None = None) -> Condition: ...
     def fold(self, cond: Condition, dtype: torch.dtype = torch.float32) -> Condition: ...
-    def draw_noise(self, *seed: object) -> Tensor | None: ...
+    def draw_noise(self, *seed: object, on: str = "") -> Tensor | None: ...
     def __call__(self, x: Tensor, cond: Condition) -> Tensor: ...
 
 
@@ -117,7 +117,8 @@ class AtLambda(nn.Module):
         self.model = model
         self.lam, self.width, self.noise_seed = lam, width, noise_seed
         with torch.no_grad():
-            noise = model.draw_noise(noise_seed) if lam > 0 else None
+            # On the CPU: the network with noise seed 0 is to be one and the same wherever it is looked at and used.
+            noise = model.draw_noise(noise_seed, on="cpu") if lam > 0 else None
             self._keep(model.fold(model.condition(lam, width=width, noise=noise)))
         # Attack libraries put back the mode they found: it must not be the training mode of a fresh module.
         self.eval()

@@ -162,3 +162,11 @@ def test_routing_by_hand(threshold: float, lam: float, amplitude: float, route: 
 )
 def test_a_condition_knows_where_its_clean_rows_end(lam: list[float], split: int | None) -> None:
     assert Routing().at(torch.tensor(lam)).split == split
+
+
+@pytest.mark.gpu
+def test_one_noise_seed_is_one_network_on_every_device(x: Tensor) -> None:
+    here = AtLambda(trained(), 0.7, noise_seed=3)
+    there = AtLambda(trained().cuda(), 0.7, noise_seed=3)
+    assert there.cond_lam.is_cuda
+    assert torch.allclose(there(x.cuda()).cpu(), here(x), atol=1e-3)

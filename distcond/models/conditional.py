@@ -72,13 +72,16 @@ class ConditionalModel(nn.Module):
             raise ConfigError(f"width={width_mult:g}: valid: {self._widths()}")
         return self.width_mults.index(width_mult)
 
-    def draw_noise(self, *seed: object) -> Tensor | None:
-        """Flat standard normal weight noise (P,), a function of the seed parts alone; None for models without."""
+    def draw_noise(self, *seed: object, on: str = "") -> Tensor | None:
+        """Flat standard normal weight noise (P,) on this model's device; None for models without.
+
+        A function of the seed parts and of the kind of device it is drawn `on`, this model's own unless given.
+        """
         if not self.noise_size:
             return None
-        device = self.mean.device
-        source = generator(*seed, device=device)
-        return torch.randn(self.noise_size, generator=source, device=device)
+        device = torch.device(on) if on else self.mean.device
+        noise = torch.randn(self.noise_size, generator=generator(*seed, device=device), device=device)
+        return noise.to(self.mean.device)
 
     def fold(self, cond: Condition, dtype: torch.dtype = torch.float32) -> Condition:
         """`cond` with all that does not depend on x folded into weights of `dtype`; eval mode, one route per pass."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,13 @@ def test_the_last_block_may_be_short_or_whole(plan: Any, carried_out: Any, corre
     assert len(list(made.run_path.rglob("outcomes/*/*.npz"))) == 2 * (2 + 2)
     assert np.array_equal(found[40][:32], found[32])
     assert np.array_equal(found[45][:32], found[32])
+
+
+def test_one_width_of_several_is_counted_alone(plan: Any) -> None:
+    both = replace(plan("attack=fgsm"), width_mults=(1.0, 0.5), widths=(0, 1))
+    narrow = replace(both, widths=(1,))
+    assert {measure.width for measure in narrow.measures()} == {1}
+    assert all("width0.5" in str(file) for file in narrow.files()[0])
+    assert {file for files in narrow.files().values() for file in files} < {
+        file for files in both.files().values() for file in files
+    }

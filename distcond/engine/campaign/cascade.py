@@ -16,6 +16,9 @@ from distcond.engine.campaign.outcomes import ROBUST, WRONG
 from distcond.errors import ConfigError
 from distcond.seeding import key
 
+#: An attacked image may leave the ball by so much, from rounding.
+SLACK = 1e-5
+
 
 class Try(NamedTuple):
     """One candidate for every image: the number of the stage, the stage, what it uses and what it draws from."""
@@ -24,10 +27,6 @@ class Try(NamedTuple):
     stage: Attack
     config: AttackConfig
     seed: int
-
-
-#: An attacked image may leave the ball by so much, from rounding.
-SLACK = 1e-5
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ def test_two_nodes_train_what_two_processes_train_and_see_to_their_own_images(
     refused = place.start(*RAY, "seed=1", **ray_nodes.joining)
     assert refused.end() == 2, refused.output
     path = refused.path
-    line = f"error: run_root: node 127.0.1.3 does not see the driver's {path}; set run_root=DIR to a file system all"
+    line = f"error: run_root: node 127.0.1.3 does not see the driver's {path}; set run_root to a directory that"
     assert refused.output.splitlines()[-1].startswith(line)
     assert not (path / ".shared").exists()
 

@@ -24,6 +24,7 @@ ELSEWHERE = {
     "data.threads": 3,
     "launch": "local",
     "launch.workers": 5,
+    "launch.min_workers": 1,
     "launch.cpus_per_worker": 2,
     "launch.device": "cpu",
     "launch.max_failures": 9,

@@ -1,0 +1,118 @@
+"""A directory of this machine and its copy at a store: what changed goes up, what is newer there comes down."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from distcond.aside import write_text
+from distcond.storage.store import Stat, StorageError, Store
+
+#: Seconds to wait before each try.
+PAUSES = (0.0, 2.0, 5.0)
+
+_MEMORY = ".mirror.json"
+
+
+class Mirror:
+    """`local` at `store`. Which files are alike on both sides is remembered in a hidden file of `local`.
+
+    One process may push at a time; files it does not push, it need not know of.
+    """
+
+    def __init__(self, local: Path, store: Store) -> None:
+        self.local, self.store = local, store
+        self._alike = self._remembered()
+
+    def push(self, names: Iterable[str], pauses: Iterable[float] = PAUSES) -> int:
+        """Send those files that have changed, in the order given; how many were sent.
+
+        Raises:
+            StorageError: one could not be sent in as many tries as there are pauses; those before it were.
+        """
+        sent = 0
+        for name in names:
+            file = self.local / name
+            try:
+                stat = file.stat()
+            except FileNotFoundError:  # removed since it was listed
+                continue
+            if self._alike.get(name, ())[:2] == [stat.st_size, stat.st_mtime_ns]:
+                continue
+            patiently(partial(self.store.put, file, name), pauses)
+            self._alike[name] = [stat.st_size, stat.st_mtime_ns]
+            sent += 1
+        if sent:
+            self._remember()
+        return sent
+
+    def pull(self, held: dict[str, Stat], wanted: Iterable[str], overwrite: bool = True) -> int:
+        """Fetch those of the `wanted` files that differ from what was fetched last; how many came.
+
+        `held` is a listing of the store. Without `overwrite` only what is missing here is fetched.
+        """
+        came = 0
+        for name in wanted:
+            file, there = self.local / name, list(held[name])
+            if file.exists() and (not overwrite or self._is_alike(name, file, there)):
+                continue
+            patiently(partial(self.store.get, name, file))
+            stat = file.stat()
+            self._alike[name] = [stat.st_size, stat.st_mtime_ns, *there]
+            came += 1
+        if came:
+            self._remember()
+        return came
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Take it that the store does not hold these."""
+        for name in list(names):
+            self._alike.pop(name, None)
+
+    def remembered(self) -> list[str]:
+        """The names of all files that the store should hold."""
+        return list(self._alike)
+
+    def files(self, wanted: Callable[[str], bool] = lambda name: True) -> list[str]:
+        """Names of the local files, sorted; hidden ones, and those in hidden folders, are left out."""
+        found = []
+        for place, folders, names in os.walk(self.local):
+            folders[:] = [folder for folder in folders if not folder.startswith(".")]
+            found += [str(Path(place, name).relative_to(self.local)) for name in names if not name.startswith(".")]
+        return sorted(filter(wanted, found))
+
+    def _is_alike(self, name: str, file: Path, there: list[int]) -> bool:
+        stat = file.stat()
+        return self._alike.get(name) == [stat.st_size, stat.st_mtime_ns, *there]
+
+    def _remembered(self) -> dict[str, list[int]]:
+        try:
+            found: dict[str, dict[str, list[int]]] = json.loads((self.local / _MEMORY).read_text())
+        except (OSError, ValueError):
+            return {}
+        return found.get(self.store.uri, {})
+
+    def _remember(self) -> None:
+        write_text(self.local / _MEMORY, json.dumps({self.store.uri: self._alike}))
+
+
+def patiently(work: Callable[[], object], pauses: Iterable[float] = PAUSES) -> None:
+    """Try until it works, with a pause before each try.
+
+    Raises:
+        StorageError: what the last try met.
+    """
+    met: StorageError | None = None
+    for pause in pauses:
+        time.sleep(pause)
+        try:
+            work()
+            return
+        except StorageError as error:
+            met = error
+    assert met is not None, "at least one try"
+    raise met

@@ -1,0 +1,80 @@
+"""A real S3 server that keeps its objects on disk: s3rver, from npm."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+KEY = SECRET = "S3RVER"  # the only ones it knows
+
+
+@dataclass
+class Server:
+    """The server: its folder of buckets, and whether it runs."""
+
+    folder: Path
+    port: int
+    log: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def uri(self) -> str:
+        """A place in the only bucket."""
+        return f"s3://bucket/some/runs?endpoint_override=127.0.0.1:{self.port}&scheme=http"
+
+    def at(self, place: str) -> str:
+        """The same server, somewhere else."""
+        return f"s3://{place}?{self.uri.partition('?')[2]}"
+
+    def start(self) -> None:
+        """Serve, and wait until it answers."""
+        words = [_s3rver(), "-d", str(self.folder), "-a", "127.0.0.1", "-p", str(self.port), "--no-vhost-buckets"]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([*words, "--configure-bucket", "bucket"], stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Be gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def _s3rver() -> str:
+    found = shutil.which("s3rver")
+    if found is None:
+        pytest.skip("no s3rver, the S3 server of these tests: npm install --global s3rver@3.7.1")
+    return found
+
+
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server with an empty bucket; its credentials are in the environment."""
+    pytest.importorskip("pyarrow")
+    for name, value in {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", ""))
+    monkeypatch.delenv("AWS_REQUEST_CHECKSUM_CALCULATION")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    made = Server(tmp_path / "server", port, tmp_path / "server.log")
+    made.start()
+    yield made
+    made.stop()

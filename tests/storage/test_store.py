@@ -1,0 +1,127 @@
+"""Files at a URI: on a real S3 server and on a local file system."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.errors import ConfigError
+from distcond.storage.store import StorageError
+from distcond.storage.uri import child, is_uri, last_name, open_store, parent
+
+
+@pytest.fixture(params=["file", "s3"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place to write to."""
+    if request.param == "file":
+        return f"file://{tmp_path}/a place"
+    found: str = request.getfixturevalue("s3").uri
+    return found
+
+
+def test_what_was_put_is_got(uri: str, tmp_path: Path) -> None:
+    store, file, back = open_store(uri), tmp_path / "file", tmp_path / "x" / "back"
+    assert store.names() == {}
+    for content in (b"", b"few", os.urandom(12 * 2**20)):  # the last in several parts
+        file.write_bytes(content)
+        assert store.put(file, "a/b/file.bin") == len(content)
+        store.get("a/b/file.bin", back)
+        assert back.read_bytes() == content == store.read("a/b/file.bin")
+        assert {name: stat.size for name, stat in store.names().items()} == {"a/b/file.bin": len(content)}
+
+
+def test_names_and_folders(uri: str) -> None:
+    store = open_store(uri)
+    for name in ("one/a", "one/b/c", "two/a", "two/.hidden", ".x/y"):
+        store.put_bytes(b"1", name)
+    assert set(store.names()) == {"one/a", "one/b/c", "two/a"}
+    assert set(store.names("one")) == {"one/a", "one/b/c"}
+    assert set(open_store(child(uri, "one")).names()) == {"a", "b/c"}
+    assert [name for name in store.folders() if not name.startswith(".")] == ["one", "two"]
+    assert store.exists("one/a")
+    assert not store.exists("one")
+    store.delete("one/a")
+    store.delete("one/a")
+    assert set(store.names("one")) == {"one/b/c"}
+    store.delete_below("one")
+    store.delete_below("one")
+    assert set(store.names()) == {"two/a"}
+
+
+def test_a_file_that_is_not_there_is_told_from_trouble(uri: str, tmp_path: Path) -> None:
+    store = open_store(uri)
+    store.put_bytes(b"1", "some")
+    (tmp_path / "back").write_text("as it was")
+    with pytest.raises(FileNotFoundError):
+        store.get("none", tmp_path / "back")
+    assert (tmp_path / "back").read_text() == "as it was"
+    with pytest.raises(FileNotFoundError):
+        store.read("none")
+
+
+def test_a_usable_place_is_left_as_it_was(uri: str) -> None:
+    store = open_store(uri)
+    store.check()
+    assert store.names() == {}
+
+
+def test_no_bucket_and_bad_credentials_are_one_line(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no such bucket" in refused(s3.at("nobody/runs"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    assert "no valid credentials; give them in the environment" in refused(s3.uri)
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    assert "AWS_ACCESS_KEY_ID" in refused(s3.uri)
+
+
+def test_a_server_that_is_gone_is_given_up(s3: Any) -> None:
+    s3.stop()
+    began = time.monotonic()
+    assert "not reachable" in refused(s3.uri)
+    assert time.monotonic() - began < 120
+    with pytest.raises(StorageError, match="not reachable"):
+        open_store(s3.uri).names()
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert str(tmp_path) in refused(f"file://{tmp_path}/file/below")
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("s4://bucket/x", "unknown scheme 's4': valid: s3, file"),
+        ("s3://?scheme=http", "names no bucket; write s3://BUCKET/PREFIX"),
+        ("s3://key:secret@bucket/x", "give them in the environment"),
+        ("s3://bucket/x?endpoint=1.2.3.4", "did you mean endpoint_override"),
+        ("file://", "write file:///DIR"),
+    ],
+)
+def test_a_uri_that_says_too_little_or_too_much(uri: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=r"^.*$") as met:
+        open_store(uri)
+    assert said in str(met.value)
+    assert "secret" not in str(met.value).replace("credentials", "")
+
+
+def test_the_parts_of_a_uri() -> None:
+    uri = "s3://bucket/runs?scheme=http"
+    assert child(uri, "one") == "s3://bucket/runs/one?scheme=http"
+    assert (last_name(child(uri, "one")), parent(child(uri, "one"))) == ("one", uri)
+    assert is_uri(uri)
+    assert not is_uri("runs/a:b")
+    assert not is_uri("/runs")
+
+
+def refused(uri: str) -> str:
+    with pytest.raises(ConfigError) as met:
+        open_store(uri).check()
+    assert "\n" not in str(met.value)
+    assert str(met.value).count(uri.partition("?")[0]) == 1
+    return str(met.value)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from distcond.errors import ConfigError
+from distcond.storage.refusal import refusal
 from distcond.storage.store import StorageError
 from distcond.storage.uri import child, is_uri, last_name, open_store, parent
 
@@ -73,10 +74,18 @@ def test_no_bucket_and_bad_credentials_are_one_line(s3: Any, monkeypatch: pytest
     assert "no such bucket" in refused(s3.at("nobody/runs"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     assert "no valid credentials; give them in the environment" in refused(s3.uri)
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-    assert "AWS_ACCESS_KEY_ID" in refused(s3.uri)
+
+
+def test_without_credentials_a_refusal_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    denied = OSError("AWS Error ACCESS_DENIED during PutObject operation: Access Denied")  # as Amazon words it
+    assert "AWS_ACCESS_KEY_ID" in refusal("s3://bucket/x", denied)
+    assert "not reachable" in refusal("s3://bucket/x", OSError("AWS Error NETWORK_CONNECTION curlCode: 7"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    assert "not allowed to" in refusal("s3://bucket/x", denied)
 
 
 def test_a_server_that_is_gone_is_given_up(s3: Any) -> None:

@@ -1,0 +1,154 @@
+"""How a run stands, told from its files alone: the same for a run that goes on, one that is over and one that died."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+#: States in the order in which they are shown: what needs a look comes first.
+STATES = ("failed", "stale", "stopped", "running", "waiting", "finished")
+
+#: Seconds without a word after which a run counts as stale.
+STALE = 120.0
+
+
+class Files(Protocol):
+    """The small files of a run; `RunFiles` on this machine, `StoredRun` at a URI."""
+
+    @property
+    def place(self) -> str: ...
+    def json(self, name: str) -> Any: ...
+    def tail(self, name: str) -> list[Any]: ...
+    def content(self, name: str, last: int = 0) -> bytes: ...
+    def names(self, folder: str) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run at a glance. None where nothing is known.
+
+    Attributes:
+        share: of the whole run that is done, in [0, 1].
+        split: where `sa` and `ra` were measured: "val" while it trains, "test" of a finished run.
+        lams: the ends of the lam grid; `sa` and `ra` hold an accuracy in [0, 1] for each.
+        seconds_left: the run's own estimate, less the time since it was made.
+        attempts: how often the run was started, restarts of its workers included.
+        heard: seconds since its last word.
+        error: the newest reason of a failure, one line.
+        note: what a run that goes on has to say, such as that its storage does not answer.
+    """
+
+    name: str
+    place: str
+    state: str
+    stage: str = ""
+    epoch: int | None = None
+    epochs: int | None = None
+    share: float | None = None
+    split: str = ""
+    lams: tuple[float, ...] = ()
+    sa: tuple[float, ...] = ()
+    ra: tuple[float, ...] = ()
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+    attempts: int = 0
+    heard: float | None = None
+    error: str = ""
+    note: str = ""
+
+
+def standing(files: Files, name: str, stale: float = STALE, now: float | None = None) -> Standing:
+    """Read a run's files; none of them has to be there."""
+    now = time.time() if now is None else now
+    progress, finished = files.json("progress.json") or {}, files.json("finished.json")
+    starts, records = files.json("starts.json") or [], files.tail("history.jsonl")
+    last, failure = (files.json("attempt.json") or {}).get("attempt"), _failure(files)
+    attempts = max(len(starts), 0 if last is None else last + 1)
+    heard = now - progress["time"] if "time" in progress else None
+    state = _state(finished, starts, progress, failure, heard, stale)
+    epochs = progress.get("epochs") or (finished or {}).get("epochs")
+    going = state == "running"
+    return Standing(
+        name=name,
+        place=files.place,
+        state=state,
+        stage=progress.get("stage", ""),
+        epoch=_epoch(progress, records),
+        epochs=epochs,
+        share=1.0 if finished else _share(progress),
+        **_accuracies(finished, records),
+        images_per_second=_speed(progress, records),
+        seconds_left=max(0.0, progress["seconds_left"] - (heard or 0)) if going and "seconds_left" in progress else None,
+        attempts=attempts,
+        heard=heard,
+        error=failure[1] if failure and state != "finished" else _ended(starts) if state == "failed" else "",
+        note=progress.get("storage", "") if going else "",
+    )
+
+
+def _state(
+    finished: Any, starts: list[Any], progress: dict[str, Any], failure: tuple[float, str] | None,
+    heard: float | None, stale: float,
+) -> str:  # fmt: skip
+    if finished:
+        return "finished"
+    if starts and starts[-1].get("ended"):
+        return "failed" if starts[-1]["ended"].get("failed") else "stopped"
+    if heard is None:
+        return "failed" if failure else "waiting"
+    if heard > stale:
+        # Its last word was about what ended it, or it fell silent.
+        return "failed" if failure and failure[0] >= progress["time"] else "stale"
+    return "running"
+
+
+def _failure(files: Files) -> tuple[float, str] | None:
+    """Time and text of the newest failure: the last line of its traceback."""
+    names = {n: at for n, at in files.names("failures").items() if re.fullmatch(r"attempt-\d+-worker-\d+\.txt", n)}
+    if not names:
+        return None
+    newest = max(names, key=lambda name: (name.split("-")[1], names[name]))
+    lines = files.content(f"failures/{newest}", 8192).decode("utf-8", "replace").rstrip().splitlines()
+    return names[newest], textwrap.shorten(lines[-1], 200, placeholder=" ...") if lines else newest
+
+
+def _ended(starts: list[Any]) -> str:
+    return str(starts[-1].get("ended", {}).get("why", "")) if starts else ""
+
+
+def _epoch(progress: dict[str, Any], records: list[Any]) -> int | None:
+    if "epoch" in progress:
+        return min(int(progress["epoch"]) + (progress.get("stage") == "train"), int(progress["epochs"]))
+    return int(records[-1]["epoch"]) if records else None
+
+
+def _share(progress: dict[str, Any]) -> float | None:
+    if not progress.get("epochs"):
+        return None
+    if "done" in progress:
+        return float(progress["done"])
+    steps = progress["epochs"] * progress["steps"]
+    done = progress.get("epoch", 0) * progress["steps"] + progress.get("step", -1) + 1
+    return min(1.0, done / steps) if steps else None
+
+
+def _speed(progress: dict[str, Any], records: list[Any]) -> float | None:
+    found = progress.get("images_per_second") or (records[-1].get("images_per_second") if records else None)
+    return None if found is None else float(found)
+
+
+def _accuracies(finished: Any, records: list[Any]) -> dict[str, Any]:
+    """SA and RA at the ends of lam, at the first width: on test of a finished run, else of the last validation."""
+    points = [point for point in (finished or {}).get("points", []) if "sa" in point]
+    split = "test" if points else "val"
+    if not points:
+        points = next((record["val"] for record in reversed(records) if record.get("val")), [])
+    points = sorted((p for p in points if p.get("width") == points[0].get("width")), key=lambda p: p["lam"])
+    if not points:
+        return {}
+    ends = [points[0], points[-1]] if len(points) > 1 else points
+    lams, sa, ra = (tuple(float(point[name]) for point in ends) for name in ("lam", "sa", "ra"))
+    return {"split": split, "lams": lams, "sa": sa, "ra": ra}

@@ -50,9 +50,11 @@ def lead(config: Config, origin: Report | None) -> int:
         try:
             driver.launch(config, run.path, attempt)
         except LaunchFailed as error:
+            run.ended(str(error), failed=True)
             print(f"failed: {error}\nthe same command resumes {run.path}", file=sys.stderr)
             return 1
         except Stopped as stop:
+            run.ended(str(stop), failed=False)
             with suppress(OSError):  # whoever read it may have been stopped, too; the status must still be told
                 print(f"stopped: {stop}; the same command resumes {run.path}", file=sys.stderr)
             return stop.status

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from distcond.data.loader import Batch
 from distcond.engine.cost import cost_at
 from distcond.engine.grid import lam_grid
 from distcond.engine.job import Job
@@ -18,6 +20,7 @@ from distcond.engine.progress import Progress
 from distcond.engine.sums import Sums, require_finite
 from distcond.methods.draws import Draws
 from distcond.methods.passes import evaluating
+from distcond.methods.stopwatch import Stopwatch
 from distcond.registry import lookup
 from distcond.seeding import generator, key
 
@@ -33,17 +36,35 @@ def train_epoch(job: Job, progress: Progress) -> dict[str, Any]:
     if job.sums is None:
         job.sums = Sums.none(forward_flops(job), job.world.device)
     job.model.train()
+    watch = job.bare_step.watch = progress.watch
+    watch.reset()
+    progress.idle()
     with closing(job.train.epoch(job.position.done, job.position.step)) as batches:
-        for batch in batches:
+        for batch in waited_for(batches, watch):
             rate = learning_rate(job.stage.optim, job.position.epoch, batch.step, steps, job.stage.epochs)
             loss, counts = train_step(job, batch.step, batch.x, batch.y, rate)
             job.sums.add(loss, counts, job.bare_step.spent, rate)
+            watch.end()
+            progress.pace.step_work = sum(job.bare_step.spent.values())
             progress.step(job.position.done, batch.step, loss)
             job.position = job.position._replace(step=batch.step + 1)
             if job.points.after_step(job.position.done * steps + batch.step + 1, batch.step + 1 == steps):
                 save(job)
     job.sums.seconds, job.began = job.sums.seconds + time.perf_counter() - job.began, None
-    return told(job, job.sums)
+    record, shares = told(job, job.sums), watch.shares()
+    return record if shares is None else record | {"shares": shares}
+
+
+def waited_for(batches: Iterator[Batch], watch: Stopwatch) -> Iterator[Batch]:
+    """The same batches; each begins a step on the watch."""
+    while True:
+        watch.begin()
+        with watch.part("data"):
+            batch = next(batches, None)
+        if batch is None:
+            watch.end()
+            return
+        yield batch
 
 
 def told(job: Job, sums: Sums) -> dict[str, Any]:
@@ -74,9 +95,12 @@ def train_step(job: Job, step: int, x: Tensor, y: Tensor, rate: float) -> tuple[
     # Whatever draws from the global generator (dropout) becomes a function of the step: nothing to restore.
     torch.manual_seed(key(job.config.seed, "global", job.position.done, step, job.world.rank))
     set_learning_rate(job.optimiser, rate)
-    outcome = job.step(x, y, draws(job, step))
+    watch, drawn = job.bare_step.watch, draws(job, step)
+    with watch.part("passes"):
+        outcome = job.step(x, y, drawn)
     job.optimiser.zero_grad(set_to_none=True)
-    outcome.loss.backward()
+    with watch.backward(job.model.parameters() if job.world.size > 1 else ()):
+        outcome.loss.backward()
     job.bare_step.after_backward()
     job.optimiser.step()
     if job.sparsity is not None:

@@ -15,8 +15,9 @@ from distcond.engine.run_dir import RunDir, write_json
 from distcond.engine.save_points import Stop, never
 from distcond.engine.starting import init_from
 from distcond.engine.summary import summary
-from distcond.engine.validate import final_counts, validate
+from distcond.engine.validate import final_counts, pace_of, validate
 from distcond.engine.world import World
+from distcond.methods.stopwatch import Stopwatch
 from distcond.results import history
 
 
@@ -39,8 +40,7 @@ def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Ca
     if not resume(job):
         init_from.start(job)  # before a sparse method makes its masks, which prune it
         begin_stage(job, Position())
-    epochs = sum(stage.epochs for stage in job.stages)
-    progress = Progress(run_path, epochs, job.train.steps, config.batch_size, world.first)
+    progress = progress_of(job)
     try:
         to_the_end(job, progress)
     except Stop:
@@ -50,6 +50,13 @@ def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Ca
         world.barrier()
         return False
     return True
+
+
+def progress_of(job: Job) -> Progress:
+    """Tells how far the run is; silent on all ranks but the first."""
+    pace, speaks = pace_of(job), job.world.first
+    watch = Stopwatch(job.world.device, active=speaks)
+    return Progress(job.run.path, pace.epochs, pace.steps, job.config.batch_size, speaks, pace, watch)
 
 
 def to_the_end(job: Job, progress: Progress) -> None:

@@ -8,7 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from distcond.engine.pace import Pace
 from distcond.engine.run_dir import read_json, write_json
+from distcond.methods.stopwatch import STILL, Stopwatch
+
+FILE = "progress.json"
 
 #: Seconds between two looks at the device: more often would make the host wait for it.
 INTERVAL = 1.0
@@ -17,9 +21,20 @@ INTERVAL = 1.0
 class Progress:
     """Writes `progress.json` about once a second; only then is a number brought from the device to the host."""
 
-    def __init__(self, run_path: Path, epochs: int, steps: int, batch_size: int, active: bool) -> None:
-        self.file, self.active = run_path / "progress.json", active
+    def __init__(
+        self,
+        run_path: Path,
+        epochs: int,
+        steps: int,
+        batch_size: int,
+        active: bool,
+        pace: Pace | None = None,
+        watch: Stopwatch = STILL,
+    ) -> None:
+        self.file, self.active = run_path / FILE, active
         self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
+        self.pace, self.watch = pace or Pace(epochs, steps), watch
+        self.note = ""  # what whoever watches should know while the run goes on
         self._time, self._steps = time.monotonic(), 0
 
     def step(self, epoch: int, step: int, loss: Tensor) -> None:
@@ -29,13 +44,32 @@ class Progress:
             return
         value = float(loss)
         seconds = time.monotonic() - self._time
-        self.say("train", epoch=epoch, step=step, loss=value, images_per_second=self._steps * self.batch_size / seconds)
+        self.pace.trained(self._steps, seconds)
+        speed = self._steps * self.batch_size / seconds
+        self.say("train", epoch=epoch, step=step, loss=value, images_per_second=speed, shares=self.watch.shares())
+        self._time, self._steps = time.monotonic(), 0
+
+    def idle(self) -> None:
+        """What comes until the next step is none of the steps' time."""
         self._time, self._steps = time.monotonic(), 0
 
     def say(self, stage: str, **values: Any) -> None:
-        """Write what is being done: stage "train", "validate", "test" or "finished"."""
-        if self.active:
-            write_json(self.file, {"stage": stage, "epochs": self.epochs, "steps": self.steps, **values})
+        """Write what is being done: stage "train", "validate", "test", "stopped" or "finished"."""
+        if not self.active:
+            return
+        said = {"stage": stage, "epochs": self.epochs, "steps": self.steps, "time": time.time(), **values}
+        left = self._left(stage, values)
+        if left is not None:
+            said |= {"done": left[0], "seconds_left": left[1]}
+        if self.note:
+            said["storage"] = self.note
+        write_json(self.file, {name: value for name, value in said.items() if value is not None})
+
+    def _left(self, stage: str, values: dict[str, Any]) -> tuple[float, float] | None:
+        if stage not in ("train", "validate", "test"):
+            return None
+        step = {"train": values.get("step", -1) + 1, "validate": self.steps}.get(stage, 0)
+        return self.pace.left(stage, values.get("epoch", 0), step, values.get("share", 0.0))
 
 
 class Meter:
@@ -44,18 +78,20 @@ class Meter:
     def __init__(self, progress: Progress, stage: str, epoch: int, rows: int) -> None:
         self.progress, self.stage, self.epoch, self.rows = progress, stage, epoch, max(rows, 1)
         self.done, self._time = 0, time.monotonic()
+        self._began = self._time
         progress.say(stage, epoch=epoch)
 
     def __call__(self, rows: int) -> None:
         """After each block of `rows` rows."""
         self.done += rows
         if time.monotonic() - self._time > INTERVAL:
-            self._time = time.monotonic()
-            self.progress.say(self.stage, epoch=self.epoch, share=min(1.0, self.done / self.rows))
+            self._time, share = time.monotonic(), min(1.0, self.done / self.rows)
+            self.progress.pace.swept(self.stage, share, self._time - self._began)
+            self.progress.say(self.stage, epoch=self.epoch, share=share)
 
 
 def read_progress(run_path: Path) -> dict[str, Any] | None:
     """The last word of a run, or None before its first."""
-    file = run_path / "progress.json"
+    file = run_path / FILE
     progress: dict[str, Any] | None = read_json(file) if file.exists() else None
     return progress

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -61,7 +62,22 @@ class RunDir:
             write_json(self.path / "config.json", {"schema_version": SCHEMA_VERSION, "settings": to_settings(config)})
             starts = self.starts()
             write_json(self.path / "starts.json", [*starts, describe_start()])
-            yield len(starts)
+            try:
+                yield len(starts)
+            except ConfigError as error:
+                self.ended(str(error), failed=True)
+                raise
+            except BaseException as error:
+                self.ended(type(error).__name__, failed=isinstance(error, Exception))
+                raise
+
+    def ended(self, why: str, failed: bool) -> None:
+        """Write down why this start is over, unless it went to its end or there is no writing any more."""
+        starts = self.starts()
+        if starts and not self.finished:
+            with suppress(OSError):
+                mark = {"why": why, "failed": failed, "time": time.time()}
+                write_json(self.path / "starts.json", [*starts[:-1], starts[-1] | {"ended": mark}])
 
     def _take(self, lock: IO[str]) -> None:
         try:

@@ -11,9 +11,10 @@ from distcond.engine.job import Job
 def summary(job: Job, counts: dict[str, list[Count]]) -> dict[str, Any]:
     """Epochs, parameters, FLOPs and gaps of a run, as plain values.
 
-    `train_flops` is integrated over the density the network had; `flops` is one image at one operating point. The gaps
-    are differences of RA in [0, 1] under the attack of the final sweep (Rice et al. 2020; Sparsity Winning Twice,
-    arXiv 2202.09844): robust overfitting = best - last, robust generalisation = training images - test, both at last.
+    `sa` and `ra` are those of the best checkpoint on test. `train_flops` is integrated over the density the network
+    had; `flops` is one image at one operating point. The gaps are differences of RA in [0, 1] under the attack of the
+    final sweep (Rice et al. 2020; Sparsity Winning Twice, arXiv 2202.09844): robust overfitting = best - last, robust
+    generalisation = training images - test, both at last.
     """
     found = {name: {(count.lam, count.width): count for count in points} for name, points in counts.items()}
     return {
@@ -29,6 +30,8 @@ def _point(at: tuple[float, float], found: dict[str, dict[tuple[float, float], C
     return {
         "lam": at[0],
         "width": at[1],
+        "sa": best.sa_correct / best.num_examples,
+        "ra": _ra(best),
         "flops": last.cost.flops,
         "dense_flops": last.cost.dense_flops,
         "nonzeros": last.cost.nonzeros,

@@ -10,6 +10,7 @@ from distcond.engine.evaluate import Blocks, Count, sweep
 from distcond.engine.grid import lam_grid
 from distcond.engine.job import Job
 from distcond.engine.masking import Place, looked_at, names, sweep_work, training_work
+from distcond.engine.pace import Pace
 from distcond.engine.progress import Meter, Progress
 from distcond.engine.restore import load_from
 from distcond.engine.rows import Origin, rows_of
@@ -55,6 +56,23 @@ def point(count: Count) -> dict[str, float]:
     """One operating point of the history: accuracies in [0, 1]."""
     sa, ra = count.sa_correct / count.num_examples, count.ra_correct / count.num_examples
     return {"lam": count.lam, "width": count.width, "sa": sa, "ra": ra, "ra_loss": count.ra_loss}
+
+
+def pace_of(job: Job) -> Pace:
+    """What the sweeps of a run will cost this rank, for an estimate of the time that is left."""
+    settings = job.config.eval
+    val = Blocks(job.sources["val"], settings.val_examples, settings.batch_size)
+    test = Blocks(job.sources["test"], settings.test_examples, settings.batch_size)
+    train = Blocks(job.train.source, settings.train_examples, settings.batch_size)
+    rows = (3 if job.averaged is not None else 2) * _rows(job, test)
+    rows += _rows(job, train) if settings.train_examples else 0
+    return Pace(
+        epochs=sum(stage.epochs for stage in job.stages),
+        steps=job.train.steps,
+        every=settings.every,
+        validation=sweep_work(replace(settings.attack, num_steps=settings.val_steps, restarts=1), _rows(job, val)),
+        test=sweep_work(settings.attack, rows),
+    )
 
 
 def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
-    """`epoch 3/30  loss 1.05  clean 86.5 %  adversarial 40.5 %  lr 0.099  630 img/s  val SA ... RA ... at lam 0/1`.
+    """`epoch 3/30  loss 1.05  clean 86.5 %  adversarial 40.5 %  lr 0.099  630 img/s  attack 71 % ...  val SA ...`.
 
     Where the sentinel found something, `warning: gradient masking: zero_gradients (37 % of 64 inputs)` ends it.
     """
@@ -18,10 +18,17 @@ def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
         _part("adversarial {:.1%}", record.get("train_ra")),
         _part("lr {:.2g}", record.get("lr")),
         _part("{:.0f} img/s", record.get("images_per_second")),
+        shares(record),
         validation(record),
     ]
     line = "  ".join(filter(None, parts)).replace("%", " %")
     return "  ".join(filter(None, (line, masking(record))))
+
+
+def shares(record: Mapping[str, Any]) -> str:
+    """`attack 71% passes 24%`: parts of the timed steps that take a percent or more, longest first."""
+    parts = sorted((record.get("shares") or {}).items(), key=lambda part: -part[1])
+    return " ".join(f"{name} {share:.0%}" for name, share in parts if share >= 0.01)
 
 
 def validation(record: Mapping[str, Any]) -> str:
@@ -32,7 +39,6 @@ def validation(record: Mapping[str, Any]) -> str:
     points.sort(key=lambda point: point["lam"])
     ends = [points[0], points[-1]] if len(points) > 1 else points
     sa, ra = ("/".join(f"{100 * point[name]:.1f}" for point in ends) for name in ("sa", "ra"))
-    lams = "/".join(f"{point['lam']:g}" for point in ends)
     lams = "/".join(f"{point['lam']:g}" for point in ends)
     return f"val SA {sa} RA {ra} at lam {lams}"
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
-from distcond.launch.epoch_line import epoch_line, validation
+from distcond.launch.epoch_line import epoch_line, shares, validation
+from distcond.results.label import duration
 
 Values = Mapping[str, Any]
 
@@ -39,15 +40,17 @@ class Lines:
 
     def __init__(self, out: TextIO) -> None:
         self.out, self._said = out, time.monotonic()
+        self._left = ""
 
     def say(self, line: str) -> None:
         print(line, file=self.out, flush=True)
 
     def epoch(self, record: Values, epochs: int) -> None:
-        self.say(epoch_line(record, epochs))
+        self.say("  ".join(filter(None, (epoch_line(record, epochs), self._left))))
 
     def at(self, progress: Values) -> None:
         """Within an epoch a log file learns nothing."""
+        self._left = f"{duration(progress['seconds_left'])} left" if "seconds_left" in progress else ""
         if "share" in progress and time.monotonic() - self._said > SWEEP_SECONDS:
             self.say(_where(progress))
         elif "share" in progress:
@@ -59,7 +62,7 @@ class Lines:
 
 
 class Bar:
-    """A bar over all steps of the run, with loss, speed and the last validation."""
+    """A bar over all steps of the run, with loss, speed, time left, shares of a step and the last validation."""
 
     def __init__(self, bar: Any) -> None:
         self.bar, self.validation = bar, ""
@@ -76,7 +79,9 @@ class Bar:
         self.bar.total = epochs * steps
         self.bar.set_description_str(_where(progress), refresh=False)
         shown = [form.format(progress[name]) for name, form in _SHOWN.items() if name in progress]
-        self.bar.set_postfix_str("  ".join(filter(None, [*shown, self.validation])), refresh=False)
+        shown += [f"{duration(progress['seconds_left'])} left"] if "seconds_left" in progress else []
+        shown += [shares(progress), self.validation]
+        self.bar.set_postfix_str("  ".join(filter(None, shown)), refresh=False)
         self.bar.n = min(done, self.bar.total)
         self.bar.refresh()
 
@@ -91,7 +96,7 @@ def screen() -> Screen:
             from tqdm import tqdm
         except ImportError:
             return Lines(sys.stderr)
-        form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}{postfix}]"
+        form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
         return Bar(tqdm(total=1, bar_format=form, file=sys.stderr, dynamic_ncols=True, leave=False))
     return Lines(sys.stderr)
 

@@ -80,6 +80,8 @@ class Watch:
             if record["epoch"] not in self._shown and record not in self._old:
                 self._shown.add(record["epoch"])
                 self.screen.epoch(record, epochs)
+                if self._progress and self._progress.get("storage"):
+                    self.screen.say(self._progress["storage"])
 
     def _look_at_attempt(self) -> None:
         attempt = last_attempt(self.run_path)

@@ -18,6 +18,7 @@ from distcond.attacks.pgd import Loss, pgd, summed_cross_entropy
 from distcond.condition import Condition
 from distcond.config.schema import AttackConfig
 from distcond.methods.draws import Draws, Part
+from distcond.methods.stopwatch import STILL, Stopwatch
 from distcond.models.conditional import ConditionalModel
 
 
@@ -36,6 +37,7 @@ class Passes:
     Args:
         fold_dtype: number format of the folded attack, None = attack as written.
         label_smoothing: share of every label that is spread over all classes; the attack ascends the label itself.
+        watch: told when an attack runs.
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class Passes:
         draws: Draws,
         fold_dtype: torch.dtype | None,
         label_smoothing: float = 0.0,
+        watch: Stopwatch = STILL,
     ) -> None:
         self.model, self.attack, self.draws, self.fold_dtype = model, attack, draws, fold_dtype
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.watch = label_smoothing, watch
         self._made: dict[object, Tensor] = {}
         #: Forward-equivalents spent so far, times rows, by width: a forward is 1, a backward to the input 1, to
         #: input and weights 2.
@@ -85,7 +88,7 @@ class Passes:
     def _attack(self, x: Tensor, y: Tensor, part: Part, width: int, loss: Loss) -> Tensor:
         self._spend(width, 2 * self.attack.num_steps * len(x))
         unit = self.draws.unit(part, x, f"attack{width}") if self.attack.random_start else None
-        with evaluating(self.model):
+        with self.watch.part("attack"), evaluating(self.model):
             return pgd(self._attacked(part, width), x, y, self.attack, unit, loss)
 
     def _attacked(self, part: Part, width: int) -> Callable[[Tensor, int], Tensor]:

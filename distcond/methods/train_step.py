@@ -10,6 +10,7 @@ from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.methods.draws import Draws
 from distcond.methods.passes import Outcome, Passes
 from distcond.methods.stage import Objective
+from distcond.methods.stopwatch import STILL
 from distcond.methods.weight_perturbation import WeightPerturbation
 from distcond.models.conditional import ConditionalModel
 
@@ -47,10 +48,11 @@ class TrainStep(nn.Module):
         self.label_smoothing = label_smoothing
         self.perturbation = WeightPerturbation(model, awp_gamma) if awp_gamma else None
         self.spent: dict[int, float] = {}  # what the last step cost, see Passes
+        self.watch = STILL
         self.two_paths = any(isinstance(module, DualBatchNorm2d) for module in model.modules())
 
     def forward(self, x: Tensor, y: Tensor, draws: Draws) -> Outcome:
-        passes = Passes(self.model, self.attack, draws, self.fold_dtype, self.label_smoothing)
+        passes = Passes(self.model, self.attack, draws, self.fold_dtype, self.label_smoothing, self.watch)
         if self.perturbation is not None:
             self.perturbation.apply(lambda: self._outcome(passes, x, y).loss)
         outcome = self._outcome(passes, x, y)

@@ -68,7 +68,7 @@ def standing(files: Files, name: str, stale: float = STALE, now: float | None = 
     last, failure = (files.json("attempt.json") or {}).get("attempt"), _failure(files)
     attempts = max(len(starts), 0 if last is None else last + 1)
     heard = now - progress["time"] if "time" in progress else None
-    state = _state(finished, starts, progress, failure, heard, stale)
+    state = _state(finished, starts, progress, failure, heard, stale, bool(records))
     epochs = progress.get("epochs") or (finished or {}).get("epochs")
     going = state == "running"
     return Standing(
@@ -81,24 +81,29 @@ def standing(files: Files, name: str, stale: float = STALE, now: float | None = 
         share=1.0 if finished else _share(progress),
         **_accuracies(finished, records),
         images_per_second=_speed(progress, records),
-        seconds_left=max(0.0, progress["seconds_left"] - (heard or 0)) if going and "seconds_left" in progress else None,
+        seconds_left=max(0.0, progress["seconds_left"] - (heard or 0))
+        if going and "seconds_left" in progress
+        else None,
         attempts=attempts,
         heard=heard,
-        error=failure[1] if failure and state != "finished" else _ended(starts) if state == "failed" else "",
+        error="" if state == "finished" else _ended(starts) or (failure[1] if failure else ""),
         note=progress.get("storage", "") if going else "",
     )
 
 
 def _state(
     finished: Any, starts: list[Any], progress: dict[str, Any], failure: tuple[float, str] | None,
-    heard: float | None, stale: float,
+    heard: float | None, stale: float, begun: bool,
 ) -> str:  # fmt: skip
     if finished:
         return "finished"
     if starts and starts[-1].get("ended"):
         return "failed" if starts[-1]["ended"].get("failed") else "stopped"
+    if progress.get("stage") == "stopped":
+        return "stopped"
     if heard is None:
-        return "failed" if failure else "waiting"
+        # Without a word: not begun, or of a distcond whose words bore no time.
+        return "failed" if failure else "stale" if progress or begun else "waiting"
     if heard > stale:
         # Its last word was about what ended it, or it fell silent.
         return "failed" if failure and failure[0] >= progress["time"] else "stale"
@@ -116,7 +121,9 @@ def _failure(files: Files) -> tuple[float, str] | None:
 
 
 def _ended(starts: list[Any]) -> str:
-    return str(starts[-1].get("ended", {}).get("why", "")) if starts else ""
+    """Why the last start failed, as its driver wrote it down."""
+    ended = starts[-1].get("ended") or {} if starts else {}
+    return str(ended.get("why", "")) if ended.get("failed") else ""
 
 
 def _epoch(progress: dict[str, Any], records: list[Any]) -> int | None:

@@ -31,7 +31,9 @@ def as_table(standings: list[Standing], width: int) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     right = range(3, len(_HEAD) - 1)
     lines = [
-        "  ".join(cell.rjust(w) if column in right else cell.ljust(w) for column, (cell, w) in enumerate(cells)).rstrip()
+        "  ".join(
+            cell.rjust(w) if column in right else cell.ljust(w) for column, (cell, w) in enumerate(cells)
+        ).rstrip()
         for cells in (list(zip(row, widths, strict=True)) for row in rows)
     ]
     return "\n".join([f"{len(standings)} runs: {summary}", *(_cut(line, width) for line in lines)])

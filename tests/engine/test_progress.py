@@ -16,7 +16,7 @@ from distcond.engine.progress import Meter, Progress, read_progress
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands until it is moved."""
     at = [100.0]
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: at[0]))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: at[0], time=lambda: 0.0))
     return at
 
 
@@ -26,7 +26,7 @@ def test_nothing_is_said_before_the_first_word(tmp_path):
 
 def test_a_sweep_says_its_share_about_once_a_second(tmp_path: Path, now: list[float]) -> None:
     meter = Meter(Progress(tmp_path, epochs=3, steps=7, batch_size=10, active=True), "test", epoch=2, rows=200)
-    began = {"stage": "test", "epochs": 3, "steps": 7, "epoch": 2}
+    began = {"stage": "test", "epochs": 3, "steps": 7, "time": 0.0, "epoch": 2}
     assert read_progress(tmp_path) == began
     meter(50)
     assert read_progress(tmp_path) == began  # not a second yet
@@ -56,7 +56,8 @@ def test_training_says_its_speed_since_the_last_word(tmp_path: Path, now: list[f
     speaker.step(0, 2, torch.tensor(2.5))
     said = read_progress(tmp_path)
     assert said == {
-        "stage": "train", "epochs": 2, "steps": 9, "epoch": 0, "step": 2, "loss": 2.5, "images_per_second": 10.0,
+        "stage": "train", "epochs": 2, "steps": 9, "time": 0.0, "epoch": 0, "step": 2, "loss": 2.5,
+        "images_per_second": 10.0, "done": pytest.approx(3 / 18), "seconds_left": 15.0,
     }  # fmt: skip
     now[0] += 4
     for step in (3, 4):

@@ -144,7 +144,8 @@ def test_progress_looks_at_the_device_about_once_a_second(tmp_path: Path, monkey
         progress.step(1, step, any_loss)  # type: ignore[arg-type]
     assert loss.looked == 2
     said = read_progress(tmp_path)
-    assert said == {
+    assert said is not None
+    assert {name: said[name] for name in said if name not in ("time", "done", "seconds_left")} == {
         "stage": "train", "epochs": 4, "steps": 10, "epoch": 1, "step": 7, "loss": 0.5, "images_per_second": 128.0,
     }  # fmt: skip
 

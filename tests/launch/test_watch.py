@@ -61,6 +61,8 @@ def test_a_line_holds_what_an_epoch_gave() -> None:
     assert epoch_line(record(3, val=VAL[:1]), 30).endswith("val SA 93.9 RA 66.7 at lam 1")
     widths = [{**point, "width": width} for point in VAL for width in (0, 1)]
     assert epoch_line(record(3, val=widths), 30).endswith("val SA 96.1/93.9 RA 51.1/66.7 at lam 0/1")
+    parts = {"data": 0.004, "attack": 0.712, "passes": 0.2, "reduction": 0.03, "rest": 0.054}
+    assert epoch_line(record(3, shares=parts), 30) == f"{line}  attack 71 % passes 20 % rest 5 % reduction 3 %"
     assert epoch_line({"epoch": 1, "train_loss": None, "train_sa": None, "val": []}, 30) == "epoch 1/30"
 
 
@@ -112,6 +114,19 @@ def test_a_restart_of_the_workers_is_told_and_shows_no_epoch_twice(
     assert seen() == [f"attempt 7: {again} (OSError: the disk is full)"]
 
 
+def test_time_left_and_what_is_wrong_with_the_storage_come_with_an_epoch(
+    tmp_path: Path, seen: Callable[[], list[str]]
+) -> None:
+    seen()
+    at(tmp_path, "train", epoch=0, step=3, seconds_left=600.0, storage="s3://x: not reachable")
+    seen()
+    history.append(tmp_path, record(1))
+    first, second = seen()
+    assert first.startswith("epoch 1/3")
+    assert first.endswith("10 min left")
+    assert second == "s3://x: not reachable"
+
+
 def test_only_a_long_stage_is_named(
     tmp_path: Path, seen: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,8 +163,11 @@ def test_a_bar_counts_the_steps_of_the_whole_run() -> None:
     out = io.StringIO()
     bar = Bar(tqdm(total=1, bar_format="{desc}|{n_fmt}/{total_fmt}|{postfix}", file=out))
     size = {"epochs": 3, "steps": 10}
-    bar.at({"stage": "train", **size, "epoch": 1, "step": 4, "loss": 1.25, "images_per_second": 630.0})
-    assert out.getvalue().split("\r")[-1].strip() == "epoch 2/3|15/30|, loss 1.25  630 img/s"
+    bar.at({"stage": "train", **size, "epoch": 1, "step": 4, "loss": 1.25, "images_per_second": 630.0,
+            "shares": {"attack": 0.7, "passes": 0.3}, "seconds_left": 90.0})  # fmt: skip
+    assert out.getvalue().split("\r")[-1].strip() == (
+        "epoch 2/3|15/30|, loss 1.25  630 img/s  90 s left  attack 70% passes 30%"
+    )
     bar.epoch(record(2, val=VAL), 3)
     bar.epoch(record(3), 3)
     bar.at({"stage": "validate", **size, "epoch": 2})

@@ -1,0 +1,70 @@
+"""`python -m distcond.status`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from distcond.errors import ConfigError
+from distcond.status import main
+
+
+def made(path: Path, **files: object) -> Path:
+    path.mkdir(parents=True)
+    for name, value in {"config": {}, **files}.items():
+        (path / f"{name}.json").write_text(json.dumps(value))
+    return path
+
+
+def test_the_status_says_whether_a_run_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path / "good", finished={"epochs": 3})
+    going = {"stage": "train", "epochs": 3, "steps": 2, "epoch": 1, "step": 0, "time": time.time()}
+    made(tmp_path / "sub" / "going", progress=going)
+    assert main([str(tmp_path)]) == 0
+    assert "2 runs: 1 running, 1 finished" in capsys.readouterr().out
+    bad = made(tmp_path / "bad", starts=[{"ended": {"failed": True, "why": "no luck"}}])
+    assert main([str(tmp_path), "format=json"]) == 1
+    runs = json.loads(capsys.readouterr().out)
+    assert [(run["name"], run["state"]) for run in runs] == [
+        ("bad", "failed"), ("sub/going", "running"), ("good", "finished"),
+    ]  # fmt: skip
+    assert main([str(bad.parent / "good"), str(bad)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "no run here"),
+        (["form=json"], "did you mean format"),
+        (["format=xml"], "valid: text, json"),
+        (["stale=-1"], "must be more than 0"),
+        (["--watch"], "no terminal"),
+        (["--wach"], "did you mean --watch"),
+    ],
+)
+def test_what_it_refuses(words: list[str], said: str, tmp_path: Path) -> None:
+    if words:
+        made(tmp_path / "run")
+    with pytest.raises(ConfigError, match=said):
+        main([str(tmp_path), *words])
+
+
+def test_it_needs_a_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        main([str(tmp_path / "none")])
+    with pytest.raises(ConfigError, match="no folder"):
+        main(["format=json"])
+    assert main([]) == 0
+
+
+def test_it_answers_without_torch_ray_and_pyarrow(tmp_path: Path) -> None:
+    made(tmp_path / "run")
+    heavy = "sorted({'torch', 'ray', 'pyarrow', 'numpy', 'pandas'} & set(sys.modules))"
+    code = f"import sys; from distcond.status import main; main([{str(tmp_path)!r}]); print({heavy})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

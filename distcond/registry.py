@@ -26,6 +26,7 @@ KINDS = {
     "sampler": ("distcond.samplers.sampler", "Sampler"),
     "convention": ("distcond.starting_points.convention", "Convention"),
     "attack": ("distcond.attacks.attack", "Attack"),
+    "sink": ("distcond.sinks.sink", "Sink"),
 }
 
 

@@ -20,6 +20,7 @@ Exit status: 0, or 1 if a run failed.
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -134,4 +135,5 @@ def _columns() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # status | head
     guarded(lambda: main(sys.argv[1:]))

@@ -23,6 +23,7 @@ ELSEWHERE = (
     "save_steps",
     "save_minutes",
     "run_root",
+    "sinks",
     "fresh",
 )
 

@@ -17,6 +17,7 @@ _TITLES = {
     "sampler": "lam samplers",
     "convention": "names of tensors that init_from knows",
     "attack": "attacks of an evaluation (python -m distcond.evaluate RUN_DIR attack=NAME)",
+    "sink": "tools that show a run besides (sinks=NAME)",
 }
 _HOURS = "  (GPU hours are counted FLOPs of training over a stated rate; RECIPE --help says which)"
 

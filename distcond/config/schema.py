@@ -143,5 +143,9 @@ class Config:
     save_every: int = setting(1, "epochs between checkpoints", ge=1)
     save_steps: int = setting(0, "steps between checkpoints, besides those of epochs; 0 = none", ge=0)
     save_minutes: float = setting(15.0, "minutes after which a checkpoint is due wherever the run is; 0 = none", ge=0)
-    run_root: str = setting("", "where run directories go; empty = ./runs, or ~/distcond/runs inside a Ray job")
+    run_root: str = setting(
+        "",
+        "where run directories go, a path or a URI like s3://BUCKET/RUNS; empty = ./runs, or ~/distcond/runs in a job",
+    )
+    sinks: tuple[str, ...] = setting((), "tools that show the run besides: tensorboard, mlflow, wandb; see --list sink")
     fresh: bool = setting(False, "start anew instead of resuming or showing the run with the same configuration")

@@ -10,8 +10,9 @@ from pathlib import Path
 from distcond.config.schema import Config
 from distcond.data.extra import check_share
 from distcond.errors import ConfigError
-from distcond.launch import local, stop_file
+from distcond.launch import feed, local, stop_file
 from distcond.launch.capacity import number_of_workers, this_machine
+from distcond.launch.feed import fed
 from distcond.launch.ray_cluster import cluster, joins
 from distcond.launch.watch import watched
 
@@ -29,6 +30,7 @@ def check(config: Config) -> int:
     Raises:
         ConfigError: it cannot run here; the message names the setting and what would be valid.
     """
+    feed.check(config.sinks)
     workers = local.processes(config.launch) if config.launch.name == "local" else _ray_workers(config)
     if config.batch_size < workers:
         few = f"batch_size={config.batch_size}: fewer images per step than the {workers} workers of launch.workers"
@@ -53,12 +55,12 @@ def launch(config: Config, run_path: Path, attempt: int) -> None:
     """
     run_path = run_path.absolute()
     if config.launch.name == "local":
-        with watched(run_path, leads()):
+        with watched(run_path, leads()), fed(config, run_path, leads()):
             local.train(config, run_path, attempt)
         return
     stop_file.allow(run_path)
     _log.info("joining Ray ..." if joins() else "starting Ray ...")
-    with cluster() as ray, watched(run_path):
+    with cluster() as ray, watched(run_path), fed(config, run_path):
         # Not before Ray is up: what it is to do about authentication is settled when it is imported.
         from distcond.launch.ray_train import train
 

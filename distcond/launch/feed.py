@@ -1,0 +1,122 @@
+"""What a run writes down, handed over to other tools while it goes on: each in a thread of its own, none waited for.
+
+A tool that is slow, unreachable or broken costs the run nothing: its thread waits for it, and after an error it is left
+out until the next start of the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from distcond.config.overrides import to_settings
+from distcond.config.schema import Config
+from distcond.engine.run_dir import read_json, write_json
+from distcond.launch.failure import one_line
+from distcond.registry import lookup
+from distcond.results import history
+from distcond.results.cost import FILE as FINISHED
+from distcond.sinks.metrics import epoch_metrics, point_metrics
+from distcond.sinks.sink import Sink, Subject, Writer
+
+#: Seconds between two looks at the history, and seconds that a tool gets at the end for what it still has to send.
+INTERVAL, PATIENCE = 2.0, 30.0
+
+_log = logging.getLogger(__name__)
+
+
+def check(names: tuple[str, ...]) -> list[Sink]:
+    """The sinks by name.
+
+    Raises:
+        ConfigError: an unknown one, or one whose package is missing.
+    """
+    sinks: list[Sink] = [lookup("sink", name) for name in dict.fromkeys(names)]
+    for sink in sinks:
+        sink.check()
+    return sinks
+
+
+@contextmanager
+def fed(config: Config, run_path: Path, active: bool = True) -> Iterator[None]:
+    """Feed `config.sinks` for as long as the block takes, and for `PATIENCE` seconds at most after it."""
+    feeds = [Feed(sink, config, run_path) for sink in check(config.sinks)] if active else []
+    for feed in feeds:
+        feed.start()
+    try:
+        yield
+    finally:
+        for feed in feeds:
+            feed.over.set()
+        deadline = time.monotonic() + PATIENCE
+        for feed in feeds:
+            feed.join(max(0.0, deadline - time.monotonic()))
+            if feed.is_alive():
+                _log.warning("sink %s: not done within %g s; the rest comes when the run goes on", feed.name, PATIENCE)
+
+
+class Feed(threading.Thread):
+    """One tool's thread; it keeps no process alive."""
+
+    def __init__(self, sink: Sink, config: Config, run_path: Path) -> None:
+        super().__init__(name=sink.name, daemon=True)
+        self.sink, self.run_path, self.over = sink, run_path, threading.Event()
+        self.settings = to_settings(config)
+        self.state = run_path / "sinks" / f"{sink.name}.json"
+        self.done = 0  # the last epoch handed over
+        self.finished = False  # whether the results on test were
+
+    def run(self) -> None:
+        """Hand over what is new until the run is over."""
+        writer: Writer | None = None
+        try:
+            self._recall()
+            last = False
+            while not last:
+                last = self.over.wait(INTERVAL)
+                if self._news():
+                    writer = writer or self._open()
+                    self._hand_over(writer)
+            if writer is not None:
+                writer.close()
+        except Exception as error:
+            _log.warning("sink %s: %s; the run goes on without it", self.sink.name, one_line(error))
+
+    def _open(self) -> Writer:
+        return self.sink.open(Subject(self.run_path, self.run_path.name, self.settings, self.done))
+
+    def _news(self) -> bool:
+        with suppress(OSError, ValueError):  # a share that is away for now
+            return self._epoch() > self.done or (self._has_ended() and not self.finished)
+        return False
+
+    def _epoch(self) -> int:
+        records = history.read(self.run_path)
+        return int(records[-1]["epoch"]) if records else 0
+
+    def _has_ended(self) -> bool:
+        return (self.run_path / FINISHED).exists()
+
+    def _hand_over(self, writer: Writer) -> None:
+        for record in history.read(self.run_path):
+            if record["epoch"] > self.done:
+                writer.write(record["epoch"], epoch_metrics(record))
+                self._remember(record["epoch"])
+        if self._has_ended() and not self.finished:
+            end = read_json(self.run_path / FINISHED)
+            # After the last epoch, so that tools which want steps to rise take it.
+            writer.write(end["epochs"] + 1, point_metrics("test", end["points"]))
+            self._remember(self.done, finished=True)
+
+    def _recall(self) -> None:
+        with suppress(OSError, ValueError, KeyError):
+            said = read_json(self.state)
+            self.done, self.finished = said["epoch"], said["finished"]
+
+    def _remember(self, epoch: int, finished: bool = False) -> None:
+        self.done, self.finished = epoch, finished
+        write_json(self.state, {"epoch": epoch, "finished": finished})

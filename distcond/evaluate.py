@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 
 from distcond.config.command_line import guarded
 from distcond.config.overrides import apply
@@ -16,6 +15,7 @@ from distcond.engine.campaign.masking_files import explained
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.tally import keep_rows
 from distcond.engine.campaign.words import Campaign, campaign_of
+from distcond.engine.copies import here, send_back
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
@@ -66,8 +66,11 @@ def main(argv: Sequence[str]) -> int:
     except LaunchFailed as error:
         print(f"failed: {error}\nthe same command goes on", file=sys.stderr)
         return 1
+    finally:
+        send_back(argv[0])
     device = choose_device(plan.config.launch.device)
     rows = keep_rows(plan, workers, device)
+    send_back(argv[0])
     print("\n\n".join(filter(None, (trade_off_table(rows), threat_table(rows), explained(plan)))))
     if plan.campaign.probe:
         shares = gradient_signs(plan, device).items()
@@ -81,7 +84,7 @@ def planned(argv: Sequence[str]) -> Plan:
     Raises:
         ConfigError: no run or no checkpoint there, or a word that is not valid.
     """
-    run = RunDir(Path(argv[0]).expanduser().absolute())
+    run = RunDir(here(argv[0], checkpoints=True))
     campaign, settings = _split(argv[1:])
     config = apply(run.config(), {"launch": "local", "launch.workers": "0", **settings})
     prefix = "eval.attack."

@@ -4,6 +4,8 @@
     python -m distcond.report runs/float-... sa=0.8 ra=0.3           the cheapest point that reaches both
     python -m distcond.report runs ra=30% by=interval html=curves.html
 
+A folder may be a URI (s3://BUCKET/RUNS): see docs/storage.md.
+
 Prints the tables, then for each attack the operating points on a scale with their 95 % intervals, the Pareto set, the
 hypervolume and the knee, and draws one figure. Points measured under different attacks are not compared.
 
@@ -38,6 +40,7 @@ from distcond.results.row import Row
 from distcond.results.store import read_rows
 from distcond.results.table import trade_off_table
 from distcond.results.threat_table import threat_table
+from distcond.storage.uri import is_uri
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("--help", "-h"):
         print(__doc__)
         return 0
-    question = asked(argv)
+    question = asked([str(fetched(word)) if is_uri(word) else word for word in argv])
     demand, reference = question.demand, question.reference
     rows = rows_at(question.places, question.split)
     costs: dict[At, Spent] = {at: spent for place in question.places for at, spent in costs_below(place).items()}
@@ -62,6 +65,13 @@ def main(argv: Sequence[str]) -> int:
     if question.html:
         print(f"page: {write_page(fields, question.html, reference, classes)}")
     return 0
+
+
+def fetched(uri: str) -> Path:
+    """What lies at a URI, without checkpoints, on this machine."""
+    from distcond.engine.copies import here  # torch: only where it is needed
+
+    return here(uri, checkpoints=False)
 
 
 def rows_at(places: Sequence[Path], split: str) -> list[Row]:

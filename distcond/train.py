@@ -13,12 +13,14 @@ from distcond.config.command_line import describe, guarded, parse
 from distcond.config.schema import Config
 from distcond.data.described import prepared, settled
 from distcond.engine.checkpoint import newest
+from distcond.engine.home import Home, home_of
 from distcond.engine.run_dir import RunDir, run_dir_for
 from distcond.engine.starting import init_from
 from distcond.engine.starting.report import Report
 from distcond.launch import driver
 from distcond.launch.failure import LaunchFailed, Stopped
 from distcond.results.report import summarise, write_report
+from distcond.storage.uri import open_store
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,10 +42,20 @@ def main(argv: Sequence[str]) -> int:
 def lead(config: Config, origin: Report | None) -> int:
     """Train and report; a finished run is only shown."""
     run = run_of(config, origin)
+    home = arrive(config, run)
     if run.finished:
         write_report(run.path)
         print(f"already finished, nothing to do; fresh=true starts another\n{summarise(run.path)}")
         return 0
+    try:
+        return go_on(config, run, origin)
+    finally:
+        if home is not None:
+            home.leave()
+
+
+def go_on(config: Config, run: RunDir, origin: Report | None) -> int:
+    """Take the run's directory, train to the end and report."""
     with run.begin(config) as attempt:
         if origin is not None and newest(run.checkpoints) is None:
             logging.info(origin.summary)
@@ -63,6 +75,15 @@ def lead(config: Config, origin: Report | None) -> int:
     return 0
 
 
+def arrive(config: Config, run: RunDir) -> Home | None:
+    """Where the run lives at a URI, see that this can be written, and fetch the newest state from there."""
+    home = home_of(config, run.path)
+    if home is not None:
+        open_store(config.run_root).check()
+        home.arrive()
+    return home
+
+
 def run_of(config: Config, origin: Report | None) -> RunDir:
     """Where the config's run lies; its data are prepared for that. `origin` is what its weights start from."""
     content = prepared(config.data).fingerprint
@@ -71,7 +92,11 @@ def run_of(config: Config, origin: Report | None) -> RunDir:
 
 def follow(config: Config, origin: Report | None) -> int:
     """One of torchrun's processes after the first, which hears from it where the run lies."""
-    if not config.fresh and run_of(config, origin).finished:
+    run = run_of(config, origin)
+    home = home_of(config, run.path)
+    if home is not None:
+        home.arrive()
+    if not config.fresh and run.finished:
         return 0  # the first process only shows it, and would be waited for
     try:
         driver.launch(config, Path(), attempt=0)

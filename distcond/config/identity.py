@@ -45,5 +45,12 @@ def run_id(config: Config, data_fingerprint: str) -> str:
     return f"{readable}-s{config.seed}-{digest}"
 
 
+def differences(one: Config, other: Config) -> dict[str, tuple[object, object]]:
+    """The settings that make two configs two runs, by path, with the values of both."""
+    found, wanted = to_settings(one), to_settings(other)
+    paths = [path for path in {**found, **wanted} if not _elsewhere(path)]
+    return {p: (found.get(p), wanted.get(p)) for p in paths if found.get(p) != wanted.get(p)}
+
+
 def _elsewhere(path: str) -> bool:
     return any(path == name or (name.endswith(".") and path.startswith(name)) for name in ELSEWHERE)

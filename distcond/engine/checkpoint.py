@@ -22,12 +22,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from distcond.aside import locked
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 
 SCHEMA_VERSION = 2
 #: The network can be read from these; training goes on from the present one alone.
 READABLE = (1, 2)
+_LOCK = ".checkpoints.lock"
 _NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -60,26 +62,37 @@ def averageable(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save(
-    root: Path, moment: Moment, world: World, model: nn.Module, shared: dict[str, Any], own: Mapping[str, Any]
+    root: Path,
+    moment: Moment,
+    world: World,
+    model: nn.Module,
+    shared: dict[str, Any],
+    own: Mapping[str, Any],
+    apart: bool = False,
 ) -> Path:
     """Write the checkpoint of `moment` from all ranks together.
 
-    `shared` is rank 0's, `own` this rank's beside its running statistics: plain values and tensors.
+    `shared` is rank 0's, `own` this rank's beside its running statistics: plain values and tensors. `apart` says that
+    every machine has a `root` of its own, which holds the parts of its ranks.
 
     Saving changes nothing about the run: no statistic is synchronised because a checkpoint was due.
     """
     final, aside = root / moment.name, root / f".{moment.name}"
-    if world.first:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True, exist_ok=True)
+    prepares = world.first or apart
+    if prepares:
+        with locked(root.with_name(_LOCK)):
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True, exist_ok=True)
     world.barrier()
     _write(aside / f"rank-{world.rank:04d}.pt", {"statistics": statistics(model.state_dict()), **own})
     if world.first:
         state = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": moment.epoch, "step": moment.step}
         _write(aside / "shared.pt", {**state, "model": model.state_dict(), **shared})
     world.barrier()
-    if world.first:
-        _publish(aside, final)
+    if prepares:
+        with locked(root.with_name(_LOCK)):
+            if aside.exists():  # else another rank of this machine was faster
+                _publish(aside, final)
     world.barrier()
     return final
 
@@ -96,6 +109,17 @@ def newest(root: Path) -> Path | None:
     """The complete checkpoint of the latest moment, or None."""
     found = [entry for entry in root.iterdir() if _NAME.fullmatch(entry.name)] if root.is_dir() else []
     return max(found, key=moment_of, default=None)
+
+
+def moments(root: Path) -> list[Moment]:
+    """Where the complete checkpoints were made, in order."""
+    names = [entry for entry in root.iterdir() if is_name(entry.name)] if root.is_dir() else []
+    return sorted(map(moment_of, names))
+
+
+def is_name(name: str) -> bool:
+    """Whether a checkpoint could be called so."""
+    return _NAME.fullmatch(name) is not None
 
 
 def moment_of(checkpoint: Path) -> Moment:

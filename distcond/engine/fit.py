@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from distcond.config.schema import Config
 from distcond.engine.epoch import train_epoch
+from distcond.engine.home import FINISHED
 from distcond.engine.job import Job, Position, make_job
 from distcond.engine.keep import resume, save
 from distcond.engine.progress import Progress
@@ -37,6 +40,25 @@ def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Ca
         Whether the run went to its end; otherwise it was stopped.
     """
     job = make_job(config, world, RunDir(run_path), attempt, stop)
+    with uploading(job):
+        return carry_out(job)
+
+
+@contextmanager
+def uploading(job: Job) -> Iterator[None]:
+    """Where the run lives at a URI, fetch its newest state first, and send the last words after the block."""
+    if job.upload is None:
+        yield
+        return
+    try:
+        job.upload.begin()
+        yield
+    finally:
+        job.upload.close()
+
+
+def carry_out(job: Job) -> bool:
+    """Go on from the newest checkpoint to the end; False if the run was stopped."""
     if not resume(job):
         init_from.start(job)  # before a sparse method makes its masks, which prune it
         begin_stage(job, Position())
@@ -47,7 +69,7 @@ def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Ca
         if not job.trained:
             save(job)
         progress.say("stopped", epoch=job.position.done, step=job.position.step - 1)
-        world.barrier()
+        job.world.barrier()
         return False
     return True
 
@@ -56,7 +78,10 @@ def progress_of(job: Job) -> Progress:
     """Tells how far the run is; silent on all ranks but the first."""
     pace, speaks = pace_of(job), job.world.first
     watch = Stopwatch(job.world.device, active=speaks)
-    return Progress(job.run.path, pace.epochs, pace.steps, job.config.batch_size, speaks, pace, watch)
+    progress = Progress(job.run.path, pace.epochs, pace.steps, job.config.batch_size, speaks, pace, watch)
+    if job.upload is not None:
+        progress.note = lambda: job.upload.note if job.upload is not None else ""
+    return progress
 
 
 def to_the_end(job: Job, progress: Progress) -> None:
@@ -68,9 +93,15 @@ def to_the_end(job: Job, progress: Progress) -> None:
     while not job.trained:
         record = train_epoch(job, progress)
         finish_epoch(job, record, progress)
+    if job.upload is not None:
+        job.upload.complete()
     counts = final_counts(job, progress)
+    end = summary(job, counts)
+    if job.upload is not None:
+        job.upload.finish(json.dumps(end, indent=1))
+    elif job.world.first:
+        write_json(job.run.path / FINISHED, end)
     if job.world.first:
-        write_json(job.run.path / "finished.json", summary(job, counts))
         progress.say("finished", epoch=job.position.done)
     job.world.barrier()
 
@@ -105,6 +136,8 @@ def finish_epoch(job: Job, record: dict[str, Any], progress: Progress) -> None:
     best_now = job.best is not None and job.best[0] == done
     if job.trained or best_now or job.points.owed or done % config.save_every == 0:
         save(job)
+    elif job.upload is not None:
+        job.upload.recorded()
 
 
 def advance(job: Job, stage_over: bool) -> None:

@@ -23,10 +23,12 @@ from distcond.data.source import Source
 from distcond.data.subset import first
 from distcond.engine.averaging import Averaged
 from distcond.engine.build import build_model, build_step
+from distcond.engine.home import home_of
 from distcond.engine.optimiser import make_optimiser
 from distcond.engine.run_dir import RunDir
 from distcond.engine.save_points import SavePoints, never
 from distcond.engine.sums import Sums
+from distcond.engine.upload import Upload
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.methods.method import Method
@@ -65,6 +67,7 @@ class Job:
     train: Loader
     sources: dict[str, Source]
     points: SavePoints
+    upload: Upload | None  # where the run lives at a URI
     position: Position = Position()  # noqa: RUF009  immutable
     best: tuple[int, float] | None = None  # epoch and validation score, within the stage
     train_flops: float = 0.0  # spent so far, over all ranks
@@ -119,9 +122,12 @@ def make_job(config: Config, world: World, run: RunDir, attempt: int, stop: Call
     method: Method = lookup("method", config.method.name)
     stages = stages_of(config, method)
     sparsity, optimiser = method.sparsity(config, model), make_optimiser(model, stages[0].optim)
+    home = home_of(config, run.path)
+    upload = Upload(home, world) if home is not None else None
     points = SavePoints(world, config.save_steps, config.save_minutes, stop)
     return Job(
-        config, world, run, attempt, model, step, wrap(step, world), stages, sparsity, optimiser, train, sources, points
+        config, world, run, attempt, model, step, wrap(step, world), stages, sparsity, optimiser, train, sources,
+        points, upload,
     )  # fmt: skip
 
 

@@ -33,11 +33,13 @@ def save(job: Job) -> None:
         "sparsity": job.sparsity.state_dict() if job.sparsity is not None else None,
         "averaged": job.averaged.state_dict() if job.averaged is not None else None,
     }
-    checkpoint.save(job.run.checkpoints, moment, job.world, job.model, shared, own(job))
+    apart, kept = job.upload is not None, {moment.name} | ({Moment(job.best[0]).name} if job.best else set())
+    checkpoint.save(job.run.checkpoints, moment, job.world, job.model, shared, own(job), apart)
     job.points.saved()
-    if job.world.first:
-        best = {Moment(job.best[0]).name} if job.best else set()
-        checkpoint.keep_only(job.run.checkpoints, {moment.name} | best)
+    if job.upload is not None:
+        job.upload.saved(kept)
+    if job.world.first or apart:
+        checkpoint.keep_only(job.run.checkpoints, kept)
 
 
 def own(job: Job) -> dict[str, Any]:

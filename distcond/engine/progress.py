@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Progress:
         self.file, self.active = run_path / FILE, active
         self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
         self.pace, self.watch = pace or Pace(epochs, steps), watch
-        self.note = ""  # what whoever watches should know while the run goes on
+        self.note: Callable[[], str] = str  # what whoever watches should know while the run goes on
         self._time, self._steps = time.monotonic(), 0
 
     def step(self, epoch: int, step: int, loss: Tensor) -> None:
@@ -61,8 +62,7 @@ class Progress:
         left = self._left(stage, values)
         if left is not None:
             said |= {"done": left[0], "seconds_left": left[1]}
-        if self.note:
-            said["storage"] = self.note
+        said["storage"] = self.note() or None
         write_json(self.file, {name: value for name, value in said.items() if value is not None})
 
     def _left(self, stage: str, values: dict[str, Any]) -> tuple[float, float] | None:

@@ -10,6 +10,7 @@ from distcond.config.setting import choice
 from distcond.engine.averaging import overlay
 from distcond.engine.build import build_model
 from distcond.engine.checkpoint import Moment, averaged_statistics, load_shared, moment_of, newest
+from distcond.engine.copies import here
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
@@ -23,7 +24,7 @@ def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | s
     `AtLambda(load(run_dir), 0.3)` is a plain `x in [0, 1] -> logits` module.
 
     Args:
-        run_dir: the directory a run printed.
+        run_dir: the directory a run printed, or the URI of a run.
         checkpoint: "best" (mean of SA and RA over the grid, on validation) or "last"; where the run averaged its
             weights these are the averaged ones, and "last_raw" are the last ones as trained.
         device: where to put it.
@@ -31,7 +32,7 @@ def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | s
     Raises:
         ConfigError: no run or no checkpoint there, or one this version cannot read.
     """
-    run = RunDir(Path(run_dir).expanduser().absolute())
+    run = RunDir(here(run_dir, checkpoints=True))
     path = find_checkpoint(run, checkpoint)
     try:
         return load_from(run, path, checkpoint, device)

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from distcond.aside import write_text
-from distcond.config.identity import run_id
+from distcond.config.identity import differences, run_id
 from distcond.config.overrides import from_settings, to_settings
 from distcond.config.schema import Config
 from distcond.engine.environment import describe_start
 from distcond.errors import ConfigError
+from distcond.storage.staging import staging
+from distcond.storage.uri import child, is_uri, open_store
 
 SCHEMA_VERSION = 1
 
@@ -50,8 +52,9 @@ class RunDir:
             The attempt: how often this run was started before.
 
         Raises:
-            ConfigError: the directory cannot be written, or another process is at this run.
+            ConfigError: the directory cannot be written, holds another run, or another process is at this one.
         """
+        self._check(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / ".lock", "w")  # noqa: SIM115  held until the run ends, by the with below
@@ -78,6 +81,17 @@ class RunDir:
             with suppress(OSError):
                 mark = {"why": why, "failed": failed, "time": time.time()}
                 write_json(self.path / "starts.json", [*starts[:-1], starts[-1] | {"ended": mark}])
+
+    def _check(self, config: Config) -> None:
+        """Refuse a directory in which another run lies, as after one was renamed or copied."""
+        if not (self.path / "config.json").exists():
+            return
+        other = differences(self.config(), config)
+        if other:
+            path, (there, here) = next(iter(other.items()))
+            more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+            differs = f"{path}={there} there, {here} here{more}"
+            raise ConfigError(f"{self.path}: holds another run ({differs}); rename it, or set run_root=DIR")
 
     def _take(self, lock: IO[str]) -> None:
         try:
@@ -113,13 +127,36 @@ def run_dir_for(config: Config, data_fingerprint: str) -> RunDir:
     """The absolute directory of a config's run. With `fresh`, one that does not exist yet (`-2`, `-3`, ... behind)."""
     base = run_root(config) / run_id(config, data_fingerprint)
     path, number = base, 2
-    while config.fresh and path.exists():
+    while config.fresh and _taken(config, path):
         path, number = base.with_name(f"{base.name}-{number}"), number + 1
     return RunDir(path)
 
 
+def working_place(config: Config, run_path: Path) -> Path:
+    """Where this machine works at the run whose directory on the driver's is `run_path`: there, or at a copy."""
+    if not is_uri(config.run_root):
+        return run_path
+    own = run_root(config) / run_path.name
+    own.mkdir(parents=True, exist_ok=True)
+    return own
+
+
+def _taken(config: Config, path: Path) -> bool:
+    if path.exists() or not is_uri(config.run_root):
+        return path.exists()
+    try:
+        return bool(open_store(child(config.run_root, path.name)).names())
+    except OSError as error:
+        raise ConfigError(str(error)) from error
+
+
 def run_root(config: Config) -> Path:
-    """`config.run_root` made absolute. Unset: ./runs, or ~/distcond/runs in a directory that Ray shipped to a job."""
+    """`config.run_root` made absolute; of a URI, the directory that stands for it on this machine.
+
+    Unset: ./runs, or ~/distcond/runs in a directory that Ray shipped to a job.
+    """
+    if is_uri(config.run_root):
+        return staging(config.run_root, config.data.cache_dir)
     if config.run_root:
         return Path(config.run_root).expanduser().absolute()
     shipped = any(part.startswith("_ray_pkg_") for part in Path.cwd().parts)

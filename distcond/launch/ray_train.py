@@ -16,6 +16,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from distcond.config.overrides import to_settings
 from distcond.config.schema import Config
+from distcond.engine.home import home_of
 from distcond.engine.run_dir import RunDir
 from distcond.launch.attempt import next_attempt
 from distcond.launch.capacity import number_of_workers, on_gpu
@@ -63,6 +64,9 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
         raise verdict(error, max(0, next_attempt(run_path, attempt) - first - 1), _keep_logs(ray, run_path)) from error
     finally:
         shutil.rmtree(_storage(run_path), ignore_errors=True)
+    home = home_of(config, run_path)
+    if home is not None:
+        home.arrive(live=False)  # its first worker may have been on another machine
     if request and not RunDir(run_path).finished:
         raise Stopped(where(run_path), request.status)
     if not RunDir(run_path).finished:

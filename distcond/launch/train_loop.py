@@ -10,6 +10,7 @@ import torch
 
 from distcond.config.overrides import from_settings
 from distcond.engine.fit import fit
+from distcond.engine.run_dir import working_place
 from distcond.engine.save_points import never
 from distcond.engine.world import World
 from distcond.launch.attempt import begin_attempt
@@ -36,13 +37,16 @@ def train_loop(order: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     given, context = Order(**order), get_context()
-    config, run_path = from_settings(given.settings), Path(given.run_path)
+    config = from_settings(given.settings)
+    run_path = working_place(config, Path(given.run_path))
     torch.set_num_threads(config.launch.cpus_per_worker)
     device = get_device() if given.gpu else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device)
     if not run_path.is_dir():
         where = f"run_root: a worker does not see {run_path}"
-        raise WorkerError("config", f"{where}; set run_root=DIR to a file system all nodes share", world.rank)
+        raise WorkerError(
+            "config", f"{where}; set run_root to a directory that all nodes share, or to a URI", world.rank
+        )
     _, attempt = begin_attempt(world, run_path, given.attempt)
     with told(run_path, world.rank, attempt):
         # One rank looks: the others hear of it from that one.

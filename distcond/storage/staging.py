@@ -10,8 +10,8 @@ from pathlib import Path
 from distcond.storage.uri import last_name
 
 
-def staging(uri: str, cache_dir: str) -> Path:
-    """The directory below `cache_dir` that stands for `uri`.
+def staging(uri: str, cache_dir: str, purpose: str = "staging") -> Path:
+    """The directory below `cache_dir` that stands for `uri`; for each purpose another one.
 
     The machine's name is in it: a cache in a home directory may be shared by machines that each need a copy of their
     own.
@@ -19,5 +19,5 @@ def staging(uri: str, cache_dir: str) -> Path:
     head, _, query = uri.partition("?")
     digest = hashlib.blake2b(f"{head.rstrip('/')}?{query}".encode(), digest_size=5).hexdigest()
     readable = re.sub(r"[^\w.-]+", "_", last_name(uri))[:40]
-    folder = Path(cache_dir).expanduser().absolute() / "staging" / socket.gethostname()
+    folder = Path(cache_dir).expanduser().absolute() / purpose / socket.gethostname()
     return folder / f"{readable}-{digest}"

@@ -1,0 +1,65 @@
+"""Copies of runs at a URI, to be read on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distcond.aside import locked
+from distcond.config.schema import DataConfig
+from distcond.engine.home import CHECKPOINTS, Home
+from distcond.errors import ConfigError
+from distcond.storage.mirror import Mirror
+from distcond.storage.staging import staging
+from distcond.storage.uri import is_uri, last_name, parent
+
+
+def here(place: str | Path, checkpoints: bool) -> Path:
+    """The directory of a run, or of runs, on this machine: a fresh copy, if `place` is a URI.
+
+    Args:
+        place: a path or a URI.
+        checkpoints: whether those of the run are wanted, too.
+
+    Raises:
+        ConfigError: the URI cannot be read, or nothing is there.
+    """
+    if not is_uri(str(place)):
+        return Path(place).expanduser().absolute()
+    home = copy_of(str(place))
+    try:
+        with locked(home.local.with_name(f".{home.local.name}.arrival")):
+            _fetch(home, checkpoints)
+    except OSError as error:
+        raise ConfigError(str(error)) from error
+    return home.local
+
+
+def send_back(place: str | Path) -> None:
+    """Put what an evaluation has written in its copy of a run.
+
+    Raises:
+        ConfigError: it cannot be put; it is still in the copy.
+    """
+    if not is_uri(str(place)):
+        return
+    home = copy_of(str(place))
+    mirror = Mirror(home.local, home.store)
+    try:
+        mirror.push(mirror.files(lambda name: name.startswith(("outcomes/", "results/"))))
+    except OSError as error:
+        raise ConfigError(f"{error}; the rows are in {home.local}, the same command sends them") from error
+
+
+def copy_of(uri: str) -> Home:
+    """Where what is at a URI is copied to. No run works there: it may go on elsewhere on this machine."""
+    cache: str = DataConfig().cache_dir
+    return Home(uri, staging(parent(uri), cache, "copies") / last_name(uri))
+
+
+def _fetch(home: Home, checkpoints: bool) -> None:
+    held, mirror = home.store.names(), Mirror(home.local, home.store)
+    if not held:
+        raise ConfigError(f"{home.uri}: nothing there; name a run or a place of runs")
+    mirror.pull(held, [name for name in held if f"/{CHECKPOINTS}/" not in f"/{name}"])
+    if checkpoints:
+        home.fetch_checkpoints(home.whole(held))

@@ -1,0 +1,166 @@
+"""What a run sends home while it goes on, in an order that makes a kill at any moment harmless.
+
+A store that does not answer stops nothing: the run goes on and says so. Its end waits for the store, within bounds, and
+is no end if not everything could be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from distcond.aside import write_text
+from distcond.engine.checkpoint import Moment, moment_of, moments
+from distcond.engine.heartbeat import Heartbeat
+from distcond.engine.home import CHECKPOINTS, FINISHED, Home, is_record
+from distcond.engine.world import World
+from distcond.errors import ConfigError
+from distcond.results import history
+from distcond.storage.bundle import MARKER, remove, seal
+from distcond.storage.mirror import PAUSES, Mirror, patiently
+from distcond.storage.store import StorageError
+
+#: Checkpoints that are told of to other ranks, and more steps than an epoch has.
+_MOST, _STEPS = 8, 1e9
+
+#: Seconds to wait before each try once one has failed, and at the end of the run.
+ONCE, AT_LAST = (0.0,), (0.0, 2.0, 5.0, 15.0, 30.0)
+
+
+class Upload:
+    """One rank's part in it. `begin`, `saved`, `complete` and `finish` are collective."""
+
+    def __init__(self, home: Home, world: World) -> None:
+        self.home, self.world = home, world
+        self.mirror = Mirror(home.local, home.store)
+        self.wanted: set[str] = set()  # checkpoints that have to be there
+        self.sealed: set[str] = set()  # those that are, as every rank knows
+        self.fresh: set[str] = set()  # those made by these ranks
+        self.trouble = ""  # why the store lags behind
+        self.heartbeat = Heartbeat(home) if world.first else None
+
+    def begin(self) -> None:
+        """Before anything is resumed: all ranks stand at the same checkpoint, wherever they are.
+
+        Raises:
+            ConfigError: the home cannot be read, or holds a checkpoint that not every machine could fetch.
+        """
+        self.home.arrive(live=False)
+        here = moments(self.home.local / CHECKPOINTS)
+        last = _number(here[-1]) if here else -1.0
+        if last > -self.world.largest([-last])[0]:
+            raise ConfigError(
+                f"{self.home.local}: holds a later checkpoint than {self.home.uri} and other machines of the run; "
+                "start it on this machine alone once, or delete the directory"
+            )
+        there = self.home.whole() if self.world.first else {}
+        self.wanted = self._agreed(here if self.world.first else [])
+        self.sealed = self._agreed([moment_of(Path(folder)) for folder in there]) & self.wanted
+        if self.heartbeat is not None:
+            self.heartbeat.start()
+
+    def _agreed(self, moments: list[Moment]) -> set[str]:
+        """The names of rank 0's moments, on every rank; the latest ones, if there are many."""
+        numbers = sorted(map(_number, moments))[-_MOST:]
+        told = self.world.largest([*numbers, *[-1.0] * (_MOST - len(numbers))])
+        return {_moment(number).name for number in told if number >= 0}
+
+    def recorded(self) -> None:
+        """After an epoch without a checkpoint: rows and history."""
+        if self.world.first:
+            self._tried(self._records, self._pauses())
+
+    def saved(self, names: set[str]) -> None:
+        """After a checkpoint; those of `names` are kept."""
+        self.fresh |= names - self.wanted
+        self.wanted = names
+        self._send(self._pauses())
+
+    def complete(self) -> None:
+        """Before checkpoints are read back: fetch what the ranks of other machines have added to them."""
+        if self.world.size > 1 and self._send(self._pauses()):
+            self.home.complete()
+        self.world.barrier()
+
+    def finish(self, mark: str) -> None:
+        """Send everything, then `mark` as the content of the file that says so; rank 0 then writes that here, too.
+
+        Raises:
+            StorageError: not everything could be sent.
+        """
+        good = self._send(AT_LAST)
+        if good and self.world.first:
+            good = self._tried(lambda: self.home.store.put_bytes(mark.encode(), FINISHED), AT_LAST)
+        if self.world.largest([float(not good)])[0]:
+            why = self.trouble or f"{self.home.uri}: another worker could not send its part"
+            raise StorageError(f"{why}; everything is in {self.home.local}, and the same command sends it")
+        if self.world.first:
+            write_text(self.home.local / FINISHED, mark)
+
+    def close(self) -> None:
+        """No more words about how far the run is, but the last."""
+        if self.heartbeat is not None:
+            self.heartbeat.close()
+
+    @property
+    def note(self) -> str:
+        """What to say of it while the run goes on; empty if all is well."""
+        return f"storage: {self.trouble}; the run goes on, the rest is sent later" if self.trouble else ""
+
+    def _send(self, pauses: Iterable[float]) -> bool:
+        """Rows and history, then every rank's parts, then the markers; whether that went well on every rank."""
+        pending = sorted(self.wanted - self.sealed)
+        good = not self.world.first or self._tried(self._records, pauses)
+        good = good and self._tried(lambda: self._parts(pending), pauses)
+        if self.world.largest([float(not good)])[0]:
+            return False
+        good = not self.world.first or self._tried(lambda: self._seal(pending), pauses)
+        if self.world.largest([float(not good)])[0]:
+            return False
+        self.sealed, self.trouble = set(self.wanted), ""
+        return True
+
+    def _records(self) -> None:
+        # The history last: a record says that its rows are there.
+        self.mirror.push(sorted(self.mirror.files(is_record), key=lambda name: name == history.FILE), ONCE)
+
+    def _parts(self, names: Iterable[str]) -> None:
+        """This rank's files of some checkpoints; all that are here of one made by other ranks."""
+        mine = {f"rank-{self.world.rank:04d}.pt", *(("shared.pt",) if self.world.first else ())}
+        for name in names:
+            for file in sorted((self.home.local / CHECKPOINTS / name).glob("*.pt")):
+                if name not in self.fresh or file.name in mine:
+                    self.home.store.put(file, f"{CHECKPOINTS}/{name}/{file.name}")
+
+    def _seal(self, names: Iterable[str]) -> None:
+        """Mark checkpoints as whole, then remove all others."""
+        store = self.home.store
+        for name in names:
+            folder = f"{CHECKPOINTS}/{name}"
+            parts = {f"rank-{rank:04d}.pt" for rank in range(self.world.size)} | {"shared.pt"}
+            put = {Path(file).name for file in store.names(folder)} - {MARKER}
+            seal(store, folder, parts if name in self.fresh else put)
+        held = {name.split("/")[1] for name in store.names(CHECKPOINTS)}
+        for name in sorted(held - self.wanted):
+            remove(store, f"{CHECKPOINTS}/{name}")
+
+    def _tried(self, work: Callable[[], None], pauses: Iterable[float]) -> bool:
+        try:
+            patiently(work, pauses)
+        except OSError as error:
+            self.trouble = str(error)
+            return False
+        return True
+
+    def _pauses(self) -> Iterable[float]:
+        # A store that did not answer is not waited for at every epoch.
+        return ONCE if self.trouble else PAUSES
+
+
+def _number(moment: Moment) -> float:
+    """Rises with the moment; what ranks can compare and tell each other."""
+    return moment.epoch * _STEPS + moment.step
+
+
+def _moment(number: float) -> Moment:
+    return Moment(int(number // _STEPS), int(number % _STEPS))

@@ -48,15 +48,17 @@ def lead(config: Config, origin: Report | None) -> int:
         print(f"already finished, nothing to do; fresh=true starts another\n{summarise(run.path)}")
         return 0
     try:
-        return go_on(config, run, origin)
+        return go_on(config, run, origin, home)
     finally:
         if home is not None:
             home.leave()
 
 
-def go_on(config: Config, run: RunDir, origin: Report | None) -> int:
+def go_on(config: Config, run: RunDir, origin: Report | None, home: Home | None) -> int:
     """Take the run's directory, train to the end and report."""
     with run.begin(config) as attempt:
+        if home is not None:
+            home.announce()
         if origin is not None and newest(run.checkpoints) is None:
             logging.info(origin.summary)
         try:
@@ -72,6 +74,8 @@ def go_on(config: Config, run: RunDir, origin: Report | None) -> int:
             return stop.status
         write_report(run.path)
     print(summarise(run.path))
+    if home is not None:
+        print(f"home     {home.uri}")
     return 0
 
 

@@ -64,14 +64,28 @@ class Home:
         """
         self._alone(lambda: self.fetch_checkpoints(self.whole()))
 
+    def announce(self) -> None:
+        """Put what workers on other machines need to know of a run that begins.
+
+        Raises:
+            ConfigError: it cannot be put.
+        """
+        try:
+            self._put_live()
+        except OSError as error:
+            raise ConfigError(str(error)) from error
+
     def leave(self) -> None:
         """Send what the driver and its workers have written last; without success that is for the next start to do."""
         with suppress(OSError):
             mirror = Mirror(self.local, self.store)
             mirror.push(mirror.files(is_record), pauses=(0.0,))
-            for name in LIVE:
-                if (self.local / name).exists():
-                    self.store.put(self.local / name, name)
+            self._put_live()
+
+    def _put_live(self) -> None:
+        for name in LIVE:
+            if (self.local / name).exists():
+                self.store.put(self.local / name, name)
 
     def whole(self, held: dict[str, Stat] | None = None) -> dict[str, list[str]]:
         """The checkpoints that are whole there: folder to the names of its files."""

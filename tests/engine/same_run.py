@@ -40,7 +40,7 @@ def assert_same_run(one: Path, other: Path, ranks: int = 1) -> None:
 
 def told(path: Path) -> list[dict[str, Any]]:
     """The history, without what a clock says."""
-    timed = ("seconds", "images_per_second")
+    timed = ("seconds", "images_per_second", "shares")
     return [{name: value for name, value in record.items() if name not in timed} for record in history.read(path)]
 
 

@@ -1,0 +1,231 @@
+"""A run that lives at a URI: killed at any moment, it goes on from an empty machine and is the same run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.config.schema import Config
+from distcond.engine import checkpoint, heartbeat, upload
+from distcond.engine.fit import fit
+from distcond.engine.home import Home, home_of
+from distcond.engine.run_dir import RunDir, run_root
+from distcond.engine.world import World
+from distcond.errors import ConfigError
+from distcond.results import history
+from distcond.storage import mirror
+from distcond.storage.store import StorageError, Store
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+@pytest.fixture
+def stored(small: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A config whose runs live at a URI; nothing is waited for."""
+    monkeypatch.setattr(mirror, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(upload, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(upload, "AT_LAST", (0.0, 0.0))
+    monkeypatch.setattr(heartbeat, "INTERVAL", 600.0)
+    config = small(epochs=3, eval__train_examples=0)
+    # One data set for all tests, but a staging directory for each.
+    monkeypatch.setattr("distcond.engine.run_dir.staging", lambda uri, cache: tmp_path / "here")
+    return replace(config, run_root=f"file://{tmp_path}/there")
+
+
+def start(config: Config) -> Path:
+    """One start of the run, as the driver does it."""
+    run = RunDir(run_root(config) / "run")
+    home = home_of(config, run.path)
+    assert home is not None
+    home.arrive()
+    with run.begin(config) as attempt:
+        fit(config, World(), run.path, attempt)
+    home.leave()
+    return run.path
+
+
+def killed_at(number: int, monkeypatch: pytest.MonkeyPatch, config: Config) -> list[str]:
+    """Start, and die in place of the put with that number; the names that were put before."""
+    put: list[str] = []
+    original = Store._write
+
+    def dies(self: Store, name: str, source: Any) -> None:
+        if len(put) == number:
+            raise Killed
+        original(self, name, source)
+        put.append(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_write", dies)
+        patch.setattr(heartbeat.Heartbeat, "start", lambda self: None)
+        patch.setattr(heartbeat.Heartbeat, "close", lambda self: None)
+        patch.setattr(Home, "leave", lambda self: None)
+        with suppress(Killed):
+            start(config)
+    return put
+
+
+def empty(config: Config) -> None:
+    """Another machine: nothing is here."""
+    shutil.rmtree(run_root(config))
+
+
+def clear(config: Config) -> None:
+    empty(config)
+    shutil.rmtree(config.run_root.removeprefix("file://"), ignore_errors=True)
+
+
+@pytest.fixture
+def uninterrupted(small: Callable[..., Config], tmp_path: Path) -> Path:
+    path = tmp_path / "whole"
+    config = small(epochs=3, eval__train_examples=0)
+    with RunDir(path).begin(config):
+        fit(config, World(), path)
+    return path
+
+
+def test_a_kill_at_any_put_loses_and_doubles_nothing(
+    stored: Config, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = killed_at(10**6, monkeypatch, stored)
+    same_run.assert_same_run(uninterrupted, run_root(stored) / "run")
+    marker = [number for number, name in enumerate(everything) if name.endswith("complete.json")]
+    parts = [number for number, name in enumerate(everything) if name.endswith("rank-0000.pt")]
+    ends = [number for number, name in enumerate(everything) if name == "finished.json"]
+    # Checkpoints between their parts and before their markers, rows of an epoch, the mark of the end.
+    for number in (0, parts[0], marker[0], marker[0] + 2, parts[1] + 1, marker[1], ends[0]):
+        clear(stored)
+        put = killed_at(number, monkeypatch, stored)
+        assert len(put) == number
+        empty(stored)
+        path = start(stored)
+        same_run.assert_same_run(uninterrupted, path)
+        assert RunDir(path).finished
+
+
+def test_rows_and_history_are_there_before_the_checkpoint_that_says_so(
+    stored: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = killed_at(10**6, monkeypatch, stored)
+    first = put.index("checkpoints/epoch-0001/complete.json")
+    before = put[:first]
+    assert before.index("results/val-epoch-0001.parquet") < before.index("history.jsonl")
+    assert before.index("history.jsonl") < before.index("checkpoints/epoch-0001/shared.pt")
+    assert put[-1] == "finished.json"
+    assert not any(name.startswith("checkpoints/epoch-0002") for name in before)
+
+
+def test_a_checkpoint_without_its_marker_does_not_exist(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = killed_at(10**6, monkeypatch, stored)
+    second = everything.index("checkpoints/epoch-0002/complete.json")
+    clear(stored)
+    killed_at(second, monkeypatch, stored)
+    home = home_of(stored, run_root(stored) / "run")
+    assert home is not None
+    assert "checkpoints/epoch-0002/shared.pt" in home.store.names()
+    assert list(home.whole()) == ["checkpoints/epoch-0001"]
+    empty(stored)
+    home.arrive()
+    found = checkpoint.newest(home.local / "checkpoints")
+    assert found is not None
+    assert found.name == "epoch-0001"
+
+
+def test_a_store_that_is_gone_stops_no_epoch_and_is_no_end(
+    stored: Config, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, down = Store._write, [False]
+
+    def away(self: Store, name: str, source: Any) -> None:
+        down[0] |= name == "checkpoints/epoch-0001/complete.json"
+        if down[0]:
+            raise OSError("curlCode: 7, Couldn't connect to server")
+        original(self, name, source)
+
+    said = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_write", away)
+        note = upload.Upload.note.fget  # type: ignore[attr-defined]
+        patch.setattr(upload.Upload, "note", property(lambda self: said.append(note(self)) or note(self)))
+        with pytest.raises(StorageError, match=r"not reachable .*everything is in .*here/run, and the same command"):
+            start(stored)
+    assert any("not reachable" in line and "the run goes on" in line for line in said)
+    run = RunDir(run_root(stored) / "run")
+    assert not run.finished
+    assert len(history.read(run.path)) == 3
+    same_run.assert_same_run(uninterrupted, run.path)  # all of it is here
+    home = home_of(stored, run.path)
+    assert home is not None
+    assert home.whole() == {}
+    start(stored)  # the store is back
+    assert {Path(folder).name for folder in home.whole()} == {entry.name for entry in run.checkpoints.glob("epoch-*")}
+    empty(stored)
+    home.arrive()
+    assert run.finished
+
+
+def test_what_is_newer_here_stays_and_what_is_newer_there_comes(
+    stored: Config, same_run: Any, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = killed_at(10**6, monkeypatch, stored)
+    clear(stored)
+    killed_at(everything.index("checkpoints/epoch-0001/complete.json") + 1, monkeypatch, stored)
+    shutil.copytree(run_root(stored), tmp_path / "old")
+    killed_at(10**6, monkeypatch, stored)  # goes on here, to the end
+    empty(stored)
+    shutil.copytree(tmp_path / "old", run_root(stored))  # a machine that was left behind
+    path = start(stored)
+    same_run.assert_same_run(uninterrupted, path) if list(path.glob("checkpoints/*/shared.pt")) else None
+    assert RunDir(path).finished
+    assert len(history.read(path)) == 3
+
+
+def test_a_run_of_another_config_under_the_name_is_refused(stored: Config, small: Any, tmp_path: Path) -> None:
+    home = home_of(stored, run_root(stored) / "run")
+    assert home is not None
+    other = replace(stored, optim=replace(stored.optim, lr=0.5))
+    with RunDir(home.local).begin(other):
+        pass
+    before = (home.local / "config.json").read_text()
+    with (
+        pytest.raises(ConfigError, match=r"holds another run \(optim.lr=0.5 there, 0.1 here\)"),
+        RunDir(home.local).begin(stored),
+    ):
+        pass
+    assert (home.local / "config.json").read_text() == before
+    with RunDir(home.local).begin(replace(other, save_every=2)):  # the same run
+        pass
+
+
+def fit_on(rank: int, world: int, config: Config, machines: str) -> None:
+    """One rank whose machine has a directory of its own."""
+    path = Path(machines) / f"machine-{rank}" / "run"
+    path.mkdir(parents=True, exist_ok=True)
+    fit(config, World(rank, world), path)
+
+
+def test_machines_with_directories_of_their_own(
+    stored: Config, tmp_path: Path, run_ranks: Callable[..., list[Any]], same_run: Any
+) -> None:
+    first, second = (tmp_path / f"machine-{rank}" / "run" for rank in (0, 1))
+    driver = home_of(stored, first)
+    assert driver is not None
+    with RunDir(first).begin(stored):
+        driver.announce()
+        run_ranks(fit_on, 2, stored, str(tmp_path))
+    for machine in (first, second):  # each has everyone's parts
+        assert len(list(machine.glob("checkpoints/epoch-0003/rank-*.pt"))) == 2
+    shutil.copytree(first, tmp_path / "before")
+    shutil.rmtree(first)  # that machine is replaced, and the end is undone
+    (tmp_path / "there" / "run" / "finished.json").unlink()
+    run_ranks(fit_on, 2, stored, str(tmp_path))
+    same_run.assert_same_run(tmp_path / "before", first, ranks=2)
+    assert RunDir(first).finished

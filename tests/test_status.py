@@ -36,6 +36,25 @@ def test_the_status_says_whether_a_run_failed(tmp_path: Path, capsys: pytest.Cap
     assert main([str(bad.parent / "good"), str(bad)]) == 1
 
 
+def test_a_uri_tells_the_same_as_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow")
+    going = {"stage": "train", "epochs": 3, "steps": 2, "epoch": 1, "step": 0, "time": time.time(), "done": 0.5}
+    run = made(tmp_path / "runs" / "sub" / "one", progress=going, starts=[{}], attempt={"attempt": 2})
+    (run / "failures").mkdir()
+    (run / "failures" / "attempt-01-worker-0000.txt").write_text("Traceback\nOSError: an older one\n")
+    (run / "history.jsonl").write_text('{"epoch": 1, "val": [{"lam": 0.5, "sa": 0.8, "ra": 0.4}]}\n{"epo')
+    made(tmp_path / "runs" / "two", finished={"epochs": 3})
+    told = []
+    for place in (str(tmp_path / "runs"), f"file://{tmp_path}/runs"):
+        assert main([place, "format=json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        told.append([{name: run[name] for name in run if name not in ("place", "heard")} for run in found])
+    assert told[0] == told[1]
+    assert [run["name"] for run in told[0]] == ["sub/one", "two"]
+    assert main([f"file://{tmp_path}/runs/two"]) == 0
+    assert "finished  two" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

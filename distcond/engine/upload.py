@@ -93,7 +93,7 @@ class Upload:
             good = self._tried(lambda: self.home.store.put_bytes(mark.encode(), FINISHED), AT_LAST)
         if self.world.largest([float(not good)])[0]:
             why = self.trouble or f"{self.home.uri}: another worker could not send its part"
-            raise StorageError(f"{why}; everything is in {self.home.local}, and the same command sends it")
+            raise StorageError(f"everything is in {self.home.local}, and the same command sends it; {why}")
         if self.world.first:
             write_text(self.home.local / FINISHED, mark)
 

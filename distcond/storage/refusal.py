@@ -21,9 +21,10 @@ _CAUSES = (
 
 
 def refusal(uri: str, error: BaseException) -> str:
-    """`URI: no valid credentials; give them ... (what the file system said)`."""
+    """`URI: no valid credentials; give them ... (what the file system said)`; the URI without its query."""
+    uri = uri.partition("?")[0]
     text = " ".join(str(error).split()) or type(error).__name__
-    said = textwrap.shorten(text, 200, placeholder=" ...")
+    said = textwrap.shorten(text, 160, placeholder=" ...")
     if uri.startswith("s3:") and not _has_s3_key() and not re.search(_NETWORK, text):
         return f"{uri}: {_NO_KEY}"
     for pattern, cause in _CAUSES:

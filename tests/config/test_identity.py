@@ -15,6 +15,7 @@ CONFIG = resolve("float_digits", {})
 
 #: A value other than the default for every setting that must not change the name.
 ELSEWHERE = {
+    "sinks": ["wandb"],
     "init_from": "/weights.pth",  # its content decides, see tests/engine/test_init_runs.py
     "data.root": "/other",
     "data.extra": "/more.npz",  # its content decides, see tests/data/test_extra.py

@@ -155,7 +155,7 @@ def test_a_store_that_is_gone_stops_no_epoch_and_is_no_end(
         patch.setattr(Store, "_write", away)
         note = upload.Upload.note.fget  # type: ignore[attr-defined]
         patch.setattr(upload.Upload, "note", property(lambda self: said.append(note(self)) or note(self)))
-        with pytest.raises(StorageError, match=r"not reachable .*everything is in .*here/run, and the same command"):
+        with pytest.raises(StorageError, match=r"everything is in .*here/run, and the same command .*not reachable"):
             start(stored)
     assert any("not reachable" in line and "the run goes on" in line for line in said)
     run = RunDir(run_root(stored) / "run")
@@ -205,27 +205,28 @@ def test_a_run_of_another_config_under_the_name_is_refused(stored: Config, small
         pass
 
 
-def fit_on(rank: int, world: int, config: Config, machines: str) -> None:
-    """One rank whose machine has a directory of its own."""
-    path = Path(machines) / f"machine-{rank}" / "run"
+def fit_on(rank: int, world: int, config: Config, machines: list[str]) -> None:
+    """One rank, in its machine's directory."""
+    path = Path(machines[rank])
     path.mkdir(parents=True, exist_ok=True)
     fit(config, World(rank, world), path)
 
 
-def test_machines_with_directories_of_their_own(
-    stored: Config, tmp_path: Path, run_ranks: Callable[..., list[Any]], same_run: Any
+@pytest.mark.parametrize("apart", [True, False])
+def test_ranks_on_several_machines_and_on_one(
+    stored: Config, tmp_path: Path, run_ranks: Callable[..., list[Any]], same_run: Any, apart: bool
 ) -> None:
-    first, second = (tmp_path / f"machine-{rank}" / "run" for rank in (0, 1))
-    driver = home_of(stored, first)
+    first, second = tmp_path / "0" / "run", tmp_path / ("1" if apart else "0") / "run"
+    machines, driver = [str(first), str(second)], home_of(stored, first)
     assert driver is not None
     with RunDir(first).begin(stored):
         driver.announce()
-        run_ranks(fit_on, 2, stored, str(tmp_path))
+        run_ranks(fit_on, 2, stored, machines)
     for machine in (first, second):  # each has everyone's parts
         assert len(list(machine.glob("checkpoints/epoch-0003/rank-*.pt"))) == 2
     shutil.copytree(first, tmp_path / "before")
     shutil.rmtree(first)  # that machine is replaced, and the end is undone
     (tmp_path / "there" / "run" / "finished.json").unlink()
-    run_ranks(fit_on, 2, stored, str(tmp_path))
+    run_ranks(fit_on, 2, stored, machines)
     same_run.assert_same_run(tmp_path / "before", first, ranks=2)
     assert RunDir(first).finished

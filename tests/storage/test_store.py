@@ -133,4 +133,5 @@ def refused(uri: str) -> str:
         open_store(uri).check()
     assert "\n" not in str(met.value)
     assert str(met.value).count(uri.partition("?")[0]) == 1
+    assert "endpoint_override=" not in str(met.value)
     return str(met.value)

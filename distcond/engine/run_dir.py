@@ -54,7 +54,6 @@ class RunDir:
         Raises:
             ConfigError: the directory cannot be written, holds another run, or another process is at this one.
         """
-        self._check(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / ".lock", "w")  # noqa: SIM115  held until the run ends, by the with below
@@ -62,6 +61,7 @@ class RunDir:
             raise ConfigError(f"run_root: cannot write {self.path} ({error.strerror}); set run_root=DIR") from error
         with lock:
             self._take(lock)
+            self._check(config)
             write_json(self.path / "config.json", {"schema_version": SCHEMA_VERSION, "settings": to_settings(config)})
             starts = self.starts()
             write_json(self.path / "starts.json", [*starts, describe_start()])

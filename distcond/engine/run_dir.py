@@ -62,6 +62,7 @@ class RunDir:
             raise ConfigError(f"run_root: cannot write {self.path} ({error.strerror}); set run_root=DIR") from error
         with lock:
             self._take(lock)
+            self._check(config)
             write_json(self.path / "config.json", {"schema_version": SCHEMA_VERSION, "settings": to_settings(config)})
             starts = self.starts()
             write_json(self.path / "starts.json", [*starts, describe_start()])

@@ -108,6 +108,9 @@ class LaunchConfig:
 
     name: Literal["ray", "local"] = setting("ray", "ray = Ray Train; local = this process, or every torchrun process")
     workers: int = setting(0, "data-parallel workers; 0 = one per GPU, or two on CPU where there are two cores", ge=0)
+    min_workers: int = setting(
+        0, "on a cluster: go on with as few workers when nodes are lost, and grow back; 0 = always launch.workers", ge=0
+    )
     cpus_per_worker: int = setting(1, "CPU cores per worker", ge=1)
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto = cuda where there is one")
     max_failures: int = setting(2, "times a failed worker group is restarted from the last checkpoint", ge=0)

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import torch.distributed as dist
 
 from distcond.engine.run_dir import read_json, write_json
 from distcond.engine.world import World
+from distcond.launch.texts import everyones
 
 FILE = "attempt.json"
 
 
 def begin_attempt(world: World, run_path: Path, base: int) -> tuple[Path, int]:
     """Count one more start of the workers; the run directory and the attempt of rank 0, the same on every rank."""
-    agreed: list[Any] = [str(run_path), base]
+    attempt = base
     if world.first:
-        agreed[1] = next_attempt(run_path, base)
-        write_json(run_path / FILE, {"attempt": agreed[1]})
-    if world.size > 1:
-        dist.broadcast_object_list(agreed, src=0)
-    return Path(agreed[0]), agreed[1]
+        attempt = next_attempt(run_path, base)
+        write_json(run_path / FILE, {"attempt": attempt, "workers": world.size})
+    number, path = everyones(world, f"{attempt} {run_path}")[0].split(" ", 1)
+    return Path(path), int(number)
 
 
 def next_attempt(run_path: Path, base: int) -> int:
@@ -32,5 +29,19 @@ def next_attempt(run_path: Path, base: int) -> int:
 
 def last_attempt(run_path: Path) -> int | None:
     """The newest attempt of a run, None before the first."""
+    found = _last(run_path)
+    return found[0] if found else None
+
+
+def last_workers(run_path: Path) -> int | None:
+    """How many workers the newest attempt of a run has, None before the first."""
+    found = _last(run_path)
+    return found[1] if found else None
+
+
+def _last(run_path: Path) -> tuple[int, int | None] | None:
     file = run_path / FILE
-    return int(read_json(file)["attempt"]) if file.exists() else None
+    if not file.exists():
+        return None
+    record = read_json(file)
+    return int(record["attempt"]), record.get("workers")

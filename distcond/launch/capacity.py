@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +56,42 @@ def number_of_workers(launch: LaunchConfig, capacity: Capacity) -> int:
         valid = f"1 to {most}" if most > 1 else "1"
         raise ConfigError(f"launch.workers={wanted}: {capacity.where} has {has}; valid{of_cores}: {valid}")
     return wanted
+
+
+def range_of_workers(launch: LaunchConfig, capacity: Capacity, elastic: bool) -> tuple[int, int]:
+    """The fewest and the most workers; twice the same number for a fixed one.
+
+    Where the number may change (`elastic` and `launch.min_workers`), the most may be more than `capacity` holds now.
+
+    Raises:
+        ConfigError: more workers than `capacity` holds.
+    """
+    least = launch.min_workers
+    if not (elastic and least):
+        workers = number_of_workers(launch, capacity)
+        return workers, workers
+    try:
+        number_of_workers(replace(launch, workers=least), capacity)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("launch.workers=", "launch.min_workers=")) from error
+    return least, launch.workers or max(least, number_of_workers(launch, capacity))
+
+
+def check_range(launch: LaunchConfig) -> None:
+    """Refuse a least number of workers that the rest of `launch` contradicts.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if not launch.min_workers:
+        return
+    if launch.name == "local":
+        raise ConfigError(f"launch.min_workers={launch.min_workers}: launch=local does not change workers; valid: 0")
+    if launch.workers and launch.min_workers > launch.workers:
+        most = launch.workers
+        raise ConfigError(
+            f"launch.min_workers={launch.min_workers}: more than launch.workers={most}; valid: 0 to {most}"
+        )
 
 
 def _count(number: int, noun: str) -> str:

@@ -11,7 +11,7 @@ from distcond.config.schema import Config
 from distcond.data.extra import check_share
 from distcond.errors import ConfigError
 from distcond.launch import local, stop_file
-from distcond.launch.capacity import number_of_workers, this_machine
+from distcond.launch.capacity import check_range, number_of_workers, range_of_workers, this_machine
 from distcond.launch.ray_cluster import cluster, joins
 from distcond.launch.watch import watched
 
@@ -29,6 +29,7 @@ def check(config: Config) -> int:
     Raises:
         ConfigError: it cannot run here; the message names the setting and what would be valid.
     """
+    check_range(config.launch)
     workers = local.processes(config.launch) if config.launch.name == "local" else _ray_workers(config)
     if config.batch_size < workers:
         few = f"batch_size={config.batch_size}: fewer images per step than the {workers} workers of launch.workers"
@@ -75,4 +76,4 @@ def _ray_workers(config: Config) -> int:
     if config.launch.workers:
         return config.launch.workers  # the cluster's size is looked at when the run has joined it
     with cluster() as ray:
-        return number_of_workers(config.launch, ray.capacity)
+        return range_of_workers(config.launch, ray.capacity, elastic=not ray.own)[1]

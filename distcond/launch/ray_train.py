@@ -15,13 +15,15 @@ from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, Sca
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from distcond.config.overrides import to_settings
-from distcond.config.schema import Config
+from distcond.config.schema import Config, LaunchConfig
 from distcond.engine.run_dir import RunDir
 from distcond.launch.attempt import next_attempt
-from distcond.launch.capacity import number_of_workers, on_gpu
+from distcond.launch.capacity import on_gpu, range_of_workers
+from distcond.launch.elastic import Patient
 from distcond.launch.failure import FOLDER, LaunchFailed, Stopped
 from distcond.launch.ray_cluster import Cluster
 from distcond.launch.ray_verdict import StopRepeating, verdict
+from distcond.launch.shared import marked
 from distcond.launch.signals import asked_to_stop, beside
 from distcond.launch.stop_file import ask
 from distcond.launch.stopped import where
@@ -31,14 +33,24 @@ from distcond.launch.variables import variables
 #: Seconds to wait for free workers before asking again.
 START_SECONDS = 60.0
 
+#: Seconds between two looks at whether a cluster has room for more workers.
+RESIZE_SECONDS = 60.0
+
 
 class Trainer(TorchTrainer):
     """TorchTrainer without those of its actors that a run has no use for: each costs a process and seconds to start."""
 
     without: tuple[str, ...] = ()
+    patience: float = math.inf  # seconds without room for the fewest workers
 
     def _create_default_callbacks(self) -> list[Any]:
         return [made for made in super()._create_default_callbacks() if type(made).__name__ not in self.without]
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Any:
+        scaling: Any = self.scaling_config  # its own annotation is of the older ScalingConfig
+        if scaling.elasticity_enabled:
+            parts["scaling_policy"] = Patient(scaling, self.patience)
+        return super()._initialize_and_run_controller(**parts)
 
 
 def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
@@ -49,38 +61,43 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
         LaunchFailed: it did not finish.
         Stopped: it was asked to.
     """
-    workers = number_of_workers(config.launch, ray.capacity)
-    trainer = _trainer(config, run_path, attempt, ray, workers)
-    timeout, first = config.launch.timeout, next_attempt(run_path, attempt)
-    waits = {
-        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(timeout),
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(min(timeout, START_SECONDS)),
-    }
-    try:
-        with variables(waits), asked_to_stop(partial(ask, run_path), config.launch.grace) as request:
-            beside(trainer.fit)
-    except Exception as error:
-        raise verdict(error, max(0, next_attempt(run_path, attempt) - first - 1), _keep_logs(ray, run_path)) from error
-    finally:
-        shutil.rmtree(_storage(run_path), ignore_errors=True)
+    gpu, settings = on_gpu(config.launch, ray.capacity), to_settings(_with_full_paths(config))
+    with marked(run_path) as mark:
+        trainer = _trainer(config.launch, Order(settings, str(run_path), attempt, gpu, mark), ray)
+        first = next_attempt(run_path, attempt)
+        try:
+            with variables(_waits(config.launch.timeout)), asked_to_stop(partial(ask, run_path), config.launch.grace) as request:
+                beside(trainer.fit)
+        except Exception as error:
+            restarts = max(0, next_attempt(run_path, attempt) - first - 1)
+            raise verdict(error, restarts, _keep_logs(ray, run_path)) from error
+        finally:
+            shutil.rmtree(_storage(run_path), ignore_errors=True)
     if request and not RunDir(run_path).finished:
         raise Stopped(where(run_path), request.status)
     if not RunDir(run_path).finished:
         raise LaunchFailed(f"Ray Train ended without an error, but {run_path} is not finished")
 
 
-def _trainer(config: Config, run_path: Path, attempt: int, ray: Cluster, workers: int) -> Trainer:
-    launch, gpu = config.launch, on_gpu(config.launch, ray.capacity)
-    resources = {"CPU": float(launch.cpus_per_worker)} | ({"GPU": 1.0} if gpu else {})
+def _waits(timeout: float) -> dict[str, str]:
+    return {
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(timeout),
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(min(timeout, START_SECONDS)),
+    }
+
+
+def _trainer(launch: LaunchConfig, order: Order, ray: Cluster) -> Trainer:
     tries = 1 if ray.own else math.ceil(launch.timeout / START_SECONDS)
     trainer = Trainer(
         train_loop,
-        train_loop_config=Order(to_settings(_with_full_paths(config)), str(run_path), attempt, gpu).as_dict(),
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo", timeout_s=math.ceil(launch.timeout)),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker=resources),
+        train_loop_config=order.as_dict(),
+        torch_config=TorchConfig(
+            backend="cpu:gloo,cuda:nccl" if order.gpu else "gloo", timeout_s=math.ceil(launch.timeout)
+        ),
+        scaling_config=_scaling(launch, order.gpu, ray),
         run_config=RunConfig(
-            name=f"attempt-{attempt}",
-            storage_path=str(_storage(run_path)),
+            name=f"attempt-{order.attempt}",
+            storage_path=str(_storage(Path(order.run_path))),
             failure_config=FailureConfig(max_failures=launch.max_failures, controller_failure_limit=tries),
             callbacks=[StopRepeating()],
             logging_config=LoggingConfig(log_level="CRITICAL"),
@@ -88,7 +105,18 @@ def _trainer(config: Config, run_path: Path, attempt: int, ray: Cluster, workers
     )
     # No Ray Data here. The cleaner is for clusters that outlive a driver, and it works through the dashboard.
     trainer.without = ("DatasetsCallback", *(() if ray.dashboard else ("PlacementGroupCleanerCallback",)))
+    trainer.patience = launch.timeout
     return trainer
+
+
+def _scaling(launch: LaunchConfig, gpu: bool, ray: Cluster) -> ScalingConfig:
+    least, most = range_of_workers(launch, ray.capacity, elastic=not ray.own)
+    return ScalingConfig(
+        num_workers=most if least == most else (least, most),
+        use_gpu=gpu,
+        resources_per_worker={"CPU": float(launch.cpus_per_worker)} | ({"GPU": 1.0} if gpu else {}),
+        elastic_resize_monitor_interval_s=min(RESIZE_SECONDS, launch.timeout / 10),
+    )
 
 
 def _keep_logs(ray: Cluster, run_path: Path) -> Path | None:

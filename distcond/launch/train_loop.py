@@ -14,6 +14,8 @@ from distcond.engine.save_points import never
 from distcond.engine.world import World
 from distcond.launch.attempt import begin_attempt
 from distcond.launch.failure import WorkerError, told
+from distcond.launch.same_images import ready
+from distcond.launch.shared import is_shared
 from distcond.launch.stop_file import asked
 
 
@@ -24,6 +26,7 @@ class Order(NamedTuple):
     run_path: str
     attempt: int
     gpu: bool
+    mark: str  # the word that the run directory holds
 
     def as_dict(self) -> dict[str, Any]:
         """The form Ray Train passes on."""
@@ -34,16 +37,19 @@ def train_loop(order: dict[str, Any]) -> None:
     """Take part in the run of an `Order`; on a restart `fit` resumes from the run's own checkpoints."""
     from ray.train import get_context
     from ray.train.torch import get_device
+    from ray.util import get_node_ip_address
 
     given, context = Order(**order), get_context()
     config, run_path = from_settings(given.settings), Path(given.run_path)
     torch.set_num_threads(config.launch.cpus_per_worker)
     device = get_device() if given.gpu else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device)
-    if not run_path.is_dir():
-        where = f"run_root: a worker does not see {run_path}"
+    if not is_shared(run_path, given.mark):
+        node = get_node_ip_address()  # type: ignore[no-untyped-call]
+        where = f"run_root: node {node} does not see the driver's {run_path}"
         raise WorkerError("config", f"{where}; set run_root=DIR to a file system all nodes share", world.rank)
     _, attempt = begin_attempt(world, run_path, given.attempt)
     with told(run_path, world.rank, attempt):
+        ready(config.data, world)
         # One rank looks: the others hear of it from that one.
         fit(config, world, run_path, attempt, partial(asked, run_path) if world.first else never)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distcond.engine.progress import read_progress
-from distcond.launch.attempt import last_attempt
+from distcond.launch.attempt import last_attempt, last_workers
 from distcond.launch.failure import FOLDER, lost_peer
 from distcond.launch.screen import Screen, screen
 from distcond.results import history
@@ -50,7 +50,7 @@ class Watch:
         self.run_path, self.screen = run_path, shown
         self._old = history.read(run_path)
         self._progress = read_progress(run_path)
-        self._attempt = last_attempt(run_path)
+        self._attempt, self._workers = last_attempt(run_path), last_workers(run_path)
         self._fresh = False  # whether the workers have begun
         self._shown: set[int] = set()
         self._size = -1
@@ -82,13 +82,12 @@ class Watch:
                 self.screen.epoch(record, epochs)
 
     def _look_at_attempt(self) -> None:
-        attempt = last_attempt(self.run_path)
+        attempt, workers = last_attempt(self.run_path), last_workers(self.run_path)
         if attempt is None or attempt == self._attempt:
             return
         if self._fresh:
-            reason = _reason(self.run_path, attempt - 1)
-            self.screen.say(f"attempt {attempt}: workers restarted from the last checkpoint ({reason})")
-        self._attempt, self._fresh = attempt, True
+            self.screen.say(_restarted(self.run_path, attempt, self._workers, workers))
+        self._attempt, self._workers, self._fresh = attempt, workers, True
 
     def _enter(self, stage: str) -> None:
         if stage != self._stage:
@@ -110,6 +109,17 @@ def _look(watch: Watch) -> None:
     # A file that cannot be read now (a share that is away) must not cost the run.
     with suppress(OSError, ValueError, KeyError):
         watch.look()
+
+
+def _restarted(run_path: Path, attempt: int, before: int | None, now: int | None) -> str:
+    """What a new attempt says, with what another number of workers changes."""
+    grown = before is not None and now is not None and now > before
+    reason = "there is room for more" if grown else _reason(run_path, attempt - 1)
+    line = f"attempt {attempt}: workers restarted from the last checkpoint ({reason})"
+    if before in (None, now):
+        return line
+    kept = "the same global batches in the same order; BN statistics per worker now see other shares of them"
+    return f"{line}; {now} worker{'' if now == 1 else 's'} instead of {before}: {kept}"
 
 
 def _reason(run_path: Path, attempt: int) -> str:

@@ -107,12 +107,31 @@ def wait_for() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def leftovers() -> Any:
     """The module `leftovers.py`."""
+    return _module("leftovers")
+
+
+@pytest.fixture
+def ray_nodes(place: Place, leftovers: Any) -> Iterator[Any]:
+    """A Ray of one node with one core; `add(2)` adds another (see `ray_nodes.py`)."""
+    with _module("ray_nodes").RayNodes(place.short, place.environment) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="session")
+def same_run() -> Callable[[Path, Path], None]:
+    """`same_run(one, other)` asserts that two runs came to the same end, bit for bit."""
+    compare: Callable[[Path, Path], None] = _module("same_run").same_run
+    return compare
+
+
+def _module(name: str) -> Any:
     # By path: in pytest's importlib mode the folder of the tests is not on sys.path.
-    spec = importlib.util.spec_from_file_location("leftovers", HERE / "leftovers.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
 @contextmanager

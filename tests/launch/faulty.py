@@ -1,7 +1,9 @@
 """FLOAT with a fault: `method=faulty:METHOD` does in one worker and step what the environment says.
 
-FAULT is "exit" (the process dies), "raise" (a ValueError) or "wait" (it sleeps); FAULT_STEP the first step, counted in
-each worker process; FAULT_ONCE a file, made by the first fault, after which there is none; FAULT_RANK whose (1).
+FAULT is "exit" (the process dies), "raise" (a ValueError), "chance" (a RuntimeError, which a restart may mend) or
+"wait" (it sleeps); FAULT_STEP the first step, counted in each worker process; FAULT_ONCE a file, made by the first
+fault, after which there is none; FAULT_RANK whose (1). With FAULT "slow" every step takes half a second until that file
+is there.
 """
 
 from __future__ import annotations
@@ -21,13 +23,22 @@ def fault() -> None:
     global _steps
     _steps += 1
     once, rank = Path(os.environ["FAULT_ONCE"]), os.environ.get("RANK", "0")
-    if rank != os.environ.get("FAULT_RANK", "1") or _steps < int(os.environ["FAULT_STEP"]) or once.exists():
+    if os.environ.get("FAULT") == "slow" and not once.exists():
+        time.sleep(0.5)
+        return
+    if (
+        rank != os.environ.get("FAULT_RANK", "1")
+        or _steps < int(os.environ.get("FAULT_STEP", 1 << 60))
+        or once.exists()
+    ):
         return
     once.touch()
     if os.environ["FAULT"] == "exit":
         os._exit(7)
     if os.environ["FAULT"] == "wait":
         time.sleep(300)
+    if os.environ["FAULT"] == "chance":
+        raise RuntimeError(f"the chance fault of worker {rank}")
     raise ValueError(f"the fault of worker {rank}")
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from distcond.launch.attempt import last_attempt
 from distcond.results import history
@@ -19,7 +17,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 RAY = ("launch=ray", "launch.workers=2")
 
 
-def test_two_ray_workers_train_what_two_torchrun_processes_train(place: Any, leftovers: Any, torchrun_run: Any) -> None:
+def test_two_ray_workers_train_what_two_torchrun_processes_train(
+    place: Any, leftovers: Any, torchrun_run: Any, same_run: Callable[..., None]
+) -> None:
     run = place.start(*RAY)
     assert run.end() == 0, run.output
     assert not leftovers.processes_with(place.mark)
@@ -28,11 +28,12 @@ def test_two_ray_workers_train_what_two_torchrun_processes_train(place: Any, lef
     assert [line for line in run.output.splitlines() if "ray" in line.lower()] == ["starting Ray ..."]
     for output in (run.output, torchrun_run.output):
         assert output.count("epoch 1/2") == output.count("epoch 2/2") == 1
-    assert _checkpoint(run.path, 2) == _checkpoint(torchrun_run.path, 2)
-    assert _counts(run.path) == _counts(torchrun_run.path)
+    same_run(run.path, torchrun_run.path)
 
 
-def test_a_worker_that_dies_is_restarted_and_nothing_is_lost(place: Any, torchrun_run: Any) -> None:
+def test_a_worker_that_dies_is_restarted_and_nothing_is_lost(
+    place: Any, torchrun_run: Any, same_run: Callable[..., None]
+) -> None:
     run = place.start(*RAY, "method=faulty:METHOD", FAULT="exit", FAULT_STEP="3")
     assert run.end() == 0, run.output
     assert "attempt 1: workers restarted from the last checkpoint (one died without an exception)" in run.output
@@ -40,7 +41,7 @@ def test_a_worker_that_dies_is_restarted_and_nothing_is_lost(place: Any, torchru
     assert run.output.count("epoch 1/2") == run.output.count("epoch 2/2") == 1
     assert {row.attempt for row in read_rows(run.path) if row.split == "test"} == {1}
     assert {row.attempt for row in read_rows(run.path) if row.epoch == 1 and row.split == "val"} == {0}
-    assert _checkpoint(run.path, 2) == _checkpoint(torchrun_run.path, 2)
+    same_run(run.path, torchrun_run.path)
 
 
 def test_an_error_in_a_worker_is_told_first_and_not_repeated(place: Any, leftovers: Any) -> None:
@@ -64,27 +65,3 @@ def test_sigterm_ends_a_run_that_cannot_save_in_time_and_all_of_its_ray(
     assert run.end() == 128 + signal.SIGTERM, run.output
     assert not leftovers.processes_with(place.mark)
     assert not list(place.short.glob("distcond-*"))
-
-
-def _checkpoint(run: Path, epoch: int) -> dict[str, list[Any]]:
-    """Everything in a checkpoint that is a tensor, as values that compare."""
-    found = {}
-    for file in sorted((run / "checkpoints" / f"epoch-{epoch:04d}").iterdir()):
-        state = torch.load(file, weights_only=True)
-        state.pop("method", None)
-        found[file.name] = _plain(state)
-    return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _counts(run: Path) -> list[tuple[Any, ...]]:
-    return sorted(
-        (row.checkpoint, row.lam, row.attack, row.num_correct) for row in read_rows(run) if row.split == "test"
-    )

@@ -1,0 +1,144 @@
+"""A Ray of several nodes on this machine: each has an address of its own and, where asked, files of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from leftovers import processes_with
+
+SECONDS = 120.0
+
+#: So that a lost node is missed soon, and leaving takes no half minute.
+SWIFT = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "4",
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@dataclass
+class RayNodes:
+    """`with RayNodes(folder, environment) as nodes`: a head at 127.0.1.1, and what `add` adds from 127.0.1.2 on.
+
+    Args:
+        folder: a directory with a short path.
+        environment: of everything that is started.
+        dashboard: whether the head has one, for jobs.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+    dashboard: int = 0
+    port: int = 0
+    nodes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def __enter__(self) -> RayNodes:
+        token = self.folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        self.environment |= SWIFT | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self.port = free_port()
+        show = [f"--include-dashboard={'true' if self.dashboard else 'false'}"]
+        show += [f"--dashboard-port={self.dashboard}"] if self.dashboard else []
+        self._start(1, "--head", f"--port={self.port}", f"--temp-dir={self.folder / 'r'}", "--num-cpus=1", *show)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number in sorted(self.nodes, reverse=True):
+            self.lose(number)
+
+    @property
+    def joining(self) -> dict[str, str]:
+        """The environment of a driver that joins."""
+        return self.environment | {"RAY_ADDRESS": self.address}
+
+    @property
+    def address(self) -> str:
+        return f"127.0.1.1:{self.port}"
+
+    def add(self, number: int, own: Path | None = None, cpus: int = 1, gpus: int = 0) -> None:
+        """Start node `number`, with an empty directory of its own in place of `own`."""
+        words = [f"--address={self.address}", f"--num-cpus={cpus}", *([f"--num-gpus={gpus}"] if gpus else [])]
+        self._start(number, *words, own=own)
+
+    def lose(self, number: int) -> None:
+        """Kill everything of a node at once."""
+        for process in self.processes(number):
+            _kill(process)
+        self.nodes.pop(number).wait()
+        deadline = time.monotonic() + SECONDS
+        while self.processes(number) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def processes(self, number: int) -> dict[int, str]:
+        """Command names by process id of what runs on a node."""
+        return processes_with(f"NODE={self.folder}/{number}")
+
+    @staticmethod
+    def why_no_mounts() -> str:
+        """Why this machine gives no process a file system of its own; empty if it does."""
+        if shutil.which("unshare") is None:
+            return "no unshare"
+        done = subprocess.run([*_in_own_mount(Path("/mnt")), "true"], capture_output=True, text=True)
+        return "" if done.returncode == 0 else f"no mounts of one's own: {done.stderr.strip()}"
+
+    def seen_by(self, number: int, folder: Path) -> Path:
+        """Where `folder` of a node's own file system can be looked at from here."""
+        raylet = next(process for process, name in self.processes(number).items() if name == "raylet")
+        return Path(f"/proc/{raylet}/root{folder}")
+
+    def _start(self, number: int, *words: str, own: Path | None = None) -> None:
+        ports = ["--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}"]
+        command = [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words, *ports,
+            f"--node-ip-address=127.0.1.{number}", f"--object-store-memory={100 * 2**20}",
+        ]  # fmt: skip
+        if own is not None:
+            own.mkdir(exist_ok=True)
+            command = [*_in_own_mount(own), *command]
+        environment = self.environment | {"NODE": f"{self.folder}/{number}"}
+        with open(self.folder / f"node-{number}.log", "wb") as log:
+            self.nodes[number] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self._wait_for(number)
+
+    def _wait_for(self, number: int) -> None:
+        deadline, log = time.monotonic() + SECONDS, self.folder / f"node-{number}.log"
+        while b"Ray runtime started" not in log.read_bytes():
+            assert self.nodes[number].poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+
+
+def _in_own_mount(folder: Path) -> list[str]:
+    """The beginning of a command that sees an empty `folder` of its own."""
+    return ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(folder)]
+
+
+def free_port() -> int:
+    """One above the ports that Ray gives to workers (10002 to 19999)."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: Any = probe.getsockname()[1]
+        if port > 20000:
+            return int(port)
+
+
+def _kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return

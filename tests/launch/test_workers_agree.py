@@ -1,0 +1,78 @@
+"""What workers tell each other before the first step."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distcond.config.schema import DataConfig
+from distcond.engine.world import World
+from distcond.errors import ConfigError
+from distcond.launch.attempt import begin_attempt, last_workers
+from distcond.launch.same_images import ready
+from distcond.launch.shared import is_shared, marked
+from distcond.launch.texts import everyones
+
+
+def texts(rank: int, world: int, said: list[str]) -> list[str]:
+    return everyones(World(rank, world), said[rank])
+
+
+def test_texts_of_any_length_reach_everyone(run_ranks: Any) -> None:
+    said = ["", "ä word and\nanother", "x" * 1000]
+    assert run_ranks(texts, 3, said) == [said] * 3
+    assert everyones(World(), "alone") == ["alone"]
+
+
+def begun(rank: int, world: int, paths: list[Path]) -> list[Any]:
+    path, attempt = begin_attempt(World(rank, world), paths[rank], 3)
+    return [str(path), attempt]
+
+
+def test_the_first_workers_directory_and_attempt_count(run_ranks: Any, tmp_path: Path) -> None:
+    assert run_ranks(begun, 2, [tmp_path, Path("elsewhere")]) == [[str(tmp_path), 3]] * 2
+    assert last_workers(tmp_path) == 2
+
+
+def images(rank: int, world: int, data: list[DataConfig]) -> str:
+    try:
+        ready(data[rank], World(rank, world))
+    except ConfigError as error:
+        return str(error)
+    return "ready"
+
+
+def test_workers_need_the_same_images(run_ranks: Any, tmp_path: Path) -> None:
+    data = DataConfig(loader="memory", cache_dir=str(tmp_path / "cache"))
+    assert run_ranks(images, 2, [data, data]) == ["ready"] * 2
+    for name in ("a", "b"):
+        shades = np.full((3, 8, 8, 3), ord(name), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", image=shades, label=np.arange(3))
+    other = [dataclasses.replace(data, extra=str(tmp_path / f"{name}.npz")) for name in "ab"]
+    one, two = run_ranks(images, 2, other)
+    assert one == two
+    assert one.startswith("data.root: other images on ") and one.endswith("; needed: the same files on every node")
+
+
+def test_a_directory_of_the_same_name_is_not_the_same(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    with marked(here) as word, marked(there):
+        assert is_shared(here, word)
+        assert not is_shared(there, word, patience=0)
+        assert not is_shared(tmp_path / "nowhere", word, patience=0)
+    assert not list(here.iterdir())
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ConfigError, match=r"^run_root: cannot write .*file \(.*\); set run_root=DIR$"),
+        marked(tmp_path / "file"),
+    ):
+        pass

@@ -32,6 +32,7 @@ from distcond.launch.variables import variables
 
 #: Seconds to wait for free workers before asking again.
 START_SECONDS = 60.0
+ELASTIC_START_SECONDS = 15.0
 
 #: Seconds between two looks at whether a cluster has room for more workers.
 RESIZE_SECONDS = 60.0
@@ -62,11 +63,12 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
         Stopped: it was asked to.
     """
     gpu, settings = on_gpu(config.launch, ray.capacity), to_settings(_with_full_paths(config))
+    ask_it = partial(ask, run_path)
     with marked(run_path) as mark:
         trainer = _trainer(config.launch, Order(settings, str(run_path), attempt, gpu, mark), ray)
         first = next_attempt(run_path, attempt)
         try:
-            with variables(_waits(config.launch.timeout)), asked_to_stop(partial(ask, run_path), config.launch.grace) as request:
+            with variables(_waits(config.launch)), asked_to_stop(ask_it, config.launch.grace) as request:
                 beside(trainer.fit)
         except Exception as error:
             restarts = max(0, next_attempt(run_path, attempt) - first - 1)
@@ -79,15 +81,20 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
         raise LaunchFailed(f"Ray Train ended without an error, but {run_path} is not finished")
 
 
-def _waits(timeout: float) -> dict[str, str]:
+def _waits(launch: LaunchConfig) -> dict[str, str]:
     return {
-        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(timeout),
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(min(timeout, START_SECONDS)),
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(launch.timeout),
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(_start_seconds(launch)),
     }
 
 
+def _start_seconds(launch: LaunchConfig) -> float:
+    # Right after a node is lost Ray still counts on it: an elastic run should soon ask again for fewer.
+    return min(launch.timeout, ELASTIC_START_SECONDS if launch.min_workers else START_SECONDS)
+
+
 def _trainer(launch: LaunchConfig, order: Order, ray: Cluster) -> Trainer:
-    tries = 1 if ray.own else math.ceil(launch.timeout / START_SECONDS)
+    tries = 1 if ray.own else math.ceil(launch.timeout / _start_seconds(launch))
     trainer = Trainer(
         train_loop,
         train_loop_config=order.as_dict(),

@@ -112,15 +112,16 @@ def leftovers() -> Any:
 
 @pytest.fixture
 def ray_nodes(place: Place, leftovers: Any) -> Iterator[Any]:
-    """A Ray of one node with one core; `add(2)` adds another (see `ray_nodes.py`)."""
-    with _module("ray_nodes").RayNodes(place.short, place.environment) as nodes:
+    """A Ray of one node with one core; `add(2)` adds another (see `ray_nodes.py`). Faulty runs are slow there."""
+    faulty = {"FAULT": "slow", "FAULT_ONCE": str(place.path / "fault")}
+    with _module("ray_nodes").RayNodes(place.short, place.environment | faulty) as nodes:
         yield nodes
 
 
 @pytest.fixture(scope="session")
-def same_run() -> Callable[[Path, Path], None]:
-    """`same_run(one, other)` asserts that two runs came to the same end, bit for bit."""
-    compare: Callable[[Path, Path], None] = _module("same_run").same_run
+def same_end() -> Callable[[Path, Path], None]:
+    """`same_end(one, other)` asserts that two runs came to the same end, bit for bit."""
+    compare: Callable[[Path, Path], None] = _module("same_end").same_end
     return compare
 
 

@@ -26,13 +26,13 @@ def mounts(ray_nodes: Any) -> None:
 
 
 def test_two_nodes_train_what_two_processes_train_and_see_to_their_own_images(
-    place: Any, ray_nodes: Any, mounts: None, torchrun_run: Any, same_run: Callable[..., None]
+    place: Any, ray_nodes: Any, mounts: None, torchrun_run: Any, same_end: Callable[..., None]
 ) -> None:
     cache, loader = place.path / "cache", "memory" if ffcv_problem() else "ffcv"
     ray_nodes.add(2, own=cache)
     run = place.start(*RAY, f"data.loader={loader}", **ray_nodes.joining)
     assert run.end() == 0, run.output
-    same_run(run.path, torchrun_run.path)
+    same_end(run.path, torchrun_run.path)
     there = ray_nodes.seen_by(2, cache)
     for folder in (cache, there):
         [converted] = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
@@ -51,9 +51,8 @@ def test_an_elastic_run_goes_on_with_fewer_workers_and_grows_again_and_a_fixed_o
     place: Any, ray_nodes: Any, wait_for: Callable[..., None]
 ) -> None:
     ray_nodes.add(2)
-    slow = {"FAULT": "slow", **ray_nodes.joining}
     settings = ("method=faulty:METHOD", "epochs=200", "launch.timeout=60", "eval.every=0", "launch.max_failures=1")
-    run = place.start(*RAY, *settings, "launch.min_workers=1", **slow)
+    run = place.start(*RAY, *settings, "launch.min_workers=1", **ray_nodes.joining)
 
     def started(attempt: int, workers: int) -> None:
         over = lambda: run.process.poll() is not None  # noqa: E731
@@ -66,16 +65,18 @@ def test_an_elastic_run_goes_on_with_fewer_workers_and_grows_again_and_a_fixed_o
     started(1, workers=1)
     ray_nodes.add(3)
     started(2, workers=2)
-    (place.path / "fault").touch()
+    swift = place.path / "fault"
+    swift.touch()
     assert run.end() == 0, run.output
     assert [record["epoch"] for record in history.read(run.path)] == list(range(1, 201))
     kept = "the same global batches in the same order; BN statistics per worker now see other shares of them"
     lost, grown = (line for line in run.output.splitlines() if line.startswith("attempt "))
     assert lost.endswith(f"; 1 worker instead of 2: {kept}")
     assert grown.startswith("attempt 2: workers restarted from the last checkpoint (there is room for more)")
+    swift.unlink()
     place.path = place.path / "fixed"
     place.path.mkdir()
-    fixed = place.start(*RAY, *settings, **slow)
+    fixed = place.start(*RAY, *settings, **ray_nodes.joining)
     wait_for(lambda: history.read(fixed.path), "an epoch")
     ray_nodes.lose(3)
     assert fixed.end() == 1, fixed.output

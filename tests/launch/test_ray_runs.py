@@ -18,7 +18,7 @@ RAY = ("launch=ray", "launch.workers=2")
 
 
 def test_two_ray_workers_train_what_two_torchrun_processes_train(
-    place: Any, leftovers: Any, torchrun_run: Any, same_run: Callable[..., None]
+    place: Any, leftovers: Any, torchrun_run: Any, same_end: Callable[..., None]
 ) -> None:
     run = place.start(*RAY)
     assert run.end() == 0, run.output
@@ -28,11 +28,11 @@ def test_two_ray_workers_train_what_two_torchrun_processes_train(
     assert [line for line in run.output.splitlines() if "ray" in line.lower()] == ["starting Ray ..."]
     for output in (run.output, torchrun_run.output):
         assert output.count("epoch 1/2") == output.count("epoch 2/2") == 1
-    same_run(run.path, torchrun_run.path)
+    same_end(run.path, torchrun_run.path)
 
 
 def test_a_worker_that_dies_is_restarted_and_nothing_is_lost(
-    place: Any, torchrun_run: Any, same_run: Callable[..., None]
+    place: Any, torchrun_run: Any, same_end: Callable[..., None]
 ) -> None:
     run = place.start(*RAY, "method=faulty:METHOD", FAULT="exit", FAULT_STEP="3")
     assert run.end() == 0, run.output
@@ -41,7 +41,7 @@ def test_a_worker_that_dies_is_restarted_and_nothing_is_lost(
     assert run.output.count("epoch 1/2") == run.output.count("epoch 2/2") == 1
     assert {row.attempt for row in read_rows(run.path) if row.split == "test"} == {1}
     assert {row.attempt for row in read_rows(run.path) if row.epoch == 1 and row.split == "val"} == {0}
-    same_run(run.path, torchrun_run.path)
+    same_end(run.path, torchrun_run.path)
 
 
 def test_an_error_in_a_worker_is_told_first_and_not_repeated(place: Any, leftovers: Any) -> None:

@@ -11,7 +11,7 @@ from distcond.engine.checkpoint import newest
 from distcond.results.store import read_rows
 
 
-def same_run(one: Path, other: Path) -> None:
+def same_end(one: Path, other: Path) -> None:
     """Assert that the runs in both directories came to the same end."""
     assert checkpoint(one) == checkpoint(other)
     assert counts(one) == counts(other)

@@ -1,0 +1,70 @@
+"""Pull the plug on a small run, again and again, and look whether it comes to the end it would have come to.
+
+    python tests/faults/campaign.py --kills 50 --seed 0 --write docs/faults.md
+
+Each turn takes a kind of fault, a launcher and a loader, starts the run (two workers), lets the fault happen at a
+random moment, and gives the same command again until the run is finished. Then: the last checkpoint is bit for bit that
+of a run nothing happened to, every result row and every epoch is there once, no start took longer than its bound, and
+nothing of the run is left running. What happened is kept as one JSON line a turn, so that a stopped campaign goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "launch")]
+
+from faults_table import table  # noqa: E402  the folders above are where these lie
+from kinds import KINDS  # noqa: E402
+from turn import Bench, Turn  # noqa: E402
+
+from distcond.data.ffcv_import import ffcv_problem  # noqa: E402
+
+
+def main() -> None:
+    """Do the turns that are not done yet, then print (and write) the table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--kills", type=int, default=50)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--kinds", default=",".join(KINDS), help="comma-separated")
+    arguments.add_argument("--launchers", default="local,ray")
+    arguments.add_argument("--record", default="faults.jsonl", help="where the outcomes are kept")
+    arguments.add_argument("--write", help="a Markdown file to write the table to")
+    found = arguments.parse_args()
+    record = Path(found.record).absolute()
+    done = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+    with tempfile.TemporaryDirectory(prefix="dcf-", dir="/tmp") as folder:
+        bench = Bench(Path(folder))
+        for number, turn in enumerate(turns(found.kinds.split(","), found.launchers.split(","), found.kills)):
+            if number < len(done):
+                continue
+            outcome = {"turn": number, **bench.outcome(turn, random.Random(f"{found.seed}-{number}"))}
+            done.append(outcome)
+            with open(record, "a") as file:
+                file.write(json.dumps(outcome) + "\n")
+            print(json.dumps(outcome), flush=True)
+    text = table(done, " ".join(["python", *sys.argv]), time.strftime("%Y-%m-%d"))
+    print(text)
+    if found.write:
+        Path(found.write).write_text(text)
+
+
+def turns(kinds: list[str], launchers: list[str], kills: int) -> Iterator[Turn]:
+    """Every kind under every launcher it can happen under, loaders in turn, until there are enough."""
+    loaders = ["memory"] if ffcv_problem() else ["memory", "ffcv"]
+    pairs = [(kind, launcher) for kind in kinds for launcher in KINDS[kind].launchers if launcher in launchers]
+    for number in range(kills):
+        kind, launcher = pairs[number % len(pairs)]
+        yield Turn(kind, launcher, loaders[(number // len(pairs) + number) % len(loaders)])
+
+
+if __name__ == "__main__":
+    main()

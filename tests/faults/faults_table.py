@@ -1,0 +1,75 @@
+"""The outcomes of a campaign as Markdown."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from distcond.engine.environment import git_commit, hardware
+
+HEAD = """# Faults
+
+What was done to a small run while it was going on, and what became of it. Command:
+
+    {command}
+
+Commit {commit}, {date}, {hardware}, Python {python}, torch {torch}. {turns} faults at random moments of a run of two
+workers; {good} ended with the final weights, rows and epochs of the run that nothing happened to, bit for bit.
+"goes on by itself": the launcher restarted the workers from the last checkpoint. "given again": the command ended with
+another status than 0, within its bound, and was given again (after mending the disk, where that was the fault).
+
+| fault | launcher | faults | goes on by itself | given again | statuses | right weights | rows once | left running |
+|---|---|---|---|---|---|---|---|---|
+"""
+
+LIST = """
+Each fault: the moment is in seconds from the first step, then what the run said it was doing.
+
+| # | fault | launcher | loader | moment | doing | statuses | attempts | right |
+|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def table(outcomes: Sequence[dict[str, Any]], command: str, date: str) -> str:
+    """The whole file."""
+    head = HEAD.format(
+        command=command, commit=git_commit(), date=date, hardware=hardware(torch.device("cpu")), turns=len(outcomes),
+        python=platform.python_version(), torch=torch.__version__, good=sum(o["ok"] for o in outcomes),
+    )  # fmt: skip
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome["kind"], outcome["launcher"]), []).append(outcome)
+    lines = [_line(*names, group) for names, group in groups.items()]
+    said = sorted({line for outcome in outcomes for line in outcome["said"] if line.startswith("failed:")}, key=len)
+    return head + "\n".join(lines) + "\n" + LIST + "\n".join(map(_single, outcomes)) + "\n" + _last_words(said)
+
+
+def _line(kind: str, launcher: str, group: list[dict[str, Any]]) -> str:
+    once = sum(not {"rows doubled", "rows lost or changed", "history", "not finished"} & set(o["wrong"]) for o in group)
+    right = sum(not {"weights", "not finished"} & set(o["wrong"]) for o in group)
+    cells = [
+        kind, launcher, len(group), sum(len(o["statuses"]) == 1 for o in group),
+        sum(len(o["statuses"]) > 1 for o in group), _statuses(group), right, once, sum(bool(o["left"]) for o in group),
+    ]  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _statuses(group: list[dict[str, Any]]) -> str:
+    return ", ".join(map(str, sorted({status for o in group for status in o["statuses"]})))
+
+
+def _single(o: dict[str, Any]) -> str:
+    statuses, right = ", ".join(map(str, o["statuses"])), "yes" if o["ok"] else ", ".join(o["wrong"] + o["left"])
+    cells = [o["turn"], o["kind"], o["launcher"], o["loader"], o["moment"], o["at"], statuses, o["attempts"], right]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _last_words(lines: list[str], most: int = 8) -> str:
+    if not lines:
+        return ""
+    shown = "\n".join(f"    {line[:200]}" for line in lines[:most])
+    return f"\nLast lines of starts that failed (paths shortened):\n\n{shown}\n".replace(os.sep * 2, os.sep)

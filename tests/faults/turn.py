@@ -1,0 +1,166 @@
+"""One fault done to one run, and everything that must hold afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kinds import KINDS, Scene
+from ray_nodes import RayNodes
+from same_end import checkpoint
+from storage import Storage
+from victim import Victim
+
+from distcond.engine.progress import read_progress
+from distcond.engine.run_dir import RunDir
+from distcond.launch.attempt import last_attempt
+from distcond.results import history
+from distcond.results.store import parts
+
+#: Starts of one run by hand, the first included.
+STARTS = 4
+
+
+class Turn(NamedTuple):
+    """What happens to which run."""
+
+    kind: str
+    launcher: str
+    loader: str
+
+
+class Bench:
+    """Where turns happen. The first one also runs what nothing happens to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.turns = folder, 0
+        self._untouched = folder / "untouched"
+        self._seconds: dict[str, float] = {}  # from the first step to the end, by launcher
+
+    def outcome(self, turn: Turn, source: random.Random) -> dict[str, Any]:
+        """Do a turn; what happened as plain values, "ok" if all that must hold held."""
+        self._reference(turn)
+        while True:  # the run may be over before its random moment
+            self.turns += 1
+            with self._scene(turn, source) as scene:
+                found = self._struck(turn, scene)
+            if found is not None:
+                return {**turn._asdict(), **found}
+
+    def _struck(self, turn: Turn, scene: Scene) -> dict[str, Any] | None:
+        kind, victim = KINDS[turn.kind], scene.victim
+        moment = scene.source.random() * self._seconds[turn.launcher]
+        victim.start()
+        if not self._until_begun(victim):
+            victim.end()
+            return None
+        if not kind.prepare(scene.source):
+            time.sleep(moment)
+        at = _where(victim.path)
+        if RunDir(victim.path).finished or not kind.strike(scene):
+            victim.end()
+            return None
+        left = self._to_the_end(turn, scene)
+        wrong = self._wrong(victim.path) if victim.statuses[-1] == 0 else ["not finished"]
+        lines = [text.strip().splitlines()[-1] for text in victim.output[:-1] if text.strip()]
+        return {
+            "moment": round(moment, 2), "at": at, "statuses": victim.statuses, "attempts": last_attempt(victim.path),
+            "said": lines, "left": left, "wrong": wrong, "ok": not (left or wrong),
+        }  # fmt: skip
+
+    def _to_the_end(self, turn: Turn, scene: Scene) -> list[str]:
+        """Start again until it is finished; what each start left running."""
+        victim, left = scene.victim, []
+        while victim.end() != 0 and len(victim.statuses) < STARTS:
+            left += victim.left() if turn.launcher == "ray" and not KINDS[turn.kind].nodes else []
+            victim.kill_all()  # under torchrun: what a scheduler would do
+            KINDS[turn.kind].mend(scene)
+            victim.start()
+        if KINDS[turn.kind].nodes:
+            return left
+        return left + victim.left()
+
+    @staticmethod
+    def _until_begun(victim: Victim) -> bool:
+        assert victim.process is not None
+        while last_attempt(victim.path) is None:
+            if victim.process.poll() is not None:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _wrong(self, path: Path) -> list[str]:
+        """What is not as in the run that nothing happened to."""
+        wanted = self._untouched
+        wrong = [] if checkpoint(path) == checkpoint(wanted) else ["weights"]
+        rows, other = _rows(path), _rows(wanted)
+        wrong += ["rows doubled"] if max(rows.values()) > 1 else []
+        wrong += ["rows lost or changed"] if rows != other else []
+        epochs = [[record["epoch"] for record in history.read(run)] for run in (path, wanted)]
+        return wrong + (["history"] if epochs[0] != epochs[1] else [])
+
+    def _reference(self, turn: Turn) -> None:
+        """The run that nothing happens to: for its result, and once per launcher for how long it takes."""
+        if turn.launcher in self._seconds:
+            return
+        self.turns += 1
+        with self._scene(Turn("worker SIGKILL", turn.launcher, turn.loader), random.Random(0)) as scene:
+            scene.victim.start()
+            self._until_begun(scene.victim)
+            began = time.monotonic()
+            assert scene.victim.end() == 0, scene.victim.output
+            self._seconds[turn.launcher] = time.monotonic() - began
+            if not self._untouched.exists():
+                shutil.copytree(scene.victim.path, self._untouched)
+            assert self._wrong(scene.victim.path) == [], "launchers differ"
+
+    @contextlib.contextmanager
+    def _scene(self, turn: Turn, source: random.Random) -> Iterator[Scene]:
+        folder, kind = self.folder / str(self.turns), KINDS[turn.kind]
+        folder.mkdir()
+        with contextlib.ExitStack() as stack:
+            disk = stack.enter_context(Storage(folder)) if kind.disk else None
+            victim = Victim(turn.launcher, turn.loader, folder, disk.path if disk else folder)
+            victim.environment |= kind.prepare(random.Random(source.random()))
+            nodes = stack.enter_context(_nodes(folder, victim)) if kind.nodes else None
+            stack.callback(victim.kill_all)
+            yield Scene(victim, disk, nodes, source)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _nodes(folder: Path, victim: Victim) -> Iterator[RayNodes]:
+    place = folder / "n"
+    place.mkdir()
+    # Not the run's TMPDIR: what runs there is not the run's.
+    with RayNodes(place, {**victim._environment(), "TMPDIR": str(place)}) as nodes:
+        nodes.add(2)
+        victim.environment |= nodes.joining | {"TMPDIR": str(folder)}
+        yield nodes
+
+
+def _rows(path: Path) -> Counter[tuple[Any, ...]]:
+    """How often each result lies in the run's files: what it is of, and what was counted; not who counted it."""
+    import pyarrow.parquet
+
+    names = "split", "checkpoint", "epoch", "lam", "width", "attack", "noise_mode", "num_correct", "num_examples"
+    found: Counter[tuple[Any, ...]] = Counter()
+    for part in parts(path):
+        with pyarrow.parquet.ParquetFile(part) as file:
+            found.update(tuple(record[name] for name in names) for record in file.read().to_pylist())
+    return found
+
+
+def _where(path: Path) -> str:
+    """What the run says it was doing."""
+    progress = read_progress(path)
+    if progress is None:
+        return "starting"
+    step = f" step {progress['step']}" if "step" in progress else ""
+    return f"{progress['stage']} epoch {progress.get('epoch', 0)}{step}"

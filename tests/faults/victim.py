@@ -26,7 +26,7 @@ GONE = 30.0
 
 SETTINGS = (
     "method=faulty:METHOD", "epochs=3", "train_examples=640", "batch_size=64", "model.widths=8,16",
-    "attack.num_steps=2", "eval.every=1", "launch.timeout=30",
+    "attack.num_steps=2", "eval.every=1", "save_steps=7", "launch.timeout=30",
 )  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distcond.errors import ConfigError
@@ -16,6 +17,8 @@ from distcond.launch.variables import variables
 
 #: Ray's own directory in the private one. Ray opens it to everybody (mode 0777), so the token must not lie in there.
 RAY = "r"
+
+_PREFIX = "distcond-"
 
 #: Of that directory's path: Ray puts `/session_DATE_TIME_PID/sockets/plasma_store` below it, a socket has 107 bytes.
 LONGEST = 43
@@ -26,16 +29,34 @@ _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 @contextmanager
 def private_directory() -> Iterator[Path]:
-    """A directory of mode 0700 with `token` of mode 0600 and an empty directory for Ray in it; gone after the block."""
-    folder = Path(tempfile.mkdtemp(prefix="distcond-", dir=_short_parent()))
+    """A directory of mode 0700 with `token` of mode 0600 and an empty directory for Ray in it; gone after the block.
+
+    Those of processes that were killed before they could remove theirs are removed too.
+    """
+    parent = _short_parent()
+    _remove_abandoned(Path(parent))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
-        handle = os.open(folder / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        handle = os.open(folder / ".token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until this process ends, however it does
             file.write(secrets.token_hex(32))
-        (folder / RAY).mkdir()
-        yield folder
+            file.flush()
+            os.rename(folder / ".token", folder / "token")
+            (folder / RAY).mkdir()
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for token in parent.glob(f"{_PREFIX}*/token"):
+        with suppress(OSError):  # another user's, or gone meanwhile
+            if token.lstat().st_uid != os.getuid():
+                continue
+            with open(token) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its owner lives
+                shutil.rmtree(token.parent, ignore_errors=True)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from distcond.launch.capacity import on_gpu, range_of_workers
 from distcond.launch.elastic import Patient
 from distcond.launch.failure import FOLDER, LaunchFailed, Stopped
 from distcond.launch.ray_cluster import Cluster
+from distcond.launch.ray_gpu import GpuConfig
 from distcond.launch.ray_verdict import StopRepeating, verdict
 from distcond.launch.shared import marked
 from distcond.launch.signals import asked_to_stop, beside
@@ -98,9 +99,7 @@ def _trainer(launch: LaunchConfig, order: Order, ray: Cluster) -> Trainer:
     trainer = Trainer(
         train_loop,
         train_loop_config=order.as_dict(),
-        torch_config=TorchConfig(
-            backend="cpu:gloo,cuda:nccl" if order.gpu else "gloo", timeout_s=math.ceil(launch.timeout)
-        ),
+        torch_config=_torch(launch, order.gpu),
         scaling_config=_scaling(launch, order.gpu, ray),
         run_config=RunConfig(
             name=f"attempt-{order.attempt}",
@@ -114,6 +113,13 @@ def _trainer(launch: LaunchConfig, order: Order, ray: Cluster) -> Trainer:
     trainer.without = ("DatasetsCallback", *(() if ray.dashboard else ("PlacementGroupCleanerCallback",)))
     trainer.patience = launch.timeout
     return trainer
+
+
+def _torch(launch: LaunchConfig, gpu: bool) -> TorchConfig:
+    timeout = math.ceil(launch.timeout)
+    if gpu:
+        return GpuConfig(backend="cpu:gloo,cuda:nccl", timeout_s=timeout, wanted=launch.device)
+    return TorchConfig(backend="gloo", timeout_s=timeout)
 
 
 def _scaling(launch: LaunchConfig, gpu: bool, ray: Cluster) -> ScalingConfig:

@@ -43,6 +43,8 @@ def train_loop(order: dict[str, Any]) -> None:
     config, run_path = from_settings(given.settings), Path(given.run_path)
     torch.set_num_threads(config.launch.cpus_per_worker)
     device = get_device() if given.gpu else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # a node's workers see all of its GPUs
     world = World(context.get_world_rank(), context.get_world_size(), device)
     if not is_shared(run_path, given.mark):
         node = get_node_ip_address()  # type: ignore[no-untyped-call]

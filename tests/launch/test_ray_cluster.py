@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from distcond.errors import ConfigError
+from distcond.launch.private import private_directory
 from distcond.launch.ray_cluster import joins
 from distcond.launch.variables import variables
 
@@ -53,6 +56,23 @@ def test_sigterm_while_ray_starts_leaves_nothing(place: Any, leftovers: Any, wai
     assert held.returncode == 128 + signal.SIGTERM
     assert not leftovers.processes_with(place.mark)
     assert not list(place.short.glob("distcond-*"))
+
+
+def test_what_a_killed_driver_left_is_removed_and_what_a_living_one_has_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    short = Path(tempfile.mkdtemp(prefix="d-", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
+    abandoned = short / "distcond-abandoned"
+    (abandoned / "r").mkdir(parents=True)
+    (abandoned / "token").touch(mode=0o600)
+    try:
+        with private_directory() as one, private_directory() as other:
+            assert sorted(short.iterdir()) == sorted([one, other])
+            _is_private(one / "token")
+        assert list(short.iterdir()) == []
+    finally:
+        shutil.rmtree(short)
 
 
 @pytest.mark.parametrize(("address", "joined"), [(None, False), ("", False), ("local", False), ("10.0.0.1:6379", True)])

@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 
+from distcond.engine.checkpoint import newest
+from distcond.launch.attempt import last_attempt
+from distcond.results import history
+
 ROOT = Path(__file__).parents[2]
 
 SETTINGS = (
@@ -31,6 +35,7 @@ def submit(place: Any, wait_for: Callable[..., None]) -> Iterator[Callable[..., 
     locked = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "HOME": str(place.path)}
     # A busy machine must not starve the workers, and the head need not wait for its nodes to drain.
     locked |= {"RAY_worker_niceness": "0", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
+    locked |= {"RAY_JOB_STOP_WAIT_TIME_S": "100"}
     # What the cluster knows of distcond is only what a job brings along.
     environment = {name: value for name, value in place.environment.items() if name != "PYTHONPATH"} | locked
     dashboard = _free_port()
@@ -44,11 +49,19 @@ def submit(place: Any, wait_for: Callable[..., None]) -> Iterator[Callable[..., 
     wait_for(lambda: _answers(dashboard) or cluster.poll() is not None, "the cluster")
     shutil.copytree(ROOT / "distcond", place.path / "code" / "distcond", ignore=shutil.ignore_patterns("__pycache__"))
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        job = _ray("job", "submit", f"--address=http://127.0.0.1:{dashboard}", "--working-dir=.", "--", sys.executable)
+    def run(*words: str, stop_when: Callable[[], bool] | None = None, **other: str) -> subprocess.CompletedProcess[str]:
+        where, name = f"--address=http://127.0.0.1:{dashboard}", f"job-{secrets.token_hex(4)}"
+        job = _ray("job", "submit", where, f"--submission-id={name}", "--working-dir=.", "--", sys.executable)
         job += ["-m", "distcond.train", f"data.cache_dir={place.path / 'cache'}", *SETTINGS, *words]
-        code = place.path / "code"
-        return subprocess.run(job, env=environment, cwd=code, capture_output=True, text=True, timeout=400)
+        pipe = subprocess.PIPE
+        submitted = subprocess.Popen(
+            job, env=environment | other, cwd=place.path / "code", stdout=pipe, stderr=pipe, text=True
+        )
+        if stop_when is not None:
+            wait_for(lambda: stop_when() or submitted.poll() is not None, "the moment to stop")
+            subprocess.run(_ray("job", "stop", where, name), env=environment, check=True, capture_output=True)
+        printed = submitted.communicate(timeout=400)
+        return subprocess.CompletedProcess(job, submitted.returncode, *printed)
 
     yield run
     cluster.send_signal(signal.SIGTERM)
@@ -73,6 +86,35 @@ def test_a_submitted_job_succeeds_and_fails_with_the_run(submit: Callable[..., A
     assert failed.returncode == 1
     assert "launch.workers=3: the Ray cluster has 2 cores; valid: 1 to 2" in failed.stdout + failed.stderr
     assert "failed with exit code 2" in failed.stdout + failed.stderr
+    stranger = submit(RAY_AUTH_TOKEN_PATH=_another_token(place))
+    assert stranger.returncode == 1
+    assert "nauth" in stranger.stdout + stranger.stderr, "Unauthenticated or Unauthorized"
+    assert len(list(run.parent.iterdir())) == 1, "the stranger's job was not run"
+    _is_stopped_with_a_checkpoint_and_resumed(submit, run.parent)
+
+
+def _is_stopped_with_a_checkpoint_and_resumed(submit: Callable[..., Any], runs: Path) -> None:
+    settings = ("epochs=300", "seed=2", "save_every=1000", "save_minutes=0")
+
+    def trains() -> bool:
+        return any(len(history.read(path)) > 1 for path in runs.glob("*-s2-*"))
+
+    stopped = submit(*settings, stop_when=trains)
+    assert stopped.returncode == 1
+    [run] = runs.glob("*-s2-*")
+    assert "stopped: checkpoint " in stopped.stdout, stopped.stdout
+    assert newest(run / "checkpoints") is not None
+    resumed = submit(*settings, stop_when=lambda: last_attempt(run) == 1 and len(history.read(run)) > 2)
+    assert "stopped: checkpoint " in resumed.stdout, resumed.stdout
+    epochs = [record["epoch"] for record in history.read(run)]
+    assert epochs == list(range(1, len(epochs) + 1))
+
+
+def _another_token(place: Any) -> str:
+    path = place.short / "another"
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32))
+    return str(path)
 
 
 def _ray(*words: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +21,11 @@ RAY = ("launch=ray", "launch.workers=2")
 def test_two_ray_workers_train_what_two_torchrun_processes_train(
     place: Any, leftovers: Any, torchrun_run: Any, same_end: Callable[..., None]
 ) -> None:
-    run = place.start(*RAY)
+    run = place.start(*RAY, "method=faulty:METHOD", COUNT_RAY=str(place.path / "calls"))
     assert run.end() == 0, run.output
+    counts = json.loads((place.path / "calls").read_text())
+    assert counts["ray"] == 0 < counts["deliberate"], "no Ray call in a step, nor between"
+    assert counts["all"] > 1000
     assert not leftovers.processes_with(place.mark)
     assert not list(place.short.glob("distcond-*"))
     assert not (run.path / ".ray").exists()

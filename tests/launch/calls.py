@@ -1,0 +1,35 @@
+"""How often the thread that trains calls into Ray, counted by the interpreter itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+#: Counted between these steps of a worker: whole steps, a validation and a checkpoint.
+FIRST, LAST = 1, 4
+
+_counts = {"all": 0, "ray": 0}
+
+
+def watch(step: int, file: Path) -> None:
+    """Count from step FIRST on; at LAST write the counts, and what one deliberate call to Ray adds to them."""
+    if step == FIRST:
+        sys.setprofile(_called)
+    if step == LAST:
+        found = dict(_counts)
+        import ray
+
+        ray.get_runtime_context().get_worker_id()
+        sys.setprofile(None)
+        file.write_text(json.dumps(found | {"deliberate": _counts["ray"] - found["ray"]}))
+
+
+def _called(frame: Any, event: str, argument: Any) -> None:
+    if event == "call":
+        _counts["all"] += 1
+        _counts["ray"] += f"{os.sep}ray{os.sep}" in frame.f_code.co_filename
+    elif event == "c_call":
+        _counts["ray"] += str(getattr(argument, "__module__", "")).startswith("ray")

@@ -1,0 +1,24 @@
+"""Workers with a GPU each, on GPUs that a node only claims to have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real CUDA device: it would be used")
+def test_each_worker_gets_a_gpu_and_one_that_torch_does_not_see_is_refused(place: Any, ray_nodes: Any) -> None:
+    ray_nodes.add(2, cpus=4, gpus=2)
+    run = place.start("launch=ray", "batch_size=3", **ray_nodes.joining)  # as many workers as GPUs, not as cores
+    assert run.end() == 2, run.output
+    workers = "worker 0 (node 127.0.1.2, GPU 0 of 0,1), worker 1 (node 127.0.1.2, GPU 1 of 0,1)"
+    assert run.output.splitlines()[-1] == (
+        f"error: launch.device=auto: Ray counts GPUs that torch does not see: {workers}; "
+        "valid: launch.device=cpu, or a torch and a driver for them"
+    )
+    run = place.start("launch=ray", "launch.device=cpu", "launch.workers=5", "epochs=1", **ray_nodes.joining)
+    assert run.end() == 0, run.output

@@ -20,6 +20,9 @@ RAY = "r"
 
 _PREFIX = "distcond-"
 
+#: Locked by the process that the directory belongs to.
+_OWNER = "owner"
+
 #: Of that directory's path: Ray puts `/session_DATE_TIME_PID/sockets/plasma_store` below it, a socket has 107 bytes.
 LONGEST = 43
 
@@ -37,26 +40,26 @@ def private_directory() -> Iterator[Path]:
     _remove_abandoned(Path(parent))
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
-        handle = os.open(folder / ".token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        handle = os.open(folder / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until this process ends, however it does
             file.write(secrets.token_hex(32))
-            file.flush()
-            os.rename(folder / ".token", folder / "token")
-            (folder / RAY).mkdir()
+        (folder / RAY).mkdir()
+        with open(folder / f".{_OWNER}", "w") as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX)  # until this process ends, however it does
+            os.rename(folder / f".{_OWNER}", folder / _OWNER)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_abandoned(parent: Path) -> None:
-    for token in parent.glob(f"{_PREFIX}*/token"):
+    for owner in parent.glob(f"{_PREFIX}*/{_OWNER}"):
         with suppress(OSError):  # another user's, or gone meanwhile
-            if token.lstat().st_uid != os.getuid():
+            if owner.lstat().st_uid != os.getuid():
                 continue
-            with open(token) as file:
+            with open(owner) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its owner lives
-                shutil.rmtree(token.parent, ignore_errors=True)
+                shutil.rmtree(owner.parent, ignore_errors=True)
 
 
 @contextmanager

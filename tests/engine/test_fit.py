@@ -79,8 +79,9 @@ def on_rank(rank: int, world: int, config: Config, path: Path) -> None:
     fit.fit(config, World(rank, world), path)
 
 
-def test_two_processes_sharing_statistics_train_as_one(small: Any, tmp_path: Path, run_ranks: Any) -> None:
-    config = small("float", epochs=2, shared_statistics=True, optim__lr=0.01)
+@pytest.mark.parametrize("method", ["pgd_at", "float", "oat"])
+def test_two_processes_sharing_statistics_train_as_one(small: Any, tmp_path: Path, run_ranks: Any, method: str) -> None:
+    config = small(method, epochs=2, shared_statistics=True, optim__lr=0.01)
     with RunDir(tmp_path / "a").begin(config):
         run_ranks(on_rank, 2, config, tmp_path / "a")
     whole(config, tmp_path / "b")

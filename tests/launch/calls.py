@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 FIRST, LAST = 1, 4
 
 _counts = {"all": 0, "ray": 0}
+_found = importlib.util.find_spec("ray")
+_RAY = os.path.dirname(_found.origin or "") + os.sep if _found else "no Ray"
 
 
 def watch(step: int, file: Path) -> None:
@@ -30,6 +33,6 @@ def watch(step: int, file: Path) -> None:
 def _called(frame: Any, event: str, argument: Any) -> None:
     if event == "call":
         _counts["all"] += 1
-        _counts["ray"] += f"{os.sep}ray{os.sep}" in frame.f_code.co_filename
+        _counts["ray"] += frame.f_code.co_filename.startswith(_RAY)
     elif event == "c_call":
         _counts["ray"] += str(getattr(argument, "__module__", "")).startswith("ray")

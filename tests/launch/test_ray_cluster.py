@@ -65,7 +65,7 @@ def test_what_a_killed_driver_left_is_removed_and_what_a_living_one_has_is_not(
     monkeypatch.setattr(tempfile, "tempdir", str(short))
     abandoned = short / "distcond-abandoned"
     (abandoned / "r").mkdir(parents=True)
-    (abandoned / "token").touch(mode=0o600)
+    (abandoned / "owner").touch(mode=0o600)
     try:
         with private_directory() as one, private_directory() as other:
             assert sorted(short.iterdir()) == sorted([one, other])

@@ -20,5 +20,3 @@ def test_each_worker_gets_a_gpu_and_one_that_torch_does_not_see_is_refused(place
         f"error: launch.device=auto: Ray counts GPUs that torch does not see: {workers}; "
         "valid: launch.device=cpu, or a torch and a driver for them"
     )
-    run = place.start("launch=ray", "launch.device=cpu", "launch.workers=5", "epochs=1", **ray_nodes.joining)
-    assert run.end() == 0, run.output

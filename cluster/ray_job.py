@@ -3,6 +3,9 @@
 The same as `ray job submit --working-dir . -- python -m distcond.train ...`, except that the run knows its commit: Ray
 leaves .git out of the directory it ships. The command line is checked here, before anything is uploaded. The cluster is
 the one of RAY_API_SERVER_ADDRESS or RAY_ADDRESS; where it asks for a token, Ray reads RAY_AUTH_TOKEN_PATH.
+
+`ray job stop JOB` asks the run to stop with a checkpoint, for which the cluster has to be started with
+RAY_JOB_STOP_WAIT_TIME_S above launch.grace (25): Ray's own 3 seconds are too few. See docs/ray.md.
 """
 
 from __future__ import annotations

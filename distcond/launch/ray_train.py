@@ -19,7 +19,6 @@ from distcond.config.schema import Config, LaunchConfig
 from distcond.engine.run_dir import RunDir
 from distcond.launch.attempt import next_attempt
 from distcond.launch.capacity import on_gpu, range_of_workers
-from distcond.launch.elastic import Patient
 from distcond.launch.failure import FOLDER, LaunchFailed, Stopped
 from distcond.launch.ray_cluster import Cluster
 from distcond.launch.ray_gpu import GpuConfig
@@ -50,7 +49,10 @@ class Trainer(TorchTrainer):
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         scaling: Any = self.scaling_config  # its own annotation is of the older ScalingConfig
-        if scaling.elasticity_enabled:
+        if isinstance(scaling.num_workers, tuple):
+            # Not above: it needs a newer Ray than runs of a fixed size do.
+            from distcond.launch.elastic import Patient
+
             parts["scaling_policy"] = Patient(scaling, self.patience)
         return super()._initialize_and_run_controller(**parts)
 
@@ -124,10 +126,13 @@ def _torch(launch: LaunchConfig, gpu: bool) -> TorchConfig:
 
 def _scaling(launch: LaunchConfig, gpu: bool, ray: Cluster) -> ScalingConfig:
     least, most = range_of_workers(launch, ray.capacity, elastic=not ray.own)
+    resources = {"CPU": float(launch.cpus_per_worker)} | ({"GPU": 1.0} if gpu else {})
+    if least == most:
+        return ScalingConfig(num_workers=most, use_gpu=gpu, resources_per_worker=resources)
     return ScalingConfig(
-        num_workers=most if least == most else (least, most),
+        num_workers=(least, most),
         use_gpu=gpu,
-        resources_per_worker={"CPU": float(launch.cpus_per_worker)} | ({"GPU": 1.0} if gpu else {}),
+        resources_per_worker=resources,
         elastic_resize_monitor_interval_s=min(RESIZE_SECONDS, launch.timeout / 10),
     )
 

@@ -12,7 +12,7 @@ import pytest
 from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
 from distcond.launch import driver
-from distcond.launch.capacity import Capacity, number_of_workers
+from distcond.launch.capacity import Capacity, number_of_workers, range_of_workers
 
 HERE = Path(__file__).parent
 
@@ -68,6 +68,35 @@ def test_too_much_is_refused(cores: int, gpus: int, settings: dict[str, Any], me
     launch = resolve("float_digits", settings).launch
     with pytest.raises(ConfigError, match=f"^{message}$"):
         number_of_workers(launch, Capacity(cores, gpus, "this machine"))
+
+
+@pytest.mark.parametrize(
+    ("cores", "settings", "workers"),
+    [
+        (8, {"launch.workers": 4}, (4, 4)),
+        (8, {"launch.workers": 4, "launch.min_workers": 2}, (2, 4)),
+        (2, {"launch.workers": 4, "launch.min_workers": 2}, (2, 4)),  # grows when there is room
+        (8, {"launch.min_workers": 1}, (1, 2)),
+        (8, {"launch.min_workers": 3}, (3, 3)),
+    ],
+)
+def test_the_range_of_workers(cores: int, settings: dict[str, Any], workers: tuple[int, int]) -> None:
+    launch, there = resolve("float_digits", settings).launch, Capacity(cores, 0, "the Ray cluster")
+    assert range_of_workers(launch, there, elastic=True) == workers
+
+
+def test_a_ray_of_ones_own_has_a_fixed_size_and_the_least_must_fit() -> None:
+    launch = resolve("float_digits", {"launch.workers": 4, "launch.min_workers": 3}).launch
+    assert range_of_workers(launch, Capacity(4, 0, "this machine"), elastic=False) == (4, 4)
+    with pytest.raises(ConfigError, match=r"^launch.min_workers=3: the Ray cluster has 2 cores; valid: 1 to 2$"):
+        range_of_workers(launch, Capacity(2, 0, "the Ray cluster"), elastic=True)
+
+
+def test_a_least_number_of_workers_that_contradicts_the_rest_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^launch.min_workers=1: launch=local does not change workers; valid: 0$"):
+        check(launch="local", launch__min_workers=1)
+    with pytest.raises(ConfigError, match=r"^launch.min_workers=3: more than launch.workers=2; valid: 0 to 2$"):
+        check(launch__min_workers=3, launch__workers=2)
 
 
 def test_more_workers_than_this_machine_has_cores_are_refused() -> None:

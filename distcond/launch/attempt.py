@@ -6,18 +6,26 @@ from pathlib import Path
 
 from distcond.engine.run_dir import read_json, write_json
 from distcond.engine.world import World
+from distcond.launch.failure import WorkerError, kind_of, one_line
 from distcond.launch.texts import everyones
 
 FILE = "attempt.json"
 
 
 def begin_attempt(world: World, run_path: Path, base: int) -> tuple[Path, int]:
-    """Count one more start of the workers; the run directory and the attempt of rank 0, the same on every rank."""
+    """Count one more start of the workers; the run directory and the attempt of rank 0, the same on every rank.
+
+    Raises:
+        WorkerError: the directory cannot be written, or another worker went away.
+    """
     attempt = base
-    if world.first:
-        attempt = next_attempt(run_path, base)
-        write_json(run_path / FILE, {"attempt": attempt, "workers": world.size})
-    number, path = everyones(world, f"{attempt} {run_path}")[0].split(" ", 1)
+    try:
+        if world.first:
+            attempt = next_attempt(run_path, base)
+            write_json(run_path / FILE, {"attempt": attempt, "workers": world.size})
+        number, path = everyones(world, f"{attempt} {run_path}")[0].split(" ", 1)
+    except (OSError, RuntimeError) as error:
+        raise WorkerError(kind_of(error), one_line(error), world.rank) from error
     return Path(path), int(number)
 
 

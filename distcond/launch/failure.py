@@ -56,6 +56,11 @@ class WorkerError(Exception):
     def __str__(self) -> str:
         return self.line
 
+    @property
+    def where(self) -> str:
+        """Where the traceback is, if there is one."""
+        return f"traceback in {self.file}" if self.file else "before it began"
+
 
 @contextmanager
 def told(run_path: Path, rank: int, attempt: int) -> Iterator[None]:

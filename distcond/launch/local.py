@@ -69,4 +69,4 @@ def _train(config: Config, run_path: Path, attempt: int, stop: Callable[[], bool
     except WorkerError as error:
         if error.kind == "config":
             raise ConfigError(error.line) from error
-        raise LaunchFailed(f"{error.line} (traceback in {error.file})") from error
+        raise LaunchFailed(f"{error.line} ({error.where})") from error

@@ -52,8 +52,8 @@ def _workers(cause: Exception, rank: int, restarts: int, more: str) -> Exception
         return ConfigError(cause.line)
     if cause.kind == "lost":
         met = f"worker {rank} then met {cause.line}"
-        return LaunchFailed(f"a worker died without an exception{again}; {met} (traceback in {cause.file}){more}")
-    return LaunchFailed(f"{cause.line} (worker {rank}{again}; traceback in {cause.file})")
+        return LaunchFailed(f"a worker died without an exception{again}; {met} ({cause.where}){more}")
+    return LaunchFailed(f"{cause.line} (worker {rank}{again}; {cause.where})")
 
 
 def _kind(error: Exception) -> str:

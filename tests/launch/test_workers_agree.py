@@ -13,6 +13,7 @@ from distcond.config.schema import DataConfig
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.launch.attempt import begin_attempt, last_workers
+from distcond.launch.failure import WorkerError
 from distcond.launch.same_images import ready
 from distcond.launch.shared import is_shared, marked
 from distcond.launch.texts import everyones
@@ -76,3 +77,11 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         marked(tmp_path / "file"),
     ):
         pass
+
+
+def test_a_start_that_cannot_be_written_down_may_be_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WorkerError) as caught:
+        begin_attempt(World(), tmp_path / "file", 0)
+    assert (caught.value.kind, caught.value.where) == ("chance", "before it began")
+    assert caught.value.line.startswith("FileExistsError: ")

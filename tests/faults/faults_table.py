@@ -27,10 +27,10 @@ another status than 0, within its bound, and was given again (after mending the 
 """
 
 LIST = """
-Each fault: the moment is in seconds from the first step, then what the run said it was doing.
+Each fault: how long after which of 30 steps (0: the start of the workers), and what the run said it was doing.
 
-| # | fault | launcher | loader | moment | doing | statuses | attempts | right |
-|---|---|---|---|---|---|---|---|---|
+| # | fault | launcher | loader | step | seconds after | doing | statuses | attempts | right |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -64,7 +64,18 @@ def _statuses(group: list[dict[str, Any]]) -> str:
 
 def _single(o: dict[str, Any]) -> str:
     statuses, right = ", ".join(map(str, o["statuses"])), "yes" if o["ok"] else ", ".join(o["wrong"] + o["left"])
-    cells = [o["turn"], o["kind"], o["launcher"], o["loader"], o["moment"], o["at"], statuses, o["attempts"], right]
+    cells = [
+        o["turn"],
+        o["kind"],
+        o["launcher"],
+        o["loader"],
+        o["step"],
+        o["delay"],
+        o["at"],
+        statuses,
+        o["attempts"],
+        right,
+    ]
     return f"| {' | '.join(map(str, cells))} |"
 
 

@@ -23,6 +23,9 @@ from distcond.launch.attempt import last_attempt
 from distcond.results import history
 from distcond.results.store import parts
 
+#: Steps of a run. A fault comes up to a second after one of them, or after the first worker is there.
+STEPS = 30
+
 #: Starts of one run by hand, the first included.
 STARTS = 4
 
@@ -41,11 +44,10 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder, self.turns = folder, 0
         self._untouched = folder / "untouched"
-        self._seconds = 0.0  # from the first step to the end
 
     def outcome(self, turn: Turn, source: random.Random) -> dict[str, Any]:
         """Do a turn; what happened as plain values, "ok" if all that must hold held."""
-        if not self._seconds:
+        if not self._untouched.exists():
             self._reference(turn.loader)
         while True:  # the run may be over before its random moment
             self.turns += 1
@@ -56,13 +58,11 @@ class Bench:
 
     def _struck(self, turn: Turn, scene: Scene) -> dict[str, Any] | None:
         kind, victim = KINDS[turn.kind], scene.victim
-        moment = scene.source.random() * self._seconds
+        step, delay = scene.source.randint(0, STEPS - 1), scene.source.random()
         victim.start()
-        if not self._until_begun(victim):
-            victim.end()
-            return None
         if not kind.prepare(scene.source):
-            time.sleep(moment)
+            victim.wait_for_step(step)
+            time.sleep(delay)
         at = _where(victim.path)
         if RunDir(victim.path).finished or not kind.strike(scene):
             victim.end()
@@ -71,7 +71,7 @@ class Bench:
         wrong = self._wrong(victim.path) if victim.statuses[-1] == 0 else ["not finished"]
         lines = [text.strip().splitlines()[-1] for text in victim.output[:-1] if text.strip()]
         return {
-            "moment": round(moment, 2), "at": at, "statuses": victim.statuses, "attempts": last_attempt(victim.path),
+            "step": step, "delay": round(delay, 2), "at": at, "statuses": victim.statuses, "attempts": last_attempt(victim.path),
             "said": lines, "left": left, "wrong": wrong, "ok": not (left or wrong),
         }  # fmt: skip
 
@@ -87,15 +87,6 @@ class Bench:
             return left
         return left + victim.left()
 
-    @staticmethod
-    def _until_begun(victim: Victim) -> bool:
-        assert victim.process is not None
-        while last_attempt(victim.path) is None:
-            if victim.process.poll() is not None:
-                return False
-            time.sleep(0.02)
-        return True
-
     def _wrong(self, path: Path) -> list[str]:
         """What is not as in the run that nothing happened to."""
         wanted = self._untouched
@@ -107,14 +98,11 @@ class Bench:
         return wrong + (["history"] if epochs[0] != epochs[1] else [])
 
     def _reference(self, loader: str) -> None:
-        """The run that nothing happens to, for what it comes to and how long it takes."""
+        """The run that nothing happens to."""
         self.turns += 1
         with self._scene(Turn("worker SIGKILL", "local", loader), random.Random(0)) as scene:
             scene.victim.start()
-            self._until_begun(scene.victim)
-            began = time.monotonic()
             assert scene.victim.end() == 0, scene.victim.output
-            self._seconds = time.monotonic() - began
             shutil.copytree(scene.victim.path, self._untouched)
 
     @contextlib.contextmanager

@@ -86,6 +86,13 @@ class Victim:
             return sorted(p for p, name in self.processes().items() if name.startswith("ray::RayTrain"))
         return sorted(set(self.processes()) & {p for rank in "01" for p in processes_with(f"RANK={rank}")})
 
+    def wait_for_step(self, step: int) -> None:
+        """Until the first worker has begun so many steps, or the run ends; 0: until the workers have begun at all."""
+        assert self.process is not None
+        file = self.folder / "steps" if step else self.path / "attempt.json"
+        while self.process.poll() is None and not (file.exists() and file.stat().st_size >= step):
+            time.sleep(0.005)
+
     def kill_all(self) -> None:
         """Kill every process of it."""
         for process in self.processes():
@@ -113,4 +120,5 @@ class Victim:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONDONTWRITE"))}
         paths = os.pathsep.join([str(ROOT), str(LAUNCH)])
         own = {"TMPDIR": str(self.folder), "PYTHONPATH": paths, "FAULT_ONCE": str(self.folder / "fault")}
+        own |= {"FAULT_STEPS": str(self.folder / "steps")}
         return kept | own | self.environment

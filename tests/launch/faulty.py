@@ -3,7 +3,7 @@
 FAULT is "exit" (the process dies), "raise" (a ValueError), "chance" (a RuntimeError, which a restart may mend) or
 "wait" (it sleeps); FAULT_STEP the first step, counted in each worker process; FAULT_ONCE a file, made by the first
 fault, after which there is none; FAULT_RANK whose (1). With FAULT "slow" every step takes half a second until that file
-is there. COUNT_RAY names a file for how often the training called Ray (see `calls.py`).
+is there. FAULT_STEPS names a file that grows by a byte a step. COUNT_RAY names a file for how often the training called Ray (see `calls.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ _steps = 0
 def fault() -> None:
     global _steps
     _steps += 1
+    if "FAULT_STEPS" in os.environ and os.environ.get("RANK", "0") == "0":
+        with open(os.environ["FAULT_STEPS"], "a") as file:
+            file.write(".")
     if "COUNT_RAY" in os.environ:
         calls.watch(_steps, Path(os.environ["COUNT_RAY"]))
     once, rank = Path(os.environ["FAULT_ONCE"]), os.environ.get("RANK", "0")

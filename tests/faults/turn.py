@@ -71,8 +71,9 @@ class Bench:
         wrong = self._wrong(victim.path) if victim.statuses[-1] == 0 else ["not finished"]
         lines = [text.strip().splitlines()[-1] for text in victim.output[:-1] if text.strip()]
         return {
-            "step": step, "delay": round(delay, 2), "at": at, "statuses": victim.statuses, "attempts": last_attempt(victim.path),
-            "said": lines, "left": left, "wrong": wrong, "ok": not (left or wrong),
+            "step": step, "delay": round(delay, 2), "at": at, "statuses": victim.statuses,
+            "attempts": last_attempt(victim.path), "said": lines, "left": left, "wrong": wrong,
+            "ok": not (left or wrong),
         }  # fmt: skip
 
     def _to_the_end(self, turn: Turn, scene: Scene) -> list[str]:

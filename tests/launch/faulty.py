@@ -3,7 +3,8 @@
 FAULT is "exit" (the process dies), "raise" (a ValueError), "chance" (a RuntimeError, which a restart may mend) or
 "wait" (it sleeps); FAULT_STEP the first step, counted in each worker process; FAULT_ONCE a file, made by the first
 fault, after which there is none; FAULT_RANK whose (1). With FAULT "slow" every step takes half a second until that file
-is there. FAULT_STEPS names a file that grows by a byte a step. COUNT_RAY names a file for how often the training called Ray (see `calls.py`).
+is there. FAULT_STEPS names a file that grows by a byte a step, COUNT_RAY one for how often the training called Ray (see
+`calls.py`).
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def test_an_elastic_run_goes_on_with_fewer_workers_and_grows_again_and_a_fixed_o
     swift.unlink()
     place.path = place.path / "fixed"
     place.path.mkdir()
-    fixed = place.start(*RAY, *settings, **ray_nodes.joining)
+    fixed = place.start(*RAY, *settings, "launch.timeout=30", **ray_nodes.joining)
     wait_for(lambda: history.read(fixed.path), "an epoch")
     ray_nodes.lose(3)
     assert fixed.end() == 1, fixed.output

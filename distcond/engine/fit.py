@@ -10,6 +10,7 @@ from distcond.config.schema import Config
 from distcond.engine.epoch import train_epoch
 from distcond.engine.job import Job, Position, make_job
 from distcond.engine.keep import resume, save
+from distcond.engine.leg import leg_over
 from distcond.engine.progress import Progress
 from distcond.engine.run_dir import RunDir, write_json
 from distcond.engine.save_points import Stop, never
@@ -59,6 +60,8 @@ def to_the_end(job: Job, progress: Progress) -> None:
         Stop: the run was asked to stop; it stands where a checkpoint can be made.
     """
     while not job.trained:
+        if leg_over(job.run.path, job.position.done):
+            raise Stop
         record = train_epoch(job, progress)
         finish_epoch(job, record, progress)
     counts = final_counts(job, progress)

@@ -16,6 +16,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from distcond.config.overrides import to_settings
 from distcond.config.schema import Config
+from distcond.engine.leg import epochs_done, leg_over
 from distcond.engine.run_dir import RunDir
 from distcond.launch.attempt import next_attempt
 from distcond.launch.capacity import number_of_workers, on_gpu
@@ -65,7 +66,7 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
         shutil.rmtree(_storage(run_path), ignore_errors=True)
     if request and not RunDir(run_path).finished:
         raise Stopped(where(run_path), request.status)
-    if not RunDir(run_path).finished:
+    if not RunDir(run_path).finished and not leg_over(run_path, epochs_done(run_path)):
         raise LaunchFailed(f"Ray Train ended without an error, but {run_path} is not finished")
 
 

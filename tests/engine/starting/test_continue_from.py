@@ -1,0 +1,93 @@
+"""A run that goes on from another one's checkpoint with changed settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distcond.config.schema import Config
+from distcond.engine.checkpoint import load_shared
+from distcond.engine.fit import fit
+from distcond.engine.job import make_job
+from distcond.engine.keep import resume
+from distcond.engine.leg import epochs_done, set_leg
+from distcond.engine.run_dir import RunDir
+from distcond.engine.starting.continue_from import continue_from
+from distcond.engine.world import World
+from distcond.errors import ConfigError
+from distcond.results import history
+
+
+@pytest.fixture
+def donor(tiny: Callable[..., Config], tmp_path: Path) -> tuple[Config, Path]:
+    """A run of three epochs that was paused after one."""
+    config = tiny(
+        epochs=3, train_examples=64, batch_size=32, attack__num_steps=1, eval__val_examples=16, eval__val_steps=1,
+        eval__test_examples=16, eval__attack__num_steps=1, eval__train_examples=0, eval__every=1, eval__sentinel="off",
+        run_root=str(tmp_path), data__loader="memory", data__cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    run = RunDir(tmp_path / "donor")
+    with run.begin(config):
+        set_leg(run.path, 1)
+        assert fit(config, World(), run.path) is False
+    return config, run.path
+
+
+def test_a_leg_ends_with_a_checkpoint_and_the_next_goes_on(donor: tuple[Config, Path]) -> None:
+    config, path = donor
+    assert epochs_done(path) == 1
+    set_leg(path, 0)
+    assert fit(config, World(), path) is True
+    assert [record["epoch"] for record in history.read(path)] == [1, 2, 3]
+
+
+def test_weights_are_the_donors_and_settings_are_the_new_ones(donor: tuple[Config, Path], tmp_path: Path) -> None:
+    config, path = donor
+    changed = replace(config, optim=replace(config.optim, lr=0.033, weight_decay=0.0077, momentum=0.5))
+    run = continue_from(changed, path, 1, "2")
+    before = load_shared(path / "checkpoints" / "epoch-0001")
+    with run.begin(changed):
+        job = make_job(changed, World(), run, 0)
+        assert resume(job)
+    assert job.position.done == 1 and job.best is None
+    state = job.model.state_dict()
+    assert all(torch.equal(tensor, before["model"][name]) for name, tensor in state.items())
+    assert [group["weight_decay"] for group in job.optimiser.param_groups] == [0.0077, 0.0]
+    assert {group["momentum"] for group in job.optimiser.param_groups} == {0.5}
+    kept = [entry["momentum_buffer"] for entry in job.optimiser.state_dict()["state"].values()]
+    assert kept and all(
+        torch.equal(a["momentum_buffer"], b) for a, b in zip(before["optimiser"]["state"].values(), kept, strict=True)
+    )
+
+
+def test_it_trains_on_by_the_new_settings_and_the_donor_is_left_alone(donor: tuple[Config, Path]) -> None:
+    config, path = donor
+    untouched = {file: file.read_bytes() for file in path.rglob("*.pt")}
+    changed = replace(config, optim=replace(config.optim, schedule="constant", lr=0.033))
+    run = continue_from(changed, path, 1, "2")
+    with run.begin(changed):
+        fit(changed, World(), run.path)
+    assert [(record["epoch"], record["lr"]) for record in history.read(run.path)] == [(2, 0.033), (3, 0.033)]
+    assert {file: file.read_bytes() for file in path.rglob("*.pt")} == untouched
+
+
+def test_the_same_again_is_the_same_run_and_another_heir_is_not(donor: tuple[Config, Path]) -> None:
+    config, path = donor
+    run = continue_from(config, path, 1, "2")
+    assert continue_from(config, path, 1, "2").path == run.path != path
+    assert continue_from(config, path, 1, "3").path != run.path
+
+
+@pytest.mark.parametrize(
+    ("changes", "epoch", "said"),
+    [({}, 2, "no checkpoint to go on from"), ({"no_decay": ()}, 1, "other groups than those of the run")],
+)
+def test_what_does_not_fit_is_refused(donor: tuple[Config, Path], changes: Any, epoch: int, said: str) -> None:
+    config, path = donor
+    with pytest.raises(ConfigError, match=said):
+        continue_from(replace(config, optim=replace(config.optim, **changes)), path, epoch, "2")

@@ -1,0 +1,109 @@
+"""Look again at what a sweep has found: the finalists under a strong attack, the winner with fresh seeds.
+
+A winner was chosen on one seed, one split and a cheap attack, as the best of many: it looks better than it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from distcond.config.overrides import apply
+from distcond.engine.campaign.make_plan import make_plan
+from distcond.engine.campaign.tally import keep_rows
+from distcond.engine.campaign.words import campaign_of
+from distcond.engine.run_dir import RunDir, write_json
+from distcond.engine.world import choose_device
+from distcond.errors import ConfigError
+from distcond.launch.evaluate_driver import carry_out
+from distcond.launch.tune.sweep import carry
+from distcond.tuning.proposers import Listed
+from distcond.tuning.space import Space
+from distcond.tuning.sweep_dir import CONFIRMED, SweepDir
+from distcond.tuning.trial import Trial
+from distcond.tuning.verdict import judge, same_order, volume
+from distcond.tuning.words import Words
+
+_log = logging.getLogger(__name__)
+
+#: Trials that are looked at under the strong attack.
+FINALISTS = 3
+
+#: Added to the seed of the sweep's runs: nobody has looked at these.
+FRESH = 1000
+
+
+def confirm(sweep: SweepDir, seeds: int, attack: str) -> dict[str, Any]:
+    """Train the winner and the recipe with `seeds` fresh seeds each, count all under `attack`, write `confirm.json`.
+
+    What is there already is not done again.
+
+    Raises:
+        ConfigError: no finished trial, or a winner that no single run repeats.
+    """
+    space, words = sweep.asked()
+    ranked = finalists(sweep, sweep.read()["up"][0])
+    best, reference = ranked[0], (words.reference[0], words.reference[1])
+    if best.lineage:
+        raise ConfigError(
+            f"{sweep.path}: trial {best.number} changed its settings on its way; no run with fresh seeds does"
+        )
+    strong = [volume(_counted(sweep.path / t.run, attack, "val"), reference) for t in ranked[:FINALISTS]]
+    cheap = [trial.values[0] for trial in ranked[:FINALISTS]]
+    own = space.config({}).seed
+    fresh = [own + FRESH + number for number in range(seeds)]
+    runs = _trained(sweep, space, words, best.drawn, fresh)
+    values = {name: [volume(_counted(run, attack, "test"), reference) for run in of] for name, of in runs.items()}
+    found = judge(values["winner"], values["recipe"])
+    told = {
+        "winner": best.number,
+        "attack": attack,
+        "finalists": [
+            {"trial": trial.number, "chosen_by": a, "strong": b}
+            for trial, a, b in zip(ranked[:FINALISTS], cheap, strong, strict=True)
+        ],
+        "order_holds": same_order(cheap, strong),
+        "seeds": fresh,
+        **values,
+        "better": found.better,
+        "verdict": str(found),
+    }
+    write_json(sweep.path / CONFIRMED, told)
+    return told
+
+
+def finalists(sweep: SweepDir, up: bool) -> list[Trial]:
+    """Finished trials, the best by the first objective first.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    finished = [trial for trial in sweep.trials().values() if trial.state == "finished"]
+    if not finished:
+        raise ConfigError(f"{sweep.path}: no finished trial to confirm; go on with --resume {sweep.path}")
+    return sorted(finished, key=lambda trial: -trial.values[0] if up else trial.values[0])
+
+
+def _trained(
+    sweep: SweepDir, space: Space, words: Words, drawn: Mapping[str, Any], seeds: list[int]
+) -> dict[str, list[Path]]:
+    """Run directories of the winner and of the recipe as it is, by seed: a sweep of their own, within the sweep's."""
+    inner = SweepDir(sweep.path / "confirm")
+    points = [{**settings, "seed": seed} for settings in (drawn, {}) for seed in seeds]
+    plain = replace(words, search="random", scheduler="none", trials=len(points), objective=("hypervolume",))
+    course = carry(inner, replace(space, axes=(), function=""), plain, Listed(points))
+    failed = [trial for trial in course.trials.values() if trial.state != "finished"]
+    if failed:
+        raise ConfigError(f"confirm: {failed[0].error}")
+    runs = [inner.path / course.trials[number].run for number in range(len(points))]
+    return {"winner": runs[: len(seeds)], "recipe": runs[len(seeds) :]}
+
+
+def _counted(run_path: Path, attack: str, split: str) -> list[Any]:
+    run = RunDir(run_path)
+    config = apply(run.config(), {"launch": "local", "launch.workers": "0"})
+    plan = make_plan(run, config, campaign_of({"attack": attack, "split": split}), frozenset())
+    return keep_rows(plan, carry_out(plan), choose_device(plan.config.launch.device))

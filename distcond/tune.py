@@ -1,0 +1,132 @@
+"""Explore a search space: `python -m distcond.tune SPACE [WORD=VALUE ...] [PATH=VALUE ...]`; `--help` says more."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from distcond.config.command_line import guarded
+from distcond.errors import ConfigError
+from distcond.launch.failure import LaunchFailed
+from distcond.launch.tune.confirm import confirm
+from distcond.launch.tune.sweep import explore, planned
+from distcond.tuning.space import Space, find_space, read_space, shipped
+from distcond.tuning.sweep_dir import SweepDir
+from distcond.tuning.words import NAMES, Words, help_lines, words_of
+
+_USAGE = """\
+usage: python -m distcond.tune SPACE [WORD=VALUE ...] [PATH=VALUE ...]
+       python -m distcond.tune --resume SWEEP_DIR
+       python -m distcond.tune --confirm SWEEP_DIR [seeds=3] [attack=apgd-ce]
+
+Train many runs that differ in the settings of a search space, and keep what each came to.
+
+  python -m distcond.tune --list                                         the spaces that come along
+  python -m distcond.tune noise_scale budget=small scheduler=asha        minutes on a laptop
+  python -m distcond.tune optimiser search=tpe data.root=~/cifar10 launch.workers=1
+  python -m distcond.tune my_space.toml scheduler=pbt trials=8
+  python -m distcond.tune my_module:space search=tpe                     def space(trial) -> {{"optim.lr": ...}}
+  python -m distcond.tune width search=nsga2 objective=sa@0,ra@1,train_flops
+  python -m distcond.tune --resume sweeps/noise_scale                    after any kill, as do the same words
+  python -m distcond.report sweeps/noise_scale                           table, figures, one page
+  python -m distcond.tune --confirm sweeps/noise_scale seeds=5           is the winner better than the recipe?
+
+A trial is a run of python -m distcond.train with the same settings: its directory lies in SWEEP_DIR/runs, and its
+workers are those of Ray Train. Trials that are stopped keep their checkpoint, and go on from it if they are promoted.
+A trial that fails is reported in a line and left behind; the others finish.
+
+words of the sweep:
+{words}
+
+Every other PATH=VALUE is a setting of all runs, see python -m distcond.train --help.
+  --show          what would be run; nothing is
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Read the command, then begin or go on; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m distcond.tune", add_help=False, allow_abbrev=False)
+    parser.error = _refuse  # type: ignore[method-assign]
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--resume")
+    parser.add_argument("--confirm")
+    for flag in ("--list", "--show", "--help"):
+        parser.add_argument(flag, action="store_true")
+    found = parser.parse_intermixed_args(argv)
+    if found.help or not (found.words or found.resume or found.list or found.confirm):
+        print(_USAGE.format(words=help_lines()))
+        return 0
+    if found.list:
+        print(_listing())
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        if found.confirm:
+            return _confirmed(found.confirm, found.words)
+        sweep, space, words = _resumed(found.resume, found.words) if found.resume else _new(found.words)
+        if not found.show:
+            return explore(sweep, space, words)
+    except LaunchFailed as error:
+        print(f"failed: {error}\nthe same command goes on", file=sys.stderr)
+        return 1
+    print(planned(sweep, space, words))
+    return 0
+
+
+def _new(said: Sequence[str]) -> tuple[SweepDir, Space, Words]:
+    """What a command line asks for."""
+    names = [word for word in said if "=" not in word]
+    if len(names) != 1:
+        raise ConfigError(f"{len(names)} spaces ({', '.join(names)}): name one; see python -m distcond.tune --list")
+    told = dict(word.split("=", 1) for word in said if "=" in word)
+    own = {name: told.pop(name) for name in NAMES if name in told}
+    recipe = told.pop("recipe", None)
+    space = find_space(names[0], own.get("budget") == "small")
+    space = replace(space, recipe=recipe or space.recipe, fixed={**space.fixed, **told})
+    words = words_of({**space.words, **own})
+    path = Path(words.dir or Path("sweeps") / names[0].replace(":", ".").removesuffix(".toml").rpartition("/")[2])
+    sweep = SweepDir(path.expanduser().absolute())
+    if sweep.trials() and sweep.asked() != (space, words):
+        raise ConfigError(f"dir={path}: another sweep lies there; --resume {path} goes on with it; or set dir=")
+    return sweep, space, words
+
+
+def _resumed(path: str, said: Sequence[str]) -> tuple[SweepDir, Space, Words]:
+    """A sweep as it was begun."""
+    if said:
+        raise ConfigError(f"{said[0]}: a sweep is resumed with the words it was begun with; give none")
+    sweep = SweepDir(Path(path).expanduser().absolute())
+    return sweep, *sweep.asked()
+
+
+def _confirmed(path: str, said: Sequence[str]) -> int:
+    """Look again at a sweep's winner."""
+    told = {"seeds": "3", "attack": "apgd-ce", **dict(word.partition("=")[::2] for word in said)}
+    if set(told) != {"seeds", "attack"} or not told["seeds"].isdigit() or int(told["seeds"]) < 1:
+        raise ConfigError(f"{' '.join(said)}: valid with --confirm: seeds=3 (1 or more) and attack=NAME,...")
+    found = confirm(SweepDir(Path(path).expanduser().absolute()), int(told["seeds"]), told["attack"])
+    for one in found["finalists"]:
+        print(f"trial {one['trial']}: {one['chosen_by']:.4f} as chosen, {one['strong']:.4f} under {found['attack']}")
+    print(f"the order of the finalists {'holds' if found['order_holds'] else 'changes'} under {found['attack']}")
+    print(f"trial {found['winner']} against the recipe on test, {found['attack']}: {found['verdict']}")
+    return 0
+
+
+def _listing() -> str:
+    found = [(name, read_space(file)) for name, file in shipped().items()]
+    return "\n".join(
+        f"{name:<13} {space.question}\n{'':<13} {space.trials} trials; {space.cost}" for name, space in found
+    )
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"{message}; see --help")
+
+
+if __name__ == "__main__":
+    guarded(lambda: main(sys.argv[1:]))

@@ -1,0 +1,64 @@
+"""A sweep whose driver is killed goes on where it was."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.engine.leg import epochs_done
+from distcond.results import history, trials
+from distcond.results.store import parts, read_rows
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3600)]
+
+_spec = importlib.util.spec_from_file_location("sweeps", Path(__file__).with_name("sweeps.py"))
+assert _spec is not None and _spec.loader is not None
+sweeps = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sweeps)
+
+
+def test_a_sweep_killed_twice_trains_nothing_twice(place: Any, wait_for: Callable[..., None]) -> None:
+    sweep = place.path / "sweep"
+    process = sweeps.begin(place, 12)
+    kept: dict[tuple[str, int], Any] = {}
+    for enough in (3, 7):
+        going = process.poll
+        wait_for(lambda n=enough, over=going: ended(sweep) >= n or over() is not None, f"{enough} trials", 1500)
+        assert process.poll() is None, process.communicate()[0]
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kept |= trained(sweep)
+        process = sweeps.command(place, "--resume", "sweep")
+    output = process.communicate(timeout=1800)[0]
+    assert process.returncode == 0, output
+    found = trials(sweep)
+    assert list(found["trial"]) == list(range(12))
+    assert set(found["state"]) == {"finished"}, output
+    assert len(set(found["run"])) == 12
+    assert kept.items() <= trained(sweep).items(), "an epoch with a checkpoint was trained again"
+    for run in found["run"]:
+        assert [record["epoch"] for record in history.read(sweep / run)] == [1, 2]
+        rows, stored = read_rows(sweep / run), len(parts(sweep / run))
+        assert len({part.stem for part in parts(sweep / run)}) == stored
+        assert len({(row.split, row.checkpoint, row.epoch, row.lam, row.attack) for row in rows}) == len(rows)
+
+
+def ended(sweep: Path) -> int:
+    return sum(trial["state"] == "finished" for trial in sweeps.trials(sweep))
+
+
+def trained(sweep: Path) -> dict[tuple[str, int], str]:
+    """Every epoch that a checkpoint vouches for, as its record stands in the history: with the seconds it took."""
+    runs = [Path(entry) for entry in os.scandir(sweep / "runs") if entry.is_dir()]
+    return {
+        (run.name, record["epoch"]): repr(record)
+        for run in runs
+        for record in history.read(run)
+        if record["epoch"] <= epochs_done(run)
+    }

@@ -1,0 +1,60 @@
+"""The command that explores: what it says and refuses without running anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.errors import ConfigError
+from distcond.tune import main
+from distcond.tuning.space import find_space
+from distcond.tuning.sweep_dir import SweepDir
+from distcond.tuning.trial import Trial
+from distcond.tuning.words import NAMES, words_of
+
+
+def test_help_names_every_word_and_list_every_space(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == main(["--list"]) == main([]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {name}=" in said for name in NAMES)
+    assert "noise_scale " in said and "--resume" in said and "16 trials" in said
+
+
+def test_show_says_what_would_be_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["noise_scale", "budget=small", "scheduler=asha", "grace=2", f"dir={tmp_path / 'sweep'}", "--show"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "16 trials of float_digits, 8 epochs, asha, first leg of 2 epochs" in said
+    assert said.count("method.alpha") == 3 and not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_is_gone_on_with_by_its_own_words_alone(tmp_path: Path) -> None:
+    sweep, space = SweepDir(tmp_path / "sweep"), find_space("width", small=True)
+    words = words_of({**space.words, "budget": "small", "dir": str(tmp_path / "sweep")})
+    sweep.begin(space, words)
+    sweep.write(Trial(0, {}))
+    assert sweep.asked() == (space, words)
+    assert main(["width", "budget=small", f"dir={tmp_path / 'sweep'}", "--show"]) == 0
+    with pytest.raises(ConfigError, match="another sweep lies there"):
+        main(["width", "budget=small", "epochs=9", f"dir={tmp_path / 'sweep'}", "--show"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["width", "density"], "2 spaces"),
+        (["--resume", "nowhere"], "no sweep here"),
+        (["--resume", "nowhere", "epochs=1"], "resumed with the words it was begun with"),
+        (["--confirm", "nowhere", "seeds=0"], "valid with --confirm"),
+        (["--confirm", "nowhere"], "no sweep here"),
+        (["width", "--sho"], "unrecognized arguments: --sho"),
+        (["width", "launch.workers=900", "--show"], "launch.workers=900: this machine has"),
+    ],
+)
+def test_what_is_not_valid_is_refused_in_a_line(words: list[str], said: str, monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=said) as error:
+        main(words)
+    assert "\n" not in str(error.value)

@@ -3,6 +3,7 @@
     python -m distcond.report runs                                   every run below a folder, overlaid
     python -m distcond.report runs/float-... sa=0.8 ra=0.3           the cheapest point that reaches both
     python -m distcond.report runs ra=30% by=interval html=curves.html
+    python -m distcond.report sweeps/noise_scale                     a sweep of distcond.tune: SWEEP_DIR/report
 
 Prints the tables, then for each attack the operating points on a scale with their 95 % intervals, the Pareto set, the
 hypervolume and the knee, and draws one figure. Points measured under different attacks are not compared.
@@ -38,12 +39,17 @@ from distcond.results.row import Row
 from distcond.results.store import read_rows
 from distcond.results.table import trade_off_table
 from distcond.results.threat_table import threat_table
+from distcond.results.tuned.read import is_sweep
+from distcond.results.tuned.report import report
 
 
 def main(argv: Sequence[str]) -> int:
     """Answer a question about the best checkpoints of all runs found."""
     if not argv or argv[0] in ("--help", "-h"):
         print(__doc__)
+        return 0
+    if is_sweep(argv[0]):
+        print(report(argv[0]))
         return 0
     question = asked(argv)
     demand, reference = question.demand, question.reference

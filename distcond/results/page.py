@@ -43,7 +43,7 @@ def write_page(
     title = " · ".join(dict.fromkeys(shared_title(field.lines)[0] or "accuracy and robustness" for field in fields))
     parts = {
         "title": html.escape(title),
-        "plotly": _plotly(),
+        "plotly": plotly_source(),
         # Names come from users: "</script>" in one must not end the script.
         "data": json.dumps([_field(f, reference, classes or {}) for f in fields], allow_nan=False).replace(
             "<", "\\u003c"
@@ -56,7 +56,12 @@ def write_page(
     return Path(path)
 
 
-def _plotly() -> str:
+def plotly_source() -> str:
+    """plotly.js, to be put into a page.
+
+    Raises:
+        ConfigError: plotly is missing.
+    """
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:

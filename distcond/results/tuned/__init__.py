@@ -1,0 +1,1 @@
+"""Reading a sweep: its trials as rows, what matters in them, figures and one page. Needs no Ray."""

@@ -102,8 +102,8 @@ class Work:
         seen, since = self._signs(), time.monotonic()
         while self.thread.is_alive() and (signs := self._signs()) == seen:
             self.thread.join(INTERVAL)
-            # Until workers have begun, Ray Train has its own patience; after the end, only the report is written.
-            begun = signs != self.before and not self.run.finished
+            # Until steps are made, Ray Train has its own patience; after the end, only the report is written.
+            begun = signs[:2] != self.before[:2] and not self.run.finished
             if begun and time.monotonic() - since > hang:
                 self.error = f"no progress for {hang:g} s (hang={hang:g}); last: {_last_word(self.run.path)}"
                 return False

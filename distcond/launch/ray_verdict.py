@@ -44,6 +44,13 @@ def verdict(error: Exception, restarts: int = 0, logs: Path | None = None) -> Ex
     return _workers(cause, rank, restarts, more)
 
 
+def told_by_workers(error: BaseException | None) -> bool:
+    """Whether an error of `TorchTrainer.fit` is one of workers that had begun, not one of getting them to begin."""
+    if isinstance(error, ControllerError):
+        return isinstance(error.controller_failure, WorkerError)
+    return isinstance(error, WorkerGroupError)
+
+
 def _workers(cause: Exception, rank: int, restarts: int, more: str) -> Exception:
     again = f", after {restarts} restart{'s' if restarts > 1 else ''}" if restarts else ""
     if not isinstance(cause, WorkerError):

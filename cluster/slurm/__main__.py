@@ -30,7 +30,7 @@ def plan(words: Sequence[str]) -> int:
     sweep, ask, profile, _ = asked(words)
     runs = planned(sweep, ask, profile)
     print(sbatch_text(profile, "distcond", sweep.jobs, len(runs)) if profile.executor == "slurm" else "local processes")
-    print(f"every run, in each of its {profile.tasks} task(s):\n  {shlex.join(command(['...'], profile))}\n")
+    print(f"the first run, in each of its {profile.tasks} task(s):\n  {shlex.join(command(runs[0], profile))}\n")
     print(f"{len(runs)} run(s) below {sweep.path}; nothing is submitted\n\n{runs_table(runs)}")
     return 0
 
@@ -99,7 +99,7 @@ def gather(words: Sequence[str]) -> int:
 
     sweep = simple(words).sweep
     if not sweep.exists:
-        raise ConfigError(f"{sweep.path}: no sweep here (sweep.json is missing); name the directory of `submit`")
+        raise ConfigError(f"{sweep.path}: no sweep here (slurm.json is missing); name the directory of `submit`")
     print(bring(sweep))
     return 0
 

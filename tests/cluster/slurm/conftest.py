@@ -29,7 +29,7 @@ SMALL = (
     "eval.test_examples=20", "eval.val_examples=20", "eval.train_examples=0", "eval.lam_grid=0,1", "attack.num_steps=2",
     "eval.attack.num_steps=2", "data.loader=memory",
 )  # fmt: skip
-SECONDS = 560.0
+SECONDS = 1000.0
 
 
 @dataclass
@@ -131,7 +131,12 @@ class Bench:
     def in_training(self, number: int = 0, epoch: int = 0) -> None:
         """Wait until a run is in an epoch, as it says itself."""
         file = Path(self.sweep.runs[number].run_dir) / "progress.json"
-        self.wait(lambda _: file.exists() and json.loads(file.read_text()).get("epoch", -1) >= epoch, "training")
+
+        def trains(found: list[Standing]) -> bool:
+            assert found[number].state in ("running", "waiting"), f"{found[number]}\n{self.logs()}"
+            return file.exists() and json.loads(file.read_text()).get("epoch", -1) >= epoch
+
+        self.wait(trains, "training")
 
     def logs(self) -> str:
         """The end of all that was printed."""

@@ -7,8 +7,6 @@
 
 A folder may be a URI (s3://BUCKET/RUNS): see docs/storage.md.
 
-A folder may be a URI (s3://BUCKET/RUNS): see docs/storage.md.
-
 Prints the tables, then for each attack the operating points on a scale with their 95 % intervals, the Pareto set, the
 hypervolume and the knee, and draws one figure. Points measured under different attacks are not compared.
 

@@ -54,7 +54,6 @@ class RunDir:
         Raises:
             ConfigError: the directory cannot be written, holds another run, or another process is at this one.
         """
-        self._check(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / ".lock", "w")  # noqa: SIM115  held until the run ends, by the with below

@@ -82,6 +82,10 @@ class Course:
     def ended(self, leg: Leg, outcome: Outcome) -> None:
         """A leg came to its end, well or with an error of its own."""
         trial = merged(self.trials[leg.number], outcome)
+        if outcome.again:
+            self._keep(trial)
+            self.died(leg, outcome.error)
+            return
         if outcome.error:
             trial = replace(trial, state="failed", error=outcome.error)
         elif not trial.values:
@@ -92,7 +96,7 @@ class Course:
         self._tell(trial)
 
     def died(self, leg: Leg, line: str) -> None:
-        """The process that had a leg is gone. It is taken up again, so many times."""
+        """A leg did not come to its end, by no fault of its trial's. It is taken up again, so many times."""
         trial = self.trials[leg.number]
         if trial.tries < self.retries:
             self._keep(replace(trial, state="waiting", tries=trial.tries + 1))

@@ -74,7 +74,7 @@ class Leg(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a leg gave; `error` is one line, or empty."""
+    """What a leg gave; `error` is one line, or empty; `again` = the same once more may go well."""
 
     curve: tuple[tuple[float, ...], ...] = ()
     epochs: int = 0
@@ -82,6 +82,7 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     finished: bool = False
     error: str = ""
+    again: bool = False
 
 
 def outcome_of(plain: Mapping[str, Any]) -> Outcome:

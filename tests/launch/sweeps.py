@@ -12,7 +12,7 @@ from typing import Any
 TINY = (
     "epochs=2", "train_examples=128", "batch_size=64", "model.widths=4,8", "attack.num_steps=1", "eval.every=1",
     "eval.lam_grid=0,1", "eval.val_examples=32", "eval.val_steps=1", "eval.test_examples=32", "eval.attack.num_steps=1",
-    "eval.train_examples=0", "eval.sentinel=off", "launch.timeout=120",
+    "eval.train_examples=0", "eval.sentinel=off",
 )  # fmt: skip
 
 SPACE = """

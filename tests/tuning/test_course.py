@@ -134,6 +134,15 @@ def test_a_trial_whose_process_dies_is_taken_up_once_more(tmp_path: Path) -> Non
     assert (found.trials[0].state, found.trials[0].error) == ("failed", "it died (tried 2 times)")
 
 
+def test_workers_that_did_not_start_are_asked_for_once_more(tmp_path: Path) -> None:
+    found = course(tmp_path, count=1)
+    leg = found.next()
+    assert leg is not None
+    found.ended(leg, Outcome(error="Ray Train could not start the workers", again=True))
+    assert found.trials[0].state == "waiting"
+    assert carry_out(found) == [(0, 0, EPOCHS)] and found.trials[0].state == "finished"
+
+
 def test_a_leg_without_an_objective_is_a_failure(tmp_path: Path) -> None:
     found = course(tmp_path, count=1)
     leg = found.next()

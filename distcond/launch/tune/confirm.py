@@ -94,6 +94,9 @@ def _trained(
     inner = SweepDir(sweep.path / "confirm")
     points = [{**settings, "seed": seed} for settings in (drawn, {}) for seed in seeds]
     plain = replace(words, search="random", scheduler="none", trials=len(points), objective=("hypervolume",))
+    for trial in inner.trials().values():
+        if trial.state == "failed":  # asked again, it may go well
+            inner.write(replace(trial, state="waiting", error="", tries=0))
     course = carry(inner, replace(space, axes=(), function=""), plain, Listed(points))
     failed = [trial for trial in course.trials.values() if trial.state != "finished"]
     if failed:

@@ -79,6 +79,7 @@ class Work:
 
     def __init__(self, given: Order) -> None:
         self.given, self.run, self.error = given, RunDir(Path(given.run_path)), ""
+        self.again = False
         self.thread = threading.Thread(target=self._train, name="train", daemon=True)
         self.before: tuple[Any, ...] = ()
 
@@ -95,15 +96,15 @@ class Work:
             for point in outcome.curve[said:]:
                 report(point)
             said = len(outcome.curve)
-        return outcome._replace(error=self.error)
+        return outcome._replace(error=self.error, again=self.again)
 
     def _waited(self, hang: float) -> bool:
         """Wait for anything to change in the run's files; False when it is over, or nothing did for `hang` seconds."""
         seen, since = self._signs(), time.monotonic()
         while self.thread.is_alive() and (signs := self._signs()) == seen:
             self.thread.join(INTERVAL)
-            # Until workers have begun, Ray Train has its own patience; after the end, only the report is written.
-            begun = signs != self.before and not self.run.finished
+            # Until steps are made, Ray Train has its own patience; after the end, only the report is written.
+            begun = signs[:2] != self.before[:2] and not self.run.finished
             if begun and time.monotonic() - since > hang:
                 self.error = f"no progress for {hang:g} s (hang={hang:g}); last: {_last_word(self.run.path)}"
                 return False
@@ -114,6 +115,7 @@ class Work:
             # Only here: the process that leads the sweep imports this file before Ray is up.
             from distcond.launch.ray_cluster import cluster
             from distcond.launch.ray_train import train
+            from distcond.launch.ray_verdict import told_by_workers
 
             config = from_settings(self.given.settings)
             with _taken(self.run, config) as attempt, cluster() as ray:
@@ -122,7 +124,10 @@ class Work:
                 train(config, self.run.path, attempt, replace(ray, own=False))
                 if self.run.finished:
                     write_report(self.run.path)
-        except (ConfigError, LaunchFailed) as error:
+        except LaunchFailed as error:
+            # What its workers said of themselves Ray Train has repeated already, if that could help.
+            self.error, self.again = str(error), not told_by_workers(error.__cause__)
+        except ConfigError as error:
             self.error = str(error)
         except Exception as error:
             self.error = one_line(error)

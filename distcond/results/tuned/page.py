@@ -17,7 +17,7 @@ from distcond.results.tuned.curves import Point, learning, logarithmic, response
 from distcond.results.tuned.front import best, front
 from distcond.results.tuned.importance import Importance
 from distcond.results.tuned.read import Sweep
-from distcond.results.tuned.words import cells, heading
+from distcond.results.tuned.words import cells, confirmed, heading
 
 Plain = dict[str, Any]
 
@@ -30,7 +30,7 @@ def write_page(sweep: Sweep, path: Path, found: Importance | None) -> Path:
     """
     parts = {
         "title": html.escape(f"{sweep.name}: {sweep.asked['space']['question']}"),
-        "how": html.escape(" · ".join(heading(sweep))),
+        "how": html.escape(" · ".join([*heading(sweep), confirmed(sweep)])),
         "commands": _commands(sweep),
         "table": _table(sweep),
         "plotly": plotly_source(),

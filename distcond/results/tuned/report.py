@@ -11,7 +11,7 @@ from distcond.results.tuned.figures import write_figures
 from distcond.results.tuned.importance import importance
 from distcond.results.tuned.page import write_page
 from distcond.results.tuned.read import read_sweep
-from distcond.results.tuned.words import commands, failures, heading, importance_text, table
+from distcond.results.tuned.words import commands, confirmed, failures, heading, importance_text, table
 
 FOLDER = "report"
 
@@ -25,7 +25,7 @@ def report(path: Path | str) -> str:
     sweep = read_sweep(path)
     found, folder = importance(sweep), sweep.path / FOLDER
     texts = ["\n".join(heading(sweep)), table(sweep), failures(sweep), importance_text(sweep, found), commands(sweep)]
-    said = "\n\n".join(filter(None, texts))
+    said = "\n\n".join(filter(None, [*texts, confirmed(sweep)]))
     write_text(folder / "table.md", said + "\n")
     files = [folder / "table.md", *write_figures(sweep, folder, found)]
     try:

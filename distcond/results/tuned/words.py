@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from distcond.results.label import duration
@@ -25,6 +26,20 @@ def heading(sweep: Sweep) -> list[str]:
         + ", ".join(f"{count} {state}" for state, count in states.items()),
         f"spent: {spent}{duration(sum(row['seconds'] for row in rows))} of training and validation",
     ]
+
+
+def confirmed(sweep: Sweep) -> str:
+    """What fresh seeds and a strong attack said of the winner; that nobody has asked, while nobody has."""
+    file = sweep.path / "confirm.json"
+    if not file.exists():
+        again = f"python -m distcond.tune --confirm {sweep.path}"
+        return f"winner: chosen as the best of many on one seed by a cheap attack; not better before {again} says so"
+    told = json.loads(file.read_text(encoding="utf-8"))
+    order = "holds" if told["order_holds"] else "changes"
+    return (
+        f"winner: trial {told['winner']} against the recipe on test under {told['attack']}: {told['verdict']}; "
+        f"the order of the first {len(told['finalists'])} trials {order} under that attack"
+    )
 
 
 def cells(sweep: Sweep, row: Plain) -> tuple[list[str], list[str]]:

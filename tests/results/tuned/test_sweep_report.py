@@ -20,6 +20,7 @@ from distcond.results.tuned.front import best, front
 from distcond.results.tuned.importance import importance
 from distcond.results.tuned.read import read_sweep
 from distcond.results.tuned.report import report
+from distcond.results.tuned.words import confirmed
 from distcond.seeding import generator
 from distcond.tuning.proposers import draw
 from distcond.tuning.space import find_space
@@ -124,6 +125,23 @@ def test_the_report_has_table_figures_and_one_page_that_works_offline(sweep: Pat
     assert len(figures) == 3 + 3
     colours = figures[0]["data"][0]["marker"]["line"]["color"]
     assert 0 < sum(colour != "#9A9A9A" for colour in colours) == len(front(read_sweep(sweep)))
+
+
+def test_a_winner_is_called_better_only_once_that_is_confirmed(sweep: Path) -> None:
+    read = read_sweep(sweep)
+    assert "not better before python -m distcond.tune --confirm" in confirmed(read)
+    told = {
+        "winner": 3,
+        "attack": "apgd-ce",
+        "verdict": "not shown to be better: ...",
+        "order_holds": False,
+        "finalists": [1],
+    }
+    (sweep / "confirm.json").write_text(json.dumps(told))
+    try:
+        assert "trial 3 against the recipe on test under apgd-ce: not shown to be better" in confirmed(read)
+    finally:
+        (sweep / "confirm.json").unlink()
 
 
 def test_the_command_reports_a_sweep(sweep: Path) -> None:

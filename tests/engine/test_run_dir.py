@@ -38,7 +38,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 from pathlib import Path
 from distcond.config.overrides import resolve
 from distcond.engine.run_dir import RunDir
-with RunDir(Path({str(run.path)!r})).begin(resolve("float_digits", {{}})):
+with RunDir(Path({str(run.path)!r})).begin(resolve("float_digits", {{"seed": 3}})):
     pass"""
     command = [sys.executable, "-c", code]
     with run.begin(CONFIG):

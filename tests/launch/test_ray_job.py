@@ -35,7 +35,7 @@ def submit(place: Any, wait_for: Callable[..., None]) -> Iterator[Callable[..., 
     locked = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "HOME": str(place.path)}
     # A busy machine must not starve the workers, and the head need not wait for its nodes to drain.
     locked |= {"RAY_worker_niceness": "0", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
-    locked |= {"RAY_JOB_STOP_WAIT_TIME_S": "100"}
+    locked |= {"RAY_JOB_STOP_WAIT_TIME_S": "100", "RAY_memory_monitor_refresh_ms": "0"}
     # What the cluster knows of distcond is only what a job brings along.
     environment = {name: value for name, value in place.environment.items() if name != "PYTHONPATH"} | locked
     dashboard = _free_port()

@@ -63,9 +63,8 @@ def test_a_population_exploits_and_the_mutated_value_is_the_one_that_trains(plac
     for trial in sweeps.trials(sweep):
         assert trial["state"] == "finished", output
         assert [point[0] for point in trial["curve"]] == [1, 2, 3]
-        for fork, run in zip(
-            trial["lineage"], [*(f["own_run"] for f in trial["lineage"][1:]), trial["run"]], strict=True
-        ):
+        heirs = [*(fork["own_run"] for fork in trial["lineage"]), trial["run"]][1:]
+        for fork, run in zip(trial["lineage"], heirs, strict=True):
             lineages += 1
             assert json.loads((sweep / run / "lineage.json").read_text())["run"] == Path(fork["run"]).name
             records, config = history.read(sweep / run), RunDir(sweep / run).config()

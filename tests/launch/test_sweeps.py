@@ -14,6 +14,7 @@ import pytest
 from distcond.engine.run_dir import RunDir
 from distcond.results import history, trials
 from distcond.results.pareto import area
+from distcond.results.store import read_rows
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2000)]
 
@@ -62,9 +63,8 @@ def test_a_population_exploits_and_the_mutated_value_is_the_one_that_trains(plac
     for trial in sweeps.trials(sweep):
         assert trial["state"] == "finished", output
         assert [point[0] for point in trial["curve"]] == [1, 2, 3]
-        for fork, run in zip(
-            trial["lineage"], [*(f["own_run"] for f in trial["lineage"][1:]), trial["run"]], strict=True
-        ):
+        heirs = [*(fork["own_run"] for fork in trial["lineage"]), trial["run"]][1:]
+        for fork, run in zip(trial["lineage"], heirs, strict=True):
             lineages += 1
             assert json.loads((sweep / run / "lineage.json").read_text())["run"] == Path(fork["run"]).name
             records, config = history.read(sweep / run), RunDir(sweep / run).config()
@@ -112,3 +112,21 @@ def test_a_ray_tune_script_of_ones_own_trains_runs(place: Any) -> None:
 def _volume(run: Path) -> float:
     kept = max(history.read(run), key=lambda record: record["val_score"])["val"]
     return area([(at["sa"], at["ra"]) for at in kept])
+
+
+def test_a_winner_is_looked_at_again_with_fresh_seeds_and_a_stronger_attack(place: Any) -> None:
+    process = sweeps.begin(place, 1)
+    output = process.communicate(timeout=1800)[0]
+    assert process.returncode == 0, output
+    process = sweeps.command(place, "--confirm", "sweep", "seeds=2", "attack=apgd-ce")
+    output = process.communicate(timeout=1800)[0]
+    assert process.returncode == 0, output
+    told = json.loads((place.path / "sweep" / "confirm.json").read_text())
+    assert told["winner"] == 0 and told["seeds"] == [1000, 1001] and len(told["finalists"]) == 1
+    assert {name: len(of) for name, of in told["hypervolumes"].items()} == {"winner": 2, "recipe": 2}
+    assert f"trial 0 against the recipe on test, apgd-ce: {told['verdict']}" in output
+    runs = [
+        RunDir(place.path / "sweep" / "confirm" / one["run"]) for one in sweeps.trials(place.path / "sweep" / "confirm")
+    ]
+    assert [run.config().seed for run in runs] == [1000, 1001, 1000, 1001]
+    assert all("apgd-ce" in {row.attack for row in read_rows(run.path)} for run in runs)

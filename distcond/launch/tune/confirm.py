@@ -67,7 +67,7 @@ def confirm(sweep: SweepDir, seeds: int, attack: str) -> dict[str, Any]:
         ],
         "order_holds": same_order(cheap, strong),
         "seeds": fresh,
-        **values,
+        "hypervolumes": values,
         "better": found.better,
         "verdict": str(found),
     }

@@ -1,0 +1,1 @@
+"""Sweeps on SLURM: planned, submitted, watched, taken up again and gathered, all from one sweep directory."""

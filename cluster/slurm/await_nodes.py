@@ -1,0 +1,31 @@
+"""Wait until a Ray has all its nodes: `python -m cluster.slurm.await_nodes HOST:PORT NODES SECONDS`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from contextlib import suppress
+
+
+def main(address: str, wanted: int, seconds: float) -> int:
+    """Status 0 once they are there, 1 after so many seconds."""
+    import ray
+
+    end = time.monotonic() + seconds
+    alive = 0
+    while time.monotonic() < end:
+        with suppress(ConnectionError, RuntimeError):  # the head is still starting
+            if not ray.is_initialized():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            alive = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+            if alive >= wanted:
+                print(f"Ray at {address}: {alive} nodes", file=sys.stderr)
+                return 0
+        time.sleep(0.5)
+    print(f"Ray at {address}: {alive} of {wanted} nodes after {seconds:.0f} s", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

@@ -1,0 +1,61 @@
+"""The results of a sweep in one place: every row in one parquet data set, a table of the runs, and the report."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.slurm.identify import Run
+from cluster.slurm.sweep import Sweep
+from cluster.slurm.table import runs_table, varying
+from distcond.aside import write_text
+from distcond.errors import ConfigError
+from distcond.results.store import FOLDER, read_rows, write_part
+
+
+def gather(sweep: Sweep) -> str:
+    """Gather what the runs have written so far; the report as text, with the paths of what was written.
+
+    Raises:
+        ConfigError: no run has results yet.
+    """
+    target = sweep.path / "gathered"
+    held = [run for run in sweep.runs if Path(run.run_dir, FOLDER).is_dir()]
+    rows = 0
+    for run in held:
+        found = read_rows(run.run_dir)
+        rows += len(found)
+        write_part(target, run.run_id, found)
+    if not rows:
+        raise ConfigError(f"{sweep.path}: no run has results yet; see `status`")
+    write_text(target / "runs.csv", _csv(sweep.runs))
+    finished = [run for run in held if Path(run.run_dir, "finished.json").exists()]
+    report = _report(finished, target)
+    said = f"{rows} rows of {len(held)} of {len(sweep.runs)} runs in {target / FOLDER}"
+    return f"{runs_table(sweep.runs)}\n\n{report}{said}\nwhat varies: {target / 'runs.csv'}"
+
+
+def _report(finished: Sequence[Run], target: Path) -> str:
+    """What `python -m distcond.report` says of the finished runs; kept as a file, too."""
+    if not finished:
+        return ""
+    from distcond import report
+
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        report.main([*(run.run_dir for run in finished), f"png={target / 'curves.png'}"])
+    write_text(target / "report.txt", said.getvalue())
+    return f"{said.getvalue()}\n"
+
+
+def _csv(runs: Sequence[Run]) -> str:
+    out = io.StringIO()
+    writer, paths = csv.writer(out), varying(runs)
+    writer.writerow(["run_id", "run_dir", "recipe", *paths])
+    writer.writerows(
+        [run.run_id, run.run_dir, run.recipe, *(run.overrides.get(path) for path in paths)] for run in runs
+    )
+    return out.getvalue()

@@ -1,0 +1,102 @@
+"""Which runs a command asks for: a recipe, settings that hold for all, and those that vary."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.slurm.sampled import sampled
+from distcond.config.command_line import DEFAULT_RECIPE, split_words
+from distcond.errors import ConfigError
+
+#: Settings of where a run lies and how it starts: the sweep's business.
+_OURS = {"fresh": "a job that starts again resumes", "launch": "the profile decides it", "launch.name": "likewise"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One run: a recipe and {dotted path: value}."""
+
+    recipe: str
+    overrides: dict[str, Any]
+
+    def words(self) -> list[str]:
+        """The words that `python -m distcond.train` takes."""
+        return [self.recipe, *(f"{path}={text(value)}" for path, value in self.overrides.items())]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What was asked for.
+
+    Attributes:
+        words: a recipe and PATH=VALUE, as for `distcond.train`.
+        grid: PATH=VALUE,VALUE,...; where values hold commas, semicolons are between them.
+        seeds: "0,1,2" or "0-4".
+        space: a search space to sample; "" = none.
+        trials: how often; 0 = as often as the space says.
+        sample_seed: of the sampling.
+    """
+
+    words: tuple[str, ...] = ()
+    grid: tuple[str, ...] = ()
+    seeds: str = ""
+    space: str = ""
+    trials: int = 0
+    sample_seed: int = 0
+
+
+def runs_of(ask: Ask) -> list[Asked]:
+    """Every run asked for, in the order of the grid, the last path varying fastest.
+
+    Raises:
+        ConfigError: a word that cannot be read.
+    """
+    recipe, fixed = split_words(ask.words)
+    axes: list[list[tuple[str, Any]]] = [_axis(word) for word in ask.grid]
+    if ask.seeds:
+        axes.append([("seed", seed) for seed in _seeds(ask.seeds)])
+    drawn: list[dict[str, Any]] = [{}]
+    if ask.space:
+        of_space, drawn = sampled(ask.space, ask.trials, ask.sample_seed)
+        named = any("=" not in word or word.startswith("recipe=") for word in ask.words)
+        recipe = recipe if named else of_space
+    elif ask.trials:
+        raise ConfigError(f"--trials {ask.trials}: of what? Name a search space with --space")
+    runs = []
+    for point in drawn:
+        for combination in itertools.product(*axes):
+            overrides = {**fixed, **point, **dict(combination)}
+            named_recipe = overrides.pop("recipe", recipe)
+            runs.append(Asked(named_recipe or DEFAULT_RECIPE, overrides))
+    for path in runs[0].overrides:
+        if path in _OURS:
+            raise ConfigError(f"{path}: not a setting of a sweep: {_OURS[path]}")
+    return runs
+
+
+def text(value: Any) -> str:
+    """A value as a word of a command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ",".join(text(item) for item in value)
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _axis(word: str) -> list[tuple[str, Any]]:
+    path, equals, values = word.partition("=")
+    found = [value.strip() for value in values.split(";" if ";" in values else ",")]
+    if not equals or not path or not all(found):
+        raise ConfigError(f"--grid {word}: needed: PATH=VALUE,VALUE,... (PATH=A;B where the values hold commas)")
+    return [(path, value) for value in found]
+
+
+def _seeds(words: str) -> Sequence[int]:
+    first, dash, last = words.partition("-")
+    try:
+        return range(int(first), int(last) + 1) if dash else [int(word) for word in words.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--seeds {words}: needed: 0,1,2 or 0-4") from error

@@ -1,0 +1,84 @@
+"""Where in a job this process is: which task of how many, on which node, in which start of the job."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """One task of a job.
+
+    Attributes:
+        job: the job's number; of an array's task ARRAY_TASK.
+        restart: how often SLURM started the job before.
+        rank: this task among `tasks`.
+        tasks: of the whole job.
+        local_rank: this task among those of its node.
+        node: this node among `nodes`.
+        nodes: how many.
+        head: name of the first node.
+    """
+
+    job: str
+    restart: int = 0
+    rank: int = 0
+    tasks: int = 1
+    local_rank: int = 0
+    node: int = 0
+    nodes: int = 1
+    head: str = "localhost"
+
+    @property
+    def number(self) -> int:
+        """A number of this job alone, the same in all its tasks."""
+        job, _, task = self.job.partition("_")
+        return int(job) + int(task or 0)
+
+    @property
+    def key(self) -> str:
+        """The name of this start of the job."""
+        return f"{self.job}-{self.restart}"
+
+
+def here() -> Place:
+    """This process's place, from SLURM's variables or submitit's local ones."""
+    read = os.environ.get
+    if read("SUBMITIT_EXECUTOR") == "local":
+        local = int(read("SUBMITIT_LOCAL_LOCALID", "0"))
+        return Place(read("SUBMITIT_LOCAL_JOB_ID", "0"), 0, local, int(read("SUBMITIT_LOCAL_NTASKS", "1")), local)
+    array = read("SLURM_ARRAY_JOB_ID")
+    return Place(
+        job=f"{array}_{read('SLURM_ARRAY_TASK_ID')}" if array else read("SLURM_JOB_ID", "0"),
+        restart=int(read("SLURM_RESTART_COUNT", "0")),
+        rank=int(read("SLURM_PROCID", "0")),
+        tasks=int(read("SLURM_NTASKS", "1")),
+        local_rank=int(read("SLURM_LOCALID", "0")),
+        node=int(read("SLURM_NODEID", "0")),
+        nodes=int(read("SLURM_JOB_NUM_NODES", "1")),
+        head=first_host(read("SLURM_JOB_NODELIST", "localhost")),
+    )
+
+
+def first_host(nodes: str) -> str:
+    """The first name of SLURM's short form: "gpu[003-5,9],cpu1" begins with gpu003."""
+    found = re.match(r"([^\[,]+)(?:\[(\d+))?([^,\[\]]*)", nodes)
+    assert found is not None, nodes
+    return found[1] + (found[2] or "")
+
+
+def last_host(nodes: str) -> str:
+    """The last name of it: there cpu1."""
+    last = re.findall(r"[^\[,]+(?:\[[^\]]*\])?[^,]*", nodes)[-1]
+    prefix, _, ranges = last.partition("[")
+    return str(prefix) + str(re.split(r"[,-]", ranges.rstrip("]"))[-1] if ranges else "")
+
+
+def own_address(other: str) -> str:
+    """This machine's IPv4 address on the network on which `other`, a host, is; loopback if that is this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((other, 9))  # sends nothing
+        address: str = probe.getsockname()[0]
+    return address

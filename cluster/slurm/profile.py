@@ -1,0 +1,120 @@
+"""A site profile: what a cluster wants to hear with every job, in one small TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cluster.slurm.container import Container, read_container
+from distcond.config.setting import check_bounds, read, setting
+from distcond.errors import ConfigError
+from distcond.registry import unknown
+
+FOLDER = Path(__file__).parents[1] / "profiles"
+#: Seconds that SLURM may send the signal early.
+EARLY = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Where and with what jobs run. Every field is a key of the file."""
+
+    executor: Literal["slurm", "local"] = setting("slurm", "slurm, or local = processes of this machine")
+    mode: Literal["plain", "ray"] = setting("plain", "plain = a process per task (DDP); ray = a Ray over the nodes")
+    partition: str = setting("", "partition; empty = the site's default")
+    account: str = setting("", "account that is charged")
+    qos: str = setting("", "quality of service")
+    constraint: str = setting("", "features that nodes must have")
+    nodes: int = setting(1, "nodes of one run", ge=1)
+    tasks_per_node: int = setting(1, "processes of one run on a node; with GPUs, one for each", ge=1)
+    cpus_per_task: int = setting(1, "CPU cores of one process", ge=1)
+    gpus_per_node: int = setting(0, "GPUs of one run on a node", ge=0)
+    memory_gb: float = setting(0.0, "memory of one run on a node; 0 = the site's default", ge=0)
+    time_min: int = setting(60, "time limit in minutes", ge=1)
+    signal_seconds: int = setting(120, "how long before the limit a run is told to write its checkpoint", ge=15)
+    max_timeouts: int = setting(10, "times a run goes on after its time limit; preemptions are not counted", ge=0)
+    parallel: int = setting(0, "runs of a sweep at a time; 0 = as many as the site lets, one with local", ge=0)
+    shared_tmp: bool = setting(False, "whether all nodes see the same /tmp, so that a sweep may lie there")
+    setup: tuple[str, ...] = setting((), "shell lines before the run, such as module load")
+    srun: tuple[str, ...] = setting((), "more words for srun")
+    environment: Mapping[str, str] = field(default_factory=dict, metadata={"help": "environment variables of the run"})
+    sbatch: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "more options of sbatch: name = value"})
+    container: Container | None = setting(None, "form, image, python, mounts, options")
+
+    @property
+    def tasks(self) -> int:
+        """Processes of one run."""
+        return self.nodes * self.tasks_per_node
+
+
+def profile_of(name: str, changes: Mapping[str, str]) -> Profile:
+    """A profile that comes with the code by its name, or a file by its path, with single keys changed.
+
+    Raises:
+        ConfigError: there is none, or what it says cannot be.
+    """
+    file = Path(name).expanduser() if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not file.exists():
+        shipped = sorted(found.stem for found in FOLDER.glob("*.toml"))
+        raise ConfigError(f"{unknown('profile', name, shipped)}; or a file of your own, FILE.toml")
+    try:
+        told = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"profile {file}: cannot be read ({error})") from error
+    return from_plain({**told, **changes}, f"profile {name}")
+
+
+def from_plain(told: Mapping[str, Any], where: str) -> Profile:
+    """A profile from plain values.
+
+    Raises:
+        ConfigError: an unknown key, a value that does not fit, or values that do not fit each other.
+    """
+    fields = {one.name: one for one in dataclasses.fields(Profile)}
+    hints = typing.get_type_hints(Profile)
+    values: dict[str, Any] = {}
+    for key, value in told.items():
+        if key not in fields:
+            raise ConfigError(f"{where}: {unknown('key', key, fields)}")
+        if key == "container":
+            values[key] = read_container(value, where) if value else None
+        elif key in ("environment", "sbatch"):
+            values[key] = _table(key, value, where)
+        else:
+            values[key] = read(f"{where}: {key}", value, hints[key])
+            check_bounds(f"{where}: {key}", values[key], fields[key].metadata)
+    profile = Profile(**values)
+    _check(profile, where)
+    return profile
+
+
+def to_plain(profile: Profile) -> dict[str, Any]:
+    """A profile as JSON can hold it; `from_plain` gives it back."""
+    return dataclasses.asdict(profile)
+
+
+def _table(key: str, value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: {key}={value}: needed: a table, [{key}] with lines NAME = VALUE")
+    return {name: str(text) if key == "environment" else text for name, text in value.items()}
+
+
+def _check(profile: Profile, where: str) -> None:
+    seconds, delay = profile.time_min * 60, profile.signal_seconds
+    if profile.executor == "local" and (profile.nodes > 1 or profile.mode == "ray"):
+        raise ConfigError(f"{where}: executor=local is one machine: valid: nodes=1 and mode=plain")
+    if profile.mode == "ray" and profile.tasks_per_node > 1:
+        raise ConfigError(f"{where}: tasks_per_node={profile.tasks_per_node} with mode=ray: Ray wants one; valid: 1")
+    if profile.executor == "slurm" and seconds < delay + 2 * EARLY:
+        least = -(-(delay + 2 * EARLY) // 60)
+        early = f"with signal_seconds={delay}, which may come {EARLY} s early, no time is left for the run"
+        raise ConfigError(f"{where}: time_min={profile.time_min}: {early}; valid: time_min={least} or more")
+    gpus = profile.gpus_per_node
+    if profile.mode == "plain" and gpus not in (0, profile.tasks_per_node):
+        one = f"with mode=plain every process has one GPU; valid: tasks_per_node={gpus}"
+        raise ConfigError(f"{where}: gpus_per_node={gpus}, tasks_per_node={profile.tasks_per_node}: {one}")

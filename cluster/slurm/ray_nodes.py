@@ -1,0 +1,172 @@
+"""A Ray over the nodes of one job: its head on the first, the others join, and at the end all of it is gone.
+
+Never `ray stop`, which ends every Ray on a machine: each node ends the processes that it started, and those that carry
+this job's token.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cluster.slurm.child import POLL, Child
+from cluster.slurm.place import Place, last_host, own_address
+from cluster.slurm.ports import block
+from cluster.slurm.profile import Profile
+from cluster.slurm.surroundings import module, surroundings
+from distcond.aside import write_text
+from distcond.launch.private import processes
+
+#: Seconds for all nodes to be there, and for Ray's processes to end by themselves.
+START, GRACE = 180.0, 10.0
+#: Nothing large goes through Ray.
+_OBJECT_STORE = 100 * 2**20
+
+
+class RayFailed(Exception):
+    """The nodes did not come together."""
+
+
+@contextmanager
+def lead(place: Place, profile: Profile, sweep: Path) -> Iterator[dict[str, str]]:
+    """On the first node: the head, and the variables with which a driver joins it, once every node is there.
+
+    Raises:
+        RayFailed: the head does not start, or nodes are missing.
+    """
+    folder = _folder(place, sweep)
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    _write_token(folder / "token")
+    ports, address = block(place.number), own_address(_other(place))
+    variables = _variables(profile, folder) | {"RAY_ADDRESS": f"{address}:{ports[0]}"}
+    words = ["--head", f"--port={ports[0]}", "--include-dashboard=false"]
+    try:
+        with _node(place, profile, folder, address, ports, words) as head:
+            write_text(folder / "address.json", json.dumps({"host": address, "port": ports[0]}))
+            _wait_for_nodes(place, profile, variables, head)
+            try:
+                yield variables
+            finally:
+                _say_done(folder)  # while the head still answers: the others leave in peace
+    finally:
+        _say_done(folder)
+        (folder / "token").unlink(missing_ok=True)
+
+
+def follow(place: Place, profile: Profile, sweep: Path) -> None:
+    """On every other node: join the head, and stay until it is done.
+
+    Raises:
+        RayFailed: there is no head, or this node's Ray has ended.
+    """
+    folder = _folder(place, sweep)
+    told = _await_address(folder)
+    address, ports = own_address(told["host"]), block(place.number)
+    words = [f"--address={told['host']}:{told['port']}"]
+    with _node(place, profile, folder, address, ports, words) as node:
+        while not _done(folder):
+            if node.status() is not None and not _done(folder):
+                raise RayFailed(f"Ray on node {place.node} has ended; see {_log(folder, place)}")
+            time.sleep(POLL)
+
+
+@contextmanager
+def _node(
+    place: Place, profile: Profile, folder: Path, address: str, ports: range, words: list[str]
+) -> Iterator[Child]:
+    """Ray on this node, gone after the block."""
+    temporary = Path(f"/tmp/dc-{place.key}-{place.node}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    start = ["start", "--block", f"--node-ip-address={address}", *words, *_resources(profile), *_ports(ports)]
+    start += [f"--temp-dir={temporary}"] if place.node == 0 else []
+    variables = _variables(profile, folder) | {"RAY_TMPDIR": str(temporary)}
+    node = Child(module("ray.scripts.scripts", start, profile), variables, _log(folder, place), deaf=True)
+    try:
+        yield node
+    finally:
+        node.end(GRACE)
+        for process in processes(folder / "token"):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _resources(profile: Profile) -> list[str]:
+    """What SLURM has given this node: Ray itself would count the whole machine."""
+    words = [f"--num-cpus={profile.cpus_per_task}", f"--num-gpus={profile.gpus_per_node}"]
+    words += [f"--memory={int(profile.memory_gb * 2**30) - _OBJECT_STORE}"] if profile.memory_gb else []
+    return [*words, f"--object-store-memory={_OBJECT_STORE}", "--disable-usage-stats"]
+
+
+def _ports(ports: range) -> list[str]:
+    """All that Ray would open at a fixed or random port; the first is the head's."""
+    names = (
+        "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port", "node-manager-port",
+        "object-manager-port", "metrics-export-port",
+    )  # fmt: skip
+    words = [f"--{name}={port}" for name, port in zip(names, ports[1:], strict=False)]
+    return [*words, f"--min-worker-port={ports[16]}", f"--max-worker-port={ports[-1]}"]
+
+
+def _variables(profile: Profile, folder: Path) -> dict[str, str]:
+    """The environment of everything of this Ray: it admits nobody without the token."""
+    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"), "RAY_USAGE_STATS_ENABLED": "0"}
+    # A token of one's own in the environment would come before the path; an address would lead elsewhere.
+    not_ours = ("RAY_AUTH_TOKEN", "RAY_ADDRESS")
+    return {name: value for name, value in surroundings(profile).items() if name not in not_ours} | ours
+
+
+def _wait_for_nodes(place: Place, profile: Profile, variables: dict[str, str], head: Child) -> None:
+    words = [variables["RAY_ADDRESS"], str(place.nodes), str(START)]
+    waiting = Child(module("cluster.slurm.await_nodes", words, profile), variables)
+    try:
+        while (status := waiting.status()) is None and head.status() is None:
+            time.sleep(POLL)
+    finally:
+        waiting.end()
+    if status != 0:
+        raise RayFailed(f"no Ray over {place.nodes} nodes; see {variables['RAY_AUTH_TOKEN_PATH'][:-5]}node-*.log")
+
+
+def _await_address(folder: Path) -> dict[str, str]:
+    end = time.monotonic() + START
+    while not (folder / "address.json").exists():
+        if time.monotonic() > end or _done(folder):
+            raise RayFailed(f"no head of Ray after {START:.0f} s; see {folder}")
+        time.sleep(POLL)
+    told: dict[str, str] = json.loads((folder / "address.json").read_text())
+    return told
+
+
+def _write_token(file: Path) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
+        handle.write(secrets.token_hex(32))
+
+
+def _folder(place: Place, sweep: Path) -> Path:
+    """What the nodes tell each other: on the shared disk, a new one for each start of the job."""
+    return sweep / "ray" / place.key
+
+
+def _log(folder: Path, place: Place) -> Path:
+    return folder / f"node-{place.node}.log"
+
+
+def _say_done(folder: Path) -> None:
+    (folder / "done").touch()
+
+
+def _done(folder: Path) -> bool:
+    return (folder / "done").exists()
+
+
+def _other(place: Place) -> str:
+    """A host on the network that the nodes talk over."""
+    return last_host(os.environ.get("SLURM_JOB_NODELIST", "localhost")) if place.nodes > 1 else "localhost"

@@ -1,0 +1,32 @@
+"""The words and variables with which the programs of a job are started, inside a container or not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.slurm.profile import Profile
+
+#: The checkout: what a job runs is what lies here when it runs.
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def module(name: str, words: Sequence[str], profile: Profile) -> list[str]:
+    """`python -m NAME WORDS` as the profile wants it run."""
+    box = profile.container
+    python = [sys.executable] if box is None else [*box.command(), box.python]
+    return [*python, "-u", "-m", name, *words]
+
+
+def command(words: Sequence[str], profile: Profile) -> list[str]:
+    """`distcond.train` with the launcher that the profile's mode stands for."""
+    launcher = "ray" if profile.mode == "ray" else "local"
+    return module("distcond.train", [*words, f"launch={launcher}"], profile)
+
+
+def surroundings(profile: Profile) -> dict[str, str]:
+    """The variables of everything that a job starts."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(profile.cpus_per_task), **profile.environment}

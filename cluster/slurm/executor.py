@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shlex
 import shutil
@@ -43,7 +45,8 @@ def submit(tasks: Sequence[Task], profile: Profile, name: str, jobs: Path) -> li
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
-        with executor.batch():
+        # submitit shows what sbatch prints, besides putting it into its error.
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():
             made = [executor.submit(task) for task in tasks]
     except (FailedJobError, FailedSubmissionError) as error:
         words = " ".join(line.partition("error: ")[2] for line in str(error).splitlines() if "error: " in line)

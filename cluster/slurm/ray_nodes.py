@@ -28,6 +28,13 @@ from distcond.launch.private import processes
 START, GRACE = 180.0, 10.0
 #: Nothing large goes through Ray.
 _OBJECT_STORE = 100 * 2**20
+#: Unless the profile says otherwise: nobody else is on these cores, and nothing is reported to Ray's makers.
+_ALONE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
+}
 
 
 class RayFailed(Exception):
@@ -85,17 +92,25 @@ def _node(
     temporary = Path(f"/tmp/dc-{place.key}-{place.node}")
     shutil.rmtree(temporary, ignore_errors=True)
     start = ["start", "--block", f"--node-ip-address={address}", *words, *_resources(profile), *_ports(ports)]
-    start += [f"--temp-dir={temporary}"] if place.node == 0 else []
+    start += [f"--temp-dir={temporary}"]
     variables = _variables(profile, folder) | {"RAY_TMPDIR": str(temporary)}
     node = Child(module("ray.scripts.scripts", start, profile), variables, _log(folder, place), deaf=True)
     try:
         yield node
     finally:
         node.end(GRACE)
-        for process in processes(folder / "token"):
+        _end_rest(folder / "token")
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _end_rest(token: Path) -> None:
+    """End what has left the process group, and wait for it: what still runs still writes into the directory."""
+    end = time.monotonic() + GRACE
+    while (left := processes(token)) and time.monotonic() < end:
+        for process in left:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        shutil.rmtree(temporary, ignore_errors=True)
+        time.sleep(POLL)
 
 
 def _resources(profile: Profile) -> list[str]:
@@ -117,10 +132,10 @@ def _ports(ports: range) -> list[str]:
 
 def _variables(profile: Profile, folder: Path) -> dict[str, str]:
     """The environment of everything of this Ray: it admits nobody without the token."""
-    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"), "RAY_USAGE_STATS_ENABLED": "0"}
     # A token of one's own in the environment would come before the path; an address would lead elsewhere.
     not_ours = ("RAY_AUTH_TOKEN", "RAY_ADDRESS")
-    return {name: value for name, value in surroundings(profile).items() if name not in not_ours} | ours
+    given = {name: value for name, value in surroundings(profile).items() if name not in not_ours}
+    return {**_ALONE, **given, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
 
 
 def _wait_for_nodes(place: Place, profile: Profile, variables: dict[str, str], head: Child) -> None:

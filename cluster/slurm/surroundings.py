@@ -23,7 +23,9 @@ def module(name: str, words: Sequence[str], profile: Profile) -> list[str]:
 def command(words: Sequence[str], profile: Profile) -> list[str]:
     """`distcond.train` with the launcher that the profile's mode stands for."""
     launcher = "ray" if profile.mode == "ray" else "local"
-    return module("distcond.train", [*words, f"launch={launcher}"], profile)
+    # Half of the time before the limit at least, and all but the ten seconds in which the job is requeued.
+    grace = max(profile.signal_seconds / 2, profile.signal_seconds - 20)
+    return module("distcond.train", [*words, f"launch={launcher}", f"launch.grace={grace:g}"], profile)
 
 
 def surroundings(profile: Profile) -> dict[str, str]:

@@ -29,8 +29,10 @@ from cluster.slurm.ray_nodes import follow, lead
 from cluster.slurm.slots import slot
 from cluster.slurm.surroundings import command, surroundings
 
+#: Exit status of a run that was asked by SIGTERM to stop.
+STOPPED = 128 + signal.SIGTERM
 #: Seconds of the time before the limit that are kept for requeuing.
-KEPT = 5.0
+KEPT = 8.0
 _log = logging.getLogger("submitit")
 
 
@@ -70,7 +72,9 @@ class Task:
             follow(place, self.profile, Path(self.sweep))
             return
         with self._around(place) as variables:
-            self.child = Child(command(self.run.asked.words(), self.profile), variables)
+            # Deaf: some SLURMs send SIGUSR2 to every process of a job, and the run takes a second signal for an order
+            # to end at once. It hears SIGTERM from here.
+            self.child = Child(command(self.run.asked.words(), self.profile), variables, deaf=True)
             try:
                 status = self._wait()
             finally:
@@ -130,8 +134,8 @@ class Task:
     def _stop_child(self) -> int | None:
         if self.child is None:
             return None
-        self.child.tell(signal.SIGUSR2)
-        status = self.child.wait(self.profile.signal_seconds - KEPT - 5)
+        self.child.tell(signal.SIGTERM)
+        status = self.child.wait(self.profile.signal_seconds - KEPT)
         if status is None:
             _log.warning("the run wrote no checkpoint in time: it will go on from the one before")
         self.child.end()
@@ -141,7 +145,7 @@ class Task:
         self.told = number
         _log.warning("passing %s on to the run", signal.Signals(number).name)
         if self.child is not None:
-            self.child.tell(number)
+            self.child.tell(signal.SIGTERM)
 
     def _conclude(self, place: Place, status: int) -> None:
         if place.rank == 0:
@@ -154,6 +158,6 @@ def how(status: int | None) -> str:
     """An exit status in words."""
     if status is None:
         return "was killed, since it did not stop"
-    if status == 0:
-        return "finished"
+    if status in (0, STOPPED):
+        return "finished" if status == 0 else "stopped with a checkpoint"
     return f"ended with status {status}" if status > 0 else f"was killed by {signal.Signals(-status).name}"

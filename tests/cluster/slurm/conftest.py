@@ -1,0 +1,160 @@
+"""A real SLURM for the tests that are marked so, and sweeps of runs that take seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.slurm.state import Standing, standings
+from cluster.slurm.sweep import Sweep
+
+ROOT = Path(__file__).parents[3]
+CLUSTER = ROOT / "tests" / "slurm_cluster"
+SMALL = (
+    "model.widths=4,8", "train_examples=256", "batch_size=64", "epochs=1",
+    "eval.test_examples=20", "eval.val_examples=20", "eval.train_examples=0", "eval.lam_grid=0,1", "attack.num_steps=2",
+    "eval.attack.num_steps=2", "data.loader=memory",
+)  # fmt: skip
+SECONDS = 560.0
+
+
+@dataclass
+class Cluster:
+    """The SLURM that is up."""
+
+    abilities: dict[str, bool] = field(default_factory=dict)
+
+    def node(self, command: str, name: str) -> None:
+        """Switch a node "on" or "off"."""
+        subprocess.run([sys.executable, str(CLUSTER), command, name], check=True)
+
+    def ask(self, words: str) -> str:
+        """What one of SLURM's programs prints."""
+        return subprocess.run(words.split(), check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Cluster]:
+    """A SLURM of four nodes, alone on this machine, gone after the tests."""
+    with open("/tmp/distcond-slurm-tests.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pytest.skip("another run of the tests has its SLURM up on this machine")
+        up = subprocess.run([sys.executable, str(CLUSTER), "up"], capture_output=True, text=True)
+        if up.returncode == 3:
+            pytest.skip(up.stdout.strip())
+        assert up.returncode == 0, up.stderr
+        before = os.environ.get("SLURM_CONF")
+        os.environ["SLURM_CONF"] = "/run/distcond-slurm/slurm.conf"
+        found = dict(word.split("=") for word in up.stdout.split())
+        try:
+            yield Cluster({name: value == "True" for name, value in found.items()})
+        finally:
+            if before is None:
+                del os.environ["SLURM_CONF"]
+            subprocess.run([sys.executable, str(CLUSTER), "down"], check=True)
+
+
+@pytest.fixture
+def separate(slurm: Cluster) -> Cluster:
+    """The same, where its nodes are machines of their own."""
+    if not slurm.abilities["namespaces"]:
+        pytest.skip("nodes cannot have networks and processes of their own here (no namespaces)")
+    return slurm
+
+
+@dataclass
+class Bench:
+    """Where a test's sweep lies, and its commands."""
+
+    path: Path
+
+    @property
+    def sweep(self) -> Sweep:
+        """As a fresh process would see it."""
+        return Sweep(self.path / "sweep")
+
+    def profile(self, **keys: Any) -> str:
+        """A profile for the tests' SLURM; `environment` is a dict."""
+        told = {"cpus_per_task": 1, "memory_gb": 1.5, "time_min": 60, "signal_seconds": 60, "shared_tmp": True} | keys
+        tables = {key: told.pop(key, {}) for key in ("environment", "sbatch")}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in told.items()]
+        for key, table in tables.items():
+            lines += [f"[{key}]", *(f"{name} = {json.dumps(str(value))}" for name, value in table.items())]
+        (self.path / "profile.toml").write_text("\n".join(lines))
+        return str(self.path / "profile.toml")
+
+    def call(self, command: str, *words: str) -> tuple[int, str, str]:
+        """Status, standard output and standard error of `python -m cluster.slurm COMMAND SWEEP WORDS`."""
+        from cluster.slurm.__main__ import main
+        from distcond.config.command_line import guarded
+
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+            guarded(lambda: main([command, str(self.sweep.path), *words]))
+        return int(end.value.code or 0), out.getvalue(), err.getvalue()
+
+    def submit(self, *words: str, **profile: Any) -> list[Standing]:
+        """Submit runs with these settings over `SMALL`; how they stand."""
+        cache = f"data.cache_dir={self.path / 'cache'}"
+        status, _, error = self.call("submit", *SMALL, cache, *words, "--profile", self.profile(**profile))
+        assert status == 0, error
+        return standings(self.sweep)
+
+    def wait(self, holds: Callable[[list[Standing]], bool], what: str) -> list[Standing]:
+        """The standings once `holds` of them."""
+        end = time.monotonic() + SECONDS
+        while not holds(found := standings(self.sweep)):
+            assert time.monotonic() < end, f"{what} does not come: {self.call('status')[1]}{self.logs()}"
+            time.sleep(0.5)
+        return found
+
+    def settle(self) -> list[Standing]:
+        """The standings once nothing runs or waits any more."""
+        return self.wait(lambda found: not {one.state for one in found} & {"running", "waiting"}, "the end")
+
+    def in_training(self, number: int = 0, epoch: int = 0) -> None:
+        """Wait until a run is in an epoch, as it says itself."""
+        file = Path(self.sweep.runs[number].run_dir) / "progress.json"
+        self.wait(lambda _: file.exists() and json.loads(file.read_text()).get("epoch", -1) >= epoch, "training")
+
+    def logs(self) -> str:
+        """The end of all that was printed."""
+        files = sorted(self.sweep.jobs.glob("*_log.*"))
+        return "\n".join(f"{file.name}:\n{file.read_text()[-1500:]}" for file in files)
+
+
+@pytest.fixture(scope="session")
+def make_bench() -> Iterator[Callable[[], Bench]]:
+    """Benches that last for the session."""
+    made: list[Path] = []
+
+    def make() -> Bench:
+        # Not pytest's own directory, whose path is too long for some, and which stays.
+        made.append(Path(tempfile.mkdtemp(prefix="dcs-")))
+        return Bench(made[-1])
+
+    yield make
+    for path in made:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def bench(make_bench: Callable[[], Bench]) -> Bench:
+    """An empty one."""
+    return make_bench()

@@ -1,0 +1,81 @@
+"""On a real SLURM: arrays, errors, deaths, refusals, cancelling, and what can be done about each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.results.store import read_rows
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+LAUNCH = Path(__file__).parents[2] / "launch"
+
+
+@pytest.fixture(autouse=True)
+def faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes `method=faulty:METHOD` and `hungry:METHOD` known here and, through the environment, in jobs."""
+    monkeypatch.syspath_prepend(str(LAUNCH))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", f"{LAUNCH}:{Path(__file__).parent}")
+
+
+def fault(bench: Any, kind: str, step: int = 2, rank: int = 0) -> dict[str, Any]:
+    """Variables of a fault that happens once."""
+    return {"FAULT": kind, "FAULT_STEP": step, "FAULT_RANK": rank, "FAULT_ONCE": bench.path / "fault"}
+
+
+def test_an_array_with_errors_is_retried_and_gathered(slurm: Any, bench: Any) -> None:
+    grid = ("--grid", "method=float,faulty:METHOD", "--seeds", "0,1", "--parallel", "2")
+    bench.submit(*grid, environment=fault(bench, "raise"))
+    found = bench.settle()
+    ids = {one.job.split("_")[0] for one in found}
+    assert len(found) == 4 and len(ids) == 1, found
+    assert [one.state for one in found[:2]] == ["finished", "finished"], bench.logs()
+    failed = [one for one in found if one.state == "failed"]
+    assert failed and all("ended with status 1" in one.detail for one in failed), found
+    assert "ValueError: the fault of worker 0" in bench.call("logs", failed[0].run.run_id)[1]
+    again = bench.call("retry")
+    assert f"{len(failed)} submitted again" in again[1], again
+    assert {one.state for one in bench.settle()} == {"finished"}, bench.logs()
+    assert "nothing to retry" in bench.call("retry")[1]
+    said = bench.call("gather")[1]
+    assert "of 4 of 4 runs" in said
+    assert len({row.run_id for row in read_rows(bench.sweep.path / "gathered")}) == 4
+
+
+def test_a_silent_death_has_its_status(slurm: Any, bench: Any) -> None:
+    bench.submit("method=faulty:METHOD", environment=fault(bench, "exit"))
+    (found,) = bench.settle()
+    assert (found.state, found.detail.partition(" on ")[0]) == ("failed", "failed"), found
+    assert found.detail.endswith("ended with status 7"), found
+
+
+def test_cancel_ends_what_runs_and_what_waits(slurm: Any, bench: Any) -> None:
+    variables = fault(bench, "wait")
+    bench.submit("method=faulty:METHOD", "--seeds", "0,1", "--parallel", "1", environment=variables)
+    bench.wait(lambda _: variables["FAULT_ONCE"].exists(), "the fault")
+    assert bench.call("cancel")[1] == "2 job(s) cancelled\n"
+    for one in bench.settle():
+        assert one.state == "failed" and one.detail.startswith("cancelled"), one
+    assert slurm.ask("squeue -h --states=running,pending") == ""
+
+
+def test_a_request_no_node_can_hold_is_refused_with_slurms_words(slurm: Any, bench: Any) -> None:
+    status, _, error = bench.call("submit", "--profile", bench.profile(gpus_per_node=3, tasks_per_node=3))
+    assert status == 2
+    assert error.startswith("error: sbatch refuses (")
+    assert "Requested node configuration is not available" in error
+    assert "gpus_per_node=3" in error
+    assert "not submitted" in bench.call("status")[1]
+
+
+def test_a_run_without_memory_says_so(slurm: Any, bench: Any) -> None:
+    if not slurm.abilities["cgroups"]:
+        pytest.skip("SLURM cannot confine memory here (no writable cgroup v1)")
+    bench.submit("method=hungry:METHOD", memory_gb=1)
+    (found,) = bench.settle()
+    assert found.state == "failed"
+    assert "killed by SIGKILL" in found.detail or "out of memory" in found.detail, found
+    assert "oom" in bench.logs().lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,8 @@ class Container:
     mounts: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
-    def command(self) -> list[str]:
-        """The words to put before a command."""
+    def command(self, cpus: int) -> list[str]:
+        """The words to put before a command of so many CPU cores."""
         if self.form == "apptainer":
             binds = [word for mount in self.mounts for word in ("--bind", mount)]
             return ["apptainer", "exec", *self.options, *binds, self.image]
@@ -41,9 +42,10 @@ class Container:
             binds = [word for mount in self.mounts for word in ("--mount", mount)]
             return ["enroot", "start", *self.options, *binds, self.image]
         # A step of its own beside the job's, on the same node and the same cores.
-        step = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--export=ALL"]
+        node = os.environ.get("SLURMD_NODENAME", "$SLURMD_NODENAME")
+        step = ["srun", "--overlap", f"--nodelist={node}", "--nodes=1", "--ntasks=1", f"--cpus-per-task={cpus}"]
         mounted = [f"--container-mounts={','.join(self.mounts)}"] if self.mounts else []
-        return [*step, f"--container-image={self.image}", *mounted, *self.options]
+        return [*step, "--export=ALL", f"--container-image={self.image}", *mounted, *self.options]
 
 
 def read_container(given: Mapping[str, Any], where: str) -> Container:

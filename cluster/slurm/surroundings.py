@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def module(name: str, words: Sequence[str], profile: Profile) -> list[str]:
     """`python -m NAME WORDS` as the profile wants it run."""
     box = profile.container
-    python = [sys.executable] if box is None else [*box.command(), box.python]
+    python = [sys.executable] if box is None else [*box.command(profile.cpus_per_task), box.python]
     return [*python, "-u", "-m", name, *words]
 
 

@@ -139,6 +139,12 @@ class Bench:
         return "\n".join(f"{file.name}:\n{file.read_text()[-1500:]}" for file in files)
 
 
+@pytest.fixture
+def small(bench: Bench) -> tuple[str, ...]:
+    """Settings of a run that takes seconds."""
+    return (*SMALL, f"data.cache_dir={bench.path / 'cache'}")
+
+
 @pytest.fixture(scope="session")
 def make_bench() -> Iterator[Callable[[], Bench]]:
     """Benches that last for the session."""

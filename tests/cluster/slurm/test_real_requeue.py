@@ -1,4 +1,4 @@
-"""On a real SLURM: signals, preemption and a node that goes dark; the run goes on by itself and ends with the same bits.
+"""On a real SLURM: signals, preemption and a node that goes dark; the run goes on by itself to the same bits.
 
 What must never happen: work done twice, a requeue that is lost, a job that hangs.
 """

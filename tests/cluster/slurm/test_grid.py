@@ -1,0 +1,81 @@
+"""Which runs a command comes to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cluster.slurm.grid import Ask, runs_of, text
+from cluster.slurm.identify import identified
+from distcond.config.identity import run_id
+from distcond.config.overrides import resolve
+from distcond.data.described import prepared
+from distcond.errors import ConfigError
+
+
+def test_a_grid_over_seeds_has_every_combination_once() -> None:
+    ask = Ask(("float_digits", "epochs=2"), ("method.alpha=0.1,0.5", "sampler=two_point,beta"), "0-2")
+    found = runs_of(ask)
+    assert len(found) == 12
+    assert len({tuple(one.words()) for one in found}) == 12
+    assert found[0].words() == ["float_digits", "epochs=2", "method.alpha=0.1", "sampler=two_point", "seed=0"]
+
+
+def test_values_that_hold_commas() -> None:
+    found = runs_of(Ask(grid=("eval.lam_grid=0,1;0,0.5,1",)))
+    assert [one.overrides["eval.lam_grid"] for one in found] == ["0,1", "0,0.5,1"]
+
+
+def test_recipes_can_vary() -> None:
+    found = runs_of(Ask(grid=("recipe=float_digits,oat_digits",)))
+    assert [one.recipe for one in found] == ["float_digits", "oat_digits"]
+
+
+def test_a_space_is_sampled_alike_every_time() -> None:
+    ask = Ask(space="noise_scale", trials=5, sample_seed=3)
+    first, second = runs_of(ask), runs_of(ask)
+    assert first == second and len(first) == 5
+    assert {one.recipe for one in first} == {"float_cifar10_resnet20"}
+    assert len({one.overrides["method.alpha"] for one in first}) == 5
+    assert all(0.03 <= one.overrides["method.alpha"] <= 1 for one in first)
+    assert runs_of(Ask(space="noise_scale", trials=5, sample_seed=4)) != first
+    assert runs_of(Ask(("float_digits",), space="noise_scale", trials=1))[0].recipe == "float_digits"
+
+
+def test_words_give_back_what_was_meant() -> None:
+    for value in (0.1 + 0.2, True, [1.0, 0.5], "cosine", 3, 1e-7):
+        config = {float: "optim.weight_decay", bool: "data.augment", str: "optim.schedule", int: "epochs"}
+        path = config.get(type(value), "optim.milestones")
+        assert resolve("float_digits", {path: text(value)}) == resolve("float_digits", {path: value})
+
+
+def test_names_are_those_that_training_gives_and_each_run_comes_once(tmp_path: Path) -> None:
+    ask = Ask((f"data.cache_dir={tmp_path / 'cache'}", "data.loader=memory"), ("optim.lr=0.1,0.10,0.2",))
+    runs = identified(runs_of(ask), tmp_path)
+    assert len(runs) == 2
+    config = resolve(runs[1].recipe, runs[1].overrides)
+    assert runs[1].run_id == run_id(config, prepared(config.data).fingerprint)
+    assert runs[1].run_dir == str(tmp_path / runs[1].run_id)
+
+
+BAD = {
+    "grid": (Ask(grid=("epochs",)), "--grid epochs: needed: PATH=VALUE,VALUE,..."),
+    "empty": (Ask(grid=("epochs=1,,2",)), "--grid epochs=1,,2: needed"),
+    "seeds": (Ask(seeds="one"), "--seeds one: needed: 0,1,2 or 0-4"),
+    "space": (Ask(space="noise"), "unknown space 'noise': did you mean noise_scale?"),
+    "trials": (Ask(trials=3), "--trials 3: of what? Name a search space with --space"),
+    "fresh": (Ask(("fresh=true",)), "fresh: not a setting of a sweep"),
+    "launch": (Ask(("launch=local",)), "launch: not a setting of a sweep: the profile decides it"),
+    "value": (Ask(grid=("optim.lr=0.1,-1",)), "optim.lr=-1: must be more than 0"),
+    "path": (Ask(grid=("optim.rate=0.1",)), "unknown setting 'optim.rate'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_words_are_one_line(case: str, tmp_path: Path) -> None:
+    ask, said = BAD[case]
+    with pytest.raises(ConfigError, match=re.escape(said)) as error:
+        identified(runs_of(ask), tmp_path)
+    assert "\n" not in str(error.value)

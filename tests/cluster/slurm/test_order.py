@@ -1,0 +1,109 @@
+"""Sweep directories: the manifest, what is never submitted twice, what is refused; without a SLURM."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.slurm.order import taken
+from cluster.slurm.refuse import file_system
+from cluster.slurm.sweep import Sweep
+
+
+def put(bench: Any, count: int = 3, **keys: Any) -> Sweep:
+    """A sweep whose manifest is written and of which nothing is submitted."""
+    from cluster.slurm.grid import Ask, runs_of
+    from cluster.slurm.identify import identified
+    from cluster.slurm.order import _create
+    from cluster.slurm.profile import profile_of
+
+    runs = identified(runs_of(Ask(seeds=f"0-{count - 1}")), bench.sweep.path / "runs")
+    _create(bench.sweep, runs, profile_of(bench.profile(**keys), {}))
+    return Sweep(bench.sweep.path)
+
+
+def refusal(bench: Any, *words: str, **profile: Any) -> str:
+    """The one line by which `submit` refuses."""
+    status, out, error = bench.call("submit", *words, "--profile", bench.profile(**profile))
+    assert (status, out, error.count("\n")) == (2, "", 1), (out, error)
+    return str(error)
+
+
+def test_plan_writes_nothing(bench: Any) -> None:
+    status, out, _ = bench.call("plan", "--seeds", "0-2", "--profile", bench.profile())
+    assert status == 0
+    assert "#SBATCH --array=0-2%3" in out and "3 run(s)" in out
+    assert not bench.sweep.path.exists()
+
+
+def test_without_slurm_on_path(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    said = refusal(bench)
+    assert said.startswith("error: sbatch is not on PATH") and "--profile local" in said
+    assert not bench.sweep.exists
+
+
+def test_a_directory_that_each_node_has_for_itself(bench: Any) -> None:
+    assert "every node has for itself" in refusal(bench, shared_tmp=False)
+    assert file_system(Path("/dev/shm/x/y")) in ("tmpfs", "")
+
+
+def test_a_directory_that_holds_another_sweep(bench: Any) -> None:
+    put(bench)
+    assert "holds another sweep (3 runs, such as float-digits" in refusal(bench, "epochs=7")
+
+
+def test_no_sweep_here(bench: Any) -> None:
+    for command in ("status", "retry", "cancel", "gather"):
+        status, _, error = bench.call(command)
+        assert (status, "no sweep here (sweep.json is missing)" in error) == (2, True), error
+
+
+def test_unknown_words(bench: Any) -> None:
+    assert "no command 'start'; valid: plan, submit" in bench.call("start")[2]
+    assert "--set colour" in refusal(bench, "--set", "colour")
+    put(bench)
+    assert "run zebra: 0 runs of this sweep" in bench.call("logs", "zebra")[2]
+    assert "run float: 3 runs of this sweep" in bench.call("logs", "float")[2]
+    assert "no job of it is known" in bench.call("logs", "0")[2]
+
+
+def test_a_submission_that_was_cut_off_is_not_forgotten(bench: Any) -> None:
+    sweep = put(bench)
+    names = [run.run_id for run in sweep.runs]
+    sweep.note(name="a", runs=names[:2], time=0.0)
+    sweep.note(name="a", jobs=["7_0", "7_1"])
+    sweep.note(name="b", runs=names[2:], time=0.0)
+    sweep.note(name="c", runs=names[:1], time=0.0)
+    sweep.note(name="c", refused="no")
+    with open(sweep.path / "submissions.jsonl", "a") as file:
+        file.write('{"name": "d", "ru')
+    from cluster.slurm.state import last_submissions
+
+    last = last_submissions(sweep)
+    assert [(last[name].name, last[name].at, last[name].job) for name in names] == [
+        ("a", 0, "7_0"), ("a", 1, "7_1"), ("b", 0, ""),
+    ]  # fmt: skip
+
+
+def test_another_sweeps_run_is_not_submitted_again(bench: Any) -> None:
+    sweep = put(bench)
+    first, second, third = sweep.runs
+    for run, who in ((first, "/another"), (second, str(sweep.path))):
+        Path(run.run_dir).mkdir(parents=True)
+        Path(run.run_dir, "submitted_by.txt").write_text(who)
+    assert [taken(run, sweep) for run in (first, second, third)] == [True, False, False]
+    Path(second.run_dir, "finished.json").write_text("{}")
+    assert taken(second, sweep)
+
+
+def test_five_hundred_runs_are_planned_and_written_in_seconds(bench: Any) -> None:
+    before = time.process_time()
+    sweep = put(bench, 500)
+    assert time.process_time() - before < 5
+    assert len(sweep.runs) == 500
+    assert json.loads((sweep.path / "sweep.json").read_text())["runs"] == 500

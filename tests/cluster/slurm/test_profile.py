@@ -1,0 +1,53 @@
+"""Profiles: what is refused, and in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster.slurm.profile import FOLDER, from_plain, profile_of, to_plain
+from distcond.errors import ConfigError
+
+BAD = {
+    "partitoin": ({"partitoin": "gpu"}, "unknown key 'partitoin': did you mean partition? valid: executor, "),
+    "type": ({"nodes": "two"}, "profile x: nodes=two: expected a whole number"),
+    "bound": ({"cpus_per_task": 0}, "profile x: cpus_per_task=0: must be at least 1"),
+    "mode": ({"mode": "mpi"}, "unknown value for profile x: mode 'mpi': valid: plain, ray"),
+    "short": ({"time_min": 3, "signal_seconds": 120}, "time_min=3: with signal_seconds=120"),
+    "shortest": ({"time_min": 3, "signal_seconds": 120}, "valid: time_min=4 or more"),
+    "local": ({"executor": "local", "nodes": 2}, "executor=local is one machine: valid: nodes=1 and mode=plain"),
+    "ray": ({"mode": "ray", "tasks_per_node": 4}, "tasks_per_node=4 with mode=ray: Ray wants one; valid: 1"),
+    "gpus": ({"gpus_per_node": 4}, "valid: tasks_per_node=4"),
+    "form": ({"container": {"form": "docker", "image": "i"}}, "unknown value for container.form 'docker': valid: ap"),
+    "image": ({"container": {"form": "pyxis"}}, "container.image is missing"),
+    "word": ({"container": {"form": "pyxis", "images": "i"}}, "unknown key 'container.images': did you mean"),
+    "table": ({"environment": "A=1"}, "environment=A=1: needed: a table, [environment]"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_profile_is_one_line(case: str) -> None:
+    told, said = BAD[case]
+    with pytest.raises(ConfigError) as error:
+        from_plain(told, "profile x")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_profile_names_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"unknown profile 'gpus': did you mean gpu\? valid: apptainer, cpu, ddp, "):
+        profile_of("gpus", {})
+
+
+def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("nodes = ")
+    with pytest.raises(ConfigError, match=r"bad\.toml: cannot be read"):
+        profile_of(str(tmp_path / "bad.toml"), {})
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FOLDER.glob("*.toml")])
+def test_a_profile_survives_the_manifest_and_single_keys_can_be_changed(name: str) -> None:
+    profile = profile_of(name, {"account": "mine"})
+    assert profile.account == "mine"
+    assert from_plain(to_plain(profile), "there") == profile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -36,18 +37,24 @@ def test_a_rank_that_dies_does_not_hang_the_other(separate: Any, bench: Any, mon
 
 @pytest.mark.ray
 def test_ray_over_two_nodes_comes_and_goes_with_the_job(separate: Any, bench: Any) -> None:
-    bench.submit("launch.workers=2", mode="ray", nodes=2, cpus_per_task=2, memory_gb=3.5, environment=_tested_ray())
+    long = ("epochs=3", "eval.every=3", "train_examples=1200", "batch_size=32")
+    profile = {"mode": "ray", "nodes": 2, "cpus_per_task": 2, "memory_gb": 3.5, "environment": _tested_ray()}
+    bench.submit("launch.workers=2", *long, **profile)
     bench.in_training()
     folder = next((bench.sweep.path / "ray").iterdir())
     assert stat.S_IMODE((folder / "token").stat().st_mode) == 0o600
     assert _with_token(folder) != []
+    separate.ask(f"scancel --signal=USR2 {folder.name.partition('-')[0]}")
     (found,) = bench.settle()
+    assert (folder.parent / f"{folder.name[:-1]}1").is_dir(), bench.logs()
+    assert len(json.loads((Path(found.run.run_dir) / "starts.json").read_text())) == 2, bench.logs()
+    assert "stopped: checkpoint in epoch" in bench.logs()
     assert found.state == "finished", bench.logs() + "".join(log.read_text()[-2000:] for log in folder.glob("*.log"))
     assert {row.world_size for row in read_rows(found.run.run_dir)} == {2}
     bench.wait(lambda _: separate.ask("squeue -h") == "", "the end of the job")
-    assert _with_token(folder) == []
-    assert not list(Path("/tmp").glob(f"dc-{folder.name}-*"))
-    assert not (folder / "token").exists()
+    assert _with_token(folder.parent) == []
+    assert not list(Path("/tmp").glob(f"dc-{folder.name[:-1]}*"))
+    assert not list(folder.parent.glob("*/token"))
 
 
 def _tested_ray() -> dict[str, str]:
@@ -57,7 +64,7 @@ def _tested_ray() -> dict[str, str]:
 
 def _with_token(folder: Path) -> list[str]:
     """Processes of this job's Ray, on any node: all their process tables are part of the machine's."""
-    mark, found = f"RAY_AUTH_TOKEN_PATH={folder}/token".encode(), []
+    mark, found = f"RAY_AUTH_TOKEN_PATH={folder}/".encode(), []
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and mark in (entry / "environ").read_bytes():

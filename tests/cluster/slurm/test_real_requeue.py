@@ -47,7 +47,7 @@ def check(bench: Any, uninterrupted: dict[str, list[float]], starts: int) -> Non
 
 
 def test_the_signal_leads_to_a_checkpoint_and_a_requeue(slurm: Any, bench: Any, uninterrupted: Any) -> None:
-    bench.submit(*LONG)
+    bench.submit(*LONG, time_min=9)  # submitit would call every signal to so short a job a time-out
     bench.in_training()
     (job,) = (one.job for one in bench.wait(lambda found: bool(found[0].job), "a job"))
     slurm.ask(f"scancel --signal=USR2 {job}")

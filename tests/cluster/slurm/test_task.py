@@ -1,0 +1,139 @@
+"""What a job does at the signal, without a SLURM: which end counts as what, and what goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.slurm.child import Child
+from cluster.slurm.identify import Run
+from cluster.slurm.place import first_host, last_host
+from cluster.slurm.ports import BLOCK, BLOCKS, FIRST, block
+from cluster.slurm.profile import from_plain
+from cluster.slurm.task import Task
+
+STOPS = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit({status}))
+print(1, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    yield
+    for number, was in before.items():
+        signal.signal(number, was)
+
+
+def task_of(tmp_path: Path, program: str, minutes_ago: float = 0.0, **profile: Any) -> Task:
+    """A task whose child runs a program and has printed something."""
+    told = {"time_min": 8, "signal_seconds": 30, "max_timeouts": 1} | profile
+    task = Task(Run("run", str(tmp_path / "run"), "float_digits", {}), from_plain(told, "test"), str(tmp_path))
+    task.began = time.monotonic() - 60 * minutes_ago
+    out = tmp_path / "out"
+    task.child = Child([sys.executable, "-c", program], {}, out)
+    while not out.read_text():
+        time.sleep(0.05)
+    return task
+
+
+def end_of(tmp_path: Path) -> tuple[int | None, str]:
+    said = json.loads((tmp_path / "ended" / "run.json").read_text())
+    return said["status"], said["why"]
+
+
+def test_a_preempted_run_goes_on_and_no_timeout_is_counted_in_short_jobs_either(tmp_path: Path) -> None:
+    task = task_of(tmp_path, STOPS.format(status=143), minutes_ago=5)
+    sent = task.checkpoint()
+    assert sent is not None and sent.function.timeouts == 0
+    assert end_of(tmp_path) == (143, "requeued")
+    # Else `scontrol requeue`, a child of this process, could be ended by the requeue it asks for.
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+
+
+def test_timeouts_are_counted_and_bounded(tmp_path: Path) -> None:
+    task = task_of(tmp_path, STOPS.format(status=143), minutes_ago=7.3)
+    sent = task.checkpoint()
+    assert sent is not None and sent.function.timeouts == 1
+    assert end_of(tmp_path) == (143, "requeued at the time limit (1 of 1)")
+    task = task_of(tmp_path, STOPS.format(status=143), minutes_ago=7.3)
+    task.timeouts = 1
+    assert task.checkpoint() is None
+    assert "came to the time limit 2 times" in end_of(tmp_path)[1]
+
+
+def test_a_run_that_finishes_within_the_grace_is_not_requeued(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        task_of(tmp_path, STOPS.format(status=0)).checkpoint()
+    assert end.value.code == 0
+    assert end_of(tmp_path) == (0, "finished")
+
+
+def test_a_run_that_does_not_stop_is_ended_in_time(tmp_path: Path) -> None:
+    deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(600)"
+    task = task_of(tmp_path, deaf, signal_seconds=15)
+    assert task.checkpoint() is not None
+    assert end_of(tmp_path) == (None, "requeued")
+    assert task.child is not None and task.child.process.returncode == -signal.SIGKILL
+
+
+def test_a_signal_before_the_start_requeues(tmp_path: Path) -> None:
+    task = Task(Run("run", str(tmp_path), "float_digits", {}), from_plain({}, "test"), str(tmp_path))
+    assert task.checkpoint() is not None
+    assert end_of(tmp_path) == (None, "requeued")
+
+
+def test_a_child_is_asked_in_a_signal_handler_while_the_main_thread_asks(tmp_path: Path) -> None:
+    program = """
+        import os, signal, sys
+        from cluster.slurm.child import Child
+        child = Child([sys.executable, "-c", "import time; time.sleep(600)"], os.environ)
+        signal.signal(signal.SIGALRM, lambda *_: (child.tell(signal.SIGTERM), print(child.wait(60), flush=True)))
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        print(child.wait(), flush=True)
+        child.end()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120,
+        cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    assert done.stdout.split() == ["-15", "-15"], done.stderr
+
+
+def test_an_early_sigusr2_does_not_reach_a_deaf_child() -> None:
+    child = Child(["sleep", "600"], {"PATH": "/usr/bin:/bin"}, deaf=True)
+    time.sleep(0.5)
+    child.tell(signal.SIGUSR2)
+    assert child.wait(1) is None
+    child.end()
+    assert child.process.returncode == -signal.SIGKILL
+
+
+def test_names_of_nodes() -> None:
+    assert (first_host("gpu[003-5,9],cpu1"), last_host("gpu[003-5,9],cpu1")) == ("gpu003", "cpu1")
+    assert (first_host("n1"), last_host("n1")) == ("n1", "n1")
+    assert (first_host("a-b[1-3]"), last_host("a-b[1-3]")) == ("a-b1", "a-b3")
+    assert last_host("x1,y[07,09]") == "y09"
+
+
+def test_jobs_on_one_node_have_ports_of_their_own() -> None:
+    import socket
+
+    mine, other = block(5), block(6)
+    assert not set(mine) & set(other)
+    with socket.socket() as taken:
+        taken.bind(("", mine[0]))
+        assert block(5) != mine
+    assert all(FIRST <= port < FIRST + BLOCK * BLOCKS <= 32768 for port in (*mine, *block(87)))

@@ -30,7 +30,7 @@ def plan(words: Sequence[str]) -> int:
     sweep, ask, profile, _ = asked(words)
     runs = planned(sweep, ask, profile)
     print(sbatch_text(profile, "distcond", sweep.jobs, len(runs)) if profile.executor == "slurm" else "local processes")
-    print(f"every run, in each of its {profile.tasks} task(s):\n  {shlex.join(command(['...'], profile))}\n")
+    print(f"the first run, in each of its {profile.tasks} task(s):\n  {shlex.join(command(runs[0], profile))}\n")
     print(f"{len(runs)} run(s) below {sweep.path}; nothing is submitted\n\n{runs_table(runs)}")
     return 0
 

@@ -1,4 +1,7 @@
-"""Wait until a Ray has all its nodes: `python -m cluster.slurm.await_nodes HOST:PORT NODES SECONDS`."""
+"""Wait until a Ray has all its nodes: `python -m cluster.slurm.await_nodes HOST:PORT NODES SECONDS FILE`.
+
+FILE is made as soon as the head is there, for the others to join it.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import logging
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 
-def main(address: str, wanted: int, seconds: float) -> int:
+def main(address: str, wanted: int, seconds: float, file: Path) -> int:
     """Status 0 once they are there, 1 after so many seconds."""
     import ray
 
@@ -19,6 +23,8 @@ def main(address: str, wanted: int, seconds: float) -> int:
             if not ray.is_initialized():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             alive = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+            if alive:
+                file.touch()
             if alive >= wanted:
                 print(f"Ray at {address}: {alive} nodes", file=sys.stderr)
                 return 0
@@ -28,4 +34,4 @@ def main(address: str, wanted: int, seconds: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4])))

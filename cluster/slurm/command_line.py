@@ -31,6 +31,7 @@ needed later is in it, so every command returns at once and any shell may ask.
   python -m cluster.slurm submit ~/sweeps/noise float_cifar10_resnet20 data.root=~/cifar10 --profile gpu \\
       --grid method.alpha=0.1,0.25,0.5 --grid sampler=two_point,beta --seeds 0,1 --parallel 8
   python -m cluster.slurm submit ~/sweeps/drawn --space noise_scale --trials 16 --profile my_site.toml
+  python -m cluster.slurm submit ~/sweeps/tuned --tune noise_scale scheduler=asha --profile ray
 
 options of plan and submit:
   --profile NAME       how jobs are asked for: cluster/profiles/NAME.toml, or a file FILE.toml [local]
@@ -38,6 +39,7 @@ options of plan and submit:
   --grid PATH=A,B,C    vary a setting; several make a grid (A;B where the values hold commas)
   --seeds 0,1 or 0-4   vary the seed
   --space NAME         sample a search space of tune_spaces/ instead, or FILE.toml; --trials N, --sample-seed S
+  --tune               the words are those of `python -m distcond.tune`, which one job runs, on the Ray of its nodes
   --parallel N         so many runs at a time
   --again              submit: also what was submitted before
 """
@@ -80,12 +82,15 @@ def asked(words: Sequence[str]) -> tuple[Sweep, Ask, Profile, bool]:
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--sample-seed", type=int, default=0)
     parser.add_argument("--parallel", type=int)
+    parser.add_argument("--tune", action="store_true")
     parser.add_argument("--again", action="store_true")
     found = parser.parse_intermixed_args(words)
     changes = dict(_pair(word) for word in found.set)
     if found.parallel is not None:
         changes["parallel"] = str(found.parallel)
-    ask = Ask(tuple(found.words), tuple(found.grid), found.seeds, found.space, found.trials, found.sample_seed)
+    ask = Ask(
+        tuple(found.words), tuple(found.grid), found.seeds, found.space, found.trials, found.sample_seed, found.tune
+    )
     return sweep_of(found.sweep), ask, profile_of(found.profile, changes), found.again
 
 

@@ -13,7 +13,7 @@ from cluster.slurm.sweep import Sweep
 from cluster.slurm.table import runs_table, varying
 from distcond.aside import write_text
 from distcond.errors import ConfigError
-from distcond.results.store import FOLDER, read_rows, write_part
+from distcond.results.store import FOLDER, parts, read_rows, write_part
 
 
 def gather(sweep: Sweep) -> str:
@@ -23,7 +23,7 @@ def gather(sweep: Sweep) -> str:
         ConfigError: no run has results yet.
     """
     target = sweep.path / "gathered"
-    held = [run for run in sweep.runs if Path(run.run_dir, FOLDER).is_dir()]
+    held = [run for run in sweep.runs if Path(run.run_dir).is_dir() and parts(Path(run.run_dir))]
     rows = 0
     for run in held:
         found = read_rows(run.run_dir)

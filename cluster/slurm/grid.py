@@ -38,6 +38,7 @@ class Ask:
         space: a search space to sample; "" = none.
         trials: how often; 0 = as often as the space says.
         sample_seed: of the sampling.
+        tune: whether the words are those of `distcond.tune`, for one job that explores a space.
     """
 
     words: tuple[str, ...] = ()
@@ -46,6 +47,7 @@ class Ask:
     space: str = ""
     trials: int = 0
     sample_seed: int = 0
+    tune: bool = False
 
 
 def runs_of(ask: Ask) -> list[Asked]:

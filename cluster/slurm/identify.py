@@ -22,12 +22,14 @@ class Run(NamedTuple):
         run_dir: absolute.
         recipe: what it starts from.
         overrides: {dotted path: value} over the recipe.
+        tune: words of `distcond.tune`, where the job explores a space instead of training one network.
     """
 
     run_id: str
     run_dir: str
     recipe: str
     overrides: dict[str, Any]
+    tune: tuple[str, ...] = ()
 
     @property
     def asked(self) -> Asked:

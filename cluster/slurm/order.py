@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.slurm.executor import check_there, submit
+from cluster.slurm.explore import exploration
 from cluster.slurm.grid import Ask, runs_of
 from cluster.slurm.identify import Run, identified
 from cluster.slurm.profile import Profile
@@ -33,7 +34,7 @@ def planned(sweep: Sweep, ask: Ask, profile: Profile) -> list[Run]:
     Raises:
         ConfigError: a run that cannot be, or a directory that is not shared or holds another sweep.
     """
-    runs = identified(runs_of(ask), sweep.path / "runs")
+    runs = [exploration(ask, sweep.path, profile)] if ask.tune else identified(runs_of(ask), sweep.path / "runs")
     check_shared([sweep.path, *{Path(run.run_dir).parent for run in runs}], profile)
     if profile.executor == "local" and len(runs) > MOST_LOCAL:
         raise ConfigError(f"--profile local: {len(runs)} runs are {len(runs)} processes; valid: {MOST_LOCAL} or fewer")

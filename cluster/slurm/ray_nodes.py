@@ -25,7 +25,7 @@ from distcond.aside import write_text
 from distcond.launch.private import processes
 
 #: Seconds for all nodes to be there, and for Ray's processes to end by themselves.
-START, GRACE = 180.0, 10.0
+START, GRACE = 300.0, 10.0
 #: Nothing large goes through Ray.
 _OBJECT_STORE = 100 * 2**20
 #: Unless the profile says otherwise: nobody else is on these cores, and nothing is reported to Ray's makers.
@@ -54,9 +54,9 @@ def lead(place: Place, profile: Profile, sweep: Path) -> Iterator[dict[str, str]
     ports, address = block(place.number), own_address(_other(place))
     variables = _variables(profile, folder) | {"RAY_ADDRESS": f"{address}:{ports[0]}"}
     words = ["--head", f"--port={ports[0]}", "--include-dashboard=false"]
+    write_text(folder / "address.json", json.dumps({"host": address, "port": ports[0]}))
     try:
         with _node(place, profile, folder, address, ports, words) as head:
-            write_text(folder / "address.json", json.dumps({"host": address, "port": ports[0]}))
             _wait_for_nodes(place, profile, variables, head)
             try:
                 yield variables
@@ -74,31 +74,48 @@ def follow(place: Place, profile: Profile, sweep: Path) -> None:
         RayFailed: there is no head, or this node's Ray has ended.
     """
     folder = _folder(place, sweep)
-    told = _await_address(folder)
+    told = _await_head(folder)
     address, ports = own_address(told["host"]), block(place.number)
     words = [f"--address={told['host']}:{told['port']}"]
     with _node(place, profile, folder, address, ports, words) as node:
         while not _done(folder):
-            if node.status() is not None and not _done(folder):
+            if not node.lives() and not _done(folder):
                 raise RayFailed(f"Ray on node {place.node} has ended; see {_log(folder, place)}")
             time.sleep(POLL)
 
 
+class Node:
+    """Ray on this node. It gives itself half a minute to start; where that is too short, it is started again."""
+
+    def __init__(self, command: list[str], variables: dict[str, str], log: Path) -> None:
+        self.command, self.variables, self.log = command, variables, log
+        self.until = time.monotonic() + START
+        self.child = self._start()
+
+    def lives(self) -> bool:
+        """Whether it runs, perhaps anew."""
+        if self.child.status() is not None and time.monotonic() < self.until:
+            self.child.end()
+            self.child = self._start()
+        return self.child.status() is None
+
+    def _start(self) -> Child:
+        return Child(self.command, self.variables, self.log, deaf=True)
+
+
 @contextmanager
-def _node(
-    place: Place, profile: Profile, folder: Path, address: str, ports: range, words: list[str]
-) -> Iterator[Child]:
+def _node(place: Place, profile: Profile, folder: Path, address: str, ports: range, words: list[str]) -> Iterator[Node]:
     """Ray on this node, gone after the block."""
     temporary = Path(f"/tmp/dc-{place.key}-{place.node}")
     shutil.rmtree(temporary, ignore_errors=True)
-    start = ["start", "--block", f"--node-ip-address={address}", *words, *_resources(profile), *_ports(ports)]
-    start += [f"--temp-dir={temporary}"]
+    start = ["start", "--block", f"--node-ip-address={address}", f"--temp-dir={temporary}"]
+    start += [*words, *_resources(profile), *_ports(ports)]
     variables = _variables(profile, folder) | {"RAY_TMPDIR": str(temporary)}
-    node = Child(module("ray.scripts.scripts", start, profile), variables, _log(folder, place), deaf=True)
+    node = Node(module("ray.scripts.scripts", start, profile), variables, _log(folder, place))
     try:
         yield node
     finally:
-        node.end(GRACE)
+        node.child.end(GRACE)
         _end_rest(folder / "token")
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -138,21 +155,22 @@ def _variables(profile: Profile, folder: Path) -> dict[str, str]:
     return {**_ALONE, **given, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
 
 
-def _wait_for_nodes(place: Place, profile: Profile, variables: dict[str, str], head: Child) -> None:
-    words = [variables["RAY_ADDRESS"], str(place.nodes), str(START)]
+def _wait_for_nodes(place: Place, profile: Profile, variables: dict[str, str], head: Node) -> None:
+    folder = Path(variables["RAY_AUTH_TOKEN_PATH"]).parent
+    words = [variables["RAY_ADDRESS"], str(place.nodes), str(START), str(folder / "up")]
     waiting = Child(module("cluster.slurm.await_nodes", words, profile), variables)
     try:
-        while (status := waiting.status()) is None and head.status() is None:
+        while (status := waiting.status()) is None and head.lives():
             time.sleep(POLL)
     finally:
         waiting.end()
     if status != 0:
-        raise RayFailed(f"no Ray over {place.nodes} nodes; see {variables['RAY_AUTH_TOKEN_PATH'][:-5]}node-*.log")
+        raise RayFailed(f"no Ray over {place.nodes} nodes; see {folder}/node-*.log")
 
 
-def _await_address(folder: Path) -> dict[str, str]:
+def _await_head(folder: Path) -> dict[str, str]:
     end = time.monotonic() + START
-    while not (folder / "address.json").exists():
+    while not (folder / "up").exists():
         if time.monotonic() > end or _done(folder):
             raise RayFailed(f"no head of Ray after {START:.0f} s; see {folder}")
         time.sleep(POLL)

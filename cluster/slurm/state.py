@@ -123,6 +123,9 @@ def _finished(run: Run) -> bool:
 
 def _progress(run: Run) -> str:
     """Its last word, "" before the first; without torch, which would take longer to import than all else here."""
+    if run.tune:
+        trials = Path(run.run_dir, "trials")
+        return f"{len(list(trials.iterdir()))} trials begun" if trials.is_dir() else ""
     with suppress(OSError, ValueError, KeyError):
         told = json.loads(Path(run.run_dir, "progress.json").read_text())
         stage = told["stage"]

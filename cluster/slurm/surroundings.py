@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.slurm.identify import Run
 from cluster.slurm.profile import Profile
 
 #: The checkout: what a job runs is what lies here when it runs.
@@ -20,7 +21,17 @@ def module(name: str, words: Sequence[str], profile: Profile) -> list[str]:
     return [*python, "-u", "-m", name, *words]
 
 
-def command(words: Sequence[str], profile: Profile) -> list[str]:
+def command(run: Run, profile: Profile) -> list[str]:
+    """The run as a command: from its start, or on from where it is."""
+    if run.tune:
+        begun = Path(run.run_dir, "sweep.json").exists()
+        return module(
+            "distcond.tune", ["--resume", run.run_dir] if begun else [*run.tune, f"dir={run.run_dir}"], profile
+        )
+    return train(run.asked.words(), profile)
+
+
+def train(words: Sequence[str], profile: Profile) -> list[str]:
     """`distcond.train` with the launcher that the profile's mode stands for."""
     launcher = "ray" if profile.mode == "ray" else "local"
     # Half of the time before the limit at least, and all but the ten seconds in which the job is requeued.

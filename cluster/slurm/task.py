@@ -6,6 +6,7 @@ disturbs the other, and the child may live in a container where SLURM's programs
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import signal
@@ -28,6 +29,7 @@ from cluster.slurm.ranks import rank_variables
 from cluster.slurm.ray_nodes import follow, lead
 from cluster.slurm.slots import slot
 from cluster.slurm.surroundings import command, surroundings
+from distcond.aside import write_text
 
 #: Exit status of a run that was asked by SIGTERM to stop.
 STOPPED = 128 + signal.SIGTERM
@@ -74,7 +76,7 @@ class Task:
         with self._around(place) as variables:
             # Deaf: some SLURMs send SIGUSR2 to every process of a job, and the run takes a second signal for an order
             # to end at once. It hears SIGTERM from here.
-            self.child = Child(command(self.run.asked.words(), self.profile), variables, deaf=True)
+            self.child = Child(command(self.run, self.profile), variables, deaf=True)
             try:
                 status = self._wait()
             finally:
@@ -148,10 +150,12 @@ class Task:
             self.child.tell(signal.SIGTERM)
 
     def _conclude(self, place: Place, status: int) -> None:
+        if status == 0 and self.run.tune:  # a run says so itself
+            write_text(Path(self.run.run_dir, "finished.json"), json.dumps({"job": place.job}) + "\n")
         if place.rank == 0:
             write_end(self.sweep, self.run.run_id, place, status, how(status))
         if status != 0:
-            raise RunFailed(f"{self.run.run_id}: distcond.train {how(status)}; its own words are above")
+            raise RunFailed(f"{self.run.run_id} {how(status)}; its own words are above")
 
 
 def how(status: int | None) -> str:

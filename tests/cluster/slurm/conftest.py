@@ -131,7 +131,12 @@ class Bench:
     def in_training(self, number: int = 0, epoch: int = 0) -> None:
         """Wait until a run is in an epoch, as it says itself."""
         file = Path(self.sweep.runs[number].run_dir) / "progress.json"
-        self.wait(lambda _: file.exists() and json.loads(file.read_text()).get("epoch", -1) >= epoch, "training")
+
+        def trains(found: list[Standing]) -> bool:
+            assert found[number].state in ("running", "waiting"), f"{found[number]}\n{self.logs()}"
+            return file.exists() and json.loads(file.read_text()).get("epoch", -1) >= epoch
+
+        self.wait(trains, "training")
 
     def logs(self) -> str:
         """The end of all that was printed."""

@@ -14,7 +14,7 @@ LAUNCH = ROOT / "tests" / "launch"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_runs_of_this_machine(bench: Any, small: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(LAUNCH))
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{LAUNCH}")

@@ -15,7 +15,7 @@ import torch
 from distcond.engine.checkpoint import newest
 from distcond.results import history
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 #: Seconds of training, with places to stop at within an epoch.
 LONG = ("epochs=3", "attack.num_steps=7", "train_examples=1200", "batch_size=32", "eval.every=3")
 

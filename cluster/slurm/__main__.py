@@ -99,7 +99,7 @@ def gather(words: Sequence[str]) -> int:
 
     sweep = simple(words).sweep
     if not sweep.exists:
-        raise ConfigError(f"{sweep.path}: no sweep here (sweep.json is missing); name the directory of `submit`")
+        raise ConfigError(f"{sweep.path}: no sweep here (slurm.json is missing); name the directory of `submit`")
     print(bring(sweep))
     return 0
 

@@ -1,6 +1,6 @@
 """A sweep directory: what was asked for, written before anything is submitted, and every submission since.
 
-sweep.json           the profile, the command, the commit, the number of runs
+slurm.json           the profile, the command, the commit, the number of runs (sweep.json is distcond.tune's)
 runs.jsonl           one line a run: its name, directory, recipe and overrides
 submissions.jsonl    one line before each submission (its runs), one after (its job, or the refusal)
 jobs/                what the jobs printed, and submitit's files
@@ -42,18 +42,18 @@ class Sweep:
     @property
     def exists(self) -> bool:
         """Whether there is one."""
-        return (self.path / "sweep.json").exists()
+        return (self.path / "slurm.json").exists()
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """What `sweep.json` says.
+        """What `slurm.json` says.
 
         Raises:
             ConfigError: there is no sweep, or one that this version cannot read.
         """
         if not self.exists:
-            raise ConfigError(f"{self.path}: no sweep here (sweep.json is missing); name the directory of `submit`")
-        about: dict[str, Any] = json.loads((self.path / "sweep.json").read_text(encoding="utf-8"))
+            raise ConfigError(f"{self.path}: no sweep here (slurm.json is missing); name the directory of `submit`")
+        about: dict[str, Any] = json.loads((self.path / "slurm.json").read_text(encoding="utf-8"))
         if about.get("schema_version") != SCHEMA_VERSION:
             version = about.get("schema_version")
             raise ConfigError(f"{self.path}: sweep of schema version {version}; this distcond reads {SCHEMA_VERSION}")
@@ -62,7 +62,7 @@ class Sweep:
     @cached_property
     def profile(self) -> Profile:
         """As it was when the sweep was made: a file that has changed since changes no sweep."""
-        return from_plain(self.about["profile"], f"{self.path}/sweep.json")
+        return from_plain(self.about["profile"], f"{self.path}/slurm.json")
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -72,11 +72,11 @@ class Sweep:
         return [Run(**json.loads(line)) for line in lines]
 
     def create(self, runs: Sequence[Run], profile: Profile, **more: Any) -> None:
-        """Write the manifest; `sweep.json` last, so that it never speaks of runs that are not there."""
+        """Write the manifest; `slurm.json` last, so that it never speaks of runs that are not there."""
         lines = "".join(json.dumps(run._asdict()) + "\n" for run in runs)
         write_text(self.path / "runs.jsonl", lines)
         about = {"schema_version": SCHEMA_VERSION, "runs": len(runs), "profile": to_plain(profile), **more}
-        write_text(self.path / "sweep.json", json.dumps(about, indent=1) + "\n")
+        write_text(self.path / "slurm.json", json.dumps(about, indent=1) + "\n")
 
     def submissions(self) -> list[dict[str, Any]]:
         """Every submission in its order: `name`, `runs`, and `job` or `refused` where that was written down."""

@@ -60,7 +60,7 @@ def test_a_directory_that_holds_another_sweep(bench: Any) -> None:
 def test_no_sweep_here(bench: Any) -> None:
     for command in ("status", "retry", "cancel", "gather"):
         status, _, error = bench.call(command)
-        assert (status, "no sweep here (sweep.json is missing)" in error) == (2, True), error
+        assert (status, "no sweep here (slurm.json is missing)" in error) == (2, True), error
 
 
 def test_unknown_words(bench: Any) -> None:
@@ -106,4 +106,4 @@ def test_five_hundred_runs_are_planned_and_written_in_seconds(bench: Any) -> Non
     sweep = put(bench, 500)
     assert time.process_time() - before < 5
     assert len(sweep.runs) == 500
-    assert json.loads((sweep.path / "sweep.json").read_text())["runs"] == 500
+    assert json.loads((sweep.path / "slurm.json").read_text())["runs"] == 500

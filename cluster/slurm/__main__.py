@@ -14,10 +14,16 @@ from distcond.errors import ConfigError
 def main(argv: Sequence[str]) -> int:
     """One command; its exit status."""
     command, words = command_of(argv)
-    return {
+    commands = {
         "plan": plan, "submit": submit, "status": status, "logs": logs, "retry": retry, "cancel": cancel,
         "gather": gather,
-    }[command](words)  # fmt: skip
+    }  # fmt: skip
+    try:
+        return commands[command](words)
+    except ModuleNotFoundError as error:
+        if error.name != "submitit":
+            raise
+        raise ConfigError("submitit is not installed here: pip install submitit") from error
 
 
 def plan(words: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from cluster.slurm.identify import Run
@@ -33,7 +34,7 @@ def gather(sweep: Sweep) -> str:
         raise ConfigError(f"{sweep.path}: no run has results yet; see `status`")
     write_text(target / "runs.csv", _csv(sweep.runs))
     finished = [run for run in held if Path(run.run_dir, "finished.json").exists()]
-    report = _report(finished, target)
+    report = _report(finished, target) + _as_tuned(sweep.runs, target)
     said = f"{rows} rows of {len(held)} of {len(sweep.runs)} runs in {target / FOLDER}"
     return f"{runs_table(sweep.runs)}\n\n{report}{said}\nwhat varies: {target / 'runs.csv'}"
 
@@ -48,6 +49,20 @@ def _report(finished: Sequence[Run], target: Path) -> str:
     with contextlib.redirect_stdout(said):
         report.main([*(run.run_dir for run in finished), f"png={target / 'curves.png'}"])
     write_text(target / "report.txt", said.getvalue())
+    return f"{said.getvalue()}\n"
+
+
+def _as_tuned(runs: Sequence[Run], target: Path) -> str:
+    """The same as after a tuning: what the settings matter, and a page; "" where distcond cannot tune."""
+    if find_spec("distcond.tuning") is None or runs[0].tune:
+        return ""
+    from cluster.slurm.as_tuned import write_as_tuned
+    from distcond import report
+
+    write_as_tuned(runs, target)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        report.main([str(target)])
     return f"{said.getvalue()}\n"
 
 

@@ -54,7 +54,7 @@ def order(sweep: Sweep, ask: Ask, profile: Profile, again: bool) -> list[Run]:
     check_there(profile)
     with sweep.alone():
         if not sweep.exists:
-            _create(sweep, runs, profile)
+            create(sweep, runs, profile)
         before = last_submissions(sweep)
         left = [run for run in sweep.runs if again or (run.run_id not in before and not taken(run, sweep))]
         send(sweep, left)
@@ -99,7 +99,8 @@ def _claim(run: Run, sweep: Sweep) -> None:
     (folder / _CLAIM).write_text(str(sweep.path))
 
 
-def _create(sweep: Sweep, runs: Sequence[Run], profile: Profile) -> None:
+def create(sweep: Sweep, runs: Sequence[Run], profile: Profile) -> None:
+    """Write the manifest of a new sweep."""
     from distcond.engine.environment import git_commit
 
     sweep.create(

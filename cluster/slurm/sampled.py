@@ -34,7 +34,13 @@ def sampled(name: str, trials: int, seed: int) -> tuple[str, list[dict[str, Any]
 
 
 def _trial(axes: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
-    return {path: _draw(axis, random.Random(f"{key} {path}"), f"{where}: space {path}") for path, axis in axes.items()}
+    drawn = {path: _draw(axis, random.Random(f"{key} {path}"), f"{where}: space {path}") for path, axis in axes.items()}
+    # An axis may exist only where others have certain values.
+    return {
+        path: value
+        for path, value in drawn.items()
+        if all(drawn.get(other) in valid for other, valid in axes[path].get("when", {}).items())
+    }
 
 
 def _draw(axis: Mapping[str, Any], source: random.Random, where: str) -> Any:
@@ -45,4 +51,6 @@ def _draw(axis: Mapping[str, Any], source: random.Random, where: str) -> Any:
         return source.uniform(axis["low"], axis["high"])
     if kind == "loguniform":
         return math.exp(source.uniform(math.log(axis["low"]), math.log(axis["high"])))
-    raise ConfigError(f"{where}: {unknown('kind', str(kind), ('choice', 'uniform', 'loguniform'))}")
+    if kind == "integer":
+        return source.randint(axis["low"], axis["high"])
+    raise ConfigError(f"{where}: {unknown('kind', str(kind), ('choice', 'uniform', 'loguniform', 'integer'))}")

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 ROOT = Path("/run/distcond-slurm")
 CONF = ROOT / "slurm.conf"
-LOCK = Path("/run/distcond-slurm.lock")
 BRIDGE, PREFIX, SUBNET = "dcslurm0", "dcs-", "10.213.77"
 NODES = ("n1", "n2", "n3", "n4")
 #: Controllers that a job's memory, devices and end are held by.

@@ -141,7 +141,7 @@ class Bench:
     def logs(self) -> str:
         """The end of all that was printed."""
         files = sorted(self.sweep.jobs.glob("*_log.*"))
-        return "\n".join(f"{file.name}:\n{file.read_text()[-1500:]}" for file in files)
+        return "\n".join(f"{file.name}:\n{file.read_text()[-6000:]}" for file in files)
 
 
 @pytest.fixture

@@ -44,6 +44,19 @@ def test_a_space_is_sampled_alike_every_time() -> None:
     assert runs_of(Ask(("float_digits",), space="noise_scale", trials=1))[0].recipe == "float_digits"
 
 
+def test_axes_that_depend_on_others_and_whole_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(
+        'recipe = "float_digits"\ntrials = 40\n[space.epochs]\nkind = "integer"\nlow = 1\nhigh = 3\n'
+        '[space."optim.schedule"]\nkind = "choice"\nvalues = ["cosine", "onecycle"]\n'
+        '[space."optim.warmup"]\nkind = "uniform"\nlow = 0.1\nhigh = 0.3\nwhen = {"optim.schedule" = ["onecycle"]}\n'
+    )
+    found = [one.overrides for one in runs_of(Ask(space=str(file)))]
+    assert {one["epochs"] for one in found} == {1, 2, 3}
+    assert all(("optim.warmup" in one) == (one["optim.schedule"] == "onecycle") for one in found)
+    assert len({"optim.warmup" in one for one in found}) == 2
+
+
 def test_words_give_back_what_was_meant() -> None:
     for value in (0.1 + 0.2, True, [1.0, 0.5], "cosine", 3, 1e-7):
         config = {float: "optim.weight_decay", bool: "data.augment", str: "optim.schedule", int: "epochs"}

@@ -9,20 +9,19 @@ from typing import Any
 
 import pytest
 
-from cluster.slurm.order import taken
+from cluster.slurm.grid import Ask, runs_of
+from cluster.slurm.identify import identified
+from cluster.slurm.order import create, taken
+from cluster.slurm.profile import profile_of
 from cluster.slurm.refuse import file_system
+from cluster.slurm.state import last_submissions
 from cluster.slurm.sweep import Sweep
 
 
 def put(bench: Any, count: int = 3, **keys: Any) -> Sweep:
     """A sweep whose manifest is written and of which nothing is submitted."""
-    from cluster.slurm.grid import Ask, runs_of
-    from cluster.slurm.identify import identified
-    from cluster.slurm.order import _create
-    from cluster.slurm.profile import profile_of
-
     runs = identified(runs_of(Ask(seeds=f"0-{count - 1}")), bench.sweep.path / "runs")
-    _create(bench.sweep, runs, profile_of(bench.profile(**keys), {}))
+    create(bench.sweep, runs, profile_of(bench.profile(**keys), {}))
     return Sweep(bench.sweep.path)
 
 
@@ -82,7 +81,6 @@ def test_a_submission_that_was_cut_off_is_not_forgotten(bench: Any) -> None:
     sweep.note(name="c", refused="no")
     with open(sweep.path / "submissions.jsonl", "a") as file:
         file.write('{"name": "d", "ru')
-    from cluster.slurm.state import last_submissions
 
     last = last_submissions(sweep)
     assert [(last[name].name, last[name].at, last[name].job) for name in names] == [

@@ -22,7 +22,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "launch")]
 
-from faults_table import table  # noqa: E402  the folders above are where these lie
+import victim  # noqa: E402  the folders above are where these lie
+from faults_table import table  # noqa: E402
 from kinds import KINDS  # noqa: E402
 from turn import Bench, Turn  # noqa: E402
 
@@ -36,9 +37,11 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--kinds", default=",".join(KINDS), help="comma-separated")
     arguments.add_argument("--launchers", default="local,ray")
+    arguments.add_argument("--bound", type=float, default=victim.BOUND, help="seconds a start may take; more if busy")
     arguments.add_argument("--record", default="faults.jsonl", help="where the outcomes are kept")
     arguments.add_argument("--write", help="a Markdown file to write the table to")
     found = arguments.parse_args()
+    victim.BOUND = found.bound
     record = Path(found.record).absolute()
     done = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
     with tempfile.TemporaryDirectory(prefix="dcf-", dir="/tmp") as folder:

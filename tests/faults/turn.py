@@ -69,7 +69,7 @@ class Bench:
             return None
         left = self._to_the_end(turn, scene)
         wrong = self._wrong(victim.path) if victim.statuses[-1] == 0 else ["not finished"]
-        lines = [text.strip().splitlines()[-1] for text in victim.output[:-1] if text.strip()]
+        lines = [_last_word(text) for text in victim.output[:-1]]
         return {
             "step": step, "delay": round(delay, 2), "at": at, "statuses": victim.statuses,
             "attempts": last_attempt(victim.path), "said": lines, "left": left, "wrong": wrong,
@@ -150,3 +150,9 @@ def _where(path: Path) -> str:
         return "starting"
     step = f" step {progress['step']}" if "step" in progress else ""
     return f"{progress['stage']} epoch {progress.get('epoch', 0)}{step}"
+
+
+def _last_word(output: str) -> str:
+    """The line with which a start says how it ended; below it torchrun prints a report of its own."""
+    said = [line for line in output.splitlines() if line.startswith(("failed:", "error:", "stopped:"))]
+    return said[-1] if said else ""

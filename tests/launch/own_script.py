@@ -29,7 +29,7 @@ def main(cache: str) -> None:
             metric="hypervolume",
             mode="max",
             max_concurrent_trials=1,
-            scheduler=ASHAScheduler(time_attr="epoch", grace_period=2, max_t=10),
+            scheduler=ASHAScheduler(time_attr="epoch", grace_period=5, max_t=10),
         ),
         run_config=tune.RunConfig(storage_path=str(Path.cwd() / "tune"), verbose=0),
     )

@@ -100,6 +100,7 @@ def test_what_cannot_run_is_refused_before_ray_starts(place: Any, words: tuple[s
 def test_a_ray_tune_script_of_ones_own_trains_runs(place: Any) -> None:
     words = [sys.executable, str(Path(__file__).with_name("own_script.py")), str(place.path / "cache")]
     environment = {**place.environment, "RAY_AUTH_MODE": "disabled", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
+    environment["RAY_worker_niceness"] = "0"  # by default whatever else runs here would go first
     done = subprocess.run(words, cwd=place.path, env=environment, text=True, capture_output=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.strip().splitlines()[-1])

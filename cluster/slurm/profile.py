@@ -18,6 +18,8 @@ from distcond.registry import unknown
 FOLDER = Path(__file__).parents[1] / "profiles"
 #: Seconds that SLURM may send the signal early.
 EARLY = 60
+#: Seconds of the time before the limit in which the Ray of a job is taken down.
+RAY_KEPT = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,8 @@ def _check(profile: Profile, where: str) -> None:
         least = -(-(delay + 2 * EARLY) // 60)
         early = f"with signal_seconds={delay}, which may come {EARLY} s early, no time is left for the run"
         raise ConfigError(f"{where}: time_min={profile.time_min}: {early}; valid: time_min={least} or more")
+    if profile.mode == "ray" and delay < 3 * RAY_KEPT:
+        raise ConfigError(f"{where}: signal_seconds={delay}: too short to end a Ray in; valid: {3 * RAY_KEPT} or more")
     gpus = profile.gpus_per_node
     if profile.mode == "plain" and gpus not in (0, profile.tasks_per_node):
         one = f"with mode=plain every process has one GPU; valid: tasks_per_node={gpus}"

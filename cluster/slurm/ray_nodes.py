@@ -64,6 +64,9 @@ def lead(place: Place, profile: Profile, sweep: Path) -> Iterator[dict[str, str]
                 _say_done(folder)  # while the head still answers: the others leave in peace
     finally:
         _say_done(folder)
+        end = time.monotonic() + GRACE
+        while len(list(folder.glob("left-*"))) < place.nodes - 1 and time.monotonic() < end:
+            time.sleep(POLL)  # the end of this task may be the end of the others
         (folder / "token").unlink(missing_ok=True)
 
 
@@ -82,6 +85,7 @@ def follow(place: Place, profile: Profile, sweep: Path) -> None:
             if not node.lives() and not _done(folder):
                 raise RayFailed(f"Ray on node {place.node} has ended; see {_log(folder, place)}")
             time.sleep(POLL)
+    (folder / f"left-{place.node}").touch()
 
 
 class Node:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.slurm.identify import Run
-from cluster.slurm.profile import Profile
+from cluster.slurm.profile import RAY_KEPT, Profile
 
 #: The checkout: what a job runs is what lies here when it runs.
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,8 +34,8 @@ def command(run: Run, profile: Profile) -> list[str]:
 def train(words: Sequence[str], profile: Profile) -> list[str]:
     """`distcond.train` with the launcher that the profile's mode stands for."""
     launcher = "ray" if profile.mode == "ray" else "local"
-    # Half of the time before the limit at least, and all but the ten seconds in which the job is requeued.
-    grace = max(profile.signal_seconds / 2, profile.signal_seconds - 20)
+    # All of the time before the limit but that in which Ray is taken down and the job requeued.
+    grace = max(profile.signal_seconds / 2, profile.signal_seconds - 20 - (RAY_KEPT if profile.mode == "ray" else 0))
     return module("distcond.train", [*words, f"launch={launcher}", f"launch.grace={grace:g}"], profile)
 
 

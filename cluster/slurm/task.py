@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +24,7 @@ from cluster.slurm.child import POLL, Child
 from cluster.slurm.ended import write_end
 from cluster.slurm.identify import Run
 from cluster.slurm.place import Place, here
-from cluster.slurm.profile import EARLY, Profile
+from cluster.slurm.profile import EARLY, RAY_KEPT, Profile
 from cluster.slurm.ranks import rank_variables
 from cluster.slurm.ray_nodes import follow, lead
 from cluster.slurm.slots import slot
@@ -54,6 +54,7 @@ class Task:
 
     # The signal may come before the call does.
     child: Child | None = None
+    around: ExitStack | None = None
     began = math.inf
     told = 0
 
@@ -73,7 +74,8 @@ class Task:
         if self.profile.mode == "ray" and place.node > 0:
             follow(place, self.profile, Path(self.sweep))
             return
-        with self._around(place) as variables:
+        with ExitStack() as self.around:
+            variables = self.around.enter_context(self._around(place))
             # Deaf: some SLURMs send SIGUSR2 to every process of a job, and the run takes a second signal for an order
             # to end at once. It hears SIGTERM from here.
             self.child = Child(command(self.run, self.profile), variables, deaf=True)
@@ -91,6 +93,8 @@ class Task:
         over, place = self.at_limit(), here()
         self.timeouts += over
         status = self._stop_child()
+        if self.around is not None:
+            self.around.close()  # once the job is requeued, SLURM leaves no time to clean up
         if status == 0:
             write_end(self.sweep, self.run.run_id, place, 0, "finished")
             sys.exit(0)
@@ -137,7 +141,7 @@ class Task:
         if self.child is None:
             return None
         self.child.tell(signal.SIGTERM)
-        status = self.child.wait(self.profile.signal_seconds - KEPT)
+        status = self.child.wait(self.profile.signal_seconds - KEPT - (RAY_KEPT if self.profile.mode == "ray" else 0))
         if status is None:
             _log.warning("the run wrote no checkpoint in time: it will go on from the one before")
         self.child.end()

@@ -18,6 +18,7 @@ BAD = {
     "shortest": ({"time_min": 3, "signal_seconds": 120}, "valid: time_min=4 or more"),
     "local": ({"executor": "local", "nodes": 2}, "executor=local is one machine: valid: nodes=1 and mode=plain"),
     "ray": ({"mode": "ray", "tasks_per_node": 4}, "tasks_per_node=4 with mode=ray: Ray wants one; valid: 1"),
+    "ray's end": ({"mode": "ray", "signal_seconds": 30}, "signal_seconds=30: too short to end a Ray in; valid: 60"),
     "gpus": ({"gpus_per_node": 4}, "valid: tasks_per_node=4"),
     "form": ({"container": {"form": "docker", "image": "i"}}, "unknown value for container.form 'docker': valid: ap"),
     "image": ({"container": {"form": "pyxis"}}, "container.image is missing"),

@@ -30,11 +30,15 @@ grep -Ev '^(torch|triton|cuda-|nvidia-)' constraints.txt >constraints-but-torch.
 LDFLAGS=-Wl,--as-needed "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 \
     --constraint constraints-but-torch.txt "$torch" --requirement requirements.txt
 
+# FFCV names the OpenCV that opens windows, for which the image would need a graphics stack. This one is the same without.
+opencv=$(sed -n 's/^opencv-python==//p' constraints.txt)
+if "$venv/bin/python" -m pip show --quiet opencv-python 2>/dev/null; then
+    "$venv/bin/python" -m pip uninstall --quiet --yes opencv-python
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "opencv-python-headless==$opencv"
+fi
+
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
-for compiled in "$site"/_libffcv*.so; do
-    [ -e "$compiled" ] || continue # without the extra
-    objdump -p "$compiled" | awk '$1 == "NEEDED" { print $2 }'
-done | sort -u | while read -r library; do
+find "$site" -name '_libffcv*.so' -exec objdump -p {} + | awk '$1 == "NEEDED" { print $2 }' | while read -r library; do
     dpkg-query --search "*/$library"
 done | cut -d : -f 1 | sort -u >packages.txt
 

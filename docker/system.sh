@@ -3,11 +3,12 @@
 # usage: system.sh VENV PACKAGES_FILE
 set -eu
 venv=$1
+packages=$(cat "$2")
 
-# KubeRay looks after its pods with wget, up to Ray 2.52's health check.
-# shellcheck disable=SC2046  # one word for every package
-apt-get update -qq &&
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wget $(cat "$2") >/dev/null
+apt-get update -qq
+# KubeRay looks after its pods with wget: older ones always, newer ones for a Ray before 2.53.
+# shellcheck disable=SC2086  # one word for every package
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wget $packages >/dev/null
 rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*.log /var/log/apt
 
 useradd --uid 1000 --user-group --create-home --shell /bin/bash distcond

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
 import shutil
 import ssl
@@ -26,9 +27,12 @@ STAND_IN = "localhost/python-stand-in"
 PACKAGES = "python3,python3-venv,python3-dev,ca-certificates"
 QUIET = ("path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/locale/*")
 
-#: What a process of a container is started with: its own processes, names and shared memory.
-ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts", "--ipc", "sh", "-c")
-SETTLE = 'hostname "$0" && mount -t tmpfs -o size=1g,mode=1777 shm /dev/shm && exec "$@"'
+#: The two ends of `networks`.
+HOSTS = "127.0.0.1 localhost\n192.0.2.1 head\n192.0.2.2 worker\n"
+
+#: What a process of a container is started with: its own processes and shared memory.
+ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--ipc", "sh", "-c")
+SETTLE = 'mount -t tmpfs -o size=1g,mode=1777 "$0" /dev/shm && exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -78,27 +82,57 @@ class Container:
     network: str
     mounts: tuple[str, ...]
 
-    def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, **variables: str) -> Running:
         """Start a command as the image's user."""
-        given = [f"--volume={mount}" for mount in self.mounts] + [f"--env={k}={v}" for k, v in variables.items()]
-        command = [*self.store.command, "run", "--isolation=chroot", *given, self.name, "--", *words]
-        return subprocess.Popen(
-            ["ip", "netns", "exec", self.network, *ALONE, SETTLE, self.host, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        mounts = (f"{self.store.work / 'hosts'}:/etc/hosts:ro", *self.mounts)
+        given = [f"--volume={mount}" for mount in mounts] + [f"--env={k}={v}" for k, v in variables.items()]
+        run = [*self.store.command, "run", "--isolation=chroot", f"--hostname={self.host}", "--no-hosts"]
+        log = self.store.work / f"log-{secrets.token_hex(4)}"
+        with open(log, "w") as file:
+            command = [
+                "ip",
+                "netns",
+                "exec",
+                self.network,
+                *ALONE,
+                SETTLE,
+                "shm",
+                *run,
+                *given,
+                self.name,
+                "--",
+                *words,
+            ]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        return Running(process, log)
 
     def run(self, *words: str, seconds: float = 900, **variables: str) -> str:
         """What a command prints that must succeed."""
-        process = self.start(*words, **variables)
+        running = self.start(*words, **variables)
+        status = running.end(seconds)
+        assert status == 0, f"{shlex.join(words)}: {status}\n{running.output[-6000:]}"
+        return running.output
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command in a container; what it prints goes to a file, since nobody reads along."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def output(self) -> str:
+        """All that it has printed."""
+        return self.log.read_text(errors="replace")
+
+    def end(self, seconds: float = 0) -> int:
+        """Its status, after `seconds` at the latest: then it is killed, and all that it has started."""
         try:
-            output = process.communicate(timeout=seconds)[0]
-        finally:
-            process.kill()
-        assert process.returncode == 0, f"{shlex.join(words)}: {process.returncode}\n{output[-6000:]}"
-        return output
+            return self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -109,6 +143,7 @@ def store() -> Iterator[Store]:
         pytest.skip(f"no image can be built here: {reason}")
     made = Store(Path(tempfile.mkdtemp(prefix="distcond-image-", dir="/var/tmp")))
     (made.work / "tmp").mkdir()
+    (made.work / "hosts").write_text(HOSTS)
     try:
         yield made
     finally:

@@ -25,7 +25,7 @@ train: $(INSTALLED) ## train the default recipe; ARGS="recipe=NAME epochs=3 ..."
 test: $(INSTALLED) ## run the tests; ARGS="tests/models -x" for some of them
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(INSTALLED) ## style, types, import rules, workflow, citation and shell files
+lint: $(INSTALLED) ## style, types, import rules, images, workflow, citation and shell files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -33,7 +33,9 @@ lint: $(INSTALLED) ## style, types, import rules, workflow, citation and shell f
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format --force-filetype yaml CITATION.cff
-	$(BIN)/shellcheck tools/setup.sh .ci/run
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec cluster/compose.yaml
+	$(BIN)/hadolint docker/Dockerfile docker/Dockerfile.cuda
+	$(BIN)/shellcheck tools/setup.sh .ci/run docker/*.sh
 
 constraints: $(INSTALLED) ## resolve constraints.txt again; ARGS=--upgrade for the newest versions
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --strip-extras --no-annotate --quiet \

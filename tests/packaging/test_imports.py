@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
+
+import pytest
 
 LIGHT_ROOMS = ("layers", "models", "attacks", "samplers", "sparsity", "methods", "engine")
 HEAVY = {"ray", "pyarrow", "ffcv", "submitit", "torchvision", "pandas", "matplotlib", "sklearn", "scipy", "PIL", "tqdm"}
@@ -19,6 +23,21 @@ for room in {LIGHT_ROOMS!r}:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_nothing_needs_torchvision() -> None:
+    """What the embedded default imports, where it cannot be had: a CPU build of torch comes without it."""
+    code = """
+import importlib, sys
+sys.modules["torchvision"] = None
+for name in ("train", "launch.ray_train", "launch.train_loop", "data.digits", "data.ffcv_source", "results.plot"):
+    importlib.import_module("distcond." + name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert not [line for line in project["dependencies"] if line.startswith("torchvision")]
 
 
 def test_the_package_alone_does_not_even_import_torch() -> None:

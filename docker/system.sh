@@ -1,0 +1,17 @@
+#!/bin/sh
+# Run stage of both images: system packages, and the user that everything runs as.
+# usage: system.sh VENV PACKAGES_FILE
+set -eu
+venv=$1
+packages=$(cat "$2")
+
+apt-get update -qq
+# KubeRay looks after its pods with wget: older ones always, newer ones for a Ray before 2.53.
+# shellcheck disable=SC2086  # one word for every package
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wget $packages >/dev/null
+rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*.log /var/log/apt
+
+useradd --uid 1000 --user-group --create-home --shell /bin/bash distcond
+
+# A login shell, which some launchers start, forgets the image's PATH.
+echo "PATH=$venv/bin:\$PATH" >/etc/profile.d/distcond.sh

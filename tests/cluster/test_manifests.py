@@ -1,0 +1,215 @@
+"""Manifests, strictly and offline: Kubernetes' own schemas, KubeRay's fields, Ray's parser, and what the image is."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+yaml = pytest.importorskip("yaml", reason="PyYAML reads the manifests")
+pytest.importorskip("kubernetes_validate", reason="kubernetes-validate carries Kubernetes' schemas")
+
+from jsonschema import Draft202012Validator, ValidationError  # noqa: E402  # kubernetes-validate brings them
+from referencing import Registry, Resource  # noqa: E402
+from referencing.jsonschema import DRAFT202012  # noqa: E402
+
+from cluster.kubernetes.__main__ import main  # noqa: E402
+from cluster.kubernetes.render import Value, defaults, manifests, render  # noqa: E402
+from distcond import __version__  # noqa: E402
+from distcond.errors import ConfigError  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ("1.30", "1.37")
+KINDS = {
+    "batch/v1 Job": "io.k8s.api.batch.v1.Job",
+    "v1 PersistentVolumeClaim": "io.k8s.api.core.v1.PersistentVolumeClaim",
+}
+KUBERAY = json.loads(Path(__file__).with_name("kuberay.schema.json").read_text())
+
+# Kubernetes' schemas call these strings and leave the words to the server.
+WORDS = {
+    "action": {"FailJob", "Ignore", "Count", "FailIndex"},
+    "effect": {"NoSchedule", "PreferNoSchedule", "NoExecute"},
+    "fsGroupChangePolicy": {"OnRootMismatch", "Always"},
+    "medium": {"", "Memory"},
+    "operator": {"Exists", "Equal", "In", "NotIn"},
+    "restartPolicy": {"Never", "OnFailure", "Always"},
+    "accessModes": {"ReadWriteMany"},
+    "type": {"RuntimeDefault", "DisruptionTarget"},
+}
+
+
+def document(manifest: str, **values: Value) -> dict[str, Any]:
+    made: dict[str, Any] = yaml.safe_load(render(manifest, defaults() | values))
+    return made
+
+
+@functools.cache
+def validator(version: str, kind: str) -> Any:
+    """What judges documents of a kind as the server of a Kubernetes version would."""
+    folder = files("kubernetes_validate") / "kubernetes-json-schema" / f"v{version}.0-local-strict"
+    core = Resource(contents=json.loads((folder / "_definitions.json").read_text()), specification=DRAFT202012)
+    schema = {"$ref": f"urn:kubernetes#/$defs/{KINDS[kind]}"} if kind in KINDS else KUBERAY
+    return Draft202012Validator(schema, registry=Registry().with_resource("urn:kubernetes", core))
+
+
+def check(found: dict[str, Any], *versions: str) -> None:
+    """Raise ValidationError for what a server would not take."""
+    for version in versions or KUBERNETES:
+        validator(version, f"{found['apiVersion']} {found['kind']}").validate(found)
+    for key, value in every(found):
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and word not in WORDS.get(key, {word}):
+                raise ValidationError(f"{key}: {word}")
+
+
+def every(node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, list):
+        for item in node:
+            yield from every(item)
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield key, value
+            yield from every(value)
+
+
+def put(found: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with `value` at `path`, whose words are keys and places in lists."""
+    changed = copy.deepcopy(found)
+    node: Any = changed
+    *way, last = [int(word) if word.isdecimal() else word for word in path.split(".")]
+    for word in way:
+        node = node[word]
+    node[last] = value
+    return changed
+
+
+@pytest.mark.parametrize("manifest", manifests())
+def test_every_manifest_is_valid(manifest: str) -> None:
+    check(document(manifest))
+    check(document(manifest, storage_class="fast", max_workers=16, settings=["pgd_at_digits"]))
+
+
+def test_these_are_the_manifests() -> None:
+    kinds = {manifest: document(manifest)["kind"] for manifest in manifests()}
+    assert kinds == {
+        "job": "Job",
+        "ray_cluster": "RayCluster",
+        "ray_job": "RayJob",
+        "storage": "PersistentVolumeClaim",
+    }
+
+
+WORKERS = "spec.workerGroupSpecs.0"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "path", "value"),
+    [
+        ("job", "spec.template.spec.containers.0.imagePullPolicies", "Always"),
+        ("job", "spec.template.spec.containers.0.image", 1),
+        ("job", "spec.template.spec.restartPolicy", "Sometimes"),
+        ("job", "spec.backofLimit", 1),
+        ("storage", "spec.accessModes", "ReadWriteMany"),
+        ("ray_cluster", "spec.rayVersions", "2.60.0"),
+        ("ray_cluster", "spec.authOptions.mode", "tokens"),
+        ("ray_cluster", "spec.headGroupSpec.rayStartParams.num-cpus", 0),
+        ("ray_cluster", "spec.headGroupSpec.template.spec.containers.0.ports.0.containerPorts", 1),
+        ("ray_cluster", f"{WORKERS}.minReplicas", "2"),
+        ("ray_cluster", f"{WORKERS}.template.spec.tolerations.0.effect", "NoSchedul"),
+        ("ray_cluster", "apiVersion", "ray.io/v2"),
+        ("ray_cluster", "metadata.name", "2-distcond"),
+        ("ray_job", "spec.submissionMode", "JobMode"),
+        ("ray_job", "spec.rayClusterSpec.workers", []),
+    ],
+)
+def test_the_check_sees_a_mistake(manifest: str, path: str, value: Any) -> None:
+    wrong = put(document(manifest), path, value)
+    with pytest.raises(ValidationError):
+        check(wrong, KUBERNETES[0])
+
+
+def test_ray_reads_the_pool_as_it_is_meant() -> None:
+    module = "ray.autoscaler._private.kuberay.autoscaling_config"
+    derive = pytest.importorskip(module, reason="Ray is not installed")._derive_autoscaling_config_from_ray_cr
+    cluster = document("ray_cluster", worker_gpus=2, min_workers=1, max_workers=3)
+    cluster["metadata"]["namespace"] = "default"
+    types = derive(cluster)["available_node_types"]
+    pool = types["gpu"]
+    assert (pool["min_workers"], pool["max_workers"]) == (1, 3)
+    assert pool["resources"] == {"CPU": 8, "GPU": 2, "memory": 32 * 2**30}
+    assert types["headgroup"]["resources"]["CPU"] == 0
+    with pytest.raises(ValueError, match="zero"):
+        derive(put(cluster, "spec.headGroupSpec.rayStartParams.num-cpus", "zero"))
+
+
+@pytest.mark.parametrize("manifest", ["ray_cluster", "ray_job", "job"])
+def test_pods_have_shared_memory_storage_and_no_rights(manifest: str) -> None:
+    pods = [value["spec"] for key, value in every(document(manifest)) if key == "template"]
+    assert len(pods) == (1 if manifest == "job" else 2)
+    for pod in pods:
+        (container,) = pod["containers"]
+        assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/dev/shm", "/storage"}
+        assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "4Gi"}
+        assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] == 1000
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert pods[-1]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+
+
+@pytest.mark.parametrize("manifest", ["ray_cluster", "ray_job"])
+def test_a_ray_cluster_asks_for_a_token(manifest: str) -> None:
+    assert [value for key, value in every(document(manifest)) if key == "authOptions"] == [{"mode": "token"}]
+
+
+def test_manifests_name_what_the_build_makes() -> None:
+    constraints = (ROOT / "constraints.txt").read_text()
+    assert f"\nray=={defaults()['ray_version']}\n" in constraints
+    assert defaults()["image"] == f"distcond:{__version__}-cuda"
+    for file in ("Dockerfile", "Dockerfile.cuda"):
+        (command,) = re.findall(r"^CMD (.*)$", (ROOT / "docker" / file).read_text(), re.MULTILINE)
+        assert json.loads(command) == defaults()["command"]
+    job, train = document("ray_job")["spec"], document("job")["spec"]["template"]["spec"]["containers"][0]
+    assert shlex.split(job["entrypoint"]) == [*train["command"], *train["args"]]
+    assert train["command"] == defaults()["command"]
+    versions = [value for key, value in every(document("ray_job")) if key == "rayVersion"]
+    assert versions == [defaults()["ray_version"]]
+
+
+@pytest.mark.parametrize("values", [{"name": "Mine"}, {"name": "x" * 48}, {"min_workers": 5}, {"min_workers": 0}])
+def test_what_the_operator_would_refuse_is_refused_before(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"^{next(iter(values))}="):
+        document("ray_job", **values)
+
+
+def test_the_command_prints_a_manifest_of_a_checked_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["oat_digits", "epochs=2"]
+    assert main(["ray_job", "image=here/distcond:9", "max_workers=7", "--", *settings]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed == document("ray_job", image="here/distcond:9", max_workers=7, settings=settings)
+    with pytest.raises(ConfigError, match=r"^epochs=none"):
+        main(["ray_job", "--", "epochs=none"])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("words", [["nothing"], ["job", "images=1"], ["job", "worker_gpus=some"]])
+def test_a_wrong_word_is_answered_with_the_right_ones(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match=f"^{words[-1]}: .*valid: "):
+        main(words)
+
+
+def test_as_a_command_it_says_so_in_one_line() -> None:
+    command = [sys.executable, "-m", "cluster.kubernetes", "nothing"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    valid = "job, ray_cluster, ray_job, storage"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: nothing: no such manifest; valid: {valid}\n"

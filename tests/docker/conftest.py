@@ -1,0 +1,268 @@
+"""Images are built and run here by buildah alone: no engine, no daemon, no registry, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ("buildah", "ip", "mmdebstrap", "unshare")
+GIGABYTES = 12
+
+#: Takes the place of the Python image: Debian's Python under the same names.
+STAND_IN = "localhost/python-stand-in"
+PACKAGES = "python3,python3-venv,python3-dev,ca-certificates"
+QUIET = ("path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/locale/*")
+
+#: The two ends of `networks`.
+HOSTS = "127.0.0.1 localhost\n192.0.2.1 head\n192.0.2.2 worker\n"
+
+#: What a process of a container is started with: its own processes and shared memory.
+ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--ipc", "sh", "-c")
+SETTLE = 'mount -t tmpfs -o size=1g,mode=1777 "$0" /dev/shm && exec "$@"'
+
+
+@dataclass(frozen=True)
+class Store:
+    """A place for images that nobody else uses."""
+
+    work: Path
+
+    @property
+    def command(self) -> list[str]:
+        """buildah, as it has to be called."""
+        store, run = self.work / "store", self.work / "run"
+        return ["buildah", f"--root={store}", f"--runroot={run}", "--storage-driver=overlay"]
+
+    def __call__(self, *words: str) -> str:
+        """What buildah prints."""
+        environment = {**os.environ, "TMPDIR": str(self.work / "tmp")}  # it unpacks layers there
+        done = subprocess.run([*self.command, *words], env=environment, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, f"buildah {shlex.join(words)}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+        return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that was built."""
+
+    store: Store
+    name: str
+
+    def config(self) -> dict[str, Any]:
+        """What it says of itself: Cmd, User, Env, WorkingDir."""
+        found: dict[str, Any] = json.loads(self.store("inspect", "--type=image", self.name))["OCIv1"]["config"]
+        return found
+
+    def container(self, host: str, network: str, *mounts: str) -> Container:
+        """A new container called `host` in a network namespace; mounts are HERE:THERE[:ro]."""
+        return Container(self.store, self.store("from", "--pull-never", self.name), host, network, mounts)
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container; each command in it has processes of its own, which end with the command."""
+
+    store: Store
+    name: str
+    host: str
+    network: str
+    mounts: tuple[str, ...]
+
+    def start(self, *words: str, **variables: str) -> Running:
+        """Start a command as the image's user."""
+        mounts = (f"{self.store.work / 'hosts'}:/etc/hosts:ro", *self.mounts)
+        given = [f"--volume={mount}" for mount in mounts] + [f"--env={k}={v}" for k, v in variables.items()]
+        run = [*self.store.command, "run", "--isolation=chroot", f"--hostname={self.host}", "--no-hosts"]
+        log = self.store.work / f"log-{secrets.token_hex(4)}"
+        with open(log, "w") as file:
+            command = [
+                "ip",
+                "netns",
+                "exec",
+                self.network,
+                *ALONE,
+                SETTLE,
+                "shm",
+                *run,
+                *given,
+                self.name,
+                "--",
+                *words,
+            ]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        return Running(process, log)
+
+    def run(self, *words: str, seconds: float = 900, **variables: str) -> str:
+        """What a command prints that must succeed."""
+        running = self.start(*words, **variables)
+        status = running.end(seconds)
+        assert status == 0, f"{shlex.join(words)}: {status}\n{running.output[-6000:]}"
+        return running.output
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command in a container; what it prints goes to a file, since nobody reads along."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def output(self) -> str:
+        """All that it has printed."""
+        return self.log.read_text(errors="replace")
+
+    def end(self, seconds: float = 0) -> int:
+        """Its status, after `seconds` at the latest: then it is killed, and all that it has started."""
+        try:
+            return self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[Store]:
+    """A store, gone afterwards; skips where images cannot be built."""
+    reason = _why_not()
+    if reason:
+        pytest.skip(f"no image can be built here: {reason}")
+    made = Store(Path(tempfile.mkdtemp(prefix="distcond-image-", dir="/var/tmp")))
+    (made.work / "tmp").mkdir()
+    (made.work / "hosts").write_text(HOSTS)
+    try:
+        yield made
+    finally:
+        for words in (["rm", "--all"], ["rmi", "--all", "--force"]):
+            subprocess.run([*made.command, *words], capture_output=True)
+        shutil.rmtree(made.work)
+
+
+@pytest.fixture(scope="session")
+def image(store: Store) -> Image:
+    """docker/Dockerfile as it is, on a stand-in for its base image."""
+    torch = _cpu_torch()
+    if not torch:
+        pytest.skip("no image can be built here: pip finds no CPU build of torch (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS)")
+    _stand_in(store)
+    made = Image(store, "localhost/distcond:test")
+    arguments = [f"--build-arg={word}" for word in (f"BASE_IMAGE={STAND_IN}", f"TORCH=torch=={torch}", "COMMIT=tested")]
+    mounts = [f"--volume={mount}" for mount in _pip(store.work / "pip")]
+    store(
+        *["bud", "--isolation=chroot", "--pull-never", *mounts, *arguments],
+        *["--file=docker/Dockerfile", f"--tag={made.name}", "."],
+    )
+    return made
+
+
+@pytest.fixture(scope="session")
+def networks() -> Iterator[tuple[str, str]]:
+    """Two network namespaces with a wire between them: 192.0.2.1 and 192.0.2.2, and nothing else in the world."""
+    names = (f"dc{os.getpid()}a", f"dc{os.getpid()}b")
+    try:
+        for name in names:
+            _ip("netns", "add", name)
+        _ip("link", "add", "wire", "netns", names[0], "type", "veth", "peer", "name", "wire", "netns", names[1])
+        for name, own, other in ((names[0], 1, 2), (names[1], 2, 1)):
+            _ip("-n", name, "address", "add", f"192.0.2.{own}/24", "dev", "wire")
+            for device in ("lo", "wire"):
+                _ip("-n", name, "link", "set", device, "up")
+            _ip("-n", name, "route", "add", "default", "via", f"192.0.2.{other}")  # Ray looks which address leads out
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+
+
+def _why_not() -> str:
+    if os.geteuid() != 0:
+        return "it takes root"
+    missing = [tool for tool in TOOLS if not shutil.which(tool)]
+    if missing:
+        return f"not installed: {', '.join(missing)} (apt-get install buildah iproute2 mmdebstrap util-linux)"
+    if not any(path.exists() for path in _sources()):
+        return "the stand-in for the base image is made from the machine's own Debian or Ubuntu sources"
+    if shutil.disk_usage("/var/tmp").free < GIGABYTES * 10**9:
+        return f"/var/tmp has less than {GIGABYTES} GB"
+    allowed = subprocess.run(
+        ["unshare", "--mount", "--net", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True
+    )
+    return "" if allowed.returncode == 0 else "root may not mount here"
+
+
+def _sources() -> list[Path]:
+    apt = Path("/etc/apt")
+    return [apt / "sources.list.d/debian.sources", apt / "sources.list.d/ubuntu.sources", apt / "sources.list"]
+
+
+def _stand_in(store: Store) -> None:
+    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    source = next(path for path in _sources() if path.exists())
+    done = subprocess.run(
+        [
+            *["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", "--dpkgopt=force-unsafe-io"],
+            *[f"--dpkgopt={option}" for option in QUIET],
+            *['--aptopt=Dir::Cache::pkgcache ""', '--aptopt=Dir::Cache::srcpkgcache ""'],
+            '--customize-hook=chroot "$1" python3 -m venv /usr/local',
+            *[release["VERSION_CODENAME"], str(store.work / "base.tar"), str(source)],
+        ],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        pytest.skip(f"no image can be built here: mmdebstrap: {done.stderr.strip().splitlines()[-1]}")
+    container = store("from", "scratch")
+    store("add", "--quiet", container, str(store.work / "base.tar"), "/")
+    path = "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+    store("config", f"--env={path}", "--env=LANG=C.UTF-8", "--cmd=python3", container)
+    store("commit", "--quiet", "--rm", container, STAND_IN)
+    (store.work / "base.tar").unlink()
+
+
+def _cpu_torch() -> str:
+    """The newest version of torch for CPUs alone that this machine's pip finds, or nothing."""
+    pip = [sys.executable, "-m", "pip", "index", "versions", "torch"]
+    found = subprocess.run(pip, capture_output=True, text=True).stdout
+    return next((word for word in found.replace(",", " ").split() if word.endswith("+cpu")), "")
+
+
+def _pip(folder: Path) -> list[str]:
+    """Mounts that show a build this machine's indexes and certificates; an empty directory is all that remains."""
+    folder.mkdir()
+    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+    settings: dict[str, str] = {}
+    mounts = [f"{folder}:/etc/xdg/pip:ro"]
+    for line in done.stdout.splitlines():  # the environment's come first
+        key, _, value = line.partition("=")
+        name, text = key.rpartition(".")[2], value.strip("'").replace("\\n", " ")
+        if name in ("index-url", "extra-index-url", "find-links", "trusted-host") and text:
+            settings.setdefault(name, text)
+            places = [Path(word.removeprefix("file://")) for word in text.split()]
+            # An index links to files beside it.
+            places = [place.parent if place.name == "simple" else place for place in places if place.is_absolute()]
+            mounts += [f"{place}:{place}:ro" for place in places]
+    certificates = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
+    if certificates:
+        shutil.copy(certificates, folder / "ca.crt")
+        settings["cert"] = "/etc/xdg/pip/ca.crt"
+    lines = [f"{name} = {text}\n" for name, text in settings.items()]
+    (folder / "pip.conf").write_text("[global]\n" + "".join(lines))
+    return list(dict.fromkeys(mounts))
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)

@@ -1,0 +1,98 @@
+"""docker/Dockerfile is built, and what it makes is run: the commands, the embedded default, a cluster of two."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond import __version__
+
+yaml = pytest.importorskip("yaml", reason="PyYAML reads cluster/compose.yaml")
+
+ROOT = Path(__file__).parents[2]
+PYTHON = "/opt/distcond/bin/python"
+RAY = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("ray=="))[5:]
+COMPOSE = yaml.safe_load((ROOT / "cluster" / "compose.yaml").read_text())["services"]
+
+SMALL = (
+    "epochs=1", "train_examples=128", "model.widths=4,8", "attack.num_steps=1", "eval.every=0", "eval.lam_grid=0,1",
+    "eval.val_examples=32", "eval.val_steps=1", "eval.test_examples=32", "eval.attack.num_steps=1",
+)  # fmt: skip
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture
+def alone(image: Any, networks: tuple[str, str]) -> Any:
+    """A container by itself, without a network."""
+    return image.container("head", networks[0])
+
+
+def test_what_is_in_the_image(image: Any, alone: Any) -> None:
+    config = image.config()
+    assert config["User"] == "1000:1000" and config["WorkingDir"] == "/home/distcond"
+    assert config["Cmd"] == [PYTHON, "-m", "distcond.train"]
+    assert not config.get("Entrypoint")  # KubeRay and Apptainer bring their own command
+    assert config["Labels"]["org.opencontainers.image.revision"] == "tested"
+    assert alone.run("id", "-un").strip() == "distcond"
+    code = "import sys, ffcv, distcond, torch; print(distcond.__version__, torch.version.cuda, sys.prefix)"
+    assert alone.run(PYTHON, "-c", code).split()[-3:] == [__version__, "None", "/opt/distcond"]
+    # As KubeRay starts it and as it looks after it, with a login shell and without.
+    for shell in ("-c", "-lc"):
+        assert f"version {RAY}" in alone.run("/bin/bash", shell, "--", "wget --version >/dev/null && ray --version")
+    assert "float_digits" in alone.run(PYTHON, "-m", "distcond.train", "--help")
+    left = alone.run(
+        "/bin/sh", "-c", f"{PYTHON} -m pip list; ls /build /wheel /tmp/build /tmp/wheel 2>&1; which g++; true"
+    )
+    assert "torchvision" not in left and "nvidia" not in left
+    assert left.count("No such file or directory") == 4 and "/g++" not in left
+
+
+def test_the_embedded_default_runs_to_its_table(image: Any, alone: Any) -> None:
+    output = alone.run(*image.config()["Cmd"], seconds=3000)
+    assert "epoch 30/30" in output, output
+    table = output[output.rindex("| lam") :]
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:6]] == ["0", "0.2", "0.7", "1"], output
+
+
+def test_a_job_on_a_cluster_of_two_containers(image: Any, networks: tuple[str, str], tmp_path: Path) -> None:
+    """As cluster/compose.yaml has it: its commands, one home, a token."""
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 1000, 1000)
+    head, worker, client = (
+        image.container(name, network, f"{home}:/home/distcond")
+        for name, network in (("head", networks[0]), ("worker", networks[1]), ("head", networks[0]))
+    )
+    locked = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    locked["GRPC_DNS_RESOLVER"] = "native"  # names stand in a file here, and no server answers
+    where = {"RAY_API_SERVER_ADDRESS": "http://head:8265"}
+    nodes = [head.start(*COMPOSE["head"]["command"], **locked)]
+    try:
+        _healthy("head", head, nodes[0])
+        nodes.append(worker.start(*COMPOSE["worker"]["command"], **locked))
+        _healthy("worker", worker, nodes[1])
+        submit = ["ray", "job", "submit", "--", PYTHON, "-m", "distcond.train"]
+        output = client.run(*submit, "launch.workers=2", *SMALL, **locked, **where)
+        assert "joining Ray ..." in output and "epoch 1/1" in output and "succeeded" in output
+        (run,) = (home / "distcond" / "runs").iterdir()
+        assert (run / "finished.json").exists()
+        refused = client.start(*submit, "seed=1", **{**locked, "RAY_AUTH_TOKEN": "0" * 64}, **where)
+        assert refused.end(300) == 1 and "token" in refused.output.lower()
+    finally:
+        for node in reversed(nodes):
+            node.end()
+
+
+def _healthy(service: str, container: Any, node: Any) -> None:
+    """Wait until the check that cluster/compose.yaml has for a service passes."""
+    _, *check = COMPOSE[service]["healthcheck"]["test"]
+    deadline = time.monotonic() + 300
+    while (asked := container.start(*check)).end(60) != 0:
+        assert node.process.poll() is None and time.monotonic() < deadline, node.output[-4000:] + asked.output
+        time.sleep(1)

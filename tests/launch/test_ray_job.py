@@ -100,7 +100,6 @@ def _is_stopped_with_a_checkpoint_and_resumed(submit: Callable[..., Any], runs: 
         return any(len(history.read(path)) > 1 for path in runs.glob("*-s2-*"))
 
     stopped = submit(*settings, stop_when=trains)
-    assert stopped.returncode == 1
     [run] = runs.glob("*-s2-*")
     assert "stopped: checkpoint " in stopped.stdout, stopped.stdout
     assert newest(run / "checkpoints") is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,8 @@ Commit {commit}, {date}, {hardware}, Python {python}, torch {torch}. {turns} fau
 workers; {good} ended with the final weights, rows and epochs of the run that nothing happened to, bit for bit.
 "goes on by itself": the launcher restarted the workers from the last checkpoint. "given again": the command ended with
 another status than 0, within its bound, and was given again (after mending the disk, where that was the fault).
+"left running" counts what is still there half a minute after the end of a run that had a Ray of its own, or that was
+finished; not what a cluster of others keeps.
 
 | fault | launcher | faults | goes on by itself | given again | statuses | right weights | rows once | left running |
 |---|---|---|---|---|---|---|---|---|
@@ -83,4 +84,4 @@ def _last_words(lines: list[str], most: int = 8) -> str:
     if not lines:
         return ""
     shown = "\n".join(f"    {line[:200]}" for line in lines[:most])
-    return f"\nLast lines of starts that failed (paths shortened):\n\n{shown}\n".replace(os.sep * 2, os.sep)
+    return f"\nLast lines of starts that failed:\n\n{shown}\n"

@@ -150,11 +150,18 @@ class Course:
         if found is None:
             return False
         for exploit in found.exploits:
-            self._keep(replace(self.inherit(self.trials, exploit), state="waiting", until=found.until))
+            self._keep(replace(self._heir(exploit), state="waiting", until=found.until))
         # Only now: what is copied must stand still until it is.
         for number in found.others:
             self._keep(replace(self.trials[number], state="waiting", until=found.until))
         return True
+
+    def _heir(self, exploit: Exploit) -> Trial:
+        """The loser after an exploit; where its changed settings do not fit each other, with the donor's."""
+        try:
+            return self.inherit(self.trials, exploit)
+        except ConfigError:
+            return self.inherit(self.trials, exploit._replace(drawn=dict(self.trials[exploit.donor].drawn)))
 
     def _keep(self, trial: Trial) -> None:
         self.sweep.write(trial)

@@ -39,7 +39,7 @@ def up() -> None:
     daemons.start("slurmctld", ["/usr/sbin/slurmctld", "-D"])
     for name in NODES:
         node.on(name, found)
-    if not daemons.wait(lambda: _ask("sinfo -h -p main -t idle -o %D") == str(len(NODES)), 60):
+    if not daemons.wait(lambda: _ask("sinfo -h -p main -t idle -o %D") == str(len(NODES)), 180):
         raise RuntimeError(f"the nodes do not become idle:\n{_ask('sinfo -N -l')}; see {ROOT}/slurmctld.log")
     print(" ".join(f"{name}={value}" for name, value in found._asdict().items()))
 

@@ -93,15 +93,20 @@ def _trained(
     """Run directories of the winner and of the recipe as it is, by seed: a sweep of their own, within the sweep's."""
     inner = SweepDir(sweep.path / "confirm")
     points = [{**settings, "seed": seed} for settings in (drawn, {}) for seed in seeds]
-    plain = replace(words, search="random", scheduler="none", trials=len(points), objective=("hypervolume",))
-    for trial in inner.trials().values():
-        if trial.state == "failed":  # asked again, it may go well
+    before = inner.trials()
+    # Asked before, with other seeds or of another winner: a trial is known by its settings, not by its number.
+    listed = [dict(before[number].drawn) for number in sorted(before)]
+    listed += [point for point in points if point not in listed]
+    plain = replace(words, search="random", scheduler="none", trials=len(listed), objective=("hypervolume",))
+    for trial in before.values():
+        if trial.state == "failed" and trial.run:  # asked again, it may go well
             inner.write(replace(trial, state="waiting", error="", tries=0))
-    course = carry(inner, replace(space, axes=(), function=""), plain, Listed(points))
-    failed = [trial for trial in course.trials.values() if trial.state != "finished"]
+    course = carry(inner, replace(space, axes=(), function=""), plain, Listed(listed))
+    wanted = [course.trials[listed.index(point)] for point in points]
+    failed = [trial for trial in wanted if trial.state != "finished"]
     if failed:
         raise ConfigError(f"confirm: {failed[0].error}")
-    runs = [inner.path / course.trials[number].run for number in range(len(points))]
+    runs = [inner.path / trial.run for trial in wanted]
     return {"winner": runs[: len(seeds)], "recipe": runs[len(seeds) :]}
 
 

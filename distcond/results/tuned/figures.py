@@ -26,9 +26,10 @@ def write_figures(sweep: Sweep, folder: Path, found: Importance | None) -> list[
         return []
     drawn: dict[str, Callable[[], Figure]] = {
         "pareto.png": lambda: pareto_figure(sweep),
-        "response.png": lambda: response_figure(sweep),
         "learning.png": lambda: learning_figure(sweep),
     }
+    if sweep.settings:  # something varied
+        drawn["response.png"] = lambda: response_figure(sweep)
     if found is not None:
         drawn["importance.png"] = lambda: importance_figure(sweep, found)
     return [save(draw(), folder / name) for name, draw in drawn.items()]

@@ -58,6 +58,8 @@ def slurm() -> Iterator[Cluster]:
         up = subprocess.run([sys.executable, str(CLUSTER), "up"], capture_output=True, text=True)
         if up.returncode == 3:
             pytest.skip(up.stdout.strip())
+        if up.returncode:
+            subprocess.run([sys.executable, str(CLUSTER), "down"], check=False)
         assert up.returncode == 0, up.stderr
         before = os.environ.get("SLURM_CONF")
         os.environ["SLURM_CONF"] = "/run/distcond-slurm/slurm.conf"

@@ -142,6 +142,18 @@ def load_shared(checkpoint: Path, device: torch.device | str = "cpu") -> dict[st
     return state
 
 
+def require_parts(checkpoint: Path, number: int) -> None:
+    """Refuse a checkpoint that lacks the part of a rank.
+
+    Raises:
+        ConfigError: there are not as many parts as ranks that saved.
+    """
+    if len(_parts(checkpoint)) != number:
+        raise ConfigError(
+            f"{checkpoint}: holds {len(_parts(checkpoint))} parts of {number}; delete its directory to go on"
+        )
+
+
 def load_own(checkpoint: Path, rank: int, device: torch.device | str = "cpu") -> dict[str, Any]:
     """One rank's part; with more ranks than parts, they are dealt round."""
     parts = _parts(checkpoint)

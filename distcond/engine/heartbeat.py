@@ -31,7 +31,8 @@ class Heartbeat(threading.Thread):
     def close(self) -> None:
         """Say the last word; it is not waited for much."""
         self.over.set()
-        self.join(PATIENCE)
+        if self.is_alive():
+            self.join(PATIENCE)
 
     def _beat(self) -> None:
         for name in LIVE:

@@ -71,7 +71,7 @@ class Home:
             ConfigError: it cannot be put.
         """
         try:
-            self._put_live()
+            self._put_start()
         except OSError as error:
             raise ConfigError(str(error)) from error
 
@@ -80,10 +80,11 @@ class Home:
         with suppress(OSError):
             mirror = Mirror(self.local, self.store)
             mirror.push(mirror.files(is_record), pauses=(0.0,))
-            self._put_live()
+            self._put_start()
 
-    def _put_live(self) -> None:
-        for name in LIVE:
+    def _put_start(self) -> None:
+        # What workers write is theirs to put: here may lie an older one.
+        for name in ("config.json", "starts.json"):
             if (self.local / name).exists():
                 self.store.put(self.local / name, name)
 
@@ -125,8 +126,12 @@ class Home:
         mirror.pull(held, [name for name in kept if name in held], overwrite=False)
         if FINISHED in held:
             mirror.pull(held, [FINISHED], overwrite=ahead)
-        elif ahead:
-            self.fetch_checkpoints(whole)
+            return
+        # Finished is what is finished there: a store that lost it gets it again.
+        (self.local / FINISHED).unlink(missing_ok=True)
+        # Also the one that is here: of a run on several machines this one has only its own workers' parts.
+        own = self._standing()[1]
+        self.fetch_checkpoints({folder: names for folder, names in whole.items() if moment_of(Path(folder)) >= own})
 
     def _standing(self) -> tuple[bool, Moment]:
         last = newest(self.local / CHECKPOINTS)

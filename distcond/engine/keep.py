@@ -92,6 +92,7 @@ def agreed_newest(job: Job) -> Path | None:
 
 def _own_of(world: World, path: Path, saved_by: int) -> dict[str, Any]:
     """This rank's part of a checkpoint, or its share of the parts of `saved_by` other ranks."""
+    checkpoint.require_parts(path, saved_by)
     mine = checkpoint.load_own(path, world.rank, world.device)
     if saved_by == world.size:
         return mine

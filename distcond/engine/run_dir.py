@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ from distcond.storage.staging import staging
 from distcond.storage.uri import child, is_uri, open_store
 
 SCHEMA_VERSION = 1
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,12 @@ class RunDir:
     def _take(self, lock: IO[str]) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise ConfigError(
                 f"{self.path}: this run is going on in another process; wait for it or stop it"
             ) from error
+        except OSError as error:
+            _log.warning("no lock on %s (%s): make sure that no other process is at this run", self.path, error)
 
     def config(self) -> Config:
         """The config the run was started with.

@@ -23,6 +23,8 @@ from distcond.storage.store import StorageError
 #: Checkpoints that are told of to other ranks, and more steps than an epoch has.
 _MOST, _STEPS = 8, 1e9
 
+_ANOTHER = "another worker could not send its part"
+
 #: Seconds to wait before each try once one has failed, and at the end of the run.
 ONCE, AT_LAST = (0.0,), (0.0, 2.0, 5.0, 15.0, 30.0)
 
@@ -77,9 +79,16 @@ class Upload:
         self._send(self._pauses())
 
     def complete(self) -> None:
-        """Before checkpoints are read back: fetch what the ranks of other machines have added to them."""
-        if self.world.size > 1 and self._send(self._pauses()):
-            self.home.complete()
+        """Before checkpoints are read back: fetch what the ranks of other machines have added to them.
+
+        Raises:
+            StorageError: not everything could be sent, so nobody has them whole.
+        """
+        if self.world.size == 1:
+            return
+        if not self._send(AT_LAST):
+            raise self._unsent()
+        self.home.complete()
         self.world.barrier()
 
     def finish(self, mark: str) -> None:
@@ -92,10 +101,13 @@ class Upload:
         if good and self.world.first:
             good = self._tried(lambda: self.home.store.put_bytes(mark.encode(), FINISHED), AT_LAST)
         if self.world.largest([float(not good)])[0]:
-            why = self.trouble or f"{self.home.uri}: another worker could not send its part"
-            raise StorageError(f"everything is in {self.home.local}, and the same command sends it; {why}")
+            raise self._unsent()
         if self.world.first:
             write_text(self.home.local / FINISHED, mark)
+
+    def _unsent(self) -> StorageError:
+        why = self.trouble or _ANOTHER
+        return StorageError(f"everything is in {self.home.local}, and the same command sends it; {why}")
 
     def close(self) -> None:
         """No more words about how far the run is, but the last."""
@@ -113,6 +125,7 @@ class Upload:
         good = not self.world.first or self._tried(self._records, pauses)
         good = good and self._tried(lambda: self._parts(pending), pauses)
         if self.world.largest([float(not good)])[0]:
+            self.trouble = self.trouble or _ANOTHER
             return False
         good = not self.world.first or self._tried(lambda: self._seal(pending), pauses)
         if self.world.largest([float(not good)])[0]:

@@ -29,9 +29,8 @@ class World:
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Wait for every rank."""
-        if self.size > 1:
-            self.sum(torch.zeros(1, device=self.device))
+        """Wait for every rank: the host, and not only its device's queue."""
+        self.largest([0.0])
 
     def sum(self, values: Tensor) -> Tensor:
         """Element-wise sum over ranks, on every rank."""

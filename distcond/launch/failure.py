@@ -12,6 +12,7 @@ from typing import Literal
 
 from distcond.aside import write_text
 from distcond.errors import ConfigError
+from distcond.storage.store import StorageError
 
 FOLDER = "failures"
 
@@ -82,7 +83,7 @@ def kind_of(error: Exception) -> Kind:
     """Whether a restart may help against `error`."""
     if isinstance(error, ConfigError):
         return "config"
-    if isinstance(error, _CERTAIN):
+    if isinstance(error, (*_CERTAIN, StorageError)):  # the latter was tried again long enough
         return "certain"
     return "lost" if lost_peer(str(error)) else "chance"
 

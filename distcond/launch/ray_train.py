@@ -19,6 +19,7 @@ from distcond.config.schema import Config, LaunchConfig
 from distcond.engine.home import home_of
 from distcond.engine.leg import epochs_done, leg_over
 from distcond.engine.run_dir import RunDir
+from distcond.errors import ConfigError
 from distcond.launch.attempt import next_attempt
 from distcond.launch.capacity import on_gpu, range_of_workers
 from distcond.launch.failure import FOLDER, LaunchFailed, Stopped
@@ -82,7 +83,8 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
             shutil.rmtree(_storage(run_path), ignore_errors=True)
     home = home_of(config, run_path)
     if home is not None:
-        home.arrive(live=False)  # its first worker may have been on another machine
+        with suppress(ConfigError):  # what the run came to stands, whether the store answers or not
+            home.arrive(live=False)  # its first worker may have been on another machine
     if request and not RunDir(run_path).finished:
         raise Stopped(where(run_path), request.status)
     if not RunDir(run_path).finished and not leg_over(run_path, epochs_done(run_path)):

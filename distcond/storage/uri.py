@@ -51,10 +51,13 @@ def open_store(uri: str) -> Store:
     """
     parts = urlsplit(uri)
     if parts.scheme not in SCHEMES:
-        raise ConfigError(f"{uri}: {unknown('scheme', parts.scheme, SCHEMES)}, or a plain path")
-    if "@" in parts.netloc and parts.scheme != "abfss":
+        raise ConfigError(f"{_bare(uri)}: {unknown('scheme', parts.scheme, SCHEMES)}, or a plain path")
+    if "@" in parts.netloc and (parts.scheme != "abfss" or ":" in parts.netloc.partition("@")[0]):
         raise ConfigError(f"{_bare(uri)}: credentials in a URI end up in files and logs; give them in the environment")
-    if not (parts.netloc or parts.scheme in ("file", "hdfs")) or (parts.scheme == "file" and not parts.path.strip("/")):
+    local = parts.scheme == "file"
+    if not (parts.netloc or parts.scheme in ("file", "hdfs")) or (
+        local and (parts.netloc or not parts.path.strip("/"))
+    ):
         wanted = "file:///DIR" if parts.scheme == "file" else f"{parts.scheme}://BUCKET/PREFIX"
         raise ConfigError(f"{uri}: names no {'directory' if parts.scheme == 'file' else 'bucket'}; write {wanted}")
     try:
@@ -75,7 +78,7 @@ def _s3(uri: str) -> tuple[Any, str]:
     options = dict(parse_qsl(parts.query))
     for name in options:
         if name not in _S3:
-            raise ConfigError(f"{uri}: {unknown('option', name, _S3)}")
+            raise ConfigError(f"{_bare(uri)}: {unknown('option', name, _S3)}")
     if "endpoint_override" in options:
         # Not every S3-compatible server understands the checksums that the S3 library would send behind the content.
         os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
@@ -95,4 +98,4 @@ def _other(uri: str) -> tuple[Any, str]:
 
 
 def _bare(uri: str) -> str:
-    return re.sub(r"//[^/]*@", "//", uri)
+    return re.sub(r"//[^/]*@", "//", uri.partition("?")[0])

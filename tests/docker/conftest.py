@@ -169,25 +169,6 @@ def image(store: Store) -> Image:
     return made
 
 
-@pytest.fixture(scope="session")
-def networks() -> Iterator[tuple[str, str]]:
-    """Two network namespaces with a wire between them: 192.0.2.1 and 192.0.2.2, and nothing else in the world."""
-    names = (f"dc{os.getpid()}a", f"dc{os.getpid()}b")
-    try:
-        for name in names:
-            _ip("netns", "add", name)
-        _ip("link", "add", "wire", "netns", names[0], "type", "veth", "peer", "name", "wire", "netns", names[1])
-        for name, own, other in ((names[0], 1, 2), (names[1], 2, 1)):
-            _ip("-n", name, "address", "add", f"192.0.2.{own}/24", "dev", "wire")
-            for device in ("lo", "wire"):
-                _ip("-n", name, "link", "set", device, "up")
-            _ip("-n", name, "route", "add", "default", "via", f"192.0.2.{other}")  # Ray looks which address leads out
-        yield names
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
-
-
 def _why_not() -> str:
     if os.geteuid() != 0:
         return "it takes root"
@@ -262,7 +243,3 @@ def _pip(folder: Path) -> list[str]:
     lines = [f"{name} = {text}\n" for name, text in settings.items()]
     (folder / "pip.conf").write_text("[global]\n" + "".join(lines))
     return list(dict.fromkeys(mounts))
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)

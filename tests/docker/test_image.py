@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,25 @@ SMALL = (
 )  # fmt: skip
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="session")
+def networks() -> Iterator[tuple[str, str]]:
+    """Two network namespaces with a wire between them: 192.0.2.1 and 192.0.2.2, and nothing else in the world."""
+    names = (f"dc{os.getpid()}a", f"dc{os.getpid()}b")
+    try:
+        for name in names:
+            _ip("netns", "add", name)
+        _ip("link", "add", "wire", "netns", names[0], "type", "veth", "peer", "name", "wire", "netns", names[1])
+        for name, own, other in ((names[0], 1, 2), (names[1], 2, 1)):
+            _ip("-n", name, "address", "add", f"192.0.2.{own}/24", "dev", "wire")
+            for device in ("lo", "wire"):
+                _ip("-n", name, "link", "set", device, "up")
+            _ip("-n", name, "route", "add", "default", "via", f"192.0.2.{other}")  # Ray looks which address leads out
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
 
 @pytest.fixture
@@ -80,7 +101,7 @@ def test_a_job_on_a_cluster_of_two_containers(image: Any, networks: tuple[str, s
         submit = ["ray", "job", "submit", "--", PYTHON, "-m", "distcond.train"]
         output = client.run(*submit, "launch.workers=2", *SMALL, **locked, **where)
         assert "joining Ray ..." in output and "epoch 1/1" in output and "succeeded" in output
-        (run,) = (home / "distcond" / "runs").iterdir()
+        (run,) = (home / "runs").iterdir()
         assert (run / "finished.json").exists()
         refused = client.start(*submit, "seed=1", **{**locked, "RAY_AUTH_TOKEN": "0" * 64}, **where)
         assert refused.end(300) == 1 and "token" in refused.output.lower()
@@ -96,3 +117,7 @@ def _healthy(service: str, container: Any, node: Any) -> None:
     while (asked := container.start(*check)).end(60) != 0:
         assert node.process.poll() is None and time.monotonic() < deadline, node.output[-4000:] + asked.output
         time.sleep(1)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,8 @@ def test_two_nodes_train_what_two_processes_train_and_see_to_their_own_images(
         assert read_json(converted / f"{loader}.json")["sizes"]["train"] > 0
     ray_nodes.lose(2)
     ray_nodes.add(3, own=place.path)
-    refused = place.start(*RAY, "seed=1", **ray_nodes.joining)
+    shutil.rmtree(run.path)
+    refused = place.start(*RAY, **ray_nodes.joining)
     assert refused.end() == 2, refused.output
     path = refused.path
     line = f"error: run_root: node 127.0.1.3 does not see the driver's {path}; set run_root to a directory that"

@@ -75,7 +75,7 @@ def logs(words: Sequence[str]) -> int:
 def retry(words: Sequence[str]) -> int:
     """Submit the failed and the missing again, into the same directories."""
     from cluster.slurm.executor import check_there
-    from cluster.slurm.order import send
+    from cluster.slurm.order import claimed, send
     from cluster.slurm.state import standings
     from cluster.slurm.table import counts
 
@@ -83,7 +83,7 @@ def retry(words: Sequence[str]) -> int:
     check_there(sweep.profile)
     with sweep.alone():
         found = standings(sweep)
-        again = [one.run for one in found if one.state in ("failed", "missing")]
+        again = [one.run for one in found if one.state in ("failed", "missing") and not claimed(one.run, sweep)]
         send(sweep, again)
     print(f"{counts(found)}; {len(again)} submitted again" if again else f"{counts(found)}; nothing to retry")
     return 0

@@ -15,7 +15,7 @@ from cluster.slurm.executor import check_there, submit
 from cluster.slurm.explore import exploration
 from cluster.slurm.grid import Ask, runs_of
 from cluster.slurm.identify import Run, identified
-from cluster.slurm.profile import Profile
+from cluster.slurm.profile import Profile, to_plain
 from cluster.slurm.refuse import check_shared
 from cluster.slurm.state import last_submissions
 from cluster.slurm.sweep import Sweep
@@ -41,7 +41,19 @@ def planned(sweep: Sweep, ask: Ask, profile: Profile) -> list[Run]:
     if sweep.exists and {run.run_id for run in sweep.runs} != {run.run_id for run in runs}:
         held = f"holds another sweep ({len(sweep.runs)} runs, such as {sweep.runs[0].run_id})"
         raise ConfigError(f"{sweep.path}: {held}; name another directory, or `retry` that one")
+    if sweep.exists:
+        _check_profile(sweep, profile)
     return runs
+
+
+def _check_profile(sweep: Sweep, profile: Profile) -> None:
+    """Refuse to leave out silently what a profile says now."""
+    there, here = to_plain(sweep.profile), to_plain(profile)
+    other = sorted(name for name in {**there, **here} if there.get(name) != here.get(name))
+    if other:
+        first = f"{other[0]}={there.get(other[0])} there, {here.get(other[0])} here"
+        how = 'change it in slurm.json, under "profile", then submit or retry'
+        raise ConfigError(f"{sweep.path}: was made with another profile ({first}); {how}")
 
 
 def order(sweep: Sweep, ask: Ask, profile: Profile, again: bool) -> list[Run]:
@@ -79,6 +91,8 @@ def send(sweep: Sweep, runs: Sequence[Run]) -> None:
             jobs = submit(tasks, sweep.profile, name, sweep.jobs)
         except ConfigError as error:
             sweep.note(name=name, refused=str(error))
+            for run in some:
+                (Path(run.run_dir) / _CLAIM).unlink(missing_ok=True)
             raise
         sweep.note(name=name, jobs=jobs)
 
@@ -86,8 +100,14 @@ def send(sweep: Sweep, runs: Sequence[Run]) -> None:
 def taken(run: Run, sweep: Sweep) -> bool:
     """Whether another sweep has submitted the same run into the same directory, or it is finished."""
     folder = Path(run.run_dir)
-    claim = folder / _CLAIM
-    return (folder / "finished.json").exists() or (claim.exists() and claim.read_text() != str(sweep.path))
+    return (folder / "finished.json").exists() or claimed(run, sweep)
+
+
+def claimed(run: Run, sweep: Sweep) -> bool:
+    """Whether another sweep, which is still there, has submitted the same run into the same directory."""
+    claim = Path(run.run_dir) / _CLAIM
+    owner = Path(claim.read_text()) if claim.exists() else sweep.path
+    return owner != sweep.path and Sweep(owner).exists
 
 
 _CLAIM = "submitted_by.txt"

@@ -88,15 +88,23 @@ def test_a_submission_that_was_cut_off_is_not_forgotten(bench: Any) -> None:
     ]  # fmt: skip
 
 
-def test_another_sweeps_run_is_not_submitted_again(bench: Any) -> None:
-    sweep = put(bench)
+def test_another_sweeps_run_is_not_submitted_again(bench: Any, tmp_path: Path) -> None:
+    sweep, other = put(bench), tmp_path / "another"
+    other.mkdir()
+    (other / "slurm.json").write_text("{}")
     first, second, third = sweep.runs
-    for run, who in ((first, "/another"), (second, str(sweep.path))):
+    for run, who in ((first, other), (second, sweep.path), (third, tmp_path / "gone")):
         Path(run.run_dir).mkdir(parents=True)
-        Path(run.run_dir, "submitted_by.txt").write_text(who)
+        Path(run.run_dir, "submitted_by.txt").write_text(str(who))
     assert [taken(run, sweep) for run in (first, second, third)] == [True, False, False]
     Path(second.run_dir, "finished.json").write_text("{}")
     assert taken(second, sweep)
+
+
+def test_another_profile_is_not_left_out_silently(bench: Any) -> None:
+    put(bench)
+    said = refusal(bench, "--seeds", "0-2", "--set", "memory_gb=7")
+    assert "was made with another profile (memory_gb=" in said and 'change it in slurm.json, under "profile"' in said
 
 
 def test_five_hundred_runs_are_planned_and_written_in_seconds(bench: Any) -> None:

@@ -43,7 +43,7 @@ def run(config: Config, path: Path) -> dict[str, Any]:
     job = make_job(config, World(), RunDir(path), 0)
     assert keep.resume(job)
     rows = [replace(row, wall_seconds=0.0, warnings="", run_id="r") for row in read_rows(path)]
-    timed = ("seconds", "images_per_second", "warnings")
+    timed = ("seconds", "images_per_second", "shares", "warnings")
     records = [{name: value for name, value in r.items() if name not in timed} for r in history.read(path)]
     optimiser = [state["momentum_buffer"] for state in job.optimiser.state_dict()["state"].values()]
     return {

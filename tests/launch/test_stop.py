@@ -14,8 +14,9 @@ import torch
 from distcond.engine.checkpoint import moment_of, newest
 from distcond.launch import stop_file
 
-#: Long enough to be met in the middle; what it computes does not depend on the launcher.
-LONG = ("epochs=3", "train_examples=1024", "batch_size=16", "save_every=3", "eval.every=0")
+#: Slow steps until a file says otherwise, so that it is met in the middle on any machine.
+LONG = ("method=faulty:METHOD", "epochs=3", "train_examples=1024", "batch_size=16", "save_every=3", "eval.every=0")
+SLOW = {"FAULT": "slow", "FAULT_STEP": "1"}
 
 
 def in_training(path: Path) -> Callable[[], bool]:
@@ -34,7 +35,8 @@ def in_training(path: Path) -> Callable[[], bool]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, placed: Any) -> dict[str, Any]:
     """The weights of a run on one process that nobody stopped."""
     with placed(tmp_path_factory.mktemp("whole")) as place:
-        run = place.start("launch=local", *LONG)
+        (place.path / "fault").touch()
+        run = place.start("launch=local", *LONG, **SLOW)
         assert run.end() == 0, run.output
         return weights(run.path)
 
@@ -57,7 +59,7 @@ def weights(run: Path) -> dict[str, Any]:
 def test_a_run_stops_with_a_checkpoint_and_goes_on_from_there(
     place: Any, leftovers: Any, wait_for: Any, uninterrupted: dict[str, Any], settings: tuple[str, ...], asks: int
 ) -> None:
-    run = place.start(*settings, *LONG)
+    run = place.start(*settings, *LONG, **SLOW)
     wait_for(in_training(run.path), "the first second of training")
     run.process.send_signal(asks)
     assert run.end() == 128 + asks, run.output
@@ -68,14 +70,15 @@ def test_a_run_stops_with_a_checkpoint_and_goes_on_from_there(
     assert run.output.splitlines()[-1] == f"stopped: checkpoint in epoch {epoch + 1}, after its step {step}"
     assert f"{signal.Signals(asks).name}: stopping after a checkpoint" in run.output
     assert not leftovers.processes_with(place.mark)
-    again = place.start(*settings, *LONG)
+    (place.path / "fault").touch()
+    again = place.start(*settings, *LONG, **SLOW)
     assert again.end() == 0, again.output
     assert weights(run.path) == uninterrupted
 
 
 @pytest.mark.slow
 def test_torchrun_passes_the_wish_on_to_every_process(place: Any, wait_for: Any) -> None:
-    run = place.start("launch=local", *LONG, torchrun=2)
+    run = place.start("launch=local", *LONG, torchrun=2, **SLOW)
     wait_for(in_training(run.path), "the first second of training")
     run.process.send_signal(signal.SIGTERM)
     assert run.end() != 0, run.output

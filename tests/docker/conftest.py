@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ("buildah", "ip", "mmdebstrap", "unshare")
-GIGABYTES = 12
+GIGABYTES = 20
 
 #: Takes the place of the Python image: Debian's Python under the same names.
 STAND_IN = "localhost/python-stand-in"

@@ -36,6 +36,10 @@ def test_a_rank_that_dies_does_not_hang_the_other(separate: Any, bench: Any, mon
 
 
 @pytest.mark.ray
+@pytest.mark.skipif(
+    "DISTCOND_SLURM_INTERRUPT" not in os.environ,
+    reason="a run of this length is over before it is met on a fast, idle machine: set DISTCOND_SLURM_INTERRUPT=1",
+)
 def test_ray_over_two_nodes_comes_and_goes_with_the_job(separate: Any, bench: Any) -> None:
     long = ("epochs=12", "eval.every=12", "attack.num_steps=7", "train_examples=1200", "batch_size=32")
     profile = {"mode": "ray", "nodes": 2, "cpus_per_task": 2, "memory_gb": 3.5, "environment": _tested_ray()}

@@ -113,7 +113,7 @@ def leftovers() -> Any:
 @pytest.fixture
 def ray_nodes(place: Place, leftovers: Any) -> Iterator[Any]:
     """A Ray of one node with one core; `add(2)` adds another (see `ray_nodes.py`). Faulty runs are slow there."""
-    faulty = {"FAULT": "slow", "FAULT_ONCE": str(place.path / "fault")}
+    faulty = {"FAULT_SLOW": str(place.path / "swift")}
     with _module("ray_nodes").RayNodes(place.short, place.environment | faulty) as nodes:
         yield nodes
 
@@ -141,7 +141,9 @@ def _place(path: Path, leftovers: Any) -> Iterator[Place]:
     short = Path(tempfile.mkdtemp(prefix="dc-", dir="/tmp"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONDONTWRITE"))}
     try:
-        yield Place(path, short, {**kept, "TMPDIR": str(short), "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"})
+        paths = f"{ROOT}{os.pathsep}{HERE}"
+        # One thread each, as Ray's workers have: with two, sums are taken in another order.
+        yield Place(path, short, {**kept, "TMPDIR": str(short), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"})
     finally:
         for process in leftovers.processes_with(f"TMPDIR={short}"):
             os.kill(process, 9)

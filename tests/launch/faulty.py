@@ -2,9 +2,9 @@
 
 FAULT is "exit" (the process dies), "raise" (a ValueError), "chance" (a RuntimeError, which a restart may mend) or
 "wait" (it sleeps); FAULT_STEP the first step, counted in each worker process; FAULT_ONCE a file, made by the first
-fault, after which there is none; FAULT_RANK whose (1). With FAULT "slow" every step takes half a second until that file
-is there. FAULT_STEPS names a file that grows by a byte a step, COUNT_RAY one for how often the training called Ray (see
-`calls.py`).
+fault, after which there is none; FAULT_RANK whose (1). FAULT_SLOW names a file without which every step takes half a
+second: a run that is to be met in the middle on any machine. FAULT_STEPS names a file that grows by a byte a step,
+COUNT_RAY one for how often the training called Ray (see `calls.py`).
 """
 
 from __future__ import annotations
@@ -30,15 +30,12 @@ def fault() -> None:
             file.write(".")
     if "COUNT_RAY" in os.environ:
         calls.watch(_steps, Path(os.environ["COUNT_RAY"]))
-    once, rank = Path(os.environ["FAULT_ONCE"]), os.environ.get("RANK", "0")
-    if os.environ.get("FAULT") == "slow" and not once.exists():
+    if "FAULT_SLOW" in os.environ and not Path(os.environ["FAULT_SLOW"]).exists():
         time.sleep(0.5)
+    if "FAULT" not in os.environ:
         return
-    if (
-        rank != os.environ.get("FAULT_RANK", "1")
-        or _steps < int(os.environ.get("FAULT_STEP", 1 << 60))
-        or once.exists()
-    ):
+    once, rank = Path(os.environ["FAULT_ONCE"]), os.environ.get("RANK", "0")
+    if rank != os.environ.get("FAULT_RANK", "1") or _steps < int(os.environ["FAULT_STEP"]) or once.exists():
         return
     once.touch()
     if os.environ["FAULT"] == "exit":

@@ -67,7 +67,7 @@ def test_an_elastic_run_goes_on_with_fewer_workers_and_grows_again_and_a_fixed_o
     started(1, workers=1)
     ray_nodes.add(3)
     started(2, workers=2)
-    swift = place.path / "fault"
+    swift = place.path / "swift"
     swift.touch()
     assert run.end() == 0, run.output
     assert [record["epoch"] for record in history.read(run.path)] == list(range(1, 201))

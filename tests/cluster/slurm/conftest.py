@@ -19,11 +19,13 @@ from typing import Any
 
 import pytest
 
+from cluster.slurm.ended import read_ends
 from cluster.slurm.state import Standing, standings
 from cluster.slurm.sweep import Sweep
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = ROOT / "tests" / "slurm_cluster"
+LAUNCH = ROOT / "tests" / "launch"
 SMALL = (
     "model.widths=4,8", "train_examples=256", "batch_size=64", "epochs=1",
     "eval.test_examples=20", "eval.val_examples=20", "eval.train_examples=0", "eval.lam_grid=0,1", "attack.num_steps=2",
@@ -140,10 +142,29 @@ class Bench:
 
         self.wait(trains, "training")
 
+    def swift(self) -> None:
+        """Let slow runs be as swift as they can."""
+        (self.path / "swift").touch()
+
+    def interrupted(self) -> dict[str, Any]:
+        """What the first run's job said when it ended, once it has said anything."""
+        name = self.sweep.runs[0].run_id
+        self.wait(lambda _: name in read_ends(self.sweep.path), "the end of the first job")
+        return read_ends(self.sweep.path)[name]
+
     def logs(self) -> str:
         """The end of all that was printed."""
         files = sorted(self.sweep.jobs.glob("*_log.*"))
         return "\n".join(f"{file.name}:\n{file.read_text()[-6000:]}" for file in files)
+
+
+@pytest.fixture(scope="module")
+def slow_runs() -> Iterator[Callable[..., dict[str, Any]]]:
+    """`slow_runs(bench)`: the variables with which a run of `method=faulty:METHOD` is slow until `bench.swift()`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(LAUNCH))
+        patch.setenv("PYTHONPATH", f"{ROOT}:{LAUNCH}")
+        yield lambda bench: {"FAULT_SLOW": bench.path / "swift"}
 
 
 @pytest.fixture

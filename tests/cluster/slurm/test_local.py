@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,19 +10,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[3]
-LAUNCH = ROOT / "tests" / "launch"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-@pytest.mark.skipif(
-    "DISTCOND_SLURM_INTERRUPT" not in os.environ,
-    reason="a run of this length is over before it is met on a fast, idle machine: set DISTCOND_SLURM_INTERRUPT=1",
-)
-def test_runs_of_this_machine(bench: Any, small: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(LAUNCH))
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{LAUNCH}")
+def test_runs_of_this_machine(bench: Any, small: tuple[str, ...], slow_runs: Any) -> None:
     variables = {"FAULT": "exit", "FAULT_STEP": 2, "FAULT_RANK": 0, "FAULT_ONCE": bench.path / "fault"}
+    variables |= slow_runs(bench)
     profile = bench.profile(executor="local", signal_seconds=20, environment=variables)
     words = [*small, "--grid", "method=float,faulty:METHOD", "--profile", profile]
     assert apart(bench, "submit", *words).startswith("2 of 2 runs submitted")
@@ -35,6 +28,7 @@ def test_runs_of_this_machine(bench: Any, small: tuple[str, ...], monkeypatch: p
     bench.in_training(1)
     assert bench.call("cancel")[1] == "1 job(s) cancelled\n"
     bench.settle()
+    bench.swift()
     apart(bench, "retry")
     assert {one.state for one in bench.settle()} == {"finished"}, bench.logs()
     assert "of 2 of 2 runs" in bench.call("gather")[1]

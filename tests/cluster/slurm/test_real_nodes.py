@@ -13,7 +13,6 @@ import pytest
 from distcond.results.store import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
-LAUNCH = Path(__file__).parents[2] / "launch"
 
 
 def test_plain_ddp_over_two_nodes(separate: Any, bench: Any) -> None:
@@ -23,9 +22,7 @@ def test_plain_ddp_over_two_nodes(separate: Any, bench: Any) -> None:
     assert {row.world_size for row in read_rows(found.run.run_dir)} == {2}
 
 
-def test_a_rank_that_dies_does_not_hang_the_other(separate: Any, bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(LAUNCH))
-    monkeypatch.setenv("PYTHONPATH", str(LAUNCH))
+def test_a_rank_that_dies_does_not_hang_the_other(separate: Any, bench: Any, slow_runs: Any) -> None:
     variables = {"FAULT": "exit", "FAULT_STEP": 2, "FAULT_RANK": 1, "FAULT_ONCE": bench.path / "fault"}
     # Of gloo's own patience, ten minutes, nothing must be needed.
     bench.submit("method=faulty:METHOD", "launch.timeout=600", nodes=2, environment=variables)
@@ -36,19 +33,18 @@ def test_a_rank_that_dies_does_not_hang_the_other(separate: Any, bench: Any, mon
 
 
 @pytest.mark.ray
-@pytest.mark.skipif(
-    "DISTCOND_SLURM_INTERRUPT" not in os.environ,
-    reason="a run of this length is over before it is met on a fast, idle machine: set DISTCOND_SLURM_INTERRUPT=1",
-)
-def test_ray_over_two_nodes_comes_and_goes_with_the_job(separate: Any, bench: Any) -> None:
-    long = ("epochs=12", "eval.every=12", "attack.num_steps=7", "train_examples=1200", "batch_size=32")
-    profile = {"mode": "ray", "nodes": 2, "cpus_per_task": 2, "memory_gb": 3.5, "environment": _tested_ray()}
+def test_ray_over_two_nodes_comes_and_goes_with_the_job(separate: Any, bench: Any, slow_runs: Any) -> None:
+    long = ("method=faulty:METHOD", "epochs=3", "eval.every=3", "train_examples=1200", "batch_size=32")
+    variables = {**_tested_ray(), **slow_runs(bench)}
+    profile = {"mode": "ray", "nodes": 2, "cpus_per_task": 2, "memory_gb": 3.5, "environment": variables}
     bench.submit("launch.workers=2", "launch.timeout=3000", *long, **profile)  # patience on a slow machine
     bench.in_training()
     folder = next((bench.sweep.path / "ray").iterdir())
     assert stat.S_IMODE((folder / "token").stat().st_mode) == 0o600
     assert _with_token(folder) != []
     separate.ask(f"scancel --signal=USR2 {folder.name.partition('-')[0]}")
+    assert bench.interrupted()["why"] == "requeued", bench.logs()
+    bench.swift()
     (found,) = bench.settle()
     assert found.state == "finished", bench.logs()
     assert (folder.parent / f"{folder.name[:-1]}1").is_dir(), bench.logs()

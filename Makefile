@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Test processes. Much of a test is waiting for Ray or SLURM to start.
+JOBS ?= 3
 INSTALLED := $(VENV)/.installed
 
 # Bytecode is kept even where the environment forbids it: without it every worker compiles torch and Ray anew.
@@ -12,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo 'settings: ARGS="..." for train and test, PYTHON=python3.12, VENV=.venv'
+	@echo 'settings: ARGS="..." for train and test, JOBS=1 for test, PYTHON=python3.12, VENV=.venv'
 
 setup: $(INSTALLED) ## system libraries for FFCV, a virtual environment, distcond in it
 
@@ -23,7 +25,7 @@ train: $(INSTALLED) ## train the default recipe; ARGS="recipe=NAME epochs=3 ..."
 	@$(BIN)/python -m distcond.train fresh=true $(ARGS)
 
 test: $(INSTALLED) ## run the tests; ARGS="tests/models -x" for some of them
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup $(ARGS)
 
 lint: $(INSTALLED) ## style, types, import rules, images, workflow, citation and shell files
 	$(BIN)/ruff check .

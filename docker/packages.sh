@@ -13,6 +13,7 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
     g++ pkg-config libturbojpeg0-dev libopencv-dev >/dev/null
 apt-get clean
 
+export PIP_NO_CACHE_DIR=1
 python3 -m venv "$venv"
 "$venv/bin/python" - "$@" <<'END' >requirements.txt
 import sys, tomllib

@@ -23,8 +23,15 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 
+#: Folders whose tests share what is dear to make, or what a machine has one of: one process runs all of them.
+TOGETHER = tuple(Path(__file__).parent / name for name in ("cluster/slurm", "docker"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run."""
+    """Skip what this machine cannot run; keep a file's tests together, where several processes share the files."""
+    for item in items:
+        group = next((folder for folder in TOGETHER if folder in item.path.parents), item.path)
+        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(Path(__file__).parent))))
     reasons = {"gpu": _why_no_gpu(items), "ray": "" if importlib.util.find_spec("ray") else "Ray is not installed"}
     for item in items:
         for marker, reason in reasons.items():

@@ -20,7 +20,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ("buildah", "ip", "mmdebstrap", "unshare")
-GIGABYTES = 20
+#: Of disk that a build takes at its peak, with some to spare, and of memory that its passing files may take instead.
+DISK, MEMORY = 12, 12
 
 #: Takes the place of the Python image: Debian's Python under the same names.
 STAND_IN = "localhost/python-stand-in"
@@ -33,6 +34,9 @@ HOSTS = "127.0.0.1 localhost\n192.0.2.1 head\n192.0.2.2 worker\n"
 #: What a process of a container is started with: its own processes and shared memory.
 ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--ipc", "sh", "-c")
 SETTLE = 'mount -t tmpfs -o size=1g,mode=1777 "$0" /dev/shm && exec "$@"'
+
+#: What buildah is started with where memory is plenty: a layer is written twice before it is unpacked.
+IN_MEMORY = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=8g tmpfs "$0" && exec "$@"')
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Store:
     def __call__(self, *words: str) -> str:
         """What buildah prints."""
         environment = {**os.environ, "TMPDIR": str(self.work / "tmp")}  # it unpacks layers there
-        done = subprocess.run([*self.command, *words], env=environment, cwd=ROOT, capture_output=True, text=True)
+        before = [*IN_MEMORY, environment["TMPDIR"]] if _free_memory() > MEMORY else []
+        command = [*before, *self.command, *words]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, f"buildah {shlex.join(words)}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done.stdout.strip()
 
@@ -89,20 +95,8 @@ class Container:
         run = [*self.store.command, "run", "--isolation=chroot", f"--hostname={self.host}", "--no-hosts"]
         log = self.store.work / f"log-{secrets.token_hex(4)}"
         with open(log, "w") as file:
-            command = [
-                "ip",
-                "netns",
-                "exec",
-                self.network,
-                *ALONE,
-                SETTLE,
-                "shm",
-                *run,
-                *given,
-                self.name,
-                "--",
-                *words,
-            ]
+            before = ["ip", "netns", "exec", self.network, *ALONE, SETTLE, "shm"]
+            command = [*before, *run, *given, self.name, "--", *words]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         return Running(process, log)
 
@@ -177,12 +171,18 @@ def _why_not() -> str:
         return f"not installed: {', '.join(missing)} (apt-get install buildah iproute2 mmdebstrap util-linux)"
     if not any(path.exists() for path in _sources()):
         return "the stand-in for the base image is made from the machine's own Debian or Ubuntu sources"
-    if shutil.disk_usage("/var/tmp").free < GIGABYTES * 10**9:
-        return f"/var/tmp has less than {GIGABYTES} GB"
+    gigabytes = DISK if _free_memory() > MEMORY else DISK + 6
+    if shutil.disk_usage("/var/tmp").free < gigabytes * 10**9:
+        return f"/var/tmp has less than {gigabytes} GB"
     allowed = subprocess.run(
         ["unshare", "--mount", "--net", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True
     )
     return "" if allowed.returncode == 0 else "root may not mount here"
+
+
+def _free_memory() -> float:
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024 / 10**9
 
 
 def _sources() -> list[Path]:

@@ -27,6 +27,7 @@ for name, value in {
 TOGETHER = tuple(Path(__file__).parent / name for name in ("cluster/slurm", "docker"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before groups are looked at
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run; keep a file's tests together, where several processes share the files."""
     for item in items:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 import shutil
 import sys
@@ -61,7 +62,7 @@ def test_a_run_that_something_happens_to_comes_to_the_end_it_would_have_come_to(
         pytest.skip(reason)
     loader = "memory" if launcher == "local" or ffcv_problem() else "ffcv"
     outcome = bench.outcome(modules.Turn(kind, launcher, loader), random.Random(kind))
-    assert outcome["ok"], outcome
+    assert outcome["ok"], json.dumps(outcome, indent=1)
 
 
 def test_every_kind_is_among_them(modules: Any) -> None:

@@ -22,7 +22,7 @@ LAUNCH = HERE.parent / "launch"
 BOUND = 300.0
 
 #: Seconds in which everything of a run is gone once its driver is.
-GONE = 30.0
+GONE = 90.0
 
 SETTINGS = (
     "method=faulty:METHOD", "epochs=3", "train_examples=640", "batch_size=64", "model.widths=8,16",

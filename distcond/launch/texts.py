@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from distcond.engine.world import World
+from distcond.engine.world import World, let_go
 
 
 def everyones(world: World, text: str, group: Any = None) -> list[str]:
@@ -25,5 +25,6 @@ def everyones(world: World, text: str, group: Any = None) -> list[str]:
 
 def _gathered(values: torch.Tensor, world: World, group: Any) -> list[torch.Tensor]:
     parts = [torch.empty_like(values) for _ in range(world.size)]
-    dist.all_gather(parts, values, group=group)
+    with let_go(values, *parts):
+        dist.all_gather(parts, values, group=group)
     return parts

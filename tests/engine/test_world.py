@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from distcond.config.schema import PrecisionConfig
 from distcond.engine.build import build_model, build_step
 from distcond.engine.job import wrap
 from distcond.engine.precision import autocast_dtype, fast_bf16, memory_format
-from distcond.engine.world import World, choose_device, world_from_environment
+from distcond.engine.world import World, choose_device, let_go, world_from_environment
 from distcond.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -23,6 +24,14 @@ def collectives(rank: int, world: int) -> dict[str, Tensor]:
     here.barrier()
     counts = here.sum(torch.tensor([rank + 2**53], dtype=torch.int64))
     return {"sum": here.sum(mine), "mean": here.mean(mine), "mine": mine, "counts": counts}
+
+
+def test_a_collective_is_over_when_no_other_thread_holds_its_tensors() -> None:
+    tensor, held = torch.ones(3), list[Tensor]()
+    with let_go(tensor):
+        held.append(tensor.view(3))
+        threading.Timer(0.2, held.clear).start()
+    assert not held
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -38,7 +38,7 @@ options of plan and submit:
   --set KEY=VALUE      change one key of the profile, such as account=NAME or time_min=60
   --grid PATH=A,B,C    vary a setting; several make a grid (A;B where the values hold commas)
   --seeds 0,1 or 0-4   vary the seed
-  --space NAME         sample a search space of tune_spaces/ instead, or FILE.toml; --trials N, --sample-seed S
+  --space NAME         what distcond.tune would try at random in this search space; --trials N, --sample-seed S
   --tune               the words are those of `python -m distcond.tune`, which one job runs, on the Ray of its nodes
   --parallel N         so many runs at a time
   --again              submit: also what was submitted before

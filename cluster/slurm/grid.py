@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.slurm.sampled import sampled
 from distcond.config.command_line import DEFAULT_RECIPE, split_words
 from distcond.errors import ConfigError
 
@@ -35,7 +34,7 @@ class Ask:
         words: a recipe and PATH=VALUE, as for `distcond.train`.
         grid: PATH=VALUE,VALUE,...; where values hold commas, semicolons are between them.
         seeds: "0,1,2" or "0-4".
-        space: a search space to sample; "" = none.
+        space: a search space to sample, as `distcond.tune` knows it; "" = none.
         trials: how often; 0 = as often as the space says.
         sample_seed: of the sampling.
         tune: whether the words are those of `distcond.tune`, for one job that explores a space.
@@ -62,7 +61,7 @@ def runs_of(ask: Ask) -> list[Asked]:
         axes.append([("seed", seed) for seed in _seeds(ask.seeds)])
     drawn: list[dict[str, Any]] = [{}]
     if ask.space:
-        of_space, drawn = sampled(ask.space, ask.trials, ask.sample_seed)
+        of_space, drawn = _sampled(ask)
         named = any("=" not in word or word.startswith("recipe=") for word in ask.words)
         recipe = recipe if named else of_space
     elif ask.trials:
@@ -86,6 +85,18 @@ def text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(text(item) for item in value)
     return repr(value) if isinstance(value, float) else str(value)
+
+
+def _sampled(ask: Ask) -> tuple[str, list[dict[str, Any]]]:
+    """The recipe of a space, and what `distcond.tune search=random` would try with the same seed."""
+    from distcond.launch.tune.sweep import count, proposing  # torch, which takes long to import
+    from distcond.tuning.space import find_space
+    from distcond.tuning.words import words_of
+
+    space, words = find_space(ask.space), words_of({"trials": ask.trials, "search_seed": ask.sample_seed})
+    proposer = proposing(space, words, [])
+    found = (proposer.propose(number) for number in range(count(space, words)))
+    return space.recipe, [dict(drawn) for drawn in found if drawn is not None]
 
 
 def _axis(word: str) -> list[tuple[str, Any]]:

@@ -13,6 +13,8 @@ from distcond.config.identity import run_id
 from distcond.config.overrides import resolve
 from distcond.data.described import prepared
 from distcond.errors import ConfigError
+from distcond.tune import main
+from distcond.tuning.space import find_space
 
 
 def test_a_grid_over_seeds_has_every_combination_once() -> None:
@@ -41,13 +43,21 @@ def test_a_space_is_sampled_alike_every_time() -> None:
     assert len({one.overrides["method.alpha"] for one in first}) == 5
     assert all(0.03 <= one.overrides["method.alpha"] <= 1 for one in first)
     assert runs_of(Ask(space="noise_scale", trials=5, sample_seed=4)) != first
+    assert len(runs_of(Ask(space="noise_scale"))) == find_space("noise_scale").trials
     assert runs_of(Ask(("float_digits",), space="noise_scale", trials=1))[0].recipe == "float_digits"
+
+
+def test_a_sampled_space_tries_what_tuning_would(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["lam_sampler", "search=random", "search_seed=7", "--show"])
+    found = runs_of(Ask(space="lam_sampler", trials=3, sample_seed=7))
+    shown = capsys.readouterr().out.splitlines()[1:]
+    assert shown == [f"  trial {number}: {one.overrides}" for number, one in enumerate(found)]
 
 
 def test_axes_that_depend_on_others_and_whole_numbers(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text(
-        'recipe = "float_digits"\ntrials = 40\n[space.epochs]\nkind = "integer"\nlow = 1\nhigh = 3\n'
+        'question = "?"\nrecipe = "float_digits"\ntrials = 40\n[space.epochs]\nkind = "integer"\nlow = 1\nhigh = 3\n'
         '[space."optim.schedule"]\nkind = "choice"\nvalues = ["cosine", "onecycle"]\n'
         '[space."optim.warmup"]\nkind = "uniform"\nlow = 0.1\nhigh = 0.3\nwhen = {"optim.schedule" = ["onecycle"]}\n'
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.slurm.profile import Profile
-from cluster.slurm.surroundings import ROOT
+from cluster.slurm.surroundings import BEGAN, ROOT
 from cluster.slurm.task import Task
 from distcond.errors import ConfigError
 
@@ -117,7 +117,7 @@ def _slurm(profile: Profile, name: str) -> dict[str, Any]:
 
 def _setup(profile: Profile) -> list[str]:
     path = os.pathsep.join([str(ROOT), "${PYTHONPATH:-}"])
-    return [f'export PYTHONPATH="{path}"', *profile.setup]
+    return [f"export {BEGAN}=$(date +%s)", f'export PYTHONPATH="{path}"', *profile.setup]
 
 
 def _wanted(profile: Profile) -> str:

@@ -12,7 +12,8 @@ class Place(NamedTuple):
     """One task of a job.
 
     Attributes:
-        job: the job's number; of an array's task ARRAY_TASK.
+        job: the job's name; of an array's task ARRAY_TASK.
+        number: of this job alone, the same in all its tasks.
         restart: how often SLURM started the job before.
         rank: this task among `tasks`.
         tasks: of the whole job.
@@ -23,6 +24,7 @@ class Place(NamedTuple):
     """
 
     job: str
+    number: int
     restart: int = 0
     rank: int = 0
     tasks: int = 1
@@ -30,12 +32,6 @@ class Place(NamedTuple):
     node: int = 0
     nodes: int = 1
     head: str = "localhost"
-
-    @property
-    def number(self) -> int:
-        """A number of this job alone, the same in all its tasks."""
-        job, _, task = self.job.partition("_")
-        return int(job) + int(task or 0)
 
     @property
     def key(self) -> str:
@@ -47,11 +43,12 @@ def here() -> Place:
     """This process's place, from SLURM's variables or submitit's local ones."""
     read = os.environ.get
     if read("SUBMITIT_EXECUTOR") == "local":
-        local = int(read("SUBMITIT_LOCAL_LOCALID", "0"))
-        return Place(read("SUBMITIT_LOCAL_JOB_ID", "0"), 0, local, int(read("SUBMITIT_LOCAL_NTASKS", "1")), local)
-    array = read("SLURM_ARRAY_JOB_ID")
+        job, local = read("SUBMITIT_LOCAL_JOB_ID", "0"), int(read("SUBMITIT_LOCAL_LOCALID", "0"))
+        return Place(job, int(job), 0, local, int(read("SUBMITIT_LOCAL_NTASKS", "1")), local)
+    own, array = read("SLURM_JOB_ID", "0"), read("SLURM_ARRAY_JOB_ID")
     return Place(
-        job=f"{array}_{read('SLURM_ARRAY_TASK_ID')}" if array else read("SLURM_JOB_ID", "0"),
+        job=f"{array}_{read('SLURM_ARRAY_TASK_ID')}" if array else own,
+        number=int(own),  # an array's tasks have one each
         restart=int(read("SLURM_RESTART_COUNT", "0")),
         rank=int(read("SLURM_PROCID", "0")),
         tasks=int(read("SLURM_NTASKS", "1")),

@@ -12,6 +12,8 @@ from cluster.slurm.profile import RAY_KEPT, Profile
 
 #: The checkout: what a job runs is what lies here when it runs.
 ROOT = Path(__file__).resolve().parents[2]
+#: The variable with the time at which a job's script began: its Python comes later, from a slow disk much later.
+BEGAN = "DISTCOND_JOB_BEGAN"
 
 
 def module(name: str, words: Sequence[str], profile: Profile) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -28,7 +29,7 @@ from cluster.slurm.profile import EARLY, RAY_KEPT, Profile
 from cluster.slurm.ranks import rank_variables
 from cluster.slurm.ray_nodes import follow, lead
 from cluster.slurm.slots import slot
-from cluster.slurm.surroundings import command, surroundings
+from cluster.slurm.surroundings import BEGAN, command, surroundings
 from distcond.aside import write_text
 
 #: Exit status of a run that was asked by SIGTERM to stop.
@@ -67,7 +68,7 @@ class Task:
         Raises:
             RunFailed: it did not finish.
         """
-        self.began, place = time.monotonic(), here()
+        self.began, place = time.time(), here()
         signal.signal(signal.SIGTERM, self._pass_on)
         if place.rank > 0:
             signal.signal(signal.SIGUSR2, self._pass_on)  # submitit's own is for the first task
@@ -108,8 +109,12 @@ class Task:
 
     def at_limit(self) -> bool:
         """Whether the time limit is the reason for the signal: it may come `EARLY` seconds early."""
-        left = self.profile.time_min * 60 - (time.monotonic() - self.began)
-        return left <= self.profile.signal_seconds + EARLY + 15
+        return self._end() - time.time() <= self.profile.signal_seconds + EARLY + 15
+
+    def _end(self) -> float:
+        """When the job's time is up, in seconds since 1970: as SLURM says, where it does."""
+        told = os.environ.get("SLURM_JOB_END_TIME") if self.profile.executor == "slurm" else None
+        return float(told or float(os.environ.get(BEGAN, self.began)) + 60 * self.profile.time_min)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("run", "profile", "sweep", "timeouts")}

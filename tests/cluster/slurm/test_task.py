@@ -16,9 +16,10 @@ import pytest
 
 from cluster.slurm.child import Child
 from cluster.slurm.identify import Run
-from cluster.slurm.place import first_host, last_host
+from cluster.slurm.place import Place, first_host, here, last_host
 from cluster.slurm.ports import BLOCK, BLOCKS, FIRST, block
 from cluster.slurm.profile import from_plain
+from cluster.slurm.ranks import rank_variables
 from cluster.slurm.task import Task
 
 STOPS = """
@@ -30,7 +31,9 @@ time.sleep(600)
 
 
 @pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("SLURM_JOB_END_TIME", "DISTCOND_JOB_BEGAN"):  # of a job that runs these tests
+        monkeypatch.delenv(name, raising=False)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     yield
     for number, was in before.items():
@@ -41,8 +44,9 @@ def task_of(tmp_path: Path, program: str, minutes_ago: float = 0.0, **profile: A
     """A task whose child runs a program and has printed something."""
     told = {"time_min": 8, "signal_seconds": 30, "max_timeouts": 1} | profile
     task = Task(Run("run", str(tmp_path / "run"), "float_digits", {}), from_plain(told, "test"), str(tmp_path))
-    task.began = time.monotonic() - 60 * minutes_ago
+    task.began = time.time() - 60 * minutes_ago
     out = tmp_path / "out"
+    out.unlink(missing_ok=True)
     task.child = Child([sys.executable, "-c", program], {}, out)
     while not out.read_text():
         time.sleep(0.05)
@@ -74,6 +78,21 @@ def test_timeouts_are_counted_and_bounded(tmp_path: Path) -> None:
     assert "came to the time limit 2 times" in end_of(tmp_path)[1]
 
 
+def test_the_limit_is_told_by_slurm_or_by_when_the_job_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, profile = Run("run", str(tmp_path), "float_digits", {}), {"time_min": 8, "signal_seconds": 30}
+    task = Task(run, from_plain(profile, "test"), str(tmp_path))
+    local = Task(run, from_plain({**profile, "executor": "local"}, "test"), str(tmp_path))
+    now = task.began = local.began = time.time()  # the Python of the task, that is: the job is older
+    assert not task.at_limit()
+    monkeypatch.setenv("DISTCOND_JOB_BEGAN", str(int(now - 60 * 7.3)))
+    assert task.at_limit() and local.at_limit()
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(now + 300)))  # its limit was raised
+    assert not task.at_limit() and local.at_limit()
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(now + 31)))
+    monkeypatch.delenv("DISTCOND_JOB_BEGAN")
+    assert task.at_limit() and not local.at_limit()
+
+
 def test_a_run_that_finishes_within_the_grace_is_not_requeued(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as end:
         task_of(tmp_path, STOPS.format(status=0)).checkpoint()
@@ -81,7 +100,8 @@ def test_a_run_that_finishes_within_the_grace_is_not_requeued(tmp_path: Path) ->
     assert end_of(tmp_path) == (0, "finished")
 
 
-def test_a_run_that_does_not_stop_is_ended_in_time(tmp_path: Path) -> None:
+def test_a_run_that_does_not_stop_is_ended_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.slurm.task.KEPT", 14)
     deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(600)"
     task = task_of(tmp_path, deaf, signal_seconds=15)
     assert task.checkpoint() is not None
@@ -126,6 +146,22 @@ def test_names_of_nodes() -> None:
     assert (first_host("n1"), last_host("n1")) == ("n1", "n1")
     assert (first_host("a-b[1-3]"), last_host("a-b[1-3]")) == ("a-b1", "a-b3")
     assert last_host("x1,y[07,09]") == "y09"
+
+
+def test_a_job_and_an_arrays_tasks_have_numbers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def place(**variables: str) -> Place:
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(f"SLURM_{name}", value)
+            return here()
+
+    fifth = place(JOB_ID="107", ARRAY_JOB_ID="100", ARRAY_TASK_ID="5")
+    sixth = place(JOB_ID="108", ARRAY_JOB_ID="100", ARRAY_TASK_ID="6")
+    single = place(JOB_ID="105")
+    assert [one.job for one in (fifth, sixth, single)] == ["100_5", "100_6", "105"]
+    assert len({one.number for one in (fifth, sixth, single)}) == 3
+    two = [rank_variables(one._replace(tasks=2), 1)["MASTER_PORT"] for one in (fifth, sixth, single)]
+    assert len(set(two)) == 3
 
 
 def test_jobs_on_one_node_have_ports_of_their_own() -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 from cluster.slurm.grid import text
 from cluster.slurm.identify import Run
+from cluster.slurm.state import Standing
 from cluster.slurm.table import varying
 from distcond.config.overrides import resolve, to_settings
 from distcond.results import history
 
 
-def write_as_tuned(runs: Sequence[Run], target: Path) -> None:
+def write_as_tuned(standings: Sequence[Standing], target: Path) -> None:
     """Write `sweep.json` and `trials/` into `target`, one trial a run, for `python -m distcond.report TARGET`."""
     from distcond.tuning.axis import Axis
     from distcond.tuning.objective import read_objective, spent, values
@@ -22,23 +23,24 @@ def write_as_tuned(runs: Sequence[Run], target: Path) -> None:
     from distcond.tuning.trial import Trial
     from distcond.tuning.words import Words
 
+    runs = [one.run for one in standings]
     paths, first = varying(runs), runs[0]
     drawn = [_drawn(run, paths) for run in runs]
     axes = tuple(Axis(path, "choice", values=tuple(_distinct([one.get(path) for one in drawn]))) for path in paths)
     fixed = {path: value for path, value in first.overrides.items() if path not in paths}
     words, sweep = Words(search="grid"), SweepDir(target)
     sweep.begin(Space(target.parent.name, "", first.recipe, len(runs), axes=axes, fixed=fixed), words)
-    for number, run in enumerate(runs):
-        records, finished = history.read(run.run_dir), Path(run.run_dir, "finished.json").exists()
+    for number, (run, state, _, detail) in enumerate(standings):
+        records = history.read(run.run_dir)
         objectives = [read_objective(name, resolve(run.recipe, run.overrides)) for name in words.objective]
         flops, seconds = spent(records)
         found = [(r["epoch"], *_upto(objectives, records, r["epoch"], values)) for r in records if r.get("val")]
         sweep.write(
             Trial(
-                number, drawn[number], "finished" if finished else "failed" if records else "waiting", run.run_dir,
+                number, drawn[number], "waiting" if state == "missing" else state, run.run_dir,
                 epochs=records[-1]["epoch"] if records else 0, values=tuple(values(objectives, records, (0.0, 0.0))),
                 curve=tuple(point for point in found if len(point) > 1), flops=flops, seconds=seconds,
-                error="" if finished else "not finished",
+                error=detail if state == "failed" else "",
             )
         )  # fmt: skip
 

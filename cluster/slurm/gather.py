@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cluster.slurm.identify import Run
+from cluster.slurm.state import Standing, standings
 from cluster.slurm.sweep import Sweep
-from cluster.slurm.table import runs_table, varying
+from cluster.slurm.table import counts, runs_table, varying
 from distcond.aside import write_text
 from distcond.errors import ConfigError
 from distcond.results.store import FOLDER, parts, read_rows, write_part
@@ -23,20 +24,31 @@ def gather(sweep: Sweep) -> str:
     Raises:
         ConfigError: no run has results yet.
     """
-    target = sweep.path / "gathered"
+    target, found = sweep.path / "gathered", _standings(sweep)
     held = [run for run in sweep.runs if Path(run.run_dir).is_dir() and parts(Path(run.run_dir))]
     rows = 0
     for run in held:
-        found = read_rows(run.run_dir)
-        rows += len(found)
-        write_part(target, run.run_id, found)
+        of_run = read_rows(run.run_dir)
+        rows += len(of_run)
+        write_part(target, run.run_id, of_run)
     if not rows:
-        raise ConfigError(f"{sweep.path}: no run has results yet; see `status`")
+        raise ConfigError(f"{sweep.path}: no run has results yet ({counts(found)}); see `status`")
     write_text(target / "runs.csv", _csv(sweep.runs))
-    finished = [run for run in held if Path(run.run_dir, "finished.json").exists()]
-    report = _report(finished, target) + _as_tuned(sweep.runs, target)
+    finished = [one.run for one in found if one.state == "finished"]
+    report = _report(finished, target) + _as_tuned(found, target)
     said = f"{rows} rows of {len(held)} of {len(sweep.runs)} runs in {target / FOLDER}"
-    return f"{runs_table(sweep.runs)}\n\n{report}{said}\nwhat varies: {target / 'runs.csv'}"
+    going = any(one.state in ("running", "waiting") for one in found)
+    still = f"\nstill running ({counts(found)}): gather again when they are finished" if going else ""
+    return f"{runs_table(sweep.runs)}\n\n{report}{said}\nwhat varies: {target / 'runs.csv'}{still}"
+
+
+def _standings(sweep: Sweep) -> list[Standing]:
+    """How the runs stand; where SLURM does not answer, as on another machine, what is not finished waits."""
+    try:
+        return standings(sweep)
+    except ConfigError:
+        states = ["finished" if Path(run.run_dir, "finished.json").exists() else "waiting" for run in sweep.runs]
+        return [Standing(run, state) for run, state in zip(sweep.runs, states, strict=True)]
 
 
 def _report(finished: Sequence[Run], target: Path) -> str:
@@ -52,14 +64,14 @@ def _report(finished: Sequence[Run], target: Path) -> str:
     return f"{said.getvalue()}\n"
 
 
-def _as_tuned(runs: Sequence[Run], target: Path) -> str:
+def _as_tuned(found: Sequence[Standing], target: Path) -> str:
     """The same as after a tuning: what the settings matter, and a page; "" where distcond cannot tune."""
-    if find_spec("distcond.tuning") is None or runs[0].tune:
+    if find_spec("distcond.tuning") is None or found[0].run.tune:
         return ""
     from cluster.slurm.as_tuned import write_as_tuned
     from distcond import report
 
-    write_as_tuned(runs, target)
+    write_as_tuned(found, target)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         report.main([str(target)])

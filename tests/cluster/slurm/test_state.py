@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from cluster.slurm.as_tuned import write_as_tuned
 from cluster.slurm.identify import Run
 from cluster.slurm.profile import from_plain
 from cluster.slurm.state import standings
 from cluster.slurm.sweep import Sweep
+from distcond.tuning.sweep_dir import SweepDir
 
 
 @pytest.fixture
@@ -69,6 +71,17 @@ def test_every_state_has_its_reason(sweep: Sweep, tmp_path: Path) -> None:
         ("waiting", "requeue_hold (JobHeldUser)"),
         ("missing", "not submitted"),
     ]
+
+
+def test_gathered_while_jobs_run_only_what_failed_has_failed(sweep: Sweep, tmp_path: Path) -> None:
+    program(tmp_path, "squeue", ["7_0|s|RUNNING|None|n1", "7_1|s|PENDING|Priority|", "7_2|s|TIMEOUT|TimeLimit|n2"])
+    program(tmp_path, "sacct", [])
+    write(sweep.runs[0], "progress.json", {"stage": "train", "epoch": 2, "epochs": 9})
+    write(sweep.runs[3], "finished.json", {})
+    write_as_tuned(standings(sweep), tmp_path / "gathered")
+    trials = SweepDir(tmp_path / "gathered").trials()
+    assert [trials[n].state for n in (0, 1, 2, 3, 11)] == ["running", "waiting", "failed", "finished", "waiting"]
+    assert [trials[n].error for n in range(4)] == ["", "", "timeout on n2", ""]
 
 
 def test_without_accounts_the_runs_speak_for_themselves(sweep: Sweep, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from cluster.slurm.grid import Asked
 from distcond.config.identity import run_id
 from distcond.config.overrides import resolve
 from distcond.config.schema import Config, DataConfig
+from distcond.errors import ConfigError
+from distcond.storage.uri import is_uri
 
 
 class Run(NamedTuple):
@@ -46,6 +48,9 @@ def identified(asked: Iterable[Asked], run_root: Path) -> list[Run]:
     found: dict[str, Run] = {}
     for one in asked:
         config = resolve(one.recipe, one.overrides)
+        if is_uri(config.run_root):
+            files = "a sweep is watched by its runs' files, on the disk that all nodes share"
+            raise ConfigError(f"run_root={config.run_root}: {files}; valid: a directory, or none")
         root = Path(config.run_root).expanduser().absolute() if config.run_root else run_root
         name = run_id(*_settled(config))
         overrides = {path: value for path, value in one.overrides.items() if path != "run_root"}

@@ -91,6 +91,7 @@ BAD = {
     "trials": (Ask(trials=3), "--trials 3: of what? Name a search space with --space"),
     "fresh": (Ask(("fresh=true",)), "fresh: not a setting of a sweep"),
     "launch": (Ask(("launch=local",)), "launch: not a setting of a sweep: the profile decides it"),
+    "uri": (Ask(("run_root=s3://bucket/runs",)), "run_root=s3://bucket/runs: a sweep is watched by its runs' files"),
     "value": (Ask(grid=("optim.lr=0.1,-1",)), "optim.lr=-1: must be more than 0"),
     "path": (Ask(grid=("optim.rate=0.1",)), "unknown setting 'optim.rate'"),
 }

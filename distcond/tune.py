@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         if found.confirm:
             return _confirmed(found.confirm, found.words)
-        sweep, space, words = _resumed(found.resume, found.words) if found.resume else _new(found.words)
+        sweep, space, words = _resumed(found.resume, found.words) if found.resume else asked(found.words)
         if not found.show:
             return explore(sweep, space, words)
     except LaunchFailed as error:
@@ -78,8 +78,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _new(said: Sequence[str]) -> tuple[SweepDir, Space, Words]:
-    """What a command line asks for."""
+def asked(said: Sequence[str]) -> tuple[SweepDir, Space, Words]:
+    """What a command line asks for.
+
+    Raises:
+        ConfigError: a word that is not valid, or a directory in which another sweep lies.
+    """
     names = [word for word in said if "=" not in word]
     if len(names) != 1:
         raise ConfigError(f"{len(names)} spaces ({', '.join(names)}): name one; see python -m distcond.tune --list")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from importlib.util import find_spec
 from pathlib import Path
 
 from cluster.slurm.grid import Ask
@@ -27,12 +24,13 @@ def exploration(ask: Ask, sweep: Path, profile: Profile) -> Run:
         )
     if any(word.startswith("dir=") for word in ask.words):
         raise ConfigError("dir: not a word of --tune: the sweep directory decides it")
-    if find_spec("distcond.tune") is None:
-        raise ConfigError("--tune: this distcond has no distcond.tune")
-    from distcond.tune import main
+    from distcond.launch.capacity import Capacity
+    from distcond.launch.tune.sweep import planned
+    from distcond.tune import asked
 
     run_dir = sweep / "runs" / "tune"
     if not (run_dir / "sweep.json").exists():
-        with contextlib.redirect_stdout(io.StringIO()):
-            main([*ask.words, f"dir={run_dir}", "--show"])
+        node = Capacity(profile.cpus_per_task, profile.gpus_per_node, "a job of this profile")
+        # What this machine, a login node, has says nothing.
+        planned(*asked([*ask.words, f"dir={run_dir}"]), [node] * profile.nodes if profile.executor == "slurm" else [])
     return Run("tune", str(run_dir), "tune", {}, tuple(ask.words))

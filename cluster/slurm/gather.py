@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from cluster.slurm.identify import Run
@@ -65,8 +64,8 @@ def _report(finished: Sequence[Run], target: Path) -> str:
 
 
 def _as_tuned(found: Sequence[Standing], target: Path) -> str:
-    """The same as after a tuning: what the settings matter, and a page; "" where distcond cannot tune."""
-    if find_spec("distcond.tuning") is None or found[0].run.tune:
+    """The same as after a tuning: what the settings matter, and a page; "" of a job that explores by itself."""
+    if found[0].run.tune:
         return ""
     from cluster.slurm.as_tuned import write_as_tuned
     from distcond import report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from distcond.config.overrides import to_settings
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
-from distcond.launch.capacity import this_machine
+from distcond.launch.capacity import Capacity, this_machine
 from distcond.launch.failure import LaunchFailed, one_line
 from distcond.launch.ray_cluster import Cluster, cluster, joins
 from distcond.launch.signals import beside
@@ -44,15 +44,21 @@ def for_trials(config: Config) -> Config:
     return replace(config, launch=replace(config.launch, name="ray", workers=per_trial(config.launch)))
 
 
-def check(config: Config, words: Words) -> None:
-    """Refuse what this machine could never run, before Ray is started. A cluster is looked at once it is joined.
+def check(config: Config, words: Words, nodes: Sequence[Capacity] = ()) -> None:
+    """Refuse what could never run, before Ray is started. A cluster is looked at once it is joined.
+
+    Args:
+        config: of every trial.
+        words: the sweep's.
+        nodes: the machines that will run it; none = this one.
 
     Raises:
         ConfigError: no room for even one trial, or for fewer than wanted.
     """
-    if not joins():
-        here = this_machine()
-        room(config.launch, here, [{"CPU": here.cores, "GPU": here.gpus}], words.concurrent)
+    if nodes or not joins():
+        nodes = nodes or [this_machine()]
+        whole = Capacity(sum(one.cores for one in nodes), sum(one.gpus for one in nodes), nodes[0].where)
+        room(config.launch, whole, [{"CPU": one.cores, "GPU": one.gpus} for one in nodes], words.concurrent)
 
 
 def drive(

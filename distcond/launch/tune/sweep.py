@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from distcond.engine.run_dir import run_dir_for
 from distcond.engine.starting import init_from
 from distcond.errors import ConfigError
 from distcond.launch import driver
+from distcond.launch.capacity import Capacity
 from distcond.launch.tune.drive import check, drive, for_trials
 from distcond.launch.tune.told import Told
 from distcond.tuning.asha import Asha
@@ -63,12 +64,12 @@ def carry(sweep: SweepDir, space: Space, words: Words, proposer: Proposer) -> Co
     return course
 
 
-def planned(sweep: SweepDir, space: Space, words: Words) -> str:
-    """What a sweep would do: its first trials and where it would lie."""
+def planned(sweep: SweepDir, space: Space, words: Words, nodes: Sequence[Capacity] = ()) -> str:
+    """What a sweep would do on these machines, by default this one: its first trials and where it would lie."""
     config = base(space)
     objectives = [read_objective(name, config) for name in words.objective]
     schedule, proposer = scheduled(space, words, config, objectives[0]), proposing(space, words, objectives)
-    check(config, words)
+    check(config, words, nodes)
     first = [proposer.propose(number) for number in range(min(3, count(space, words)))]
     legs = f"{words.scheduler}, first leg of {schedule.first or config.epochs} epochs" if schedule else "whole runs"
     lines = [f"{count(space, words)} trials of {space.recipe}, {config.epochs} epochs, {legs}, in {sweep.path}"]

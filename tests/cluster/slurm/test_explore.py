@@ -1,0 +1,41 @@
+"""A job that explores a search space: judged by what its profile asks for, not by the machine that submits it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+LARGE = {"mode": "ray", "nodes": 2, "cpus_per_task": 64, "gpus_per_node": 4}
+
+
+def plan(bench: Any, *words: str, **profile: Any) -> tuple[int, str, str]:
+    found: tuple[int, str, str] = bench.call(
+        "plan", "--tune", "noise_scale", "budget=small", *words, "--profile", bench.profile(**profile)
+    )
+    return found
+
+
+def test_a_job_may_have_what_this_machine_has_not(bench: Any) -> None:
+    status, out, error = plan(bench, "launch.workers=8", "launch.device=cuda", "launch.cpus_per_worker=16", **LARGE)
+    assert status == 0, error
+    assert "-m distcond.tune noise_scale budget=small launch.workers=8" in out
+    assert not bench.sweep.path.exists()
+
+
+REFUSED = {
+    "workers": (("launch.workers=9",), LARGE, "launch.workers=9: a job of this profile has 8 GPUs; valid: 1 to 8"),
+    "gpu": (("launch.device=cuda",), {}, "launch.device=cuda: a job of this profile has no GPU"),
+    "cores": (("launch.workers=3",), {"cpus_per_task": 2}, "a job of this profile has 2 cores"),
+    "tasks": ((), {"tasks_per_node": 2}, "2 tasks with mode=plain would explore 2 times; valid: ray"),
+    "dir": (("dir=elsewhere",), {}, "dir: not a word of --tune"),
+    "search": (("search=random", "search_seed=-1"), {}, "search_seed=-1: must be at least 0"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_could_never_run_is_one_line(case: str, bench: Any) -> None:
+    words, profile, said = REFUSED[case]
+    status, out, error = plan(bench, *words, **profile)
+    assert (status, out) == (2, ""), error
+    assert said in error and error.count("\n") == 1

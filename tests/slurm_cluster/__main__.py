@@ -21,12 +21,22 @@ from place import CONF, NODES, ROOT, abilities, remember, remembered
 
 
 def up() -> None:
-    """Start everything and wait until the nodes are idle.
+    """Start everything and wait until the nodes are idle; or leave nothing behind.
 
     Raises:
         RuntimeError: they do not become so.
     """
     down()
+    try:
+        _start()
+    except BaseException:
+        for log in sorted((*ROOT.glob("*.log"), *ROOT.glob("*.out"))):
+            print(f"{log.name}:", *log.read_text(errors="replace").splitlines()[-15:], sep="\n  ", file=sys.stderr)
+        down()
+        raise
+
+
+def _start() -> None:
     (ROOT / "state").mkdir(parents=True)
     found = abilities()
     remember(found)
@@ -40,7 +50,7 @@ def up() -> None:
     for name in NODES:
         node.on(name, found)
     if not daemons.wait(lambda: _ask("sinfo -h -p main -t idle -o %D") == str(len(NODES)), 180):
-        raise RuntimeError(f"the nodes do not become idle:\n{_ask('sinfo -N -l')}; see {ROOT}/slurmctld.log")
+        raise RuntimeError(f"the nodes do not become idle:\n{_ask('sinfo -N -l')}")
     print(" ".join(f"{name}={value}" for name, value in found._asdict().items()))
 
 
@@ -68,7 +78,7 @@ def _munge() -> None:
     files += [f"--key-file={key}", f"--pid-file={ROOT}/munge.own.pid", f"--seed-file={ROOT}/munge.seed"]
     daemons.start("munged", ["/usr/sbin/munged", "--foreground", *files])
     if not daemons.wait((ROOT / "munge.socket").exists, 20):
-        raise RuntimeError(f"munged does not come up; see {ROOT}/munged.out")
+        raise RuntimeError("munged does not come up")
 
 
 def _ask(words: str) -> str:

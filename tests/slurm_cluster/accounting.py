@@ -27,11 +27,11 @@ def start() -> None:
     server = ["/usr/sbin/mariadbd", *common, f"--socket={socket}", "--skip-networking", *_SMALL]
     daemons.start("mariadbd", [*server, f"--log-error={ROOT}/db.log"])
     if not daemons.wait(socket.exists, 60):
-        raise RuntimeError(f"MariaDB does not come up; see {ROOT}/db.log")
+        raise RuntimeError("MariaDB does not come up")
     # slurmdbd.conf has no word for a socket file.
     daemons.start("slurmdbd", ["/usr/sbin/slurmdbd", "-D"], {"MYSQL_UNIX_PORT": str(socket), "SLURM_CONF": str(CONF)})
     if not daemons.wait(_answers, 60):
-        raise RuntimeError(f"slurmdbd does not come up; see {ROOT}/slurmdbd.log")
+        raise RuntimeError("slurmdbd does not come up")
 
 
 def _answers() -> bool:

@@ -60,8 +60,6 @@ def slurm() -> Iterator[Cluster]:
         up = subprocess.run([sys.executable, str(CLUSTER), "up"], capture_output=True, text=True)
         if up.returncode == 3:
             pytest.skip(up.stdout.strip())
-        if up.returncode:
-            subprocess.run([sys.executable, str(CLUSTER), "down"], check=False)
         assert up.returncode == 0, up.stderr
         before = os.environ.get("SLURM_CONF")
         os.environ["SLURM_CONF"] = "/run/distcond-slurm/slurm.conf"
@@ -94,11 +92,11 @@ class Bench:
         return Sweep(self.path / "sweep")
 
     def profile(self, **keys: Any) -> str:
-        """A profile for the tests' SLURM; `environment` is a dict."""
+        """A profile for the tests' SLURM; `environment` and the other tables are dicts."""
         told = {"cpus_per_task": 1, "memory_gb": 1.5, "time_min": 60, "signal_seconds": 60, "shared_tmp": True} | keys
-        tables = {key: told.pop(key, {}) for key in ("environment", "sbatch")}
+        tables = {key: told.pop(key, {}) for key in ("environment", "sbatch", "container")}
         lines = [f"{key} = {json.dumps(value)}" for key, value in told.items()]
-        for key, table in tables.items():
+        for key, table in ((key, table) for key, table in tables.items() if table):
             lines += [f"[{key}]", *(f"{name} = {json.dumps(str(value))}" for name, value in table.items())]
         (self.path / "profile.toml").write_text("\n".join(lines))
         return str(self.path / "profile.toml")

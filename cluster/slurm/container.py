@@ -13,6 +13,11 @@ from distcond.registry import unknown
 
 _FORMS = ("apptainer", "pyxis", "enroot")
 _WORDS = ("form", "image", "python", "mounts", "options")
+#: Runs the words behind it, and tells them once, by one signal, what it hears by another; its status is theirs.
+_RELAY = (
+    'trap "" {deaf}; "$@" & run=$!; trap \'trap "" {heard}; kill -{sent} $run\' {heard}; '
+    "while wait $run; status=$?; [ $status -gt 128 ] && kill -0 $run 2>/dev/null; do :; done; exit $status"
+)
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,17 @@ class Container:
         if self.form == "enroot":
             binds = [word for mount in self.mounts for word in ("--mount", mount)]
             return ["enroot", "start", *self.options, *binds, self.image]
-        # A step of its own beside the job's, on the same node and the same cores.
+        # A step of its own beside the job's, on the same node and the same cores. On SIGTERM srun kills its tasks, but
+        # it passes SIGUSR1 on. And SLURM signals every step itself: the run must not be asked twice, nor by SIGUSR2.
         node = os.environ.get("SLURMD_NODENAME", "$SLURMD_NODENAME")
         step = ["srun", "--overlap", f"--nodelist={node}", "--nodes=1", "--ntasks=1", f"--cpus-per-task={cpus}"]
         mounted = [f"--container-mounts={','.join(self.mounts)}"] if self.mounts else []
-        return [*step, "--export=ALL", f"--container-image={self.image}", *mounted, *self.options]
+        step += ["--export=ALL", f"--container-image={self.image}", *mounted, *self.options]
+        return [*_relay("USR2", "TERM", "USR1"), *step, *_relay("USR1 USR2", "USR1 TERM", "TERM")]
+
+
+def _relay(deaf: str, heard: str, sent: str) -> list[str]:
+    return ["sh", "-c", _RELAY.format(deaf=deaf, heard=heard, sent=sent), "sh"]
 
 
 def read_container(given: Mapping[str, Any], where: str) -> Container:

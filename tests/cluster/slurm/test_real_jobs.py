@@ -56,7 +56,8 @@ def test_cancel_ends_what_runs_and_what_waits(slurm: Any, bench: Any) -> None:
     variables = fault(bench, "wait")
     bench.submit("method=faulty:METHOD", "--seeds", "0,1", "--parallel", "1", environment=variables)
     bench.wait(lambda _: variables["FAULT_ONCE"].exists(), "the fault")
-    assert "no run has results yet (2 runs: 1 running, 1 waiting); see `status`" in bench.call("gather")[2]
+    said = bench.call("gather")[2]
+    assert "no run has results yet (2 runs: " in said and "waiting); see `status`" in said and "failed" not in said
     assert bench.call("cancel")[1] == "2 job(s) cancelled\n"
     for one in bench.settle():
         assert one.state == "failed" and one.detail.startswith("cancelled"), one

@@ -6,7 +6,9 @@ What must never happen: work done twice, a requeue that is lost, a job that hang
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -61,6 +63,25 @@ def test_the_signal_leads_to_a_checkpoint_and_a_requeue(
     assert last is not None and moment_of(last).step > 0
     bench.swift()
     check(bench, uninterrupted, starts=2)
+
+
+def test_the_signal_reaches_a_container_that_is_a_step_of_its_own(slurm: Any, bench: Any, slow_runs: Any) -> None:
+    srun = bench.path / "srun"  # without the plugin: its words are left out
+    srun.write_text(
+        f'#!/bin/bash\nfor w; do [[ $w == --container-* ]] || a+=("$w"); done\nexec {which("srun")} "${{a[@]}}"\n'
+    )
+    srun.chmod(0o755)
+    container = {"form": "pyxis", "image": "/none.sqsh", "python": sys.executable}
+    path = [f'export PATH="{bench.path}:$PATH"']
+    bench.submit(*LONG, container=container, setup=path, environment=slow_runs(bench))
+    bench.in_training()
+    (job,) = (one.job for one in bench.wait(lambda found: bool(found[0].job), "a job"))
+    assert len(slurm.ask(f"squeue -h -s -j {job}").splitlines()) == 3, "batch, the job's step and the container's"
+    slurm.ask(f"scancel --signal=USR2 {job}")
+    end = bench.interrupted()
+    assert (end["status"], end["why"]) == (143, "requeued"), bench.logs()
+    bench.swift()
+    assert bench.settle()[0].state == "finished", bench.logs()
 
 
 def test_a_job_of_a_higher_partition_only_interrupts(

@@ -1,0 +1,72 @@
+"""How a run in a container hears of the signal. An srun of the test's own is on PATH, and does as SLURM's does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.slurm.child import Child
+from cluster.slurm.container import Container
+
+#: Tasks begin with all signals as they are by default. On SIGTERM srun kills them; SIGUSR1 it passes on.
+SRUN = f"""#!{sys.executable}
+import signal, subprocess, sys
+def default():
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+words = sys.argv[1:]
+task = subprocess.Popen(words[words.index("sh"):], preexec_fn=default)
+signal.signal(signal.SIGTERM, lambda *_: task.kill())
+signal.signal(signal.SIGUSR1, lambda *_: task.send_signal(signal.SIGUSR1))
+sys.exit(task.wait() % 256)
+"""
+#: Takes a second SIGTERM for an order to end at once.
+RUN = """
+import os, signal, sys, time
+def stop(*_):
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+    time.sleep(1)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+print(os.getppid(), os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> tuple[Child, list[int]]:
+    """A Pyxis container, and the process ids of its step's task and of the run in it."""
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+    words = Container("pyxis", "/image.sqsh").command(1)
+    out = tmp_path / "out"
+    child = Child([*words, sys.executable, "-c", RUN], {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"}, out, True)
+    while not out.read_text().endswith("\n"):
+        assert child.status() is None
+        time.sleep(0.05)
+    return child, [int(word) for word in out.read_text().split()]
+
+
+def test_the_wish_to_stop_goes_through_srun(started: tuple[Child, list[int]]) -> None:
+    child, _ = started
+    child.tell(signal.SIGTERM)
+    assert child.wait(60) == 143
+    child.end()
+
+
+def test_what_slurm_tells_every_step_itself_does_no_harm(started: tuple[Child, list[int]]) -> None:
+    child, (task, run) = started
+    os.kill(task, signal.SIGUSR2)  # the time limit
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # where SLURM has no cgroups, it tells every process of a step
+        os.kill(run, number)
+    assert child.wait(0.5) is None
+    os.kill(task, signal.SIGTERM)  # scancel, at which the job's own step tells it, too
+    time.sleep(0.3)
+    child.tell(signal.SIGTERM)
+    assert child.wait(60) == 143
+    child.end()

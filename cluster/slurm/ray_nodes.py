@@ -34,6 +34,8 @@ _ALONE = {
     "RAY_worker_niceness": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
+    # When Ray is ended the run is over; but the head would wait to be drained for half a minute.
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
 }
 
 

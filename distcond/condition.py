@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,15 +41,23 @@ class Condition(NamedTuple):
         return self.lam.shape[0] == 1
 
 
+Scale = Literal["ranges", "linear", "constant"]
+
+
 class Routing(NamedTuple):
     """How lam chooses the path and the amplitude of the conditioning.
 
-    Rows with `lam > threshold` take the adversarial path. Below and above a threshold t inside (0, 1) the amplitude
-    runs over [0, 1] anew, `lam / t` and `(lam - t) / (1 - t)`: FLOAT's earlier rule at t = 0.5. At t = 0 the
-    amplitude is lam itself.
+    Rows with `lam > threshold` take the adversarial path. The amplitude at a threshold t is, by `scale`:
+
+    - "ranges": over [0, 1] anew below and above t inside (0, 1), `lam / t` and `(lam - t) / (1 - t)`: FLOAT's earlier
+      rule at t = 0.5. At t = 0 it is lam itself.
+    - "linear": lam itself wherever t lies, FLOAT's final rule.
+    - "constant": 1 on the adversarial path and 0 on the clean one, so that lam is a switch between the two networks
+      that were trained: what FLOAT's authors' code counts robust accuracy with.
     """
 
     threshold: float = 0.0
+    scale: Scale = "ranges"
 
     def at(self, lam: float | Tensor, device: torch.device | str = "cpu") -> Condition:
         """The condition at one lam, or at one per row: (n,) on the CPU, so that looking at it waits for no device."""
@@ -64,7 +72,9 @@ class Routing(NamedTuple):
 
     def amplitude(self, lam: Tensor) -> Tensor:
         """The strength of the conditioning at each lam, in [0, 1]."""
-        if self.threshold == 0:
+        if self.scale == "constant":
+            return (lam > self.threshold).to(lam.dtype)
+        if self.scale == "linear" or self.threshold == 0:
             return lam
         above = (lam - self.threshold) / (1 - self.threshold)
         return torch.where(lam > self.threshold, above, lam / self.threshold)

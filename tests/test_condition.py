@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,20 @@ def test_it_equals_the_network_at_that_lam(method: str, lam: float, x: Tensor) -
     noise = model.draw_noise(7) if lam > 0 else None
     wanted = model(x, model.condition(lam, noise=noise))
     assert torch.allclose(AtLambda(model, lam, noise_seed=7)(x), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["float", "floats", "float_slim"])
+@pytest.mark.parametrize("lam", [0.3, 0.7])
+def test_every_mapping_of_lam_folds_into_the_network_it_means(method: str, lam: float, x: Tensor) -> None:
+    settings = {"model.widths": "8,16", "method.threshold": "0.5", "method.shared_alpha": "true"}
+    outputs = []
+    wanted = {"ranges": 2 * lam if lam < 0.5 else 2 * lam - 1, "linear": lam, "constant": lam > 0.5}
+    for scale, amplitude in wanted.items():
+        model = trained(method, **settings, **{"method.scale": scale})
+        cond = Condition(torch.tensor([float(amplitude)]), lam > 0.5, noise=model.draw_noise(7))
+        outputs.append(model(x, cond))
+        assert torch.allclose(AtLambda(model, lam, noise_seed=7)(x), outputs[-1], atol=1e-5)
+    assert not any(torch.equal(outputs[i], outputs[i - 1]) for i in range(3))
 
 
 def test_lam_chooses_statistics_and_amplitude(x: Tensor) -> None:
@@ -124,20 +140,27 @@ def test_a_uniform_condition_is_known_by_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    ("threshold", "lam", "amplitude", "route"),
+    ("options", "lam", "amplitude", "route"),
     [
-        (0.0, 0.0, 0.0, False),
-        (0.0, 0.2, 0.2, True),
-        (0.0, 1.0, 1.0, True),
-        (0.5, 0.25, 0.5, False),
-        (0.5, 0.5, 1.0, False),
-        (0.5, 0.75, 0.5, True),
-        (0.5, 1.0, 1.0, True),
-        (1.0, 1.0, 1.0, False),
+        ((0.0,), 0.0, 0.0, False),
+        ((0.0,), 0.2, 0.2, True),
+        ((0.0,), 1.0, 1.0, True),
+        ((0.5,), 0.25, 0.5, False),
+        ((0.5,), 0.5, 1.0, False),
+        ((0.5,), 0.75, 0.5, True),
+        ((0.5,), 1.0, 1.0, True),
+        ((1.0,), 1.0, 1.0, False),
+        ((0.0, "linear"), 0.2, 0.2, True),
+        ((0.5, "linear"), 0.25, 0.25, False),
+        ((0.5, "linear"), 0.75, 0.75, True),
+        ((0.0, "constant"), 0.0, 0.0, False),
+        ((0.0, "constant"), 0.2, 1.0, True),
+        ((0.5, "constant"), 0.5, 0.0, False),
+        ((0.5, "constant"), 0.75, 1.0, True),
     ],
 )
-def test_routing_by_hand(threshold: float, lam: float, amplitude: float, route: bool) -> None:
-    routing = Routing(threshold)
+def test_routing_by_hand(options: tuple[Any, ...], lam: float, amplitude: float, route: bool) -> None:
+    routing = Routing(*options)
     whole = routing.at(lam)
     assert whole.lam.tolist() == pytest.approx([amplitude])
     assert whole.route is route

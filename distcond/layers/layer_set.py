@@ -12,7 +12,7 @@ from distcond.condition import Condition
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.layers.film import FiLM
 from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d
-from distcond.layers.noisy import NoisyConv2d
+from distcond.layers.noisy import Amplitude, NoisyConv2d
 from distcond.layers.plain import BatchNorm2d, Conv2d, Linear, NoModulation
 from distcond.layers.slimmable import (
     NoisySlimmableConv2d,
@@ -64,12 +64,12 @@ def dual(shared: bool = False) -> LayerSet:
     return LayerSet(Conv2d, partial(DualBatchNorm2d, shared=shared))
 
 
-def noisy(alpha: float = 0.25, shared: bool = False) -> LayerSet:
-    """Weight noise with dual batch normalisation: FLOAT. `alpha` is where the learned amplitude starts."""
+def noisy(alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
+    """Weight noise with dual batch normalisation: FLOAT. `alpha` is where the amplitudes start, or all layers' one."""
     return LayerSet(partial(NoisyConv2d, alpha=alpha), partial(DualBatchNorm2d, shared=shared))
 
 
-def masked_noisy(alpha: float = 0.25, shared: bool = False) -> LayerSet:
+def masked_noisy(alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
     """FLOAT's layers with the noise on the kept weights only: FLOATS."""
     return LayerSet(partial(MaskedNoisyConv2d, alpha=alpha), partial(DualBatchNorm2d, shared=shared))
 
@@ -104,7 +104,7 @@ def slimmable_film(
     return slimmable(narrow, shared)._replace(modulate=modulate)
 
 
-def slimmable_noisy(narrow: Narrow, alpha: float = 0.25, shared: bool = False) -> LayerSet:
+def slimmable_noisy(narrow: Narrow, alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
     """FLOAT's layers at several widths."""
     conv = partial(NoisySlimmableConv2d, alpha=alpha, width_mults=narrow.width_mults)
     return slimmable(narrow, shared)._replace(conv=conv)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from distcond.condition import Condition
-from distcond.layers.noisy import NoisyConv2d
+from distcond.layers.noisy import Amplitude, NoisyConv2d
 from distcond.layers.plain import Conv2d
 
 
@@ -20,7 +20,7 @@ class MaskedNoisyConv2d(NoisyConv2d):
     mask: Tensor
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, alpha: float = 0.25
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, alpha: Amplitude = 0.25
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, alpha)
         self.register_buffer("mask", torch.ones_like(self.weight, dtype=torch.bool))

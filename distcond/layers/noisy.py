@@ -1,6 +1,6 @@
 """Weights with scaled noise: the conditioning of FLOAT (arXiv 2204.00426, section 3).
 
-    w_eff = w + lam * alpha * eta,   eta ~ N(0, std(w)^2),   alpha one learned scalar per layer
+    w_eff = w + lam * alpha * eta,   eta ~ N(0, std(w)^2),   alpha one learned scalar per layer, or one for all
 
 The noise is handed in through the condition, never drawn here: a layer that draws from the global generator would
 reset an attacker's own random numbers and give another stream once compiled.
@@ -14,18 +14,22 @@ from torch import Tensor, nn
 from distcond.condition import Condition
 from distcond.layers.plain import Conv2d
 
+#: A start for each layer's own amplitude, or the one amplitude of all layers (0-d), which is of one network only.
+Amplitude = float | nn.Parameter
+
 
 class NoisyConv2d(Conv2d):
     """Convolution whose weight carries lam-scaled noise; at lam = 0 it is the plain convolution bit for bit.
 
-    `noise_start` is this layer's place in `cond.noise`, set by `layers.numbering.number`.
+    `alpha` is where this layer's amplitude starts, or a parameter that it shares with others. `noise_start` is its
+    place in `cond.noise`, set by `layers.numbering.number`.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, alpha: float = 0.25
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, alpha: Amplitude = 0.25
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride)
-        self.alpha = nn.Parameter(torch.tensor(alpha))
+        self.alpha = alpha if isinstance(alpha, nn.Parameter) else nn.Parameter(torch.tensor(alpha))
         self.noise_start = 0
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from distcond.condition import Condition
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.layers.film import FiLM
-from distcond.layers.noisy import NoisyConv2d
+from distcond.layers.noisy import Amplitude, NoisyConv2d
 from distcond.layers.plain import Conv2d
 
 #: Colours of an image. A layer that reads these has nothing narrower to read.
@@ -58,7 +58,7 @@ class NoisySlimmableConv2d(NoisyConv2d):
         out_channels: int,
         kernel_size: int = 3,
         stride: int = 1,
-        alpha: float = 0.25,
+        alpha: Amplitude = 0.25,
         width_mults: tuple[float, ...] = (1.0,),
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, alpha)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from distcond.condition import Routing
+from distcond.condition import Routing, Scale
 from distcond.config.schema import Options
 from distcond.config.setting import setting
 from distcond.layers.layer_set import LayerSet, noisy
+from distcond.layers.noisy import Amplitude
 from distcond.methods.method import Method
 from distcond.methods.passes import Outcome, Passes, tally
 from distcond.samplers.two_point import TwoPointOptions
@@ -31,11 +33,27 @@ class FloatOptions(Options):
         ge=0,
         le=1,
     )
+    shared_alpha: bool = setting(False, "one amplitude for all layers in place of one each")
+    scale: Scale = setting(
+        "ranges",
+        "noise at lam: anew from 0 to 1 on each side of the threshold (ranges), as lam says (linear), or all of it "
+        "above the threshold and none below (constant)",
+    )
 
 
 def layers(options: FloatOptions, shared: bool) -> LayerSet:
     """Noisy convolutions and dual batch normalisation."""
-    return noisy(options.alpha, shared)
+    return noisy(amplitude(options), shared)
+
+
+def amplitude(options: FloatOptions) -> Amplitude:
+    """Where the amplitude of every layer starts, or a fresh one for all layers of a network."""
+    return nn.Parameter(torch.tensor(options.alpha)) if options.shared_alpha else options.alpha
+
+
+def routing(options: FloatOptions) -> Routing:
+    """The statistics and the noise of each lam."""
+    return Routing(options.threshold, options.scale)
 
 
 def objective(passes: Passes, x: Tensor, y: Tensor, width: int = 0) -> Outcome:
@@ -63,5 +81,5 @@ METHOD = Method(
     layers=layers,
     objective=lambda options: objective,
     sampler=TwoPointOptions(name="two_point"),
-    routing=lambda options: Routing(options.threshold),
+    routing=routing,
 )

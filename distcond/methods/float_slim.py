@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from distcond.condition import Routing
 from distcond.config.setting import setting
 from distcond.layers.layer_set import LayerSet, Narrow, slimmable_noisy
 from distcond.methods import float as float_method
@@ -30,7 +29,7 @@ class FloatSlimOptions(FloatOptions):
 def layers(options: FloatSlimOptions, shared: bool) -> LayerSet:
     """Noisy slimmable convolutions, slimmable classifier, a dual batch normalisation per width."""
     narrow = Narrow(checked(options.width_mults), options.heads == "shared")
-    return slimmable_noisy(narrow, options.alpha, shared)
+    return slimmable_noisy(narrow, float_method.amplitude(options), shared)
 
 
 METHOD = Method(
@@ -41,6 +40,6 @@ METHOD = Method(
     layers=layers,
     objective=lambda options: every_width(float_method.objective, len(options.width_mults)),
     sampler=TwoPointOptions(name="two_point"),
-    routing=lambda options: Routing(options.threshold),
+    routing=float_method.routing,
     widths=lambda options: checked(options.width_mults),
 )

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from distcond.condition import Routing
 from distcond.config.schema import Config
 from distcond.config.setting import setting
 from distcond.errors import ConfigError
 from distcond.layers.layer_set import LayerSet, masked_noisy, noisy
 from distcond.layers.noisy import NoisyConv2d
-from distcond.methods.float import FloatOptions, objective
+from distcond.methods.float import FloatOptions, amplitude, objective, routing
 from distcond.methods.method import Method
 from distcond.models.conditional import ConditionalModel
 from distcond.samplers.two_point import TwoPointOptions
@@ -47,8 +46,8 @@ class FloatsOptions(FloatOptions):
 def layers(options: FloatsOptions, shared: bool) -> LayerSet:
     """Noisy convolutions that know their mask, and dual batch normalisation."""
     if options.density == 1 or options.dense_noise:
-        return noisy(options.alpha, shared)
-    return masked_noisy(options.alpha, shared)
+        return noisy(amplitude(options), shared)
+    return masked_noisy(amplitude(options), shared)
 
 
 def sparsity(config: Config, model: ConditionalModel) -> MomentumRegrowth | None:
@@ -80,6 +79,6 @@ METHOD = Method(
     layers=layers,
     objective=lambda options: objective,
     sampler=TwoPointOptions(name="two_point"),
-    routing=lambda options: Routing(options.threshold),
+    routing=routing,
     sparsity=sparsity,
 )

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from distcond.condition import Condition
 from distcond.layers.layer_set import LayerSet, noisy
-from distcond.layers.noisy import NoisyConv2d
+from distcond.layers.noisy import Amplitude, NoisyConv2d
 from distcond.layers.numbering import number
 from distcond.layers.plain import Conv2d
 
@@ -113,6 +113,29 @@ def test_every_layer_has_a_part_of_the_noise_to_itself() -> None:
     ramp = torch.arange(float(size))
     seen = [conv.scaled_noise(ramp) / conv.weight.std() for conv in (net.first, net.second, net.third)]
     assert torch.allclose(torch.cat([part.flatten() for part in seen]), ramp, rtol=1e-4)
+
+
+def test_one_amplitude_of_several_layers_is_the_same_network_and_has_the_sum_of_their_gradients() -> None:
+    def three(alpha: Amplitude) -> Three:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = Three(noisy(alpha))
+        number(net)
+        return net
+
+    own, one = three(0.25), three(nn.Parameter(torch.tensor(0.25)))
+    noise = draw(108 + 16 + 72, seed=3)
+    for net in (own, one):
+        out, cond = X, Condition(torch.tensor([0.7]), True, noise=noise)
+        for conv in (net.first, net.second, net.third):
+            out = conv(out, cond)
+        out.square().sum().backward()
+        net.out = out
+    assert torch.equal(own.out, one.out)
+    assert len(list(one.parameters())) == 4 and len(list(own.parameters())) == 6
+    alphas = [conv.alpha.grad for conv in (own.first, own.second, own.third)]
+    assert torch.allclose(one.third.alpha.grad, torch.stack(alphas).sum(), rtol=1e-4)
+    assert torch.equal(own.second.weight.grad, one.second.weight.grad)
 
 
 def test_the_starting_amplitude_is_the_methods() -> None:

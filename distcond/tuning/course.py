@@ -5,6 +5,8 @@ It decides by what stands in the sweep's files alone, so a sweep that was killed
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,8 @@ from distcond.tuning.space import Space
 from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.trial import Leg, Outcome, Trial
 
+_log = logging.getLogger(__name__)
+
 Schedule = Asha | Rounds | None
 
 
@@ -30,7 +34,7 @@ class Course:
         sweep: its directory.
         space: what varies.
         proposer: what is tried.
-        count: how many trials.
+        count: how many trials, or fewer where the proposer knows no more.
         retries: times a trial whose process died is taken up again.
         schedule: None, ASHA, or the rounds of PBT.
         placed: the run directory of a config; raises ConfigError where it cannot run.
@@ -50,7 +54,6 @@ class Course:
     ) -> None:
         self.sweep, self.space, self.proposer, self.placed, self.inherit = sweep, space, proposer, placed, inherit
         self.count, self.retries, self.schedule = count, retries, schedule
-        self.exhausted = False
         self.trials = sweep.trials()
         for trial in self.trials.values():
             self.proposer.again(trial.number, trial.memory)
@@ -66,13 +69,15 @@ class Course:
 
     def next(self) -> Leg | None:
         """The next leg, which is taken to begin. None: wait for one that runs; or, if none runs, the sweep is over."""
-        if self._round():  # first: a killed process may have left it half done
-            return self.next()
-        leg = self._waiting() or self._promoted()
-        while leg is None and len(self.trials) < self.count and not self.exhausted:
-            leg = self._proposed()
-        if leg is not None:
-            self._keep(replace(self.trials[leg.number], state="running", until=leg.until))
+        leg = None
+        while leg is None:
+            if self._round():  # first: a killed process may have left it half done
+                continue
+            leg = self._waiting() or self._promoted()
+            if leg is None and len(self.trials) >= self.count:
+                return None
+            leg = leg or self._proposed()
+        self._keep(replace(self.trials[leg.number], state="running", until=leg.until))
         return leg
 
     def config(self, number: int) -> Config:
@@ -113,34 +118,32 @@ class Course:
     def _promoted(self) -> Leg | None:
         if not isinstance(self.schedule, Asha):
             return None
-        new = len(self.trials) < self.count and not self.exhausted
+        new = len(self.trials) < self.count
         return self.schedule.promote(self.trials, idle=not new and not self.running)
 
     def _proposed(self) -> Leg | None:
         """The first leg of a new trial; None where it fails at once or there are no more."""
         number, until = len(self.trials), self.schedule.first if self.schedule else 0
-        trial = Trial(number, {}, until=until)
+        known = {other.run for other in self.trials.values()}
         try:
-            drawn = self.proposer.propose(number)
-            if drawn is None:
-                self.exhausted = True
-                return None
-            trial = replace(trial, drawn=drawn, memory=self.proposer.memory(number))
-            run = self.placed(self.space.config({**drawn, **self.sweep.fixed()}))
+            for again in itertools.count():
+                trial = Trial(number, {}, until=until)
+                drawn = self.proposer.propose(number, again)
+                if drawn is None:
+                    _log.info(f"{self.space.name}: nothing new is left; {number} trials in place of {self.count}")
+                    self.count = number
+                    return None
+                trial = replace(trial, drawn=drawn, memory=self.proposer.memory(number))
+                run = self.placed(self.space.config({**drawn, **self.sweep.fixed()}))
+                trial = replace(trial, run=str(run.relative_to(self.sweep.path)))
+                if trial.run not in known:
+                    break
         except ConfigError as error:
-            self._refused(replace(trial, error=str(error)))
+            self._keep(replace(trial, state="failed", run="", error=str(error)))
+            self._tell(self.trials[number])
             return None
-        trial = replace(trial, run=str(run.relative_to(self.sweep.path)))
-        for other in self.trials.values():
-            if other.run == trial.run:
-                self._refused(replace(trial, run="", error=f"the same settings as trial {other.number}"))
-                return None
         self._keep(trial)
         return Leg(number, trial.until)
-
-    def _refused(self, trial: Trial) -> None:
-        self._keep(replace(trial, state="failed"))
-        self._tell(self.trials[trial.number])
 
     def _round(self) -> bool:
         """With PBT, what happens between rounds once everybody is there; whether it did."""

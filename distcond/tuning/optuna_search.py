@@ -10,7 +10,7 @@ from typing import Any
 from distcond.errors import ConfigError
 from distcond.seeding import key
 from distcond.tuning.objective import Objective
-from distcond.tuning.proposers import Drawn, drawn_by
+from distcond.tuning.proposers import DRAWS, Drawn, drawn_by
 from distcond.tuning.space import Space
 
 
@@ -42,9 +42,15 @@ class Optuna:
         self.remembered: dict[int, Mapping[str, Any]] = {}
         self.told: dict[int, Mapping[str, Any]] = {}
 
-    def propose(self, number: int) -> Drawn | None:
+    def propose(self, number: int, again: int = 0) -> Drawn | None:
+        from optuna.trial import TrialState
+
+        if again:
+            self.study.tell(self.asked[number], state=TrialState.FAIL)
+        if again >= DRAWS:
+            return None
         # A fresh sampler for each trial: its draws do not depend on how often the sweep was interrupted.
-        self.study.sampler = self._sampler(number)
+        self.study.sampler = self._sampler(number, again)
         trial = self.study.ask()
         self.asked[number] = trial
         return drawn_by(self.function or self._suggest, trial)
@@ -108,10 +114,12 @@ class Optuna:
                 drawn[axis.path] = trial.suggest_float(axis.path, axis.low, axis.high, log=axis.kind == "loguniform")
         return drawn
 
-    def _sampler(self, number: int) -> Any:
-        samplers, seed = _optuna().samplers, key(self.seed, "optuna", number) % 2**32
+    def _sampler(self, number: int, again: int = 0) -> Any:
+        samplers, seed = _optuna().samplers, key(self.seed, "optuna", number, *([again] if again else [])) % 2**32
         if self.kind == "nsga2":
             return samplers.NSGAIISampler(seed=seed, population_size=8)
+        if again:  # TPE would propose what it thinks best once more, and that is there
+            return samplers.RandomSampler(seed=seed)
         return samplers.TPESampler(seed=seed, n_startup_trials=5)
 
 

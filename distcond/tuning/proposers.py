@@ -18,12 +18,18 @@ Drawn = dict[str, Any]
 #: Points that a grid is refused beyond: it was meant otherwise.
 MOST = 10_000
 
+#: Draws for one trial. When so many have given nothing new, a space is taken to hold nothing more.
+DRAWS = 100
+
 
 class Proposer(Protocol):
     """Gives trial after trial. Told in the same order, it proposes the same."""
 
-    def propose(self, number: int) -> Drawn | None:
-        """The settings of trial `number`; None where there are no more."""
+    def propose(self, number: int, again: int = 0) -> Drawn | None:
+        """The settings of trial `number`; None where there are no more.
+
+        `again`: how many proposals for this trial there are as other trials already; it gives another one.
+        """
 
     def memory(self, number: int) -> Mapping[str, Any]:
         """What a later process needs to know of trial `number` besides its settings, as plain values."""
@@ -54,8 +60,10 @@ class Random(Forgetful):
     def __init__(self, space: Space, seed: int, function: Callable[[torch.Generator], Drawn] | None = None) -> None:
         self.space, self.seed, self.function = space, seed, function
 
-    def propose(self, number: int) -> Drawn | None:
-        source = generator(self.seed, "trial", number)
+    def propose(self, number: int, again: int = 0) -> Drawn | None:
+        if again >= DRAWS:
+            return None
+        source = generator(self.seed, "trial", number, *([again] if again else []))
         return drawn_by(self.function, source) if self.function else draw(self.space, source)
 
 
@@ -65,8 +73,9 @@ class Listed(Forgetful):
     def __init__(self, points: Sequence[Drawn]) -> None:
         self.points = points
 
-    def propose(self, number: int) -> Drawn | None:
-        return self.points[number] if number < len(self.points) else None
+    def propose(self, number: int, again: int = 0) -> Drawn | None:
+        at = number + again  # what was there already is passed by
+        return self.points[at] if at < len(self.points) else None
 
 
 def draw(space: Space, source: torch.Generator) -> Drawn:

@@ -14,12 +14,12 @@ from distcond.tuning.asha import Asha, rungs
 from distcond.tuning.axis import Axis
 from distcond.tuning.course import Course, Schedule
 from distcond.tuning.merged import merged
+from distcond.tuning.objective import Objective
 from distcond.tuning.pbt import Exploit, Rounds, check_live
 from distcond.tuning.proposers import Listed, Proposer, Random
 from distcond.tuning.space import Space
 from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.trial import Leg, Outcome, Trial
-from distcond.tuning.words import words_of
 
 EPOCHS = 9
 LR = Axis("optim.lr", "uniform", 0.1, 0.9)
@@ -107,8 +107,47 @@ def test_a_trial_that_fails_is_left_behind(tmp_path: Path) -> None:
     found.ended(leg, Outcome(error="ValueError: no"))
     carry_out(found)
     errors = {trial.number: trial.error for trial in found.trials.values()}
-    assert errors == {0: "ValueError: no", 1: "optim.lr: too much", 2: "the same settings as trial 0", 3: ""}
-    assert found.trials[3].state == "finished"
+    assert errors == {0: "ValueError: no", 1: "optim.lr: too much", 2: ""}
+    assert (found.trials[2].state, found.trials[2].drawn) == ("finished", {"optim.lr": 0.2}), "0.1 was there"
+
+
+DISCRETE = replace(SPACE, axes=(Axis("optim.lr", "choice", values=(0.1, 0.2, 0.3)),))
+
+
+def proposer(search: str) -> Proposer:
+    if search != "random":
+        pytest.importorskip("optuna", reason="Optuna comes with the extra tune")
+        from distcond.tuning.optuna_search import Optuna
+
+        return Optuna(DISCRETE, search, [Objective("sa@0", "sa", 0.0, True)], 0)
+    return Random(DISCRETE, 0)
+
+
+@pytest.mark.parametrize("search", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("schedule", [None, "rounds", "asha"])
+def test_a_space_with_few_points_gives_each_once_and_says_that_it_holds_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, search: str, schedule: str | None
+) -> None:
+    made = {"rounds": rounds(), "asha": Asha(EPOCHS, 1, 3, up=True)}.get(schedule or "")
+    found = course(tmp_path, made, proposer(search), count=9)
+    with caplog.at_level("INFO"):
+        legs = carry_out(found)
+    assert [record.message for record in caplog.records] == ["s: nothing new is left; 3 trials in place of 9"]
+    assert sorted(leg[0] for leg in legs if leg[1] == 0) == [0, 1, 2] == list(found.trials)
+    assert not [trial.error for trial in found.trials.values() if trial.error]
+    if schedule is None:
+        assert sorted(trial.drawn["optim.lr"] for trial in found.trials.values()) == [0.1, 0.2, 0.3]
+    assert "finished" in {trial.state for trial in found.trials.values()}
+
+
+@pytest.mark.parametrize("search", ["random", "tpe"])
+def test_an_interrupted_course_draws_again_what_an_uninterrupted_one_draws(tmp_path: Path, search: str) -> None:
+    whole = course(tmp_path / "a", None, proposer(search), count=3)
+    carry_out(whole)
+    carry_out(course(tmp_path / "b", None, proposer(search), count=3), 1)
+    second = course(tmp_path / "b", None, proposer(search), count=3)
+    carry_out(second)
+    assert [trial.drawn for trial in second.trials.values()] == [trial.drawn for trial in whole.trials.values()]
 
 
 def test_a_proposal_that_cannot_be_made_is_a_failed_trial(tmp_path: Path) -> None:
@@ -208,21 +247,3 @@ def test_the_past_of_an_exploited_trial_stays() -> None:
     after = merged(trial, Outcome(((4.0, 0.8),), 4, 5.0, 2.0))
     assert after.curve == ((1.0, 0.1), (3.0, 0.3), (4.0, 0.8))
     assert (after.flops, after.seconds, after.epochs) == (4.0, 7.0, 4)
-
-
-@pytest.mark.parametrize(
-    ("told", "said"),
-    [
-        ({"objective": "sa@0,ra@1", "scheduler": "asha"}, "compares by one objective, here are 2"),
-        ({"scheduler": "pbt", "search": "grid"}, "valid: search=random"),
-        ({"search": "bayes"}, "unknown value for search 'bayes'"),
-        ({"reference": "0"}, "expected SA,RA"),
-        ({"quantile": 0.7}, "must be at most 0.5"),
-        ({"objective": ""}, "objective= is empty"),
-        ({"colour": "red"}, "no word of a sweep"),
-    ],
-)
-def test_words_that_do_not_go_together_are_refused_in_a_line(told: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as error:
-        words_of(told)
-    assert "\n" not in str(error.value)

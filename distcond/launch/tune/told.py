@@ -31,6 +31,7 @@ class Told:
             return
         self.bar.write(line, file=sys.stderr)
         # A trial that was stopped may still be promoted; it counts as soon as it has been compared.
+        self.bar.total = self.course.count
         self.bar.n = sum(t.state in ("stopped", "finished", "failed") for t in self.course.trials.values())
         self.bar.refresh()
 

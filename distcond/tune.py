@@ -115,7 +115,8 @@ def _confirmed(path: str, said: Sequence[str]) -> int:
         raise ConfigError(f"{' '.join(said)}: valid with --confirm: seeds=3 (1 or more) and attack=NAME,...")
     found = confirm(SweepDir(Path(path).expanduser().absolute()), int(told["seeds"]), told["attack"])
     for one in found["finalists"]:
-        print(f"trial {one['trial']}: {one['chosen_by']:.4f} as chosen, {one['strong']:.4f} under {found['attack']}")
+        values = f"{one['chosen_by']:.4f} as chosen, {one['strong']:.4f} under {found['attack']}"
+        print(f"trial {one['trial']}: {found['objective']} {values}")
     print(f"the order of the finalists {'holds' if found['order_holds'] else 'changes'} under {found['attack']}")
     print(f"trial {found['winner']} against the recipe on test, {found['attack']}: {found['verdict']}")
     return 0

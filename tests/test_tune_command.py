@@ -41,6 +41,14 @@ def test_a_sweep_is_gone_on_with_by_its_own_words_alone(tmp_path: Path) -> None:
         main(["width", "budget=small", "epochs=9", f"dir={tmp_path / 'sweep'}", "--show"])
 
 
+def test_a_winner_by_cost_is_not_confirmed_by_accuracies(tmp_path: Path) -> None:
+    sweep = SweepDir(tmp_path / "sweep")
+    sweep.begin(find_space("width", small=True), words_of({"objective": "train_flops,hypervolume"}))
+    sweep.write(Trial(0, {}, state="finished", run="runs/none", values=(1.0, 0.5)))
+    with pytest.raises(ConfigError, match="objective=train_flops: no accuracy, so no attack can confirm it"):
+        main(["--confirm", str(sweep.path)])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -35,6 +35,10 @@ class Objective(NamedTuple):
     lam: float
     up: bool
 
+    def is_at(self, lam: float) -> bool:
+        """Whether a row at `lam` is the one of this sa or ra."""
+        return math.isclose(lam, self.lam, abs_tol=1e-6)
+
 
 def read_objective(name: str, config: Config) -> Objective:
     """The objective called `name`.
@@ -99,6 +103,6 @@ def _value(objective: Objective, kept: Record, records: Sequence[Record], refere
         return area([(at["sa"], at["ra"]) for at in kept["val"]], reference)
     if objective.kind in ("sa", "ra"):
         # Of several widths the first is the full one.
-        found = [at for at in kept["val"] if math.isclose(at["lam"], objective.lam, abs_tol=1e-6)]
+        found = [at for at in kept["val"] if objective.is_at(at["lam"])]
         return float(found[0][objective.kind]) if found else math.nan
     return spent(records)[objective.kind == "seconds"]

@@ -7,20 +7,23 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from distcond.errors import ConfigError
 from distcond.results.pareto import XY, area
 from distcond.results.row import Row, accuracy
+from distcond.tuning.objective import Objective
 
 #: Two-sided 95 % quantiles of Student's t by degrees of freedom; from 10 on, that of 10 is taken: a little too strict.
 _T = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 class Verdict(NamedTuple):
-    """Mean difference winner - recipe over pairs with the same seed, and its 95 % interval."""
+    """Mean difference winner - recipe of `name` over pairs with the same seed, and its 95 % interval."""
 
     mean: float
     low: float
     high: float
     pairs: int
+    name: str = "hypervolume"
 
     @property
     def better(self) -> bool:
@@ -30,21 +33,38 @@ class Verdict(NamedTuple):
     def __str__(self) -> str:
         said = "better" if self.better else "not shown to be better"
         ends = f"95 % interval {self.low:+.4f} to {self.high:+.4f}" if math.isfinite(self.low) else "no interval"
-        return f"{said}: hypervolume {self.mean:+.4f} on average over {self.pairs} fresh seeds ({ends})"
+        return f"{said}: {self.name} {self.mean:+.4f} on average over {self.pairs} fresh seeds ({ends})"
 
 
-def judge(winner: Sequence[float], recipe: Sequence[float]) -> Verdict:
-    """Compare values of runs that have the same seeds, pair by pair."""
+def judge(winner: Sequence[float], recipe: Sequence[float], name: str = "hypervolume") -> Verdict:
+    """Compare values of `name` of runs that have the same seeds, pair by pair; more is better."""
     differences = [a - b for a, b in zip(winner, recipe, strict=True)]
     count, mean = len(differences), statistics.mean(differences)
     if count < 2:
-        return Verdict(mean, -math.inf, math.inf, count)
+        return Verdict(mean, -math.inf, math.inf, count, name)
     half = _T[min(count - 1, 10)] * statistics.stdev(differences) / math.sqrt(count)
-    return Verdict(mean, mean - half, mean + half, count)
+    return Verdict(mean, mean - half, mean + half, count, name)
 
 
-def volume(rows: Iterable[Row], reference: XY) -> float:
-    """The hypervolume of evaluated rows at full width; of several attacks the one that leaves least counts."""
+def check_countable(objective: Objective) -> None:
+    """Refuse what rows of an evaluation do not say.
+
+    Raises:
+        ConfigError: the objective is no accuracy.
+    """
+    if objective.kind not in ("hypervolume", "sa", "ra"):
+        what = "no accuracy, so no attack can confirm it"
+        valid = "a sweep whose first objective is hypervolume, sa@LAM or ra@LAM"
+        raise ConfigError(f"objective={objective.name}: {what}; valid: {valid}")
+
+
+def counted(objective: Objective, rows: Iterable[Row], reference: XY) -> float:
+    """An objective by evaluated rows at full width; of several attacks the one that leaves least counts.
+
+    Raises:
+        ConfigError: it is no accuracy, or there is no row for it.
+    """
+    check_countable(objective)
     sa, ra = dict[float, float](), dict[float, float]()
     rows = list(rows)
     widest = max((row.width for row in rows), default=1.0)
@@ -53,7 +73,12 @@ def volume(rows: Iterable[Row], reference: XY) -> float:
             sa[row.lam] = accuracy(row)
         elif row.width == widest:
             ra[row.lam] = min(accuracy(row), ra.get(row.lam, 1.0))
-    return area([(sa[lam], ra[lam]) for lam in sa if lam in ra], reference)
+    if objective.kind == "hypervolume":
+        return area([(sa[lam], ra[lam]) for lam in sa if lam in ra], reference)
+    found = [value for lam, value in (sa if objective.kind == "sa" else ra).items() if objective.is_at(lam)]
+    if not found:
+        raise ConfigError(f"objective={objective.name}: the evaluation has no row for it; valid: another attack=")
+    return found[0]
 
 
 def same_order(cheap: Sequence[float], strong: Sequence[float]) -> bool:

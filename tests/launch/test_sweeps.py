@@ -124,7 +124,7 @@ def test_a_winner_is_looked_at_again_with_fresh_seeds_and_a_stronger_attack(plac
     assert process.returncode == 0, output
     told = json.loads((place.path / "sweep" / "confirm.json").read_text())
     assert told["winner"] == 0 and told["seeds"] == [1000, 1001] and len(told["finalists"]) == 1
-    assert {name: len(of) for name, of in told["hypervolumes"].items()} == {"winner": 2, "recipe": 2}
+    assert {name: len(of) for name, of in told["values"].items()} == {"winner": 2, "recipe": 2}
     assert f"trial 0 against the recipe on test, apgd-ce: {told['verdict']}" in output
     runs = [
         RunDir(place.path / "sweep" / "confirm" / one["run"]) for one in sweeps.trials(place.path / "sweep" / "confirm")

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from distcond.tuning.verdict import judge, same_order
+from distcond.config.overrides import resolve
+from distcond.errors import ConfigError
+from distcond.results.row import Row
+from distcond.tuning.objective import read_objective
+from distcond.tuning.verdict import counted, judge, same_order
 
 
 def test_a_clear_difference_is_better_and_a_small_one_is_not() -> None:
@@ -23,3 +27,42 @@ def test_one_seed_shows_nothing() -> None:
 def test_order() -> None:
     assert same_order([0.3, 0.2, 0.1], [0.2, 0.1, 0.0])
     assert not same_order([0.3, 0.2, 0.1], [0.2, 0.3, 0.0])
+
+
+def row(lam: float, attack: str, correct: int, width: float = 1.0) -> Row:
+    norm = "" if attack == "none" else "Linf"
+    return Row(
+        run_id="r", epoch=1, step=1, split="test", checkpoint="best", lam=lam, width=width, attack=attack, norm=norm,
+        method="float", model="small_cnn", dataset="digits", seed=0, num_correct=correct, num_examples=10,
+    )  # fmt: skip
+
+
+ROWS = [
+    row(0.0, "none", 9), row(0.0, "apgd-ce", 1), row(0.0, "fab", 2), row(0.0, "none", 10, width=0.5),
+    row(1.0, "none", 6), row(1.0, "apgd-ce", 5), row(1.0, "fab", 4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("hypervolume", 0.9 * 0.1 + 0.6 * 0.3), ("sa@0", 0.9), ("sa@1", 0.6), ("ra@0", 0.1), ("ra@1", 0.4)],
+)
+def test_what_a_sweep_compared_is_what_is_counted_again(name: str, wanted: float) -> None:
+    objective = read_objective(name, resolve("float_digits", {"eval.lam_grid": "0,1"}))
+    assert counted(objective, ROWS, (0.0, 0.0)) == pytest.approx(wanted)
+    assert str(judge([0.5, 0.5], [0.1, 0.1], name)).startswith(f"better: {name} +0.4000 on average over 2 fresh seeds")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("train_flops", "objective=train_flops: no accuracy, so no attack can confirm it; valid: a sweep whose first"),
+        ("seconds", "objective=seconds: no accuracy"),
+        ("ra@0.5", "objective=ra@0.5: the evaluation has no row for it"),
+    ],
+)
+def test_what_rows_do_not_say_is_refused_in_a_line(name: str, said: str) -> None:
+    objective = read_objective(name, resolve("float_digits", {"eval.lam_grid": "0,0.5,1"}))
+    with pytest.raises(ConfigError, match=said) as error:
+        counted(objective, ROWS, (0.0, 0.0))
+    assert "\n" not in str(error.value)

@@ -19,12 +19,13 @@ from distcond.engine.run_dir import RunDir, write_json
 from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
 from distcond.launch.evaluate_driver import carry_out
-from distcond.launch.tune.sweep import carry
+from distcond.launch.tune.sweep import base, carry, placed
+from distcond.tuning.objective import read_objective
 from distcond.tuning.proposers import Listed
 from distcond.tuning.space import Space
 from distcond.tuning.sweep_dir import CONFIRMED, SweepDir
 from distcond.tuning.trial import Trial
-from distcond.tuning.verdict import judge, same_order, volume
+from distcond.tuning.verdict import check_countable, counted, judge, same_order
 from distcond.tuning.words import Words
 
 _log = logging.getLogger(__name__)
@@ -42,24 +43,29 @@ def confirm(sweep: SweepDir, seeds: int, attack: str) -> dict[str, Any]:
     What is there already is not done again.
 
     Raises:
-        ConfigError: no finished trial, or a winner that no single run repeats.
+        ConfigError: no finished trial, a winner that no single run repeats, or a first objective that is no accuracy.
     """
     space, words = sweep.asked()
+    objective = read_objective(words.objective[0], base(space))
+    check_countable(objective)
     ranked = finalists(sweep, sweep.read()["up"][0])
     best, reference = ranked[0], (words.reference[0], words.reference[1])
     if best.lineage:
         raise ConfigError(
             f"{sweep.path}: trial {best.number} changed its settings on its way; no run with fresh seeds does"
         )
-    strong = [volume(_counted(sweep.path / t.run, attack, "val"), reference) for t in ranked[:FINALISTS]]
+    strong = [counted(objective, _rows(sweep.path / t.run, attack, "val"), reference) for t in ranked[:FINALISTS]]
     cheap = [trial.values[0] for trial in ranked[:FINALISTS]]
     own = space.config({}).seed
     fresh = [own + FRESH + number for number in range(seeds)]
     runs = _trained(sweep, space, words, best.drawn, fresh)
-    values = {name: [volume(_counted(run, attack, "test"), reference) for run in of] for name, of in runs.items()}
-    found = judge(values["winner"], values["recipe"])
+    values = {
+        name: [counted(objective, _rows(run, attack, "test"), reference) for run in of] for name, of in runs.items()
+    }
+    found = judge(values["winner"], values["recipe"], objective.name)
     told = {
         "winner": best.number,
+        "objective": objective.name,
         "attack": attack,
         "finalists": [
             {"trial": trial.number, "chosen_by": a, "strong": b}
@@ -67,7 +73,7 @@ def confirm(sweep: SweepDir, seeds: int, attack: str) -> dict[str, Any]:
         ],
         "order_holds": same_order(cheap, strong),
         "seeds": fresh,
-        "hypervolumes": values,
+        "values": values,
         "better": found.better,
         "verdict": str(found),
     }
@@ -93,16 +99,20 @@ def _trained(
     """Run directories of the winner and of the recipe as it is, by seed: a sweep of their own, within the sweep's."""
     inner = SweepDir(sweep.path / "confirm")
     points = [{**settings, "seed": seed} for settings in (drawn, {}) for seed in seeds]
+    paths = [placed(space.config({**point, **inner.fixed()})).relative_to(inner.path) for point in points]
     before = inner.trials()
-    # Asked before, with other seeds or of another winner: a trial is known by its settings, not by its number.
-    listed = [dict(before[number].drawn) for number in sorted(before)]
-    listed += [point for point in points if point not in listed]
-    plain = replace(words, search="random", scheduler="none", trials=len(listed), objective=("hypervolume",))
+    # Asked before, with other seeds or of another winner: a trial is known by its run, not by its number. So is a
+    # winner that is the recipe.
+    known = {trial.run for trial in before.values()}
+    fresh = {str(path): point for path, point in zip(paths, points, strict=True) if str(path) not in known}
+    listed = [*(dict(before[number].drawn) for number in sorted(before)), *fresh.values()]
+    plain = replace(words, search="random", scheduler="none", trials=len(listed), objective=words.objective[:1])
     for trial in before.values():
         if trial.state == "failed" and trial.run:  # asked again, it may go well
             inner.write(replace(trial, state="waiting", error="", tries=0))
     course = carry(inner, replace(space, axes=(), function=""), plain, Listed(listed))
-    wanted = [course.trials[listed.index(point)] for point in points]
+    found = {trial.run: trial for trial in course.trials.values()}
+    wanted = [found[str(path)] for path in paths]
     failed = [trial for trial in wanted if trial.state != "finished"]
     if failed:
         raise ConfigError(f"confirm: {failed[0].error}")
@@ -110,7 +120,7 @@ def _trained(
     return {"winner": runs[: len(seeds)], "recipe": runs[len(seeds) :]}
 
 
-def _counted(run_path: Path, attack: str, split: str) -> list[Any]:
+def _rows(run_path: Path, attack: str, split: str) -> list[Any]:
     run = RunDir(run_path)
     config = apply(run.config(), {"launch": "local", "launch.workers": "0"})
     plan = make_plan(run, config, campaign_of({"attack": attack, "split": split}), frozenset())

@@ -122,7 +122,7 @@ def test_the_report_has_table_figures_and_one_page_that_works_offline(sweep: Pat
     page = (folder / "page.html").read_text()
     assert page.count("</script>") == 2 and 'src="http' not in page
     figures = json.loads(page.split("for (const figure of ")[1].split(") {\n  const place")[0])
-    assert len(figures) == 3 + 3
+    assert len(figures) == 3 + 5, "one for each setting"
     colours = figures[0]["data"][0]["marker"]["line"]["color"]
     assert 0 < sum(colour != "#9A9A9A" for colour in colours) == len(front(read_sweep(sweep)))
 

@@ -6,13 +6,14 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from distcond.config.command_line import guarded
 from distcond.errors import ConfigError
-from distcond.launch.failure import LaunchFailed
+from distcond.launch.failure import LaunchFailed, Stopped
 from distcond.launch.tune.confirm import confirm
 from distcond.launch.tune.sweep import explore, planned
 from distcond.tuning.space import Space, find_space, read_space, shipped
@@ -74,6 +75,10 @@ def main(argv: Sequence[str]) -> int:
     except LaunchFailed as error:
         print(f"failed: {error}\nthe same command goes on", file=sys.stderr)
         return 1
+    except Stopped as stop:
+        with suppress(OSError):  # whoever read it may have been stopped, too; the status must still be told
+            print(f"stopped: {stop}; the same command goes on", file=sys.stderr)
+        return stop.status
     print(planned(sweep, space, words))
     return 0
 

@@ -28,7 +28,7 @@ from distcond.launch.ray_gpu import GpuConfig
 from distcond.launch.ray_verdict import StopRepeating, verdict
 from distcond.launch.shared import marked
 from distcond.launch.signals import asked_to_stop, beside
-from distcond.launch.stop_file import ask
+from distcond.launch.stop_file import ask, asked
 from distcond.launch.stopped import where
 from distcond.launch.train_loop import Order, train_loop
 from distcond.launch.variables import variables
@@ -85,7 +85,7 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
     if home is not None:
         with suppress(ConfigError):  # what the run came to stands, whether the store answers or not
             home.arrive(live=False)  # its first worker may have been on another machine
-    if request and not RunDir(run_path).finished:
+    if (request or asked(run_path)) and not RunDir(run_path).finished:
         raise Stopped(where(run_path), request.status)
     if not RunDir(run_path).finished and not leg_over(run_path, epochs_done(run_path)):
         raise LaunchFailed(f"Ray Train ended without an error, but {run_path} is not finished")

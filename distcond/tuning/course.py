@@ -54,6 +54,7 @@ class Course:
     ) -> None:
         self.sweep, self.space, self.proposer, self.placed, self.inherit = sweep, space, proposer, placed, inherit
         self.count, self.retries, self.schedule = count, retries, schedule
+        self.halted = False
         self.trials = sweep.trials()
         for trial in self.trials.values():
             self.proposer.again(trial.number, trial.memory)
@@ -71,6 +72,8 @@ class Course:
         """The next leg, which is taken to begin. None: wait for one that runs; or, if none runs, the sweep is over."""
         leg = None
         while leg is None:
+            if self.halted:
+                return None
             if self._round():  # first: a killed process may have left it half done
                 continue
             leg = self._waiting() or self._promoted()
@@ -79,6 +82,10 @@ class Course:
             leg = leg or self._proposed()
         self._keep(replace(self.trials[leg.number], state="running", until=leg.until))
         return leg
+
+    def halt(self) -> None:
+        """Begin no more legs: those that run may end before their time, and wait then for the sweep to go on."""
+        self.halted = True
 
     def config(self, number: int) -> Config:
         """What a trial's run is told."""
@@ -93,6 +100,9 @@ class Course:
             return
         if outcome.error:
             trial = replace(trial, state="failed", error=outcome.error)
+        elif self.halted and not outcome.finished and not 0 < leg.until <= outcome.epochs:
+            self._keep(replace(trial, state="waiting"))
+            return
         elif not trial.values:
             trial = replace(trial, state="failed", error="no objective: its run validated nothing; see eval.every")
         else:

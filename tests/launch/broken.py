@@ -1,13 +1,17 @@
-"""FLOAT that goes wrong at its third step: `method=broken:RAISES`, HANGS, or KILLED (as for lack of memory)."""
+"""FLOAT that goes wrong at its third step: `method=broken:RAISES`, HANGS, STARVES, or KILLED (for lack of memory)."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from distcond.methods.float import METHOD as FLOAT
 
@@ -22,6 +26,19 @@ def _hang() -> None:
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _starve() -> None:
+    """Allocate until there is no more, of an address space with a limit: the memory itself is never touched."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**30, limits[1]))
+    taken = []
+    try:
+        while True:
+            taken.append(torch.empty(2**28, dtype=torch.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)  # what is left of the worker has to tell
 
 
 def _at_the_third_step(fault: Callable[[], None]) -> Callable[[Any], Any]:
@@ -39,7 +56,7 @@ def _at_the_third_step(fault: Callable[[], None]) -> Callable[[Any], Any]:
     return objective
 
 
-RAISES, HANGS, KILLED = (
+RAISES, HANGS, KILLED, STARVES = (
     dataclasses.replace(FLOAT, name=name, objective=_at_the_third_step(fault))
-    for name, fault in (("raises", _raise), ("hangs", _hang), ("killed", _die))
+    for name, fault in (("raises", _raise), ("hangs", _hang), ("killed", _die), ("starves", _starve))
 )

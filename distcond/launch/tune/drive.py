@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from distcond.config.overrides import to_settings
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
 from distcond.launch.capacity import Capacity, this_machine
-from distcond.launch.failure import LaunchFailed, one_line
-from distcond.launch.ray_cluster import Cluster, cluster, joins
-from distcond.launch.signals import beside
+from distcond.launch.failure import LaunchFailed, Stopped, one_line
+from distcond.launch.ray_cluster import cluster, joins
+from distcond.launch.signals import asked_to_stop, beside
+from distcond.launch.stop_file import ask, asked
 from distcond.launch.tune.leg import Order, run_leg
 from distcond.launch.tune.room import nodes_of, per_trial, room
 from distcond.launch.variables import variables
@@ -82,6 +84,7 @@ def drive(
     Raises:
         ConfigError: the cluster has no room for a trial.
         LaunchFailed: Ray Tune itself failed.
+        Stopped: SIGTERM or SIGUSR2 asked for the end, and the trials that ran have saved where they were.
     """
     with cluster() as found, variables({name: os.environ.get(name, value) for name, value in _QUIET.items()}):
         import ray
@@ -91,13 +94,17 @@ def drive(
         def order(leg: Leg) -> dict[str, Any]:
             settled = for_trials(course.config(leg.number))
             run_path = str(path / course.trials[leg.number].run)
-            asked = [list(one) for one in objectives]
-            return vars(Order(to_settings(settled), run_path, leg.until, asked, list(words.reference), words.hang))
+            compared = [list(one) for one in objectives]
+            return vars(Order(to_settings(settled), run_path, leg.until, compared, list(words.reference), words.hang))
 
-        _fit(course, order, said, path, at_a_time, found)
+        with asked_to_stop(course.halt, config.launch.grace) as request:
+            _fit(course, order, said, path, at_a_time)
+        if request:
+            ended = sum(trial.state in ("finished", "failed") for trial in course.trials.values())
+            raise Stopped(f"{ended} of {course.count} trials have ended", request.status)
 
 
-def _fit(course: Course, order: Any, said: Any, path: Path, at_a_time: int, found: Cluster) -> None:
+def _fit(course: Course, order: Any, said: Any, path: Path, at_a_time: int) -> None:
     # Not before Ray is up, as in `driver.launch`.
     from ray import tune
 
@@ -105,7 +112,7 @@ def _fit(course: Course, order: Any, said: Any, path: Path, at_a_time: int, foun
 
     # A trial that dies is told in a line of the sweep's own.
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    storage, halt = path / ".ray", Halt()
+    storage, halt = path / ".ray", Halt(lambda: _pass_on(course, path))
     shutil.rmtree(storage, ignore_errors=True)
     tuner = tune.Tuner(
         tune.with_resources(run_leg, NEEDS),
@@ -126,3 +133,11 @@ def _fit(course: Course, order: Any, said: Any, path: Path, at_a_time: int, foun
         # Left to itself Ray Tune would go on in its thread, and look for the Ray that is about to end.
         halt.now()
         shutil.rmtree(storage, ignore_errors=True)
+
+
+def _pass_on(course: Course, path: Path) -> None:
+    """Ask the runs that are under way to stop, if the course is to. A run that begins just then forgets it once."""
+    for trial in course.trials.values() if course.halted else ():
+        if trial.state == "running" and not asked(path / trial.run):
+            with suppress(OSError):  # the next step tries again
+                ask(path / trial.run)

@@ -15,13 +15,17 @@ from distcond.tuning.trial import Leg, outcome_of
 
 
 class Halt(Callback):
-    """Lets another thread end Ray Tune, between two of its steps."""
+    """Lets another thread end Ray Tune, between two of its steps.
+
+    Args:
+        step: called before each of them.
+    """
 
     #: Seconds that the other thread waits for that.
     PATIENCE = 10.0
 
-    def __init__(self) -> None:
-        self.wanted, self.over = False, threading.Event()
+    def __init__(self, step: Callable[[], None]) -> None:
+        self.step, self.wanted, self.over = step, False, threading.Event()
 
     def now(self) -> None:
         """End it, unless it has ended."""
@@ -39,6 +43,7 @@ class Halt(Callback):
         """Raise, if that is wanted."""
         if self.wanted:
             raise RuntimeError("stopped")
+        self.step()
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune keeps its callbacks in a file; an event cannot lie there."""

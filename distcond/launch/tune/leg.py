@@ -22,7 +22,8 @@ from distcond.engine.progress import read_progress
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.launch.attempt import last_attempt
-from distcond.launch.failure import LaunchFailed, one_line
+from distcond.launch.failure import LaunchFailed, Stopped, one_line
+from distcond.launch.stop_file import allow
 from distcond.results import history
 from distcond.results.report import write_report
 from distcond.tuning.objective import Objective, spent, values
@@ -120,10 +121,13 @@ class Work:
             config = from_settings(self.given.settings)
             with _taken(self.run, config) as attempt, cluster() as ray:
                 set_leg(self.run.path, self.given.until)
+                allow(self.run.path)  # the sweep asks again if it still wants the end
                 # That the cluster has room is settled, so workers that are slow to start are waited for.
                 train(config, self.run.path, attempt, replace(ray, own=False))
                 if self.run.finished:
                     write_report(self.run.path)
+        except Stopped:
+            pass  # how far it came, its files tell
         except LaunchFailed as error:
             # What its workers said of themselves Ray Train has repeated already, if that could help.
             self.error, self.again = str(error), not told_by_workers(error.__cause__)

@@ -1,0 +1,53 @@
+"""ASHA on a real Ray, asked to stop on its way: it spends what it says, and no step is made twice."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.engine.checkpoint import moments
+from distcond.results import history
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3600)]
+
+_spec = importlib.util.spec_from_file_location("sweeps", Path(__file__).with_name("sweeps.py"))
+assert _spec is not None and _spec.loader is not None
+sweeps = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sweeps)
+
+ASHA = ("scheduler=asha", "grace=1", "reduction=2", "epochs=4")
+STEPS = 32  # in an epoch: sixteen seconds, as long as they are slow
+LONG = ("method=faulty:METHOD", f"train_examples={16 * STEPS}", "batch_size=16", "launch.grace=300")
+
+
+def test_asha_stops_with_checkpoints_and_spends_what_it_says(place: Any, wait_for: Callable[..., None]) -> None:
+    sweep, steps, swift = place.path / "sweep", place.path / "steps", place.path / "swift"
+    faults = {"FAULT_STEPS": str(steps), "FAULT_SLOW": str(swift)}
+    process = sweeps.begin(place, 4, *ASHA, *LONG, **faults)
+    wait_for(lambda: steps.exists() or process.poll() is not None, "the first step of a trial", 1500)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=1500)[0]
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert output.splitlines()[-1] == "stopped: 0 of 4 trials have ended; the same command goes on"
+    left = sweeps.trials(sweep)
+    assert {trial["state"] for trial in left} == {"waiting"} and not any(trial["error"] for trial in left), output
+    assert any(moment.step for trial in left for moment in moments(sweep / trial["run"] / "checkpoints")), output
+    swift.touch()
+    process = sweeps.command(place, "--resume", "sweep", **faults)
+    output = process.communicate(timeout=1500)[0]
+    assert process.returncode == 0, output
+    # All to rung 1, two of four on to 2, one of those two to the end: 4 * 1 + 2 * 1 + 1 * 2 epochs where whole runs
+    # would be 16.
+    found = sweeps.trials(sweep)
+    assert sorted(trial["epochs"] for trial in found) == [1, 1, 2, 4], output
+    assert [trial["state"] for trial in found if trial["epochs"] == 4] == ["finished"]
+    for trial in found:
+        epochs = list(range(1, trial["epochs"] + 1))
+        assert [record["epoch"] for record in history.read(sweep / trial["run"])] == epochs
+        assert [point[0] for point in trial["curve"]] == epochs
+    assert steps.stat().st_size == STEPS * (4 * 1 + 2 * 1 + 1 * 2), "a step made twice: trials began anew"

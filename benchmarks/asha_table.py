@@ -30,7 +30,7 @@ from distcond.tuning.proposers import Random
 from distcond.tuning.space import Space, find_space
 from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.trial import Leg, Trial
-from distcond.tuning.verdict import volume
+from distcond.tuning.verdict import counted
 from distcond.tuning.words import Words
 
 TRIALS = 16
@@ -83,7 +83,7 @@ def search(folder: Path, space: Space, seed: int, scheduler: str, budget: float 
     best = max(whole, key=lambda trial: trial.values[0])
     rows = [row for row in read_rows(folder / best.run) if (row.split, row.checkpoint) == ("test", "best")]
     epochs = sum(trial.epochs for trial in course.trials.values())
-    test, seconds = volume(rows, (0.0, 0.0)), time.monotonic() - began
+    test, seconds = counted(objective, rows, (0.0, 0.0)), time.monotonic() - began
     return Found(len(course.trials), len(whole), epochs, _spent(course), best.values[0], test, seconds)
 
 

@@ -39,7 +39,8 @@ Train many runs that differ in the settings of a search space, and keep what eac
 
 A trial is a run of python -m distcond.train with the same settings: its directory lies in SWEEP_DIR/runs, and its
 workers are those of Ray Train. Trials that are stopped keep their checkpoint, and go on from it if they are promoted.
-A trial that fails is reported in a line and left behind; the others finish.
+A trial that fails is reported in a line and left behind; the others finish. SIGTERM stops a sweep after a checkpoint of
+every run that is under way.
 
 words of the sweep:
 {words}

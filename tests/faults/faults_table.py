@@ -20,8 +20,8 @@ Commit {commit}, {date}, {hardware}, Python {python}, torch {torch}. {turns} fau
 workers; {good} ended with the final weights, rows and epochs of the run that nothing happened to, bit for bit.
 "goes on by itself": the launcher restarted the workers from the last checkpoint. "given again": the command ended with
 another status than 0, within its bound, and was given again (after mending the disk, where that was the fault).
-"left running" counts what is still there a minute and a half after the end of a run that had a Ray of its own, or that was
-finished; not what a cluster of others keeps.
+"left running" counts what is still there a minute and a half after the end of a run that had a Ray of its own, or that
+was finished; not what a cluster of others keeps.
 
 | fault | launcher | faults | goes on by itself | given again | statuses | right weights | rows once | left running |
 |---|---|---|---|---|---|---|---|---|

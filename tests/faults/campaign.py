@@ -37,24 +37,25 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--kinds", default=",".join(KINDS), help="comma-separated")
     arguments.add_argument("--launchers", default="local,ray")
+    arguments.add_argument("--share", default="1/1", help="2/3: every third turn from the second on; the others beside")
     arguments.add_argument("--bound", type=float, default=victim.BOUND, help="seconds a start may take; more if busy")
     arguments.add_argument("--record", default="faults.jsonl", help="where the outcomes are kept")
     arguments.add_argument("--write", help="a Markdown file to write the table to")
     found = arguments.parse_args()
     victim.BOUND = found.bound
     record = Path(found.record).absolute()
-    done = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+    done = {one["turn"]: one for one in map(json.loads, record.read_text().splitlines() if record.exists() else [])}
+    own, of = (int(word) for word in found.share.split("/"))
     with tempfile.TemporaryDirectory(prefix="dcf-", dir="/tmp") as folder:
         bench = Bench(Path(folder))
         for number, turn in enumerate(turns(found.kinds.split(","), found.launchers.split(","), found.kills)):
-            if number < len(done):
+            if number in done or number % of != own - 1:
                 continue
-            outcome = {"turn": number, **bench.outcome(turn, random.Random(f"{found.seed}-{number}"))}
-            done.append(outcome)
+            done[number] = {"turn": number, **bench.outcome(turn, random.Random(f"{found.seed}-{number}"))}
             with open(record, "a") as file:
-                file.write(json.dumps(outcome) + "\n")
-            print(json.dumps(outcome), flush=True)
-    text = table(done, " ".join(["python", *sys.argv]), time.strftime("%Y-%m-%d"))
+                file.write(json.dumps(done[number]) + "\n")
+            print(json.dumps(done[number]), flush=True)
+    text = table([done[number] for number in sorted(done)], " ".join(["python", *sys.argv]), time.strftime("%Y-%m-%d"))
     print(text)
     if found.write:
         Path(found.write).write_text(text)

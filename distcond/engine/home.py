@@ -14,23 +14,29 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from distcond.aside import locked
 from distcond.config.schema import Config
 from distcond.engine.checkpoint import Moment, is_name, moment_of, newest
-from distcond.errors import ConfigError
 from distcond.storage.bundle import sealed
-from distcond.storage.mirror import Mirror
+from distcond.storage.mirror import Mirror, patiently
+from distcond.storage.refusal import refused
 from distcond.storage.store import Stat, Store
 from distcond.storage.uri import child, is_uri, open_store
+
+T = TypeVar("T")
 
 CHECKPOINTS, FINISHED = "checkpoints", "finished.json"
 
 #: Small files that change while a run goes on, whatever it does.
 LIVE = ("config.json", "starts.json", "attempt.json", "progress.json")
 
-#: Of this machine alone: what a driver tells its workers, and what W&B sends by itself.
-_OWN = ("stop.txt", "wandb/")
+#: By this file a driver tells its workers to stop; there, it is empty while nobody asks.
+STOP = "stop.txt"
+
+#: Never put as it is: the above, and what W&B sends by itself.
+_OWN = (STOP, "wandb/")
 
 
 @dataclass(frozen=True)
@@ -45,16 +51,19 @@ class Home:
         """The run's own place there."""
         return open_store(self.uri)
 
-    def arrive(self, live: bool = True) -> None:
+    def arrive(self, live: bool = True) -> list[Moment]:
         """Fetch what is newer there. Any number of processes may do so at once.
 
         Args:
             live: whether the small files that change all the time are fetched, too, where they are there and here.
 
+        Returns:
+            Of which moments there are whole checkpoints there.
+
         Raises:
             ConfigError: it cannot be read.
         """
-        self._alone(lambda: self._arrive(live))
+        return self._alone(lambda: self._arrive(live))
 
     def complete(self) -> None:
         """Fetch the parts of whole checkpoints that ranks of other machines have put.
@@ -65,15 +74,16 @@ class Home:
         self._alone(lambda: self.fetch_checkpoints(self.whole()))
 
     def announce(self) -> None:
-        """Put what workers on other machines need to know of a run that begins.
+        """Put what workers on other machines need to know of a run that begins; nobody asks it to stop any more.
 
         Raises:
             ConfigError: it cannot be put.
         """
         try:
             self._put_start()
+            self.store.put_bytes(b"", STOP)
         except OSError as error:
-            raise ConfigError(str(error)) from error
+            raise refused(error) from error
 
     def leave(self) -> None:
         """Send what the driver and its workers have written last; without success that is for the next start to do."""
@@ -107,31 +117,32 @@ class Home:
             shutil.rmtree(final, ignore_errors=True)
             os.rename(aside, final)
 
-    def _alone(self, work: Callable[[], None]) -> None:
+    def _alone(self, work: Callable[[], T]) -> T:
         try:
             with locked(self.local.with_name(f".{self.local.name}.arrival")):
-                work()
+                return patiently(work)
         except OSError as error:
-            raise ConfigError(str(error)) from error
+            raise refused(error) from error
 
-    def _arrive(self, live: bool) -> None:
+    def _arrive(self, live: bool) -> list[Moment]:
         held, mirror = self.store.names(), Mirror(self.local, self.store)
         mirror.forget(set(mirror.remembered()) - set(held))
         whole = self.whole(held)
-        there = max((moment_of(Path(folder)) for folder in whole), default=Moment(-1))
-        ahead = (FINISHED in held, there) > self._standing()
+        moments = [moment_of(Path(folder)) for folder in whole]
+        ahead = (FINISHED in held, max(moments, default=Moment(-1))) > self._standing()
         kept = () if live else LIVE
-        others = [name for name in held if not name.startswith(f"{CHECKPOINTS}/") and name not in (*kept, FINISHED)]
+        others = [name for name in held if is_record(name) or (name in LIVE and name not in kept)]
         mirror.pull(held, others, overwrite=ahead)
         mirror.pull(held, [name for name in kept if name in held], overwrite=False)
         if FINISHED in held:
             mirror.pull(held, [FINISHED], overwrite=ahead)
-            return
+            return moments
         # Finished is what is finished there: a store that lost it gets it again.
         (self.local / FINISHED).unlink(missing_ok=True)
         # Also the one that is here: of a run on several machines this one has only its own workers' parts.
         own = self._standing()[1]
         self.fetch_checkpoints({folder: names for folder, names in whole.items() if moment_of(Path(folder)) >= own})
+        return moments
 
     def _standing(self) -> tuple[bool, Moment]:
         last = newest(self.local / CHECKPOINTS)

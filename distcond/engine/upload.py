@@ -1,7 +1,7 @@
 """What a run sends home while it goes on, in an order that makes a kill at any moment harmless.
 
 A store that does not answer stops nothing: the run goes on and says so. Its end waits for the store, within bounds, and
-is no end if not everything could be sent.
+is no end if not everything could be sent. However long one rank sends, none is missed for it (`together`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from distcond.aside import write_text
-from distcond.engine.checkpoint import Moment, moment_of, moments
+from distcond.engine.checkpoint import Moment, moments
 from distcond.engine.heartbeat import Heartbeat
 from distcond.engine.home import CHECKPOINTS, FINISHED, Home, is_record
+from distcond.engine.together import together
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.results import history
+from distcond.results.report import write_report
 from distcond.storage.bundle import MARKER, remove, seal
 from distcond.storage.mirror import PAUSES, Mirror, patiently
 from distcond.storage.store import StorageError
@@ -30,7 +32,7 @@ ONCE, AT_LAST = (0.0,), (0.0, 2.0, 5.0, 15.0, 30.0)
 
 
 class Upload:
-    """One rank's part in it. `begin`, `saved`, `complete` and `finish` are collective."""
+    """One rank's part in it. All but `close` is collective."""
 
     def __init__(self, home: Home, world: World) -> None:
         self.home, self.world = home, world
@@ -47,7 +49,7 @@ class Upload:
         Raises:
             ConfigError: the home cannot be read, or holds a checkpoint that not every machine could fetch.
         """
-        self.home.arrive(live=False)
+        there = together(self.world, lambda: self.home.arrive(live=False))
         here = moments(self.home.local / CHECKPOINTS)
         last = _number(here[-1]) if here else -1.0
         if last > -self.world.largest([-last])[0]:
@@ -55,9 +57,8 @@ class Upload:
                 f"{self.home.local}: holds a later checkpoint than {self.home.uri} and other machines of the run; "
                 "start it on this machine alone once, or delete the directory"
             )
-        there = self.home.whole() if self.world.first else {}
         self.wanted = self._agreed(here if self.world.first else [])
-        self.sealed = self._agreed([moment_of(Path(folder)) for folder in there]) & self.wanted
+        self.sealed = self._agreed(there if self.world.first else []) & self.wanted
         if self.heartbeat is not None:
             self.heartbeat.start()
 
@@ -69,8 +70,7 @@ class Upload:
 
     def recorded(self) -> None:
         """After an epoch without a checkpoint: rows and history."""
-        if self.world.first:
-            self._tried(self._records, self._pauses())
+        self._everywhere(self._records, self._pauses())
 
     def saved(self, names: set[str]) -> None:
         """After a checkpoint; those of `names` are kept."""
@@ -88,8 +88,7 @@ class Upload:
             return
         if not self._send(AT_LAST):
             raise self._unsent()
-        self.home.complete()
-        self.world.barrier()
+        together(self.world, self.home.complete)
 
     def finish(self, mark: str) -> None:
         """Send everything, then `mark` as the content of the file that says so; rank 0 then writes that here, too.
@@ -97,17 +96,15 @@ class Upload:
         Raises:
             StorageError: not everything could be sent.
         """
-        good = self._send(AT_LAST)
-        if good and self.world.first:
-            good = self._tried(lambda: self.home.store.put_bytes(mark.encode(), FINISHED), AT_LAST)
-        if self.world.largest([float(not good)])[0]:
+        if self.world.first:
+            write_report(self.home.local)  # figures are among everything
+        if not (self._send(AT_LAST) and self._everywhere(lambda: self._mark(mark), AT_LAST)):
             raise self._unsent()
         if self.world.first:
             write_text(self.home.local / FINISHED, mark)
 
     def _unsent(self) -> StorageError:
-        why = self.trouble or _ANOTHER
-        return StorageError(f"everything is in {self.home.local}, and the same command sends it; {why}")
+        return StorageError(f"everything is in {self.home.local}, and the same command sends it; {self.trouble}")
 
     def close(self) -> None:
         """No more words about how far the run is, but the last."""
@@ -122,23 +119,24 @@ class Upload:
     def _send(self, pauses: Iterable[float]) -> bool:
         """Rows and history, then every rank's parts, then the markers; whether that went well on every rank."""
         pending = sorted(self.wanted - self.sealed)
-        good = not self.world.first or self._tried(self._records, pauses)
-        good = good and self._tried(lambda: self._parts(pending), pauses)
-        if self.world.largest([float(not good)])[0]:
-            self.trouble = self.trouble or _ANOTHER
-            return False
-        good = not self.world.first or self._tried(lambda: self._seal(pending), pauses)
-        if self.world.largest([float(not good)])[0]:
+        works = (lambda: self._put(pending), lambda: self._seal(pending))
+        if not all(self._everywhere(work, pauses) for work in works):
             return False
         self.sealed, self.trouble = set(self.wanted), ""
         return True
 
     def _records(self) -> None:
-        # The history last: a record says that its rows are there.
-        self.mirror.push(sorted(self.mirror.files(is_record), key=lambda name: name == history.FILE), ONCE)
+        if self.world.first:
+            # The history last: a record says that its rows are there.
+            self.mirror.push(sorted(self.mirror.files(is_record), key=lambda name: name == history.FILE), ONCE)
 
-    def _parts(self, names: Iterable[str]) -> None:
-        """This rank's files of some checkpoints; all that are here of one made by other ranks."""
+    def _mark(self, mark: str) -> None:
+        if self.world.first:
+            self.home.store.put_bytes(mark.encode(), FINISHED)
+
+    def _put(self, names: Iterable[str]) -> None:
+        """Records, and this rank's files of some checkpoints; all that are here of one made by other ranks."""
+        self._records()
         mine = {f"rank-{self.world.rank:04d}.pt", *(("shared.pt",) if self.world.first else ())}
         for name in names:
             for file in sorted((self.home.local / CHECKPOINTS / name).glob("*.pt")):
@@ -147,6 +145,8 @@ class Upload:
 
     def _seal(self, names: Iterable[str]) -> None:
         """Mark checkpoints as whole, then remove all others."""
+        if not self.world.first:
+            return
         store = self.home.store
         for name in names:
             folder = f"{CHECKPOINTS}/{name}"
@@ -156,6 +156,14 @@ class Upload:
         held = {name.split("/")[1] for name in store.names(CHECKPOINTS)}
         for name in sorted(held - self.wanted):
             remove(store, f"{CHECKPOINTS}/{name}")
+
+    def _everywhere(self, work: Callable[[], None], pauses: Iterable[float]) -> bool:
+        """Whether the work of every rank went well."""
+        good = together(self.world, lambda: self._tried(work, pauses))
+        if self.world.largest([float(not good)])[0]:
+            self.trouble = self.trouble or _ANOTHER
+            return False
+        return True
 
     def _tried(self, work: Callable[[], None], pauses: Iterable[float]) -> bool:
         try:

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import socket
-from datetime import timedelta
-from typing import Any
-
-import torch.distributed as dist
 
 from distcond.config.schema import DataConfig
 from distcond.data.described import prepared
+from distcond.engine.together import together
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.launch.texts import everyones
 
-#: As long as a conversion may take. The launcher notices a worker that dies or hangs meanwhile.
-LONGEST = timedelta(days=7)
-
 
 def ready(data: DataConfig, world: World) -> None:
     """Return once every worker can open its images: one worker of each node converts them where nobody has yet.
+
+    A conversion may take as long as it needs. A worker that dies or stands still meanwhile is missed by the others; a
+    conversion that waits for ever, as for a file system that does not answer, is nobody's to notice.
 
     Raises:
         ConfigError: a node does not hold the data set, or another one than the first worker's.
     """
     if world.size == 1:
         return
-    # Not the group of training: its time limit is made for steps, not for converting a data set.
-    group: Any = dist.new_group(backend="gloo", timeout=LONGEST)
-    found = everyones(world, f"{prepared(data).fingerprint} {socket.gethostname()}", group)
-    dist.destroy_process_group(group)
+    own = together(world, lambda: prepared(data).fingerprint)
+    found = everyones(world, f"{own} {socket.gethostname()}")
     first, first_host = found[0].split(" ", 1)
     for fingerprint, host in (line.split(" ", 1) for line in found):
         if fingerprint != first:

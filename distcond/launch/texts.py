@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 
 from distcond.engine.world import World, let_go
 
 
-def everyones(world: World, text: str, group: Any = None) -> list[str]:
+def everyones(world: World, text: str) -> list[str]:
     """The texts of all workers in order of rank; every one of them calls it with its own, of any length."""
     if world.size == 1:
         return [text]
     own = torch.frombuffer(bytearray(text.encode() or b"\0"), dtype=torch.uint8)
-    sizes = _gathered(torch.tensor([len(text.encode())]), world, group)
+    sizes = _gathered(torch.tensor([len(text.encode())]), world)
     longest = max(1, *(int(size) for size in sizes))
     padded = torch.zeros(longest, dtype=torch.uint8)
     padded[: len(own)] = own
-    parts = _gathered(padded, world, group)
+    parts = _gathered(padded, world)
     return [bytes(part[: int(size)].tolist()).decode() for part, size in zip(parts, sizes, strict=True)]
 
 
-def _gathered(values: torch.Tensor, world: World, group: Any) -> list[torch.Tensor]:
+def _gathered(values: torch.Tensor, world: World) -> list[torch.Tensor]:
     parts = [torch.empty_like(values) for _ in range(world.size)]
     with let_go(values, *parts):
-        dist.all_gather(parts, values, group=group)
+        dist.all_gather(parts, values)
     return parts

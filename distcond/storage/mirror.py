@@ -6,11 +6,15 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from distcond.aside import write_text
 from distcond.storage.store import Stat, StorageError, Store
+
+T = TypeVar("T")
 
 #: Seconds to wait before each try.
 PAUSES = (0.0, 2.0, 5.0)
@@ -57,8 +61,8 @@ class Mirror:
         """
         came = 0
         for name in wanted:
-            file, there = self.local / name, list(held[name])
-            if file.exists() and (not overwrite or self._is_alike(name, file, there)):
+            file, there = self.local / name, held[name]
+            if self.has(name, there) or (not overwrite and file.exists()):
                 continue
             patiently(partial(self.store.get, name, file))
             stat = file.stat()
@@ -67,6 +71,13 @@ class Mirror:
         if came:
             self._remember()
         return came
+
+    def has(self, name: str, there: Stat) -> bool:
+        """Whether the file here is the one that was fetched when the store held it so."""
+        with suppress(FileNotFoundError):
+            stat = (self.local / name).stat()
+            return self._alike.get(name) == [stat.st_size, stat.st_mtime_ns, *there]
+        return False
 
     def forget(self, names: Iterable[str]) -> None:
         """Take it that the store does not hold these."""
@@ -85,10 +96,6 @@ class Mirror:
             found += [str(Path(place, name).relative_to(self.local)) for name in names if not name.startswith(".")]
         return sorted(filter(wanted, found))
 
-    def _is_alike(self, name: str, file: Path, there: list[int]) -> bool:
-        stat = file.stat()
-        return self._alike.get(name) == [stat.st_size, stat.st_mtime_ns, *there]
-
     def _remembered(self) -> dict[str, list[int]]:
         try:
             found: dict[str, dict[str, list[int]]] = json.loads((self.local / _MEMORY).read_text())
@@ -100,8 +107,8 @@ class Mirror:
         write_text(self.local / _MEMORY, json.dumps({self.store.uri: self._alike}))
 
 
-def patiently(work: Callable[[], object], pauses: Iterable[float] = PAUSES) -> None:
-    """Try until it works, with a pause before each try.
+def patiently(work: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
+    """The result of `work`: try until it works, with a pause before each try.
 
     Raises:
         StorageError: what the last try met.
@@ -110,8 +117,7 @@ def patiently(work: Callable[[], object], pauses: Iterable[float] = PAUSES) -> N
     for pause in pauses:
         time.sleep(pause)
         try:
-            work()
-            return
+            return work()
         except StorageError as error:
             met = error
     assert met is not None, "at least one try"

@@ -7,15 +7,19 @@ import re
 import textwrap
 from pathlib import Path
 
+from distcond.errors import ConfigError, NotNow
+
 _NO_KEY = "no valid credentials; give them in the environment (S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
 _NETWORK = r"NETWORK_CONNECTION|curlCode|connect|resolve|timed? ?out|Timeout|no answer"
+
+_AWAY = "not reachable"
 
 _CAUSES = (
     (r"ACCESS_KEY|SIGNATURE|credential|No response body|TOKEN_|HTTP status 401|UNAUTHORIZED|invalid_grant",
      _NO_KEY),
     (r"ACCESS_DENIED|HTTP status 403|Permission denied|Read-only|PERMISSION", "not allowed to; ask for write access"),
     (r"NO_SUCH_BUCKET|bucket does not exist|NoSuchBucket|404.*bucket", "no such bucket; make it first"),
-    (_NETWORK, "not reachable"),
+    (_NETWORK, _AWAY),
     (r"No space left|quota|ENOSPC", "full"),
 )  # fmt: skip
 
@@ -31,6 +35,12 @@ def refusal(uri: str, error: BaseException) -> str:
         if re.search(pattern, text, re.IGNORECASE):
             return f"{uri}: {cause} ({said})"
     return f"{uri}: {said}"
+
+
+def refused(error: OSError) -> ConfigError:
+    """What to raise where nothing can go on without the storage that met `error`; NotNow if it did not answer."""
+    away = re.search(f": {_AWAY}|: no answer", str(error))
+    return NotNow(str(error)) if away else ConfigError(str(error))
 
 
 def _has_s3_key() -> bool:

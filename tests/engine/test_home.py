@@ -120,6 +120,7 @@ def test_rows_and_history_are_there_before_the_checkpoint_that_says_so(
     assert before.index("results/val-epoch-0001.parquet") < before.index("history.jsonl")
     assert before.index("history.jsonl") < before.index("checkpoints/epoch-0001/shared.pt")
     assert put[-1] == "finished.json"
+    assert {"results/table.md", "results/curve.png"} <= set(put)
     assert not any(name.startswith("checkpoints/epoch-0002") for name in before)
 
 

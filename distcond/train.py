@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from distcond.engine.home import Home, home_of
 from distcond.engine.run_dir import RunDir, run_dir_for
 from distcond.engine.starting import init_from
 from distcond.engine.starting.report import Report
+from distcond.errors import NotNow
 from distcond.launch import driver
 from distcond.launch.failure import LaunchFailed, Stopped
 from distcond.results.report import summarise, write_report
@@ -34,9 +35,11 @@ def main(argv: Sequence[str]) -> int:
     config = replace(config, data=settled(config.data))
     origin = init_from.check(config)
     driver.check(config)
-    if not driver.leads():
-        return follow(config, origin)
-    return lead(config, origin)
+    try:
+        return lead(config, origin) if driver.leads() else follow(config, origin)
+    except NotNow as error:
+        print(f"failed: {error}\nthe same command tries again", file=sys.stderr)
+        return 1
 
 
 def lead(config: Config, origin: Report | None) -> int:
@@ -47,18 +50,12 @@ def lead(config: Config, origin: Report | None) -> int:
         write_report(run.path)
         print(f"already finished, nothing to do; fresh=true starts another\n{summarise(run.path)}")
         return 0
-    try:
-        return go_on(config, run, origin, home)
-    finally:
-        if home is not None:
-            home.leave()
+    return go_on(config, run, origin, home)
 
 
 def go_on(config: Config, run: RunDir, origin: Report | None, home: Home | None) -> int:
     """Take the run's directory, train to the end and report."""
-    with run.begin(config) as attempt:
-        if home is not None:
-            home.announce()
+    with begun(config, run, home) as attempt:
         if origin is not None and newest(run.checkpoints) is None:
             logging.info(origin.summary)
         try:
@@ -77,6 +74,21 @@ def go_on(config: Config, run: RunDir, origin: Report | None, home: Home | None)
     if home is not None:
         print(f"home     {home.uri}")
     return 0
+
+
+@contextmanager
+def begun(config: Config, run: RunDir, home: Home | None) -> Iterator[int]:
+    """`run.begin`, told at the run's home; what the start leaves behind is sent there. A refused one leaves nothing."""
+    entered = False
+    try:
+        with run.begin(config) as attempt:
+            entered = True
+            if home is not None:
+                home.announce()
+            yield attempt
+    finally:
+        if entered and home is not None:
+            home.leave()
 
 
 def arrive(config: Config, run: RunDir) -> Home | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from distcond.aside import write_text
-from distcond.errors import ConfigError
+from distcond.errors import ConfigError, NotNow
 from distcond.storage.store import StorageError
 
 FOLDER = "failures"
@@ -82,7 +82,7 @@ def told(run_path: Path, rank: int, attempt: int) -> Iterator[None]:
 def kind_of(error: Exception) -> Kind:
     """Whether a restart may help against `error`."""
     if isinstance(error, ConfigError):
-        return "config"
+        return "chance" if isinstance(error, NotNow) else "config"
     if isinstance(error, (*_CERTAIN, StorageError)):  # the latter was tried again long enough
         return "certain"
     return "lost" if lost_peer(str(error)) else "chance"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from distcond.errors import ConfigError
+from distcond.storage.refusal import refused
 from distcond.storage.store import Stat, StorageError, Store
 from distcond.storage.uri import open_store
 
@@ -66,7 +66,7 @@ def stored_runs(uri: str) -> list[StoredRun]:
     try:
         held = store.names()
     except OSError as error:
-        raise ConfigError(str(error)) from error
+        raise refused(error) from error
     ends = [name.removesuffix("config.json").rstrip("/") for name in held if _is_config(name)]
     return [StoredRun(store, end, held) for end in ends]
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from distcond.aside import written_aside
-from distcond.errors import ConfigError
-from distcond.storage.refusal import refusal
+from distcond.storage.refusal import refusal, refused
 
 T = TypeVar("T")
 
@@ -113,7 +112,7 @@ class Store:
             within(SILENCE, lambda: self.put_bytes(b"distcond\n", name))
             within(SILENCE, lambda: self.delete(name))
         except OSError as error:
-            raise ConfigError(str(error)) from error
+            raise refused(error) from error
 
     def _at(self, name: str) -> str:
         return f"{self.base}/{name}" if name else self.base

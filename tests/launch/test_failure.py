@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from distcond.engine.world import World
-from distcond.errors import ConfigError
+from distcond.errors import ConfigError, NotNow
 from distcond.launch.attempt import begin_attempt, last_attempt
 from distcond.launch.failure import WorkerError, kind_of, one_line, told
 from distcond.launch.signals import beside, stoppable
+from distcond.storage.store import StorageError
 
 
 class Unpicklable(Exception):
@@ -27,6 +28,8 @@ class Unpicklable(Exception):
     ("error", "kind"),
     [
         (ConfigError("data.root=x: no such folder"), "config"),
+        (NotNow("s3://bucket: not reachable"), "chance"),
+        (StorageError("everything is in runs/x; s3://bucket: not reachable"), "certain"),
         (ValueError("x"), "certain"),
         (FloatingPointError("the loss is nan"), "certain"),
         (KeyError("x"), "certain"),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 from distcond.aside import locked
 from distcond.config.schema import DataConfig
 from distcond.engine.home import CHECKPOINTS, Home
+from distcond.engine.run_dir import RunDir, mark_of
 from distcond.errors import ConfigError
 from distcond.storage.mirror import Mirror
+from distcond.storage.refusal import refused
 from distcond.storage.staging import staging
+from distcond.storage.store import Stat
 from distcond.storage.uri import is_uri, last_name, parent
 
 
@@ -30,7 +35,7 @@ def here(place: str | Path, checkpoints: bool) -> Path:
         with locked(home.local.with_name(f".{home.local.name}.arrival")):
             _fetch(home, checkpoints)
     except OSError as error:
-        raise ConfigError(str(error)) from error
+        raise refused(error) from error
     return home.local
 
 
@@ -60,6 +65,17 @@ def _fetch(home: Home, checkpoints: bool) -> None:
     held, mirror = home.store.names(), Mirror(home.local, home.store)
     if not held:
         raise ConfigError(f"{home.uri}: nothing there; name a run or a place of runs")
+    _drop_others(home, held, mirror)
     mirror.pull(held, [name for name in held if f"/{CHECKPOINTS}/" not in f"/{name}"])
     if checkpoints:
         home.fetch_checkpoints(home.whole(held))
+
+
+def _drop_others(home: Home, held: dict[str, Stat], mirror: Mirror) -> None:
+    """Delete the copies of runs in whose place others have been trained: their files bear the same names."""
+    for name in held:
+        run = RunDir((home.local / name).parent)
+        if Path(name).name != "starts.json" or not run.path.exists() or mirror.has(name, held[name]):
+            continue
+        if run.mark != mark_of(json.loads(home.store.read(name))):
+            shutil.rmtree(run.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ COMMIT_VARIABLE = "DISTCOND_GIT_COMMIT"
 def describe_start() -> dict[str, Any]:
     """One start of a run, as its driver sees it."""
     return {
+        "id": secrets.token_hex(8),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": [os.path.basename(sys.executable), *sys.argv],
         "git_commit": git_commit(),

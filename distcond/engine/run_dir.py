@@ -18,6 +18,7 @@ from distcond.config.overrides import from_settings, to_settings
 from distcond.config.schema import Config
 from distcond.engine.environment import describe_start
 from distcond.errors import ConfigError
+from distcond.storage.refusal import refused
 from distcond.storage.staging import staging
 from distcond.storage.uri import child, is_uri, open_store
 
@@ -36,6 +37,11 @@ class RunDir:
     def name(self) -> str:
         """The run_id."""
         return self.path.name
+
+    @property
+    def mark(self) -> str:
+        """What tells this run from others of its name, elsewhere or before: of its first start; empty before that."""
+        return mark_of(self.starts())
 
     @property
     def checkpoints(self) -> Path:
@@ -128,6 +134,11 @@ class RunDir:
         return starts
 
 
+def mark_of(starts: list[dict[str, Any]]) -> str:
+    """`RunDir.mark`, from what `starts.json` holds."""
+    return str(starts[0].get("id", "")) if starts else ""
+
+
 def run_dir_for(config: Config, data_fingerprint: str) -> RunDir:
     """The absolute directory of a config's run. With `fresh`, one that does not exist yet (`-2`, `-3`, ... behind)."""
     base = run_root(config) / run_id(config, data_fingerprint)
@@ -152,7 +163,7 @@ def _taken(config: Config, path: Path) -> bool:
     try:
         return bool(open_store(child(config.run_root, path.name)).names())
     except OSError as error:
-        raise ConfigError(str(error)) from error
+        raise refused(error) from error
 
 
 def run_root(config: Config) -> Path:

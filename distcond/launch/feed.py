@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from distcond.config.overrides import to_settings
 from distcond.config.schema import Config
-from distcond.engine.run_dir import read_json, write_json
+from distcond.engine.run_dir import RunDir, read_json, write_json
 from distcond.launch.failure import one_line
 from distcond.registry import lookup
 from distcond.results import history
@@ -67,6 +68,7 @@ class Feed(threading.Thread):
         self.sink, self.run_path, self.over = sink, run_path, threading.Event()
         self.settings = to_settings(config)
         self.state = run_path / "sinks" / f"{sink.name}.json"
+        self.mark = ""
         self.done = 0  # the last epoch handed over
         self.finished = False  # whether the results on test were
 
@@ -78,36 +80,32 @@ class Feed(threading.Thread):
             last = False
             while not last:
                 last = self.over.wait(INTERVAL)
-                if self._news():
+                records, end = self._news()
+                if records or end:
                     writer = writer or self._open()
-                    self._hand_over(writer)
+                    self._hand_over(writer, records, end)
             if writer is not None:
                 writer.close()
         except Exception as error:
             _log.warning("sink %s: %s; the run goes on without it", self.sink.name, one_line(error))
 
     def _open(self) -> Writer:
-        return self.sink.open(Subject(self.run_path, self.run_path.name, self.settings, self.done))
+        return self.sink.open(Subject(self.run_path, self.run_path.name, self.mark, self.settings, self.done))
 
-    def _news(self) -> bool:
-        with suppress(OSError, ValueError):  # a share that is away for now
-            return self._epoch() > self.done or (self._has_ended() and not self.finished)
-        return False
+    def _news(self) -> tuple[list[history.Record], Any]:
+        """The records that have not been handed over, and what the run has come to, if that has not."""
+        with suppress(OSError, ValueError):  # a share that is away for now, a file that is being replaced
+            self.mark = self.mark or RunDir(self.run_path).mark
+            over = (self.run_path / FINISHED).exists() and not self.finished
+            end = read_json(self.run_path / FINISHED) if over else None  # before the records, all of which are older
+            return [record for record in history.read(self.run_path) if record["epoch"] > self.done], end
+        return [], None
 
-    def _epoch(self) -> int:
-        records = history.read(self.run_path)
-        return int(records[-1]["epoch"]) if records else 0
-
-    def _has_ended(self) -> bool:
-        return (self.run_path / FINISHED).exists()
-
-    def _hand_over(self, writer: Writer) -> None:
-        for record in history.read(self.run_path):
-            if record["epoch"] > self.done:
-                writer.write(record["epoch"], epoch_metrics(record))
-                self._remember(record["epoch"])
-        if self._has_ended() and not self.finished:
-            end = read_json(self.run_path / FINISHED)
+    def _hand_over(self, writer: Writer, records: list[history.Record], end: Any) -> None:
+        for record in records:
+            writer.write(record["epoch"], epoch_metrics(record))
+            self._remember(record["epoch"])
+        if end is not None:
             # After the last epoch, so that tools which want steps to rise take it.
             writer.write(end["epochs"] + 1, point_metrics("test", end["points"]))
             self._remember(self.done, finished=True)

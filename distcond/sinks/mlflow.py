@@ -18,7 +18,7 @@ _PARAMETERS = 100  # that MLflow takes in one call
 
 
 class Tracked:
-    """The MLflow run that bears the run's name, made if there is none."""
+    """The MLflow run that bears the run's identity, made if there is none."""
 
     def __init__(self, subject: Subject) -> None:
         from mlflow import MlflowClient
@@ -30,7 +30,7 @@ class Tracked:
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         known = self.client.get_experiment_by_name(experiment)
         home = known.experiment_id if known else self.client.create_experiment(experiment)
-        found = self.client.search_runs([home], f"tags.`{TAG}` = '{subject.name}'", max_results=1)
+        found = self.client.search_runs([home], f"tags.`{TAG}` = '{subject.identity}'", max_results=1)
         # What was handed over last may have arrived before that could be written down.
         self.after = int(found[0].data.metrics.get("epoch", 0)) if found else 0
         self.run_id: str = found[0].info.run_id if found else self._made(home, subject)
@@ -40,7 +40,7 @@ class Tracked:
     def _made(self, experiment: str, subject: Subject) -> str:
         from mlflow.entities import Param
 
-        run = self.client.create_run(experiment, run_name=subject.name, tags={TAG: subject.name})
+        run = self.client.create_run(experiment, run_name=subject.name, tags={TAG: subject.identity})
         settings = [Param(path, str(value)[:500]) for path, value in subject.settings.items()]
         for first in range(0, len(settings), _PARAMETERS):
             self.client.log_batch(run.info.run_id, params=settings[first : first + _PARAMETERS])

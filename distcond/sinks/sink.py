@@ -17,14 +17,21 @@ class Subject(NamedTuple):
     Attributes:
         path: its directory.
         name: its run_id.
+        mark: tells it from other runs of that name, as below another root; empty for one begun by an older distcond.
         settings: its config by dotted path.
         after: the last epoch that an earlier start has handed over, 0 = none; the next one handed over is later.
     """
 
     path: Path
     name: str
+    mark: str
     settings: Mapping[str, Any]
     after: int
+
+    @property
+    def identity(self) -> str:
+        """What no other run has."""
+        return f"{self.name} {self.mark}".rstrip()
 
 
 class Writer(Protocol):

@@ -12,14 +12,14 @@ PROJECT = "distcond"
 
 
 class Logged:
-    """The run whose id is made of the run's name, so that a later start goes on with it."""
+    """The run whose id is made of the run's identity, so that a later start goes on with it."""
 
     def __init__(self, subject: Subject) -> None:
         import os
 
         import wandb
 
-        identity = hashlib.blake2b(str(subject.name).encode(), digest_size=8).hexdigest()
+        identity = hashlib.blake2b(subject.identity.encode(), digest_size=8).hexdigest()
         settings = wandb.Settings(console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True)
         self.run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),

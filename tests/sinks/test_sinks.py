@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from distcond.config.overrides import resolve
 from distcond.config.schema import Config
+from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.launch import feed
 from distcond.launch.feed import fed
@@ -102,6 +104,21 @@ def test_mlflow_goes_on_with_the_same_run(
     assert (found.info.run_name, found.info.status) == ("a-run", "FINISHED")
 
 
+def test_runs_of_one_name_in_two_places_are_two(
+    tmp_path: Path, sinks: Callable[[str], Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"sqlite:///{tmp_path / 'both.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
+    config = sinks("mlflow")
+    for root in ("one", "other", "one"):
+        with RunDir(tmp_path / root / "a-run").begin(config), fed(config, tmp_path / root / "a-run"):
+            trained(tmp_path / root / "a-run", 1)
+    from mlflow import MlflowClient
+
+    client: Any = MlflowClient(tracking_uri=place)
+    assert len(client.search_runs([client.get_experiment_by_name("distcond").experiment_id])) == 2
+
+
 def test_wandb_keeps_every_epoch_once(
     run: Path, sinks: Callable[[str], Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +188,31 @@ def test_a_broken_tool_is_one_line_and_no_more(
         trained(run, 2)
     assert caplog.messages == ["sink broken: OSError: the tool is; the run goes on without it"]
     assert json.loads((run / "sinks" / "broken.json").read_text())["epoch"] == 1
+
+
+def test_a_file_that_is_being_replaced_is_read_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, looks = [], []
+
+    class Taking(Broken):
+        def write(self, epoch: int, numbers: object) -> None:
+            taken.append(epoch)
+
+    original = feed.Feed._news
+
+    def look(self: feed.Feed) -> Any:
+        try:
+            return original(self)
+        finally:
+            looks.append(1)
+
+    monkeypatch.setattr(feed.Feed, "_news", look)
+    monkeypatch.setattr(feed, "check", lambda names: [Sink("taking", "", "json", "json", lambda subject: Taking())])
+    with fed(resolve("float_digits", {}), run):
+        (run / "finished.json").write_text("{")
+        while not looks:
+            time.sleep(0.01)
+        finished(run, 3)
+    assert taken == [4]
 
 
 def test_a_tool_that_hangs_is_left_behind(

@@ -1,14 +1,16 @@
-"""Small files that say how far a run is, put at its home every few seconds, as well as that goes."""
+"""Small files that say how far a run is, put at its home every few seconds, as well as that goes; and a wish to stop,
+which comes from there."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import suppress
 
-from distcond.engine.home import LIVE, Home
+from distcond.aside import write_text
+from distcond.engine.home import LIVE, STOP, Home
 
 #: Seconds between two looks.
-INTERVAL = 10.0
+INTERVAL = 5.0
 
 #: Seconds that the last words may take.
 PATIENCE = 20.0
@@ -35,6 +37,10 @@ class Heartbeat(threading.Thread):
             self.join(PATIENCE)
 
     def _beat(self) -> None:
+        with suppress(OSError):
+            wish = self.home.store.read(STOP).decode()
+            if wish:
+                write_text(self.home.local / STOP, wish)
         for name in LIVE:
             with suppress(OSError):
                 file = self.home.local / name

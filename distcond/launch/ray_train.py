@@ -28,7 +28,7 @@ from distcond.launch.ray_gpu import GpuConfig
 from distcond.launch.ray_verdict import StopRepeating, verdict
 from distcond.launch.shared import marked
 from distcond.launch.signals import asked_to_stop, beside
-from distcond.launch.stop_file import ask, asked
+from distcond.launch.stop_file import ask, asked, passed_on
 from distcond.launch.stopped import where
 from distcond.launch.train_loop import Order, train_loop
 from distcond.launch.variables import variables
@@ -69,11 +69,12 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
         Stopped: it was asked to.
     """
     gpu, settings = on_gpu(config.launch, ray.capacity), to_settings(_with_full_paths(config))
-    ask_it = partial(ask, run_path)
-    with marked(run_path) as mark:
+    home = home_of(config, run_path)
+    with marked(run_path) as mark, passed_on(home, run_path, mark):
         trainer = _trainer(config.launch, Order(settings, str(run_path), attempt, gpu, mark), ray)
         first = next_attempt(run_path, attempt)
         try:
+            ask_it = partial(ask, run_path, mark)
             with variables(_waits(config.launch)), asked_to_stop(ask_it, config.launch.grace) as request:
                 beside(trainer.fit)
         except Exception as error:
@@ -81,11 +82,10 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
             raise verdict(error, restarts, _keep_logs(ray, run_path)) from error
         finally:
             shutil.rmtree(_storage(run_path), ignore_errors=True)
-    home = home_of(config, run_path)
     if home is not None:
         with suppress(ConfigError):  # what the run came to stands, whether the store answers or not
             home.arrive(live=False)  # its first worker may have been on another machine
-    if (request or asked(run_path)) and not RunDir(run_path).finished:
+    if (request or asked(run_path, mark)) and not RunDir(run_path).finished:
         raise Stopped(where(run_path), request.status)
     if not RunDir(run_path).finished and not leg_over(run_path, epochs_done(run_path)):
         raise LaunchFailed(f"Ray Train ended without an error, but {run_path} is not finished")

@@ -39,15 +39,16 @@ def marked(run_path: Path) -> Iterator[str]:
 def is_shared(run_path: Path, word: str, patience: float = PATIENCE) -> bool:
     """Whether this node sees the directory that was marked with `word`."""
     deadline = time.monotonic() + patience
-    while _read(run_path / FILE) != word:
+    while word_of(run_path) != word:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.2)
     return True
 
 
-def _read(file: Path) -> str:
+def word_of(run_path: Path) -> str:
+    """The word that marks a run directory now; "" if none does: no driver is at work there."""
     try:
-        return file.read_text()
+        return (run_path / FILE).read_text()
     except OSError:
         return ""

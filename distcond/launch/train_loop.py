@@ -28,7 +28,7 @@ class Order(NamedTuple):
     run_path: str
     attempt: int
     gpu: bool
-    mark: str  # the word that the run directory holds
+    mark: str  # the word that the run directory holds, another one at each start
 
     def as_dict(self) -> dict[str, Any]:
         """The form Ray Train passes on."""
@@ -58,4 +58,4 @@ def train_loop(order: dict[str, Any]) -> None:
     with told(run_path, world.rank, attempt):
         ready(config.data, world)
         # One rank looks: the others hear of it from that one.
-        fit(config, world, run_path, attempt, partial(asked, run_path) if world.first else never)
+        fit(config, world, run_path, attempt, partial(asked, run_path, given.mark) if world.first else never)

@@ -111,11 +111,22 @@ def leftovers() -> Any:
 
 
 @pytest.fixture
-def ray_nodes(place: Place, leftovers: Any) -> Iterator[Any]:
-    """A Ray of one node with one core; `add(2)` adds another (see `ray_nodes.py`). Faulty runs are slow there."""
-    faulty = {"FAULT_SLOW": str(place.path / "swift")}
-    with _module("ray_nodes").RayNodes(place.short, place.environment | faulty) as nodes:
+def ray_nodes(place: Place, leftovers: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A Ray of one node with one core, or as many as the parameter says; `add(2)` adds another (see `ray_nodes.py`).
+
+    Faulty runs are slow there.
+    """
+    faulty, cpus = {"FAULT_SLOW": str(place.path / "swift")}, getattr(request, "param", 1)
+    with _module("ray_nodes").RayNodes(place.short, place.environment | faulty, cpus=cpus) as nodes:
         yield nodes
+
+
+@pytest.fixture
+def mounts(ray_nodes: Any) -> None:
+    """Only where nodes can have files of their own."""
+    reason = ray_nodes.why_no_mounts()
+    if reason:
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.launch import driver
 from distcond.launch.failure import LaunchFailed, Stopped
+from distcond.train import arrive, begun
 
 SETTINGS = {
     "data.loader": "memory",
@@ -39,7 +40,8 @@ def main(run_path: Path, words: list[str]) -> int:
         driver.check(config)
         config = replace(config, data=settled(config.data))
         prepared(config.data)
-        with RunDir(run_path).begin(config) if driver.leads() else nullcontext(0) as attempt:
+        run = RunDir(run_path)
+        with begun(config, run, arrive(config, run)) if driver.leads() else nullcontext(0) as attempt:
             driver.launch(config, run_path, attempt)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -39,11 +39,13 @@ class RayNodes:
         folder: a directory with a short path.
         environment: of everything that is started.
         dashboard: whether the head has one, for jobs.
+        cpus: of the head.
     """
 
     folder: Path
     environment: dict[str, str]
     dashboard: int = 0
+    cpus: int = 1
     port: int = 0
     nodes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -53,9 +55,10 @@ class RayNodes:
         token.write_text(secrets.token_hex(32))
         self.environment |= SWIFT | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         self.port = free_port()
-        show = [f"--include-dashboard={'true' if self.dashboard else 'false'}"]
-        show += [f"--dashboard-port={self.dashboard}"] if self.dashboard else []
-        self._start(1, "--head", f"--port={self.port}", f"--temp-dir={self.folder / 'r'}", "--num-cpus=1", *show)
+        words = [f"--include-dashboard={'true' if self.dashboard else 'false'}"]
+        words += [f"--dashboard-port={self.dashboard}"] if self.dashboard else []
+        words += [f"--num-cpus={self.cpus}", f"--temp-dir={self.folder / 'r'}"]
+        self._start(1, "--head", f"--port={self.port}", *words)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -18,14 +18,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 RAY = ("launch=ray", "launch.workers=2")
 
 
-@pytest.fixture
-def mounts(ray_nodes: Any) -> None:
-    """Only where nodes can have files of their own."""
-    reason = ray_nodes.why_no_mounts()
-    if reason:
-        pytest.skip(reason)
-
-
 def test_two_nodes_train_what_two_processes_train_and_see_to_their_own_images(
     place: Any, ray_nodes: Any, mounts: None, torchrun_run: Any, same_end: Callable[..., None]
 ) -> None:

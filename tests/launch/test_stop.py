@@ -104,8 +104,9 @@ def waits(process: int) -> bool:
 
 
 def test_the_word_in_the_file(tmp_path: Path) -> None:
-    assert not stop_file.asked(tmp_path)
-    stop_file.ask(tmp_path)
-    assert stop_file.asked(tmp_path)
+    assert not stop_file.asked(tmp_path, "one")
+    stop_file.ask(tmp_path, "one")
+    assert stop_file.asked(tmp_path, "one")
+    assert not stop_file.asked(tmp_path, "another")  # start of the run
     stop_file.allow(tmp_path)
-    assert not stop_file.asked(tmp_path)
+    assert not stop_file.asked(tmp_path, "one")

@@ -17,6 +17,7 @@ from distcond.errors import ConfigError
 from distcond.launch.capacity import Capacity, this_machine
 from distcond.launch.failure import LaunchFailed, Stopped, one_line
 from distcond.launch.ray_cluster import cluster, joins
+from distcond.launch.shared import word_of
 from distcond.launch.signals import asked_to_stop, beside
 from distcond.launch.stop_file import ask, asked
 from distcond.launch.tune.leg import Order, run_leg
@@ -136,8 +137,9 @@ def _fit(course: Course, order: Any, said: Any, path: Path, at_a_time: int) -> N
 
 
 def _pass_on(course: Course, path: Path) -> None:
-    """Ask the runs that are under way to stop, if the course is to. A run that begins just then forgets it once."""
+    """Ask the runs that are under way to stop, if the course is to; one that begins just then is asked at the next step."""
     for trial in course.trials.values() if course.halted else ():
-        if trial.state == "running" and not asked(path / trial.run):
+        run_path = path / trial.run
+        if trial.state == "running" and (start := word_of(run_path)) and not asked(run_path, start):
             with suppress(OSError):  # the next step tries again
-                ask(path / trial.run)
+                ask(run_path, start)

@@ -23,7 +23,6 @@ from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.launch.attempt import last_attempt
 from distcond.launch.failure import LaunchFailed, Stopped, one_line
-from distcond.launch.stop_file import allow
 from distcond.results import history
 from distcond.results.report import write_report
 from distcond.tuning.objective import Objective, spent, values
@@ -121,7 +120,6 @@ class Work:
             config = from_settings(self.given.settings)
             with _taken(self.run, config) as attempt, cluster() as ray:
                 set_leg(self.run.path, self.given.until)
-                allow(self.run.path)  # the sweep asks again if it still wants the end
                 # That the cluster has room is settled, so workers that are slow to start are waited for.
                 train(config, self.run.path, attempt, replace(ray, own=False))
                 if self.run.finished:

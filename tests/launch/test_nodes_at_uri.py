@@ -1,0 +1,55 @@
+"""A run at a URI over several nodes that share no file system, on none of which its driver is."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.engine.progress import read_progress
+from distcond.launch.attempt import last_attempt
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+
+#: Long enough to be met in the middle, twice.
+LONG = ("method=faulty:METHOD", "epochs=2", "train_examples=1024", "batch_size=16", "eval.every=0", "save_steps=4")
+
+
+@pytest.mark.parametrize("ray_nodes", [0], indirect=True)
+def test_it_survives_a_lost_node_and_a_stop_that_only_the_storage_can_pass_on(
+    place: Any, placed: Any, ray_nodes: Any, mounts: None, wait_for: Callable[..., None],
+    same_end: Callable[..., None], tmp_path: Path,
+) -> None:  # fmt: skip
+    cache, home = place.path / "cache", place.path / "there" / "run"
+    settings = ("launch=ray", "launch.workers=2", "launch.grace=200", *LONG, f"run_root=file://{home.parent}")
+    for number in (2, 3):
+        ray_nodes.add(number, own=cache)
+    run = place.start(*settings, **ray_nodes.joining)
+
+    def until(condition: Callable[[], Any], what: str) -> None:
+        wait_for(lambda: run.process.poll() is not None or condition(), what)
+        assert run.process.poll() is None, (run.end(), run.output)
+
+    until(lambda: list(home.glob("checkpoints/*/complete.json")), "a checkpoint")
+    ray_nodes.lose(3)
+    lost = time.time()
+    ray_nodes.add(4, own=cache)  # a machine that holds nothing of the run
+    until(lambda: last_attempt(home) == 1 and (read_progress(home) or {"time": 0})["time"] > lost, "a restart")
+    run.process.send_signal(signal.SIGTERM)
+    assert run.end() == 128 + signal.SIGTERM, run.output
+    assert run.output.splitlines()[-1].startswith("stopped: checkpoint in epoch 1, after its step ")
+    assert not (cache / "staging").exists()  # no worker was on the driver's machine
+    (place.path / "swift").touch()
+    again = place.start(*settings, **ray_nodes.joining)
+    assert again.end() == 0, again.output
+    with placed(tmp_path / "whole") as whole:
+        whole.path.mkdir()
+        uninterrupted = whole.start("launch=local", *LONG, torchrun=2)
+        assert uninterrupted.end() == 0, uninterrupted.output
+    copy = shutil.copytree(home, tmp_path / "copy", ignore=shutil.ignore_patterns("complete.json"))
+    same_end(copy, uninterrupted.path)

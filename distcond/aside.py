@@ -26,7 +26,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         yield aside
-        _to_disk(aside)
+        to_disk(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -54,8 +54,8 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _to_disk(path: Path) -> None:
-    # Without it a power cut after the rename can leave a name that holds no bytes.
+def to_disk(path: Path) -> None:
+    """See that the bytes of a file are there before it is renamed: a power cut could leave a name without them."""
     if path.is_file():
         with open(path, "rb") as file:
             os.fsync(file.fileno())

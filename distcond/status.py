@@ -107,11 +107,15 @@ def keep_watching(asked: Asked, found: list[Standing]) -> int:
     if not sys.stdout.isatty():
         raise ConfigError("--watch: standard output is no terminal; leave it out")
     pause = AGAIN_AT_URI if any(map(is_uri, asked.places)) else AGAIN
+    trouble = ""
     try:
         while True:
-            print(f"\x1b[H\x1b[2J{as_table(found, _columns())}", flush=True)
+            print(f"\x1b[H\x1b[2J{as_table(found, _columns())}{trouble}", flush=True)
             time.sleep(pause)
-            found = standings(asked)
+            try:
+                found, trouble = standings(asked), ""
+            except (ConfigError, OSError) as error:  # a storage that is away for a while
+                trouble = f"\n{error}; still looking"
     except KeyboardInterrupt:
         return int(any(run.state == "failed" for run in found))
 

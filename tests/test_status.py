@@ -81,6 +81,28 @@ def test_it_needs_a_place(tmp_path: Path) -> None:
     assert main([]) == 0
 
 
+def test_a_look_that_fails_does_not_end_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path / "run")
+    shown = []
+
+    def sleep(seconds: float) -> None:
+        shown.append(capsys.readouterr().out)
+        if len(shown) == 1:
+            (tmp_path / "run").rename(tmp_path / ".away")
+        elif len(shown) == 2:
+            (tmp_path / ".away").rename(tmp_path / "run")
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("distcond.status.time.sleep", sleep)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main([str(tmp_path), "--watch"]) == 0
+    assert ["no run here" in text for text in shown] == [False, True, False]
+    assert all("1 runs" in text for text in shown)
+
+
 def test_it_answers_without_torch_ray_and_pyarrow(tmp_path: Path) -> None:
     made(tmp_path / "run")
     heavy = "sorted({'torch', 'ray', 'pyarrow', 'numpy', 'pandas'} & set(sys.modules))"

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from distcond.aside import to_disk
 from distcond.config.schema import Config
 from distcond.data.described import prepared
 from distcond.engine import checkpoint
@@ -51,6 +52,8 @@ def continue_from(config: Config, donor: Path, epoch: int, heir: str) -> RunDir:
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(source, aside)
     torch.save(shared, aside / "shared.pt")
+    for part in aside.iterdir():
+        to_disk(part)
     write_json(run.path / FILE, {**lineage, "before": before})
     os.rename(aside, run.checkpoints / source.name)
     return run

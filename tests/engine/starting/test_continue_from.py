@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -46,10 +47,15 @@ def test_a_leg_ends_with_a_checkpoint_and_the_next_goes_on(donor: tuple[Config, 
     assert [record["epoch"] for record in history.read(path)] == [1, 2, 3]
 
 
-def test_weights_are_the_donors_and_settings_are_the_new_ones(donor: tuple[Config, Path], tmp_path: Path) -> None:
+def test_weights_are_the_donors_and_settings_are_the_new_ones(
+    donor: tuple[Config, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, path = donor
     changed = replace(config, optim=replace(config.optim, lr=0.033, weight_decay=0.0077, momentum=0.5))
+    on_disk, sync = set(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: on_disk.add(os.fstat(file).st_ino) or sync(file))
     run = continue_from(changed, path, 1, "2")
+    assert {file.stat().st_ino for file in run.checkpoints.glob("*/*.pt")} <= on_disk
     before = load_shared(path / "checkpoints" / "epoch-0001")
     with run.begin(changed):
         job = make_job(changed, World(), run, 0)

@@ -7,6 +7,7 @@ is no end if not everything could be sent. However long one rank sends, none is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from distcond.aside import write_text
@@ -97,7 +98,8 @@ class Upload:
             StorageError: not everything could be sent.
         """
         if self.world.first:
-            write_report(self.home.local)  # figures are among everything
+            with suppress(Exception):  # a run is no less over; who began it draws again and says what is wrong
+                write_report(self.home.local)
         if not (self._send(AT_LAST) and self._everywhere(lambda: self._mark(mark), AT_LAST)):
             raise self._unsent()
         if self.world.first:

@@ -127,6 +127,7 @@ def test_wandb_keeps_every_epoch_once(
     with fed(config, run):
         trained(run, 1)
         trained(run, 2)
+    time.sleep(1.1)  # W&B names a start's folder by the second
     with fed(config, run):
         trained(run, 3)
         finished(run, 3)

@@ -137,7 +137,7 @@ def _fit(course: Course, order: Any, said: Any, path: Path, at_a_time: int) -> N
 
 
 def _pass_on(course: Course, path: Path) -> None:
-    """Ask the runs that are under way to stop, if the course is to; one that begins just then is asked at the next step."""
+    """Ask the runs under way to stop, if the course is to; one that begins just then is asked at the next step."""
     for trial in course.trials.values() if course.halted else ():
         run_path = path / trial.run
         if trial.state == "running" and (start := word_of(run_path)) and not asked(run_path, start):

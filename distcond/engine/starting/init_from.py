@@ -48,6 +48,8 @@ def start(job: Job) -> None:
 def put_into(model: ConditionalModel, config: Config) -> Report:
     """Copy what `config.init_from` holds to every part of `model` that plays the same role.
 
+    What layers of `model` share, as an amplitude of the noise, starts at the mean of what they had each.
+
     Raises:
         ConfigError: as `check`.
     """
@@ -56,9 +58,12 @@ def put_into(model: ConditionalModel, config: Config) -> Report:
     if not match.fits:
         raise ConfigError(f"init_from={config.init_from}: {misfit(match, weights, here, config.model)}")
     found = report(config.init_from, weights, match, model)  # before the copying: it compares
+    given: dict[int | str, list[Tensor]] = {}
     for name, candidate in match.copies.items():
         target = here.state[name]
-        target.copy_(candidate.tensor[tuple(slice(size) for size in target.shape)])
+        parts = given.setdefault(target.data_ptr() or name, [])  # an empty tensor lies nowhere
+        parts.append(candidate.tensor[tuple(slice(size) for size in target.shape)])
+        target.copy_(parts[0] if len(parts) == 1 else torch.stack(parts).mean(0))
     if weights.mean is not None and weights.std is not None:
         model.mean.copy_(weights.mean)
         model.std.copy_(weights.std)

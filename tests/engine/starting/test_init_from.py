@@ -58,6 +58,15 @@ def test_the_same_method_is_an_exact_load(tiny: Any, tmp_path: Path, method: str
     assert report.record["normalisation"].startswith("normalisation adopted")
 
 
+def test_what_layers_share_starts_at_the_mean_of_what_they_had(tiny: Any, tmp_path: Path) -> None:
+    source = saved(tiny, tmp_path / "a.pth", "float").state_dict()
+    own = torch.stack([value for name, value in source.items() if name.endswith(".alpha")])
+    assert own.unique().numel() > 1
+    model, _ = started(tiny("float", method__shared_alpha=True, init_from=str(tmp_path / "a.pth")))
+    found = [value for name, value in model.state_dict().items() if name.endswith(".alpha")]
+    assert all(torch.equal(value, own.mean()) for value in found)
+
+
 @pytest.mark.parametrize(
     ("method", "model"),
     [*((name, "small_cnn") for name in table("method")), *(("oats", name) for name in table("model"))],

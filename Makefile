@@ -25,7 +25,7 @@ train: $(INSTALLED) ## train the default recipe; ARGS="recipe=NAME epochs=3 ..."
 	@$(BIN)/python -m distcond.train fresh=true $(ARGS)
 
 test: $(INSTALLED) ## run the tests; ARGS="tests/models -x" for some of them
-	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED) ## style, types, import rules, images, workflow, citation and shell files
 	$(BIN)/ruff check .

@@ -23,16 +23,24 @@ for name, value in {
     os.environ.setdefault(name, value)
 
 
-#: Folders whose tests share what is dear to make, or what a machine has one of: one process runs all of them.
-TOGETHER = tuple(Path(__file__).parent / name for name in ("cluster/slurm", "docker"))
+#: Of these folders all tests share what a machine has one of; elsewhere those of a file share what is dear to make.
+TOGETHER = ("tests/cluster/slurm",)
 
 
-@pytest.hookimpl(tryfirst=True)  # before groups are looked at
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the tests: each takes whole files, or folders."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((one for one in TOGETHER if nodeid.startswith(one)), super()._split_scope(nodeid))
+
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run; keep a file's tests together, where several processes share the files."""
-    for item in items:
-        group = next((folder for folder in TOGETHER if folder in item.path.parents), item.path)
-        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(Path(__file__).parent))))
+    """Skip what this machine cannot run."""
     reasons = {"gpu": _why_no_gpu(items), "ray": "" if importlib.util.find_spec("ray") else "Ray is not installed"}
     for item in items:
         for marker, reason in reasons.items():

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from distcond.errors import ConfigError
 
+#: Seconds in which a thread that is done lets go, on a machine however busy.
+PATIENCE = 5.0
+
 
 @dataclass(frozen=True)
 class World:
@@ -66,12 +69,14 @@ def let_go(*tensors: Tensor) -> Iterator[None]:
     """A collective on `tensors`; afterwards, wait until gloo's own thread holds none of them any longer.
 
     It lets go a moment after it has said that it is done, and needs the interpreter for that: where the interpreter is
-    ending by then, the whole process is aborted (SIGABRT, seen with torch 2.15 in one of a few dozen runs).
+    ending by then, the whole process is aborted (SIGABRT, seen with torch 2.15 in one of a few dozen runs). Where
+    something else keeps them, as a debugger of torch's may, a run does not wait for it longer than `PATIENCE`.
     """
     before = [tensor._use_count() for tensor in tensors]
     yield
+    deadline = time.monotonic() + PATIENCE
     for tensor, count in zip(tensors, before, strict=True):
-        while tensor.device.type == "cpu" and tensor._use_count() > count:
+        while tensor.device.type == "cpu" and tensor._use_count() > count and time.monotonic() < deadline:
             time.sleep(0)
 
 

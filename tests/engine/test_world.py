@@ -34,6 +34,14 @@ def test_a_collective_is_over_when_no_other_thread_holds_its_tensors() -> None:
     assert not held
 
 
+def test_tensors_that_somebody_keeps_hold_up_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distcond.engine.world.PATIENCE", 0.1)
+    tensor = torch.ones(3)
+    with let_go(tensor):
+        kept = tensor.view(3)
+    assert kept is not tensor
+
+
 @pytest.mark.parametrize("world", [2, 3])
 def test_sums_and_means_over_ranks(run_ranks: Any, world: int) -> None:
     ranks = run_ranks(collectives, world)

@@ -85,6 +85,22 @@ class Home:
         except OSError as error:
             raise refused(error) from error
 
+    def text(self, name: str) -> str:
+        """What a small file there holds; "" if there is none.
+
+        Raises:
+            ConfigError: as `arrive`.
+        """
+        return self._alone(lambda: self.store.read(name).decode() if self.store.exists(name) else "")
+
+    def put(self, name: str) -> None:
+        """Put one file of this machine's directory.
+
+        Raises:
+            ConfigError: it cannot be put.
+        """
+        self._alone(lambda: self.store.put(self.local / name, name))
+
     def leave(self) -> None:
         """Send what the driver and its workers have written last; without success that is for the next start to do."""
         with suppress(OSError):

@@ -2,54 +2,65 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+from distcond.engine.home import Home
 from distcond.engine.run_dir import read_json, write_json
 from distcond.engine.world import World
+from distcond.errors import ConfigError
 from distcond.launch.failure import WorkerError, kind_of, one_line
 from distcond.launch.texts import everyones
 
 FILE = "attempt.json"
 
 
-def begin_attempt(world: World, run_path: Path, base: int) -> tuple[Path, int]:
+def begin_attempt(world: World, run_path: Path, base: int, home: Home | None = None) -> tuple[Path, int]:
     """Count one more start of the workers; the run directory and the attempt of rank 0, the same on every rank.
 
+    Args:
+        world: the workers.
+        run_path: where this worker works at the run.
+        base: the lowest number that the attempt may have.
+        home: of a run at a URI. Rank 0 may come from a machine that had no part in the run so far: what counts is the
+            number there, and it is there before anything else of the attempt is.
+
     Raises:
-        WorkerError: the directory cannot be written, or another worker went away.
+        WorkerError: the directory or the home cannot be read or written, or another worker went away.
     """
     attempt = base
     try:
         if world.first:
-            attempt = next_attempt(run_path, base)
+            attempt = next_attempt(run_path, base, home)
             write_json(run_path / FILE, {"attempt": attempt, "workers": world.size})
+            if home is not None:
+                home.put(FILE)
         number, path = everyones(world, f"{attempt} {run_path}")[0].split(" ", 1)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ConfigError) as error:
         raise WorkerError(kind_of(error), one_line(error), world.rank) from error
     return Path(path), int(number)
 
 
-def next_attempt(run_path: Path, base: int) -> int:
+def next_attempt(run_path: Path, base: int, home: Home | None = None) -> int:
     """`base` or, if the run has got there already, one more than its last attempt."""
-    last = last_attempt(run_path)
-    return base if last is None else max(base, last + 1)
+    there = json.loads(home.text(FILE) or "{}") if home is not None else {}
+    return max([base, *(int(record["attempt"]) + 1 for record in (_last(run_path), there) if record)])
 
 
 def last_attempt(run_path: Path) -> int | None:
     """The newest attempt of a run, None before the first."""
-    found = _last(run_path)
-    return found[0] if found else None
+    attempt: int | None = _last(run_path).get("attempt")
+    return attempt
 
 
 def last_workers(run_path: Path) -> int | None:
     """How many workers the newest attempt of a run has, None before the first."""
-    found = _last(run_path)
-    return found[1] if found else None
+    workers: int | None = _last(run_path).get("workers")
+    return workers
 
 
-def _last(run_path: Path) -> tuple[int, int | None] | None:
+def _last(run_path: Path) -> dict[str, Any]:
     file = run_path / FILE
-    if not file.exists():
-        return None
-    record = read_json(file)
-    return int(record["attempt"]), record.get("workers")
+    record: dict[str, Any] = read_json(file) if file.exists() else {}
+    return record

@@ -49,12 +49,13 @@ def train_loop(order: dict[str, Any]) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # a node's workers see all of its GPUs
     world = World(context.get_world_rank(), context.get_world_size(), device)
-    if home_of(config, run_path) is None and not is_shared(run_path, given.mark):
+    home = home_of(config, run_path)
+    if home is None and not is_shared(run_path, given.mark):
         node = get_node_ip_address()  # type: ignore[no-untyped-call]
         where = f"run_root: node {node} does not see the driver's {run_path}"
         valid = "set run_root to a directory that all nodes share, or to a URI"
         raise WorkerError("config", f"{where}; {valid}", world.rank)
-    _, attempt = begin_attempt(world, run_path, given.attempt)
+    _, attempt = begin_attempt(world, run_path, given.attempt, home)
     with told(run_path, world.rank, attempt):
         ready(config.data, world)
         # One rank looks: the others hear of it from that one.

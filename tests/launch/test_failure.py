@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from distcond.engine.home import Home
 from distcond.engine.world import World
 from distcond.errors import ConfigError, NotNow
 from distcond.launch.attempt import begin_attempt, last_attempt
@@ -67,6 +68,14 @@ def test_attempts_count_on_from_whatever_is_higher(tmp_path: Path) -> None:
     assert last_attempt(tmp_path) is None
     assert [begin_attempt(World(), tmp_path, base)[1] for base in (0, 0, 1, 7, 3)] == [0, 1, 2, 7, 8]
     assert last_attempt(tmp_path) == 8
+
+
+def test_attempts_of_a_run_at_a_uri_count_on_on_a_machine_that_is_new_to_it(tmp_path: Path) -> None:
+    homes = [Home(f"file://{tmp_path}/there/run", tmp_path / machine / "run") for machine in "aba"]
+    for home in homes:
+        home.local.mkdir(parents=True, exist_ok=True)
+    assert [begin_attempt(World(), home.local, 0, home)[1] for home in homes] == [0, 1, 2]
+    assert last_attempt(tmp_path / "there" / "run") == 2
 
 
 def test_sigterm_unwinds_the_main_thread() -> None:

@@ -67,13 +67,15 @@ class RunDir:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / ".lock", "w")  # noqa: SIM115  held until the run ends, by the with below
         except OSError as error:
-            raise ConfigError(f"run_root: cannot write {self.path} ({error.strerror}); set run_root=DIR") from error
+            raise self._unwritable(error) from error
         with lock:
             self._take(lock)
             self._check(config)
-            write_json(self.path / "config.json", {"schema_version": SCHEMA_VERSION, "settings": to_settings(config)})
             starts = self.starts()
-            write_json(self.path / "starts.json", [*starts, describe_start()])
+            try:
+                self._write_start(config, starts)
+            except OSError as error:
+                raise self._unwritable(error) from error
             try:
                 yield len(starts)
             except ConfigError as error:
@@ -82,6 +84,13 @@ class RunDir:
             except BaseException as error:
                 self.ended(type(error).__name__, failed=isinstance(error, Exception))
                 raise
+
+    def _write_start(self, config: Config, starts: list[dict[str, Any]]) -> None:
+        write_json(self.path / "config.json", {"schema_version": SCHEMA_VERSION, "settings": to_settings(config)})
+        write_json(self.path / "starts.json", [*starts, describe_start()])
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(f"run_root: cannot write {self.path} ({error.strerror}); set run_root=DIR")
 
     def ended(self, why: str, failed: bool) -> None:
         """Write down why this start is over, unless it went to its end or there is no writing any more."""

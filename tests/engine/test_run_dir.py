@@ -56,6 +56,25 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_start_that_cannot_be_written_down_is_refused_and_takes_nothing_away(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    with run.begin(CONFIG):
+        pass
+    before = [(run.path / name).read_text() for name in ("config.json", "starts.json")]
+    code = f"""
+import resource
+from pathlib import Path
+from distcond.config.overrides import resolve
+from distcond.engine.run_dir import RunDir
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # as on a full disk, files cannot grow
+with RunDir(Path({str(run.path)!r})).begin(resolve("float_digits", {{"seed": 3}})):
+    pass"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    wanted = f"ConfigError: run_root: cannot write {run.path} (File too large); set run_root=DIR"
+    assert done.stderr.splitlines()[-1].endswith(wanted)
+    assert [(run.path / name).read_text() for name in ("config.json", "starts.json")] == before
+
+
 def test_no_run_or_a_newer_one_is_refused(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     with pytest.raises(ConfigError, match=r"no run here \(config.json is missing\)"):

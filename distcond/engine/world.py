@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
+from distcond.engine.meeting import meeting_place
 from distcond.errors import ConfigError
 
 #: Seconds in which a thread that is done lets go, on a machine however busy.
@@ -97,15 +99,21 @@ def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
 
 
 @contextmanager
-def world_from_environment(wanted_device: str, timeout: float) -> Iterator[World]:
-    """This process's world by torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK), or a world of one without them."""
+def world_from_environment(wanted_device: str, timeout: float, stop: Callable[[], bool]) -> Iterator[World]:
+    """This process's world by torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK), or a world of one without them.
+
+    Raises:
+        CalledOff: `stop` said so before all of its processes were there.
+    """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     device = choose_device(wanted_device, int(os.environ.get("LOCAL_RANK", 0)))
     if size == 1:
         yield World(device=device)
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    patience = timedelta(seconds=timeout)
+    store = meeting_place(next(rendezvous("env://", timeout=patience))[0], rank, size, timeout, stop)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     try:
         yield World(rank, size, device)
     finally:

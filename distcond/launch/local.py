@@ -11,6 +11,7 @@ import torch
 from distcond.config.schema import Config, LaunchConfig
 from distcond.engine.fit import fit
 from distcond.engine.home import home_of
+from distcond.engine.meeting import CalledOff
 from distcond.engine.run_dir import working_place
 from distcond.engine.world import world_from_environment
 from distcond.errors import ConfigError
@@ -62,13 +63,15 @@ def train(config: Config, run_path: Path, attempt: int) -> None:
 
 def _train(config: Config, run_path: Path, attempt: int, stop: Callable[[], bool]) -> bool:
     try:
-        with world_from_environment(config.launch.device, config.launch.timeout) as world:
+        with world_from_environment(config.launch.device, config.launch.timeout, stop) as world:
             if world.size > 1:
                 torch.set_num_threads(config.launch.cpus_per_worker)
             run_path, attempt = begin_attempt(world, run_path, attempt, home_of(config, run_path))
             run_path = working_place(config, run_path)
             with told(run_path, world.rank, attempt):
                 return fit(config, world, run_path, attempt, stop)
+    except CalledOff:
+        return False
     except WorkerError as error:
         if error.kind == "config":
             raise ConfigError(error.line) from error

@@ -13,6 +13,7 @@ from distcond.config.schema import PrecisionConfig
 from distcond.engine.build import build_model, build_step
 from distcond.engine.job import wrap
 from distcond.engine.precision import autocast_dtype, fast_bf16, memory_format
+from distcond.engine.save_points import never
 from distcond.engine.world import World, choose_device, let_go, world_from_environment
 from distcond.errors import ConfigError
 
@@ -74,7 +75,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 def test_without_torchruns_variables_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    with world_from_environment("cpu", 10.0) as world:
+    with world_from_environment("cpu", 10.0, never) as world:
         assert world == World()
     assert not torch.distributed.is_initialized()
 

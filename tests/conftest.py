@@ -25,18 +25,22 @@ for name, value in {
 
 #: Of these folders all tests share what a machine has one of; elsewhere those of a file share what is dear to make.
 TOGETHER = ("tests/cluster/slurm",)
+#: In these folders tests share little and wait for long.
+APART = ("tests/faults",)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where several processes share the tests: each takes whole files, or folders."""
+    """Where several processes share the tests: each takes whole files, or folders, or single tests."""
     from xdist.scheduler import LoadFileScheduling
 
-    class Together(LoadFileScheduling):
+    class Shares(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(APART):
+                return nodeid
             return next((one for one in TOGETHER if nodeid.startswith(one)), super()._split_scope(nodeid))
 
-    return Together(config, log)
+    return Shares(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

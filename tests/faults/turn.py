@@ -23,8 +23,9 @@ from distcond.launch.attempt import last_attempt
 from distcond.results import history
 from distcond.results.store import parts
 
-#: Steps of a run. A fault comes up to a second after one of them, or after the first worker is there.
+#: Steps of a run. A fault comes up to so many seconds after one of them, or after the first worker is there.
 STEPS = 30
+DELAY = 0.5
 
 #: Starts of one run by hand, the first included.
 STARTS = 4
@@ -58,7 +59,7 @@ class Bench:
 
     def _struck(self, turn: Turn, scene: Scene) -> dict[str, Any] | None:
         kind, victim = KINDS[turn.kind], scene.victim
-        step, delay = scene.source.randint(0, STEPS - 1), scene.source.random()
+        step, delay = scene.source.randint(0, STEPS - 1), DELAY * scene.source.random()
         victim.start()
         if not kind.prepare(scene.source):
             victim.wait_for_step(step)

@@ -120,5 +120,5 @@ class Victim:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONDONTWRITE"))}
         paths = os.pathsep.join([str(ROOT), str(LAUNCH)])
         own = {"TMPDIR": str(self.folder), "PYTHONPATH": paths, "FAULT_ONCE": str(self.folder / "fault")}
-        own |= {"FAULT_STEPS": str(self.folder / "steps")}
+        own |= {"FAULT_STEPS": str(self.folder / "steps"), "FAULT_PACE": "0.05"}
         return kept | own | self.environment

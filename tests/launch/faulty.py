@@ -3,7 +3,8 @@
 FAULT is "exit" (the process dies), "raise" (a ValueError), "chance" (a RuntimeError, which a restart may mend) or
 "wait" (it sleeps); FAULT_STEP the first step, counted in each worker process; FAULT_ONCE a file, made by the first
 fault, after which there is none; FAULT_RANK whose (1). FAULT_SLOW names a file without which every step takes half a
-second: a run that is to be met in the middle on any machine. FAULT_STEPS names a file that grows by a byte a step,
+second: a run that is to be met in the middle on any machine. FAULT_PACE is a number of seconds that every step takes
+besides. FAULT_STEPS names a file that grows by a byte a step,
 COUNT_RAY one for how often the training called Ray (see `calls.py`).
 """
 
@@ -32,6 +33,7 @@ def fault() -> None:
         calls.watch(_steps, Path(os.environ["COUNT_RAY"]))
     if "FAULT_SLOW" in os.environ and not Path(os.environ["FAULT_SLOW"]).exists():
         time.sleep(0.5)
+    time.sleep(float(os.environ.get("FAULT_PACE", "0")))
     if "FAULT" not in os.environ:
         return
     once, rank = Path(os.environ["FAULT_ONCE"]), os.environ.get("RANK", "0")

@@ -26,6 +26,10 @@ from distcond.storage.store import StorageError
 #: Checkpoints that are told of to other ranks, and more steps than an epoch has.
 _MOST, _STEPS = 8, 1e9
 
+#: Seconds that one piece of work may take with which ranks wait for a store. What does not answer at all, as a dead
+#: network file system, would have them wait for ever.
+LIMIT = 3600.0
+
 _ANOTHER = "another worker could not send its part"
 
 #: Seconds to wait before each try once one has failed, and at the end of the run.
@@ -50,7 +54,7 @@ class Upload:
         Raises:
             ConfigError: the home cannot be read, or holds a checkpoint that not every machine could fetch.
         """
-        there = together(self.world, lambda: self.home.arrive(live=False))
+        there = together(self.world, lambda: self.home.arrive(live=False), LIMIT)
         here = moments(self.home.local / CHECKPOINTS)
         last = _number(here[-1]) if here else -1.0
         if last > -self.world.largest([-last])[0]:
@@ -89,7 +93,7 @@ class Upload:
             return
         if not self._send(AT_LAST):
             raise self._unsent()
-        together(self.world, self.home.complete)
+        together(self.world, self.home.complete, LIMIT)
 
     def finish(self, mark: str) -> None:
         """Send everything, then `mark` as the content of the file that says so; rank 0 then writes that here, too.
@@ -161,7 +165,7 @@ class Upload:
 
     def _everywhere(self, work: Callable[[], None], pauses: Iterable[float]) -> bool:
         """Whether the work of every rank went well."""
-        good = together(self.world, lambda: self._tried(work, pauses))
+        good = together(self.world, lambda: self._tried(work, pauses), LIMIT)
         if self.world.largest([float(not good)])[0]:
             self.trouble = self.trouble or _ANOTHER
             return False

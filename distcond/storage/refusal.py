@@ -13,6 +13,8 @@ _NO_KEY = "no valid credentials; give them in the environment (S3: AWS_ACCESS_KE
 _NETWORK = r"NETWORK_CONNECTION|curlCode|connect|resolve|timed? ?out|Timeout|no answer"
 
 _AWAY = "not reachable"
+_ILL = "in trouble itself; try again later"
+_TROUBLE = r"HTTP status 5\d\d|SLOW_DOWN|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|\bUNAVAILABLE\b"
 
 _CAUSES = (
     (r"ACCESS_KEY|SIGNATURE|credential|No response body|TOKEN_|HTTP status 401|UNAUTHORIZED|invalid_grant",
@@ -20,6 +22,7 @@ _CAUSES = (
     (r"ACCESS_DENIED|HTTP status 403|Permission denied|Read-only|PERMISSION", "not allowed to; ask for write access"),
     (r"NO_SUCH_BUCKET|bucket does not exist|NoSuchBucket|404.*bucket", "no such bucket; make it first"),
     (_NETWORK, _AWAY),
+    (_TROUBLE, _ILL),
     (r"No space left|quota|ENOSPC", "full"),
 )  # fmt: skip
 
@@ -38,8 +41,11 @@ def refusal(uri: str, error: BaseException) -> str:
 
 
 def refused(error: OSError) -> ConfigError:
-    """What to raise where nothing can go on without the storage that met `error`; NotNow if it did not answer."""
-    away = re.search(f": {_AWAY}|: no answer", str(error))
+    """What to raise where nothing can go on without the storage that met `error`.
+
+    NotNow if it did not answer, or had trouble of its own.
+    """
+    away = re.search(f": {_AWAY}|: {_ILL}|: no answer", str(error))
     return NotNow(str(error)) if away else ConfigError(str(error))
 
 

@@ -17,7 +17,7 @@ from distcond.engine.home import home_of
 from distcond.engine.run_dir import RunDir
 from distcond.engine.together import together
 from distcond.engine.world import World
-from distcond.storage.store import Store
+from distcond.storage.store import StorageError, Store
 
 _met = threading.Semaphore(0)
 
@@ -63,6 +63,23 @@ def test_an_error_stays_one(run_ranks: Callable[..., list[Any]]) -> None:
     assert run_ranks(one_fails, 2) == ["another's", "its own"]
     with pytest.raises(ZeroDivisionError):
         together(World(), lambda: 1 // 0)
+
+
+def one_has_no_end(rank: int, world: int) -> str:
+    at.PAUSE = 0.05
+    try:
+        together(World(rank, world), threading.Event().wait if rank else lambda: True, limit=0.2)
+    except StorageError as error:
+        return str(error)
+    except RuntimeError:
+        return "another's"
+    return "none"
+
+
+def test_what_has_no_end_is_left_behind(run_ranks: Callable[..., list[Any]]) -> None:
+    line = "storage: no end of it within 0.2 s; see whether it answers at all"
+    assert run_ranks(one_has_no_end, 2) == ["another's", line]
+    assert one_has_no_end(1, 1) == line
 
 
 def slow_to_send(rank: int, world: int, config: Config, machines: list[str]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from distcond.errors import ConfigError
+from distcond.errors import ConfigError, NotNow
 from distcond.storage.refusal import refusal
+from distcond.storage.refusal import refused as once_refused
 from distcond.storage.store import StorageError
 from distcond.storage.uri import child, is_uri, last_name, open_store, parent
 
@@ -86,6 +87,23 @@ def test_without_credentials_a_refusal_says_so(monkeypatch: pytest.MonkeyPatch, 
     assert "not reachable" in refusal("s3://bucket/x", OSError("AWS Error NETWORK_CONNECTION curlCode: 7"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
     assert "not allowed to" in refusal("s3://bucket/x", denied)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "When uploading part: AWS Error UNKNOWN (HTTP status 503) during UploadPart operation: Service Unavailable",
+        "AWS Error SLOW_DOWN during PutObject operation: Please reduce your request rate.",
+        "AWS Error INTERNAL_FAILURE during PutObject operation: We encountered an internal error. Please try again.",
+        "google::cloud::Status(UNAVAILABLE: Retry policy exhausted)",
+    ],
+)
+def test_a_server_that_is_in_trouble_may_be_asked_again(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    line = refusal("s3://bucket/x", OSError(said))
+    assert line.startswith("s3://bucket/x: in trouble itself; try again later (")
+    assert isinstance(once_refused(OSError(line)), NotNow)
+    assert not isinstance(once_refused(OSError("s3://bucket/x: full (No space left)")), NotNow)
 
 
 def test_a_server_that_is_gone_is_given_up(s3: Any) -> None:

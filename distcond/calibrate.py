@@ -26,7 +26,6 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import NormalDist
 
 from distcond.config.command_line import guarded
@@ -37,6 +36,7 @@ from distcond.engine.campaign.make_plan import make_plan
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.val_counts import ValCounts, standing_places
 from distcond.engine.campaign.words import campaign_of
+from distcond.engine.copies import here, send_back
 from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
@@ -63,7 +63,14 @@ def main(argv: Sequence[str]) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     words = _words(argv[1:])
-    target, plan = target_of(words), plan_of(Path(argv[0]), words)
+    target, plan = target_of(words), plan_of(argv[0], words)
+    try:
+        return _search(plan, target, words)
+    finally:
+        send_back(argv[0])
+
+
+def _search(plan: Plan, target: Target, words: dict[str, str]) -> int:
     model = load(plan.run_path, plan.campaign.checkpoint)
     plan = replace(plan, widths=(model.width_index(_number(words, "width", 1.0, gt=0)),))
     lams = standing_places(plan.config, model.encode, _number(words, "resolution", 0.01, gt=0, le=1))
@@ -98,8 +105,8 @@ def target_of(words: dict[str, str]) -> Target:
     return Target(named[0], level, _number(words, "confidence", 0.9, ge=0.5, lt=1))
 
 
-def plan_of(run_dir: Path, words: dict[str, str]) -> Plan:
-    """The evaluation of the validation split whose outcomes are looked at.
+def plan_of(place: str, words: dict[str, str]) -> Plan:
+    """The evaluation of the validation split whose outcomes are looked at, of the run at a path or URI.
 
     Raises:
         ConfigError: no run, another split, or more than one attack or noise mode.
@@ -112,7 +119,7 @@ def plan_of(run_dir: Path, words: dict[str, str]) -> Plan:
             raise ConfigError(f"{name}={words[name]}: calibration needs exactly one")
     settings = {path: value for path, value in words.items() if path.startswith(_OPEN)}
     given = frozenset(path.removeprefix(_ATTACK) for path in settings if path.startswith(_ATTACK))
-    run = RunDir(run_dir.expanduser().absolute())
+    run = RunDir(here(place, checkpoints=True))
     config = apply(run.config(), {"launch": "local", "launch.workers": "0", **settings})
     return make_plan(run, config, campaign, given)
 

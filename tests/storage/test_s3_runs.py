@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_elsewhere_and_is_read_by_its_uri(
 ) -> None:
     import torch
 
-    from distcond import evaluate, load, report, status
+    from distcond import calibrate, evaluate, load, report, status
 
     first = train(s3.uri)
     until(s3.uri, "checkpoints/epoch-0001/complete.json", first)
@@ -103,8 +103,11 @@ def test_a_killed_run_goes_on_elsewhere_and_is_read_by_its_uri(
 
     assert evaluate.main([uri, "attack=fgsm", f"data.cache_dir={tmp_path / 'cache'}"]) == 0
     capsys.readouterr()
-    names = open_store(uri).names()
+    names = set(open_store(uri).names())
     assert any(name.startswith("outcomes/fgsm") for name in names)
+    assert calibrate.main([uri, "sa=0.01", "eval.val_examples=32", f"data.cache_dir={tmp_path / 'cache'}"]) == 0
+    assert capsys.readouterr().out.startswith("lam")
+    assert {name.split("/")[0] for name in set(open_store(uri).names()) - names} == {"outcomes"}
     shutil.rmtree(tmp_path / "home")
     assert report.main([uri, f"png={tmp_path / 'x.png'}"]) == 0
     assert "FGSM" in capsys.readouterr().out

@@ -16,8 +16,9 @@ from distcond.storage.store import StorageError
 
 FOLDER = "failures"
 
-#: "config": the user's mistake. "certain": a restart would repeat it. "lost": another worker went away. "chance": else.
-Kind = Literal["config", "certain", "lost", "chance"]
+#: "config": the user's mistake. "away": the run directory is not to be seen, by mistake or no longer. "certain": a
+#: restart would repeat it. "lost": another worker went away. "chance": else.
+Kind = Literal["config", "away", "certain", "lost", "chance"]
 
 # What the same code on the same data does again. The rest, like RuntimeError and OSError, may be the machine's doing.
 _CERTAIN = (

@@ -26,7 +26,7 @@ from distcond.launch.failure import FOLDER, LaunchFailed, Stopped
 from distcond.launch.ray_cluster import Cluster
 from distcond.launch.ray_gpu import GpuConfig
 from distcond.launch.ray_verdict import StopRepeating, verdict
-from distcond.launch.shared import marked
+from distcond.launch.shared import marked, word_of
 from distcond.launch.signals import asked_to_stop, beside
 from distcond.launch.stop_file import ask, asked, passed_on
 from distcond.launch.stopped import where
@@ -79,7 +79,7 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
                 beside(trainer.fit)
         except Exception as error:
             restarts = max(0, next_attempt(run_path, attempt) - first - 1)
-            raise verdict(error, restarts, _keep_logs(ray, run_path)) from error
+            raise _told(verdict(error, restarts, _keep_logs(ray, run_path)), run_path, mark) from error
         finally:
             shutil.rmtree(_storage(run_path), ignore_errors=True)
     if home is not None:
@@ -89,6 +89,13 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
         raise Stopped(where(run_path), request.status)
     if not RunDir(run_path).finished and not leg_over(run_path, epochs_done(run_path)):
         raise LaunchFailed(f"Ray Train ended without an error, but {run_path} is not finished")
+
+
+def _told(error: Exception, run_path: Path, mark: str) -> Exception:
+    """`error`, unless it lays to the user what comes of a run directory that this process, too, has lost sight of."""
+    if not isinstance(error, ConfigError) or word_of(run_path) == mark:
+        return error
+    return LaunchFailed(f"run_root: {run_path} is away since the run began; the same command goes on once it is back")
 
 
 def _waits(launch: LaunchConfig) -> dict[str, str]:

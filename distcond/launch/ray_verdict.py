@@ -13,17 +13,28 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from distcond.errors import ConfigError
 from distcond.launch.failure import LaunchFailed, WorkerError, one_line
 
-_ORDER = {"config": 0, "certain": 1, "chance": 2, "died": 3, "lost": 4}
+_ORDER = {"config": 0, "away": 0, "certain": 1, "chance": 2, "died": 3, "lost": 4}
 
 
 class StopRepeating(UserCallback):
-    """Ends a run at an error that a restart would only repeat. Runs in Ray Train's controller."""
+    """Ends a run at an error that a restart would only repeat. Runs in Ray Train's controller.
+
+    A run directory that workers do not see at the start is a mistake; one that they have seen may come back.
+    """
+
+    def __init__(self) -> None:
+        self._began = False
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Raise such an error: the controller gives up on errors of its callbacks."""
         for error in worker_exceptions.values():
-            if isinstance(error, WorkerError) and error.kind in ("config", "certain"):
+            if isinstance(error, WorkerError) and error.kind in self._final:
                 raise error
+        self._began = True
+
+    @property
+    def _final(self) -> tuple[str, ...]:
+        return ("config", "certain") if self._began else ("config", "certain", "away")
 
 
 def verdict(error: Exception, restarts: int = 0, logs: Path | None = None) -> Exception:
@@ -55,7 +66,7 @@ def _workers(cause: Exception, rank: int, restarts: int, more: str) -> Exception
     again = f", after {restarts} restart{'s' if restarts > 1 else ''}" if restarts else ""
     if not isinstance(cause, WorkerError):
         return LaunchFailed(f"worker {rank} died without an exception{again}: {_death(cause)}{more}")
-    if cause.kind == "config":
+    if cause.kind in ("config", "away"):
         return ConfigError(cause.line)
     if cause.kind == "lost":
         met = f"worker {rank} then met {cause.line}"

@@ -9,7 +9,9 @@ from distcond.engine.run_dir import RunDir
 
 
 def where(run_path: Path) -> str:
-    """`a checkpoint after epoch 3`, `a checkpoint in epoch 4, after its step 120`, or that there is none."""
+    """`checkpoint after epoch 3`, `checkpoint in epoch 4, after its step 120`, or that none is there or to be seen."""
+    if not run_path.is_dir():
+        return f"{run_path} is away, and with it the last checkpoint"
     checkpoint = newest(RunDir(run_path).checkpoints)
     if checkpoint is None:
         return "before the first checkpoint"

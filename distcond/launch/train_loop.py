@@ -54,7 +54,7 @@ def train_loop(order: dict[str, Any]) -> None:
         node = get_node_ip_address()  # type: ignore[no-untyped-call]
         where = f"run_root: node {node} does not see the driver's {run_path}"
         valid = "set run_root to a directory that all nodes share, or to a URI"
-        raise WorkerError("config", f"{where}; {valid}", world.rank)
+        raise WorkerError("away", f"{where}; {valid}", world.rank)
     _, attempt = begin_attempt(world, run_path, given.attempt, home)
     with told(run_path, world.rank, attempt):
         ready(config.data, world)

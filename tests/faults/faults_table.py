@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,11 +30,21 @@ was finished; not what a cluster of others keeps.
 """
 
 LIST = """
-Each fault: how long after which of 30 steps (0: the start of the workers), and what the run said it was doing.
+Each fault: how long after which of 30 steps (0: the start of the workers), and what the run said by then that it was
+doing, up to a second late.
 
 | # | fault | launcher | loader | step | seconds after | doing | statuses | attempts | right |
 |---|---|---|---|---|---|---|---|---|---|
 """
+
+WORDS = """
+Last lines of the starts that ended with another status than 0 (DIR is the directory of the run):
+
+| fault | launcher | starts | last line |
+|---|---|---|---|
+"""
+
+_PLACE = re.compile(r"/tmp/dcf-[^ ]*?/run\b")
 
 
 def table(outcomes: Sequence[dict[str, Any]], command: str, date: str) -> str:
@@ -45,8 +57,7 @@ def table(outcomes: Sequence[dict[str, Any]], command: str, date: str) -> str:
     for outcome in outcomes:
         groups.setdefault((outcome["kind"], outcome["launcher"]), []).append(outcome)
     lines = [_line(*names, group) for names, group in groups.items()]
-    said = sorted({line for outcome in outcomes for line in outcome["said"] if line.startswith("failed:")}, key=len)
-    return head + "\n".join(lines) + "\n" + LIST + "\n".join(map(_single, outcomes)) + "\n" + _last_words(said)
+    return head + "\n".join(lines) + "\n" + LIST + "\n".join(map(_single, outcomes)) + "\n" + _last_words(groups)
 
 
 def _line(kind: str, launcher: str, group: list[dict[str, Any]]) -> str:
@@ -80,8 +91,10 @@ def _single(o: dict[str, Any]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def _last_words(lines: list[str], most: int = 8) -> str:
-    if not lines:
-        return ""
-    shown = "\n".join(f"    {line[:200]}" for line in lines[:most])
-    return f"\nLast lines of starts that failed:\n\n{shown}\n"
+def _last_words(groups: dict[tuple[str, str], list[dict[str, Any]]]) -> str:
+    """What starts that ended otherwise said last; under torchrun any of the workers may be the one that does."""
+    lines = []
+    for (kind, launcher), group in groups.items():
+        said = Counter(_PLACE.sub("DIR", line) or "nothing" for outcome in group for line in outcome["said"])
+        lines += [f"| {kind} | {launcher} | {number} | {line[:240]} |" for line, number in said.items()]
+    return WORDS + "\n".join(lines) + "\n" if lines else ""

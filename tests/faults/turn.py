@@ -15,7 +15,7 @@ from kinds import KINDS, Scene
 from ray_nodes import RayNodes
 from same_end import checkpoint
 from storage import Storage
-from victim import Victim
+from victim import HUNG, Victim
 
 from distcond.engine.progress import read_progress
 from distcond.engine.run_dir import RunDir
@@ -70,7 +70,10 @@ class Bench:
             return None
         left = self._to_the_end(turn, scene)
         wrong = self._wrong(victim.path) if victim.statuses[-1] == 0 else ["not finished"]
+        wrong += ["hung"] if HUNG in victim.statuses else []
         lines = [_last_word(text) for text in victim.output[:-1]]
+        if kind.prepare(scene.source):
+            step, delay = int(victim.environment["FAULT_STEP"]), 0.0
         return {
             "step": step, "delay": round(delay, 2), "at": at, "statuses": victim.statuses,
             "attempts": last_attempt(victim.path), "said": lines, "left": left, "wrong": wrong,

@@ -21,6 +21,9 @@ LAUNCH = HERE.parent / "launch"
 #: A start that takes longer counts as hanging.
 BOUND = 300.0
 
+#: What stands for its exit status then. Signals are -N, so that none is that low.
+HUNG = -100
+
 #: Seconds in which everything of a run is gone once its driver is.
 GONE = 90.0
 
@@ -58,12 +61,12 @@ class Victim:
             )
 
     def end(self) -> int:
-        """Its exit status; -1 if it hangs. Kills what is left then."""
+        """Its exit status; HUNG if it hangs. Kills what is left then."""
         assert self.process is not None
         try:
             status = self.process.wait(timeout=BOUND)
         except subprocess.TimeoutExpired:
-            status = -1
+            status = HUNG
         self.statuses.append(status)
         self.output.append((self.folder / "output.txt").read_text())
         return status

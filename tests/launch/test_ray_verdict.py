@@ -15,6 +15,7 @@ LOST = WorkerError("lost", "RuntimeError: [gloo] Connection closed by peer", 0, 
 FULL = WorkerError("chance", "OSError: No space left on device", 1, "/run/failures/b.txt")
 WRONG = WorkerError("certain", "KeyError: 'x'", 1, "/run/failures/c.txt")
 USER = WorkerError("config", "data.root=x: no such folder", 1)
+AWAY = WorkerError("away", "run_root: node 10.0.0.7 does not see the driver's /run", 1)
 DIED = RuntimeError("The actor died.\n\tclass_name: X\nWorker exit detail: ... connection error code 2. End of file.")
 
 
@@ -62,7 +63,10 @@ def test_only_what_a_restart_repeats_ends_a_run() -> None:
     from distcond.launch.ray_verdict import StopRepeating
 
     stop = StopRepeating()
+    with pytest.raises(WorkerError, match="does not see"):
+        stop.after_exception(None, {0: AWAY})
     stop.after_exception(None, {0: LOST, 1: FULL})
+    stop.after_exception(None, {0: AWAY})  # it was there when the first workers began
     stop.after_exception(None, {0: LOST, 1: DIED})
     with pytest.raises(WorkerError, match="KeyError"):
         stop.after_exception(None, {0: LOST, 1: WRONG})

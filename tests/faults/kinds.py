@@ -116,5 +116,6 @@ KINDS = {
     "everything SIGKILL": Kind(_machine_gone),
     "node lost (another comes)": Kind(_node_gone, launchers=("ray",), nodes=True),
     "disk full": Kind(_on_disk(Storage.fill), _mended(Storage.empty), disk=True),
+    "disk full in a checkpoint": Kind(_on_disk(Storage.nearly_fill), _mended(Storage.empty), disk=True),
     "storage lost": Kind(_on_disk(Storage.go_away), _mended(Storage.come_back), disk=True),
 }

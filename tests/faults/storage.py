@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 ROOM = "64m"
+SOME = 24 * 2**10
 
 
 class Storage:
@@ -30,11 +31,15 @@ class Storage:
         for place in (self.path, self._below, self._disk):
             subprocess.run(["umount", "-l", str(place)], capture_output=True)
 
-    def fill(self) -> None:
-        """Leave no room for another byte."""
+    def fill(self, but: int = 0) -> None:
+        """Leave room for so many bytes more, in whole pages."""
         state = os.statvfs(self._disk)
         used = (state.f_blocks - state.f_bfree) * state.f_frsize
-        _run("mount", "-o", f"remount,size={used}", str(self._disk))
+        _run("mount", "-o", f"remount,size={used + but}", str(self._disk))
+
+    def nearly_fill(self) -> None:
+        """Leave room for small files and for a part of a checkpoint, but not for all of it."""
+        self.fill(but=SOME)
 
     def empty(self) -> None:
         """Have room again."""

@@ -24,6 +24,7 @@ TURNS = [
     ("worker exception", "ray"), ("worker SIGKILL", "local"), ("worker hangs (SIGSTOP)", "ray"),
     ("driver SIGTERM", "local"), ("driver SIGKILL", "ray"), ("everything SIGKILL", "local"),
     ("node lost (another comes)", "ray"), ("disk full", "local"), ("storage lost", "ray"),
+    ("disk full in a checkpoint", "local"),
 ]  # fmt: skip
 
 

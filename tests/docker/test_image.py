@@ -115,7 +115,7 @@ def test_a_job_on_a_cluster_of_two_containers(image: Any, networks: tuple[str, s
 def _healthy(service: str, container: Any, node: Any) -> None:
     """Wait until the check that cluster/compose.yaml has for a service passes."""
     _, *check = COMPOSE[service]["healthcheck"]["test"]
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while (asked := container.start(*check)).end(60) != 0:
         assert node.process.poll() is None and time.monotonic() < deadline, node.output[-4000:] + asked.output
         time.sleep(1)

@@ -45,10 +45,11 @@ def test_a_question_a_second_whatever_the_pace(monkeypatch: pytest.MonkeyPatch) 
 def on_rank(rank: int, world: int) -> list[Any]:
     asks = iter([False, rank == 1])
     points = SavePoints(World(rank, world), 0, 0.0, lambda: next(asks))
-    save_points.INTERVAL = 0.0
-    assert not points.after_step(1, last=False)
-    with pytest.raises(Stop):
-        points.after_step(2, last=False)
+    with pytest.MonkeyPatch.context() as patch:  # the process serves other tests, too
+        patch.setattr(save_points, "INTERVAL", 0.0)
+        assert not points.after_step(1, last=False)
+        with pytest.raises(Stop):
+            points.after_step(2, last=False)
     return [rank]
 
 

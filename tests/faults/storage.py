@@ -33,9 +33,13 @@ class Storage:
 
     def fill(self, but: int = 0) -> None:
         """Leave room for so many bytes more, in whole pages."""
-        state = os.statvfs(self._disk)
-        used = (state.f_blocks - state.f_bfree) * state.f_frsize
-        _run("mount", "-o", f"remount,size={used + but}", str(self._disk))
+        for _ in range(100):
+            state = os.statvfs(self._disk)
+            used = (state.f_blocks - state.f_bfree) * state.f_frsize
+            done = _tried("mount", "-o", f"remount,size={used + but}", str(self._disk))
+            if done.returncode == 0:  # else something was written meanwhile
+                return
+        raise RuntimeError(done.stderr)
 
     def nearly_fill(self) -> None:
         """Leave room for small files and for a part of a checkpoint, but not for all of it."""
@@ -63,7 +67,11 @@ def why_no_storage(folder: Path) -> str:
         return f"no file system can be mounted here: {error}"
 
 
+def _tried(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True)
+
+
 def _run(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = _tried(*words)
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")

@@ -123,5 +123,5 @@ class Victim:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONDONTWRITE"))}
         paths = os.pathsep.join([str(ROOT), str(LAUNCH)])
         own = {"TMPDIR": str(self.folder), "PYTHONPATH": paths, "FAULT_ONCE": str(self.folder / "fault")}
-        own |= {"FAULT_STEPS": str(self.folder / "steps"), "FAULT_PACE": "0.05"}
+        own |= {"FAULT_STEPS": str(self.folder / "steps"), "FAULT_PACE": "0.05", "RAY_memory_monitor_refresh_ms": "0"}
         return kept | own | self.environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -18,8 +19,12 @@ _RAY = os.path.dirname(_found.origin or "") + os.sep if _found else "no Ray"
 
 
 def watch(step: int, file: Path) -> None:
-    """Count from step FIRST on; at LAST write the counts, and what one deliberate call to Ray adds to them."""
+    """Of the first worker, count from step FIRST on; at LAST write that, and what one deliberate call to Ray adds."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     if step == FIRST:
+        gc.collect()
+        gc.disable()  # or it may run what Ray does when an object goes
         sys.setprofile(_called)
     if step == LAST:
         found = dict(_counts)
@@ -27,6 +32,7 @@ def watch(step: int, file: Path) -> None:
 
         ray.get_runtime_context().get_worker_id()
         sys.setprofile(None)
+        gc.enable()
         file.write_text(json.dumps(found | {"deliberate": _counts["ray"] - found["ray"]}))
 
 

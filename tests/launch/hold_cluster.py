@@ -1,4 +1,4 @@
-"""As a script: start a Ray, say as JSON what it is like, and end by an exception when standard input does."""
+"""As a script: start a Ray, say as JSON what it is like once a line comes in, end by an exception when input does."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def main() -> None:
                 "own": ray.own,
                 "cores": ray.capacity.cores,
             }
+            sys.stdin.readline()
             print(json.dumps(facts), flush=True)
             sys.stdin.read()
             raise RuntimeError("the end")

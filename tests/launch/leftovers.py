@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -27,10 +28,15 @@ def listening(processes: list[int]) -> set[str]:
                 sockets[f"socket:[{words[9]}]"] = words[1].split(":")[0]
     found = set()
     for process in processes:
+        found |= {sockets[target] for target in _open_at(process) if target in sockets}
+    return found
+
+
+def _open_at(process: int) -> set[str]:
+    """What a process has open; nothing of one that is gone."""
+    found = set()
+    with suppress(OSError):
         for handle in Path(f"/proc/{process}/fd").iterdir():
-            try:
-                target = str(handle.readlink())
-            except OSError:
-                continue
-            found |= {sockets[target]} if target in sockets else set()
+            with suppress(OSError):
+                found.add(str(handle.readlink()))
     return found

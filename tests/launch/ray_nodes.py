@@ -114,16 +114,21 @@ class RayNodes:
         if own is not None:
             own.mkdir(exist_ok=True)
             command = [*_in_own_mount(own), *command]
-        environment = self.environment | {"NODE": f"{self.folder}/{number}"}
-        with open(self.folder / f"node-{number}.log", "wb") as log:
-            self.nodes[number] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        self._wait_for(number)
-
-    def _wait_for(self, number: int) -> None:
         deadline, log = time.monotonic() + SECONDS, self.folder / f"node-{number}.log"
+        while not self._started(number, command, log):  # Ray gives up on a node that takes more than 30 s to start
+            assert time.monotonic() < deadline, log.read_text()
+            for process in self.processes(number):
+                _kill(process)
+
+    def _started(self, number: int, command: list[str], log: Path) -> bool:
+        with open(log, "wb") as file:
+            environment = self.environment | {"NODE": f"{self.folder}/{number}"}
+            self.nodes[number] = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
         while b"Ray runtime started" not in log.read_bytes():
-            assert self.nodes[number].poll() is None and time.monotonic() < deadline, log.read_text()
+            if self.nodes[number].poll() is not None:
+                return False
             time.sleep(0.1)
+        return True
 
 
 def _in_own_mount(folder: Path) -> list[str]:

@@ -32,6 +32,8 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 def test_a_ray_of_ones_own_is_locked_on_loopback_and_leaves_nothing(place: Any, leftovers: Any) -> None:
     held = _hold(place, RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN="of another cluster")
     assert held.stdin is not None and held.stdout is not None
+    held.stdin.write("\n")
+    held.stdin.flush()
     facts = json.loads(held.stdout.readline())
     assert facts["own"] and facts["cores"] >= 1
     _is_private(Path(facts["token"]))

@@ -38,15 +38,16 @@ def submit(place: Any, wait_for: Callable[..., None]) -> Iterator[Callable[..., 
     locked |= {"RAY_JOB_STOP_WAIT_TIME_S": "100", "RAY_memory_monitor_refresh_ms": "0"}
     # What the cluster knows of distcond is only what a job brings along.
     environment = {name: value for name, value in place.environment.items() if name != "PYTHONPATH"} | locked
-    dashboard = _free_port()
+    dashboard, agent = _free_port(), _free_port()
     head = _ray(
         "start", "--head", "--block", f"--port={_free_port()}", f"--temp-dir={place.short / 'r'}", "--num-cpus=2",
-        "--include-dashboard=true", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={_free_port()}",
+        "--include-dashboard=true", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
         "--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={100 * 2**20}", "--disable-usage-stats",
     )  # fmt: skip
     with open(place.path / "head.log", "w") as log:
         cluster = subprocess.Popen(head, env=environment, cwd=place.path, stdout=log, stderr=log)
-    wait_for(lambda: _answers(dashboard) or cluster.poll() is not None, "the cluster")
+    ready = lambda: _answers(dashboard) and _answers(agent)  # noqa: E731  jobs are begun by the agent
+    wait_for(lambda: ready() or cluster.poll() is not None, "the cluster")
     shutil.copytree(ROOT / "distcond", place.path / "code" / "distcond", ignore=shutil.ignore_patterns("__pycache__"))
 
     def run(*words: str, stop_when: Callable[[], bool] | None = None, **other: str) -> subprocess.CompletedProcess[str]:
@@ -103,7 +104,8 @@ def _is_stopped_with_a_checkpoint_and_resumed(submit: Callable[..., Any], runs: 
     [run] = runs.glob("*-s2-*")
     assert "stopped: checkpoint " in stopped.stdout, stopped.stdout
     assert newest(run / "checkpoints") is not None
-    resumed = submit(*settings, stop_when=lambda: last_attempt(run) == 1 and len(history.read(run)) > 2)
+    before = last_attempt(run) or 0
+    resumed = submit(*settings, stop_when=lambda: (last_attempt(run) or 0) > before and len(history.read(run)) > 2)
     assert "stopped: checkpoint " in resumed.stdout, resumed.stdout
     epochs = [record["epoch"] for record in history.read(run)]
     assert epochs == list(range(1, len(epochs) + 1))

@@ -13,7 +13,7 @@ from distcond.engine.run_dir import read_json
 from distcond.launch.attempt import last_attempt, last_workers
 from distcond.results import history
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 RAY = ("launch=ray", "launch.workers=2")
 

@@ -14,6 +14,8 @@ import torch
 from distcond.engine.checkpoint import moment_of, newest
 from distcond.launch import stop_file
 
+pytestmark = pytest.mark.timeout(900)
+
 #: To be met in the middle, on any machine: its steps are slow until a file says otherwise.
 LONG = ("method=faulty:METHOD", "epochs=3", "train_examples=1024", "batch_size=16", "save_every=3", "eval.every=0")
 

@@ -32,9 +32,9 @@ SelectTypeParameters=CR_CPU_Memory
 SlurmdParameters=config_overrides
 GresTypes=gpu
 ReturnToService=2
-SlurmdTimeout=5
+SlurmdTimeout=12
 SlurmctldTimeout=10
-MessageTimeout=5
+MessageTimeout=10
 KillWait=5
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=1,sched_interval=5
@@ -47,7 +47,7 @@ SlurmctldParameters=preempt_send_user_signal
 # cred_expire: a requeued job waits that long before it may start again; the default is 120 s.
 # preempt_send_user_signal: otherwise a preempted job gets SIGTERM alone.
 # FirstJobId: numbers are not used twice, so files named after jobs are not mistaken for older ones.
-# SlurmdTimeout, MessageTimeout: a dead node is noticed in 20 s instead of five minutes.
+# SlurmdTimeout, MessageTimeout: a dead node is noticed in half a minute instead of five minutes.
 
 _DBD = """\
 AuthType=auth/munge

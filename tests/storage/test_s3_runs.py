@@ -29,19 +29,21 @@ COMMAND += "t.guarded(lambda: t.main(sys.argv[1:]))"
 
 
 @pytest.fixture
-def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """`train(run_root)`: start a run there; none outlives the test."""
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`train(run_root)`: start a run there, with more words if given; none outlives the test."""
     started: list[subprocess.Popen[str]] = []
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where copies for reading go
 
-    def start(run_root: str) -> subprocess.Popen[str]:
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "launch")])
+    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "FAULT_PACE": "0.3"}
+
+    def start(run_root: str, *more: str) -> subprocess.Popen[str]:
         given = SETTINGS | {"run_root": run_root, "data.cache_dir": tmp_path / "cache"}
         words = [f"{path}={value}" for path, value in given.items()]
         process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *words],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            [sys.executable, "-c", COMMAND, *words, *more],
+            cwd=tmp_path, env={**os.environ, **own}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         started.append(process)
         return process
@@ -74,7 +76,7 @@ def until(uri: str, name: str, process: subprocess.Popen[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_run_goes_on_elsewhere_and_is_read_by_its_uri(
-    s3: Any, train: Callable[[str], subprocess.Popen[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    s3: Any, train: Callable[..., subprocess.Popen[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
 
@@ -116,9 +118,10 @@ def test_a_killed_run_goes_on_elsewhere_and_is_read_by_its_uri(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_without_the_server_the_run_goes_on_but_is_not_finished(
-    s3: Any, train: Callable[[str], subprocess.Popen[str]], tmp_path: Path
+    s3: Any, train: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    run = train(s3.uri)
+    slow = "method=faulty:METHOD"  # not over before the server is gone
+    run = train(s3.uri, slow)
     until(s3.uri, "checkpoints/epoch-0001/complete.json", run)
     s3.stop()
     code, output = ended(run)
@@ -126,16 +129,16 @@ def test_without_the_server_the_run_goes_on_but_is_not_finished(
     assert "not reachable" in output
     (last,) = (line for line in output.splitlines() if line.startswith("failed: "))
     assert "StorageError: everything is in" in last
-    assert "the same command sends it; s3://bucket/some/runs/float" in last
+    assert "the same command sends it; s3://bucket/some/runs/faulty" in last
     (here,) = (tmp_path / "cache" / "staging").glob("*/*/*/history.jsonl")
     assert len(here.read_text().splitlines()) == 3
     assert (here.parent / "checkpoints" / "epoch-0003" / "shared.pt").exists()
-    code, output = ended(train(s3.uri))  # cannot even begin, which may pass: 2 would say that nothing helps
+    code, output = ended(train(s3.uri, slow))  # cannot even begin, which may pass: 2 would say that nothing helps
     assert code == 1
     assert output.startswith("failed: s3://bucket/some/runs")
     assert "not reachable" in output
     assert output.splitlines()[-1] == "the same command tries again"
     s3.start()
-    code, output = ended(train(s3.uri))
+    code, output = ended(train(s3.uri, slow))
     assert code == 0, output
     assert any(name.endswith("finished.json") for name in open_store(s3.uri).names())

@@ -73,7 +73,7 @@ class Bench:
         wrong += ["hung"] if HUNG in victim.statuses else []
         lines = [_last_word(text) for text in victim.output[:-1]]
         if kind.prepare(scene.source):
-            step, delay = int(victim.environment["FAULT_STEP"]), 0.0
+            step, delay, at = int(victim.environment["FAULT_STEP"]), 0.0, "-"  # it happens by itself
         return {
             "step": step, "delay": round(delay, 2), "at": at, "statuses": victim.statuses,
             "attempts": last_attempt(victim.path), "said": lines, "left": left, "wrong": wrong,

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from cluster.slurm.identify import Run
 from cluster.slurm.queue import scancel
@@ -29,6 +30,14 @@ def cancel(sweep: Sweep, runs: Sequence[Run]) -> int:
         scancel(ids)
     else:
         for process in ids:
-            with suppress(ProcessLookupError):
-                os.kill(int(process), signal.SIGTERM)
+            for told in below(process) or [int(process)]:
+                with suppress(ProcessLookupError):
+                    os.kill(told, signal.SIGTERM)
     return len(ids)
+
+
+def below(process: str) -> list[int]:
+    """The children of a local job's shell: submitit's controller, which passes SIGTERM on; the shell would not."""
+    with suppress(OSError):
+        return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return []

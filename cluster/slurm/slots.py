@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -14,10 +14,10 @@ INTERVAL = 0.5
 
 
 @contextmanager
-def slot(folder: Path, places: int) -> Iterator[int]:
-    """Hold one of the places, waiting for it; the system gives it back when the holder dies."""
+def slot(folder: Path, places: int, wanted: Callable[[], bool]) -> Iterator[int | None]:
+    """Hold one of the places, waiting as long as one is `wanted`, else None; the system takes it from the dead."""
     folder.mkdir(parents=True, exist_ok=True)
-    while True:
+    while wanted():
         for number in range(places):
             with open(folder / str(number), "w") as file:
                 if _taken(file):
@@ -25,6 +25,7 @@ def slot(folder: Path, places: int) -> Iterator[int]:
                 yield number
                 return
         time.sleep(INTERVAL)
+    yield None
 
 
 def _taken(file: IO[str]) -> bool:

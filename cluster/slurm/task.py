@@ -77,13 +77,7 @@ class Task:
             return
         with ExitStack() as self.around:
             variables = self.around.enter_context(self._around(place))
-            # Deaf: some SLURMs send SIGUSR2 to every process of a job, and the run takes a second signal for an order
-            # to end at once. It hears SIGTERM from here.
-            self.child = Child(command(self.run, self.profile), variables, deaf=True)
-            try:
-                status = self._wait()
-            finally:
-                self.child.end()
+            status = self._train(variables)
         self._conclude(place, status)
 
     def checkpoint(self) -> DelayedSubmission | None:
@@ -124,7 +118,7 @@ class Task:
         """The child's variables, with whatever it needs around it."""
         base = surroundings(self.profile)
         if self.profile.executor == "local":
-            with slot(Path(self.sweep) / "slots", max(1, self.profile.parallel)):
+            with slot(Path(self.sweep) / "slots", max(1, self.profile.parallel), lambda: not self.told):
                 yield base
         elif self.profile.mode == "ray":
             with lead(place, self.profile, Path(self.sweep)) as of_ray:
@@ -132,14 +126,29 @@ class Task:
         else:
             yield base | rank_variables(place, self.profile.tasks_per_node)
 
-    def _wait(self) -> int:
-        assert self.child is not None
-        while (status := self.child.status()) is None:
-            time.sleep(POLL)
+    def _train(self, variables: dict[str, str]) -> int:
+        """The run's exit status; a task that is told to stop before it has a child gets none."""
+        status = STOPPED
+        if not self.told:
+            # Deaf: some SLURMs send SIGUSR2 to every process of a job, and the run takes a second signal for an order
+            # to end at once. It hears SIGTERM from here.
+            self.child = Child(command(self.run, self.profile), variables, deaf=True)
+            if self.told:  # in between
+                self.child.tell(signal.SIGTERM)
+            try:
+                status = self._wait()
+            finally:
+                self.child.end()
         if status != 0 and self.told and self.profile.executor == "slurm":
             # SLURM is about to end this job. A task that leaves with an error before would end the others, and
             # perhaps the job, which is to be requeued.
             time.sleep(self.profile.signal_seconds)
+        return status
+
+    def _wait(self) -> int:
+        assert self.child is not None
+        while (status := self.child.status()) is None:
+            time.sleep(POLL)
         return status
 
     def _stop_child(self) -> int | None:
@@ -159,12 +168,13 @@ class Task:
             self.child.tell(signal.SIGTERM)
 
     def _conclude(self, place: Place, status: int) -> None:
+        why = how(status) if self.child else "stopped before it began"
         if status == 0 and self.run.tune:  # a run says so itself
             write_text(Path(self.run.run_dir, "finished.json"), json.dumps({"job": place.job}) + "\n")
         if place.rank == 0:
-            write_end(self.sweep, self.run.run_id, place, status, how(status))
+            write_end(self.sweep, self.run.run_id, place, status, why)
         if status != 0:
-            raise RunFailed(f"{self.run.run_id} {how(status)}; its own words are above")
+            raise RunFailed(f"{self.run.run_id} {why}; its own words are above")
 
 
 def how(status: int | None) -> str:

@@ -20,7 +20,8 @@ from cluster.slurm.place import Place, first_host, here, last_host
 from cluster.slurm.ports import BLOCK, BLOCKS, FIRST, block
 from cluster.slurm.profile import from_plain
 from cluster.slurm.ranks import rank_variables
-from cluster.slurm.task import Task
+from cluster.slurm.slots import slot
+from cluster.slurm.task import RunFailed, Task
 
 STOPS = """
 import signal, sys, time
@@ -113,6 +114,16 @@ def test_a_signal_before_the_start_requeues(tmp_path: Path) -> None:
     task = Task(Run("run", str(tmp_path), "float_digits", {}), from_plain({}, "test"), str(tmp_path))
     assert task.checkpoint() is not None
     assert end_of(tmp_path) == (None, "requeued")
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_a_task_that_is_told_before_it_has_a_child_starts_none(tmp_path: Path, places: int) -> None:
+    profile = from_plain({"executor": "local", "parallel": places}, "test")
+    task = Task(Run("run", str(tmp_path / "run"), "float_digits", {}), profile, str(tmp_path))
+    task.told = signal.SIGTERM
+    with slot(tmp_path / "slots", 1, lambda: True), pytest.raises(RunFailed, match="run stopped before it began"):
+        task()
+    assert task.child is None and end_of(tmp_path) == (143, "stopped before it began")
 
 
 def test_a_child_is_asked_in_a_signal_handler_while_the_main_thread_asks(tmp_path: Path) -> None:

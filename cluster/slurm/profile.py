@@ -108,8 +108,9 @@ def _table(key: str, value: Any, where: str) -> dict[str, Any]:
 
 def _check(profile: Profile, where: str) -> None:
     seconds, delay = profile.time_min * 60, profile.signal_seconds
-    if profile.executor == "local" and (profile.nodes > 1 or profile.mode == "ray"):
-        raise ConfigError(f"{where}: executor=local is one machine: valid: nodes=1 and mode=plain")
+    if profile.executor == "local" and (profile.tasks > 1 or profile.gpus_per_node > 1 or profile.mode == "ray"):
+        valid = "nodes=1, tasks_per_node=1, gpus_per_node=0 or 1, mode=plain"
+        raise ConfigError(f"{where}: with executor=local a run is one process of this machine; valid: {valid}")
     if profile.mode == "ray" and profile.tasks_per_node > 1:
         raise ConfigError(f"{where}: tasks_per_node={profile.tasks_per_node} with mode=ray: Ray wants one; valid: 1")
     if profile.executor == "slurm" and seconds < delay + 2 * EARLY:

@@ -9,6 +9,7 @@ import pytest
 from cluster.slurm.profile import FOLDER, from_plain, profile_of, to_plain
 from distcond.errors import ConfigError
 
+LOCAL = "one process of this machine; valid: nodes=1, tasks_per_node=1, gpus_per_node=0 or 1, mode=plain"
 BAD = {
     "partitoin": ({"partitoin": "gpu"}, "unknown key 'partitoin': did you mean partition? valid: executor, "),
     "type": ({"nodes": "two"}, "profile x: nodes=two: expected a whole number"),
@@ -16,7 +17,11 @@ BAD = {
     "mode": ({"mode": "mpi"}, "unknown value for profile x: mode 'mpi': valid: plain, ray"),
     "short": ({"time_min": 3, "signal_seconds": 120}, "time_min=3: with signal_seconds=120"),
     "shortest": ({"time_min": 3, "signal_seconds": 120}, "valid: time_min=4 or more"),
-    "local": ({"executor": "local", "nodes": 2}, "executor=local is one machine: valid: nodes=1 and mode=plain"),
+    "local nodes": ({"executor": "local", "nodes": 2}, LOCAL),
+    "local ray": ({"executor": "local", "mode": "ray"}, LOCAL),
+    "local tasks": ({"executor": "local", "tasks_per_node": 2}, LOCAL),
+    "local gpus": ({"executor": "local", "gpus_per_node": 2}, LOCAL),
+    "local both": ({"executor": "local", "gpus_per_node": 2, "tasks_per_node": 2}, LOCAL),
     "ray": ({"mode": "ray", "tasks_per_node": 4}, "tasks_per_node=4 with mode=ray: Ray wants one; valid: 1"),
     "ray's end": ({"mode": "ray", "signal_seconds": 30}, "signal_seconds=30: too short to end a Ray in; valid: 60"),
     "gpus": ({"gpus_per_node": 4}, "valid: tasks_per_node=4"),

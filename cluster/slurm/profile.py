@@ -20,6 +20,8 @@ FOLDER = Path(__file__).parents[1] / "profiles"
 EARLY = 60
 #: Seconds of the time before the limit in which the Ray of a job is taken down.
 RAY_KEPT = 20
+#: How often submitit's local controller starts a run at most.
+LOCAL_STARTS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Profile:
     memory_gb: float = setting(0.0, "memory of one run on a node; 0 = the site's default", ge=0)
     time_min: int = setting(60, "time limit in minutes", ge=1)
     signal_seconds: int = setting(120, "how long before the limit a run is told to write its checkpoint", ge=15)
-    max_timeouts: int = setting(10, "times a run goes on after its time limit; preemptions are not counted", ge=0)
+    max_timeouts: int = setting(10, "times a run goes on after its time limit, not preemptions; local: 5 at most", ge=0)
     parallel: int = setting(0, "runs of a sweep at a time; 0 = as many as the site lets, one with local", ge=0)
     shared_tmp: bool = setting(False, "whether all nodes see the same /tmp, so that a sweep may lie there")
     setup: tuple[str, ...] = setting((), "shell lines before the run, such as module load")
@@ -47,6 +49,11 @@ class Profile:
     environment: Mapping[str, str] = field(default_factory=dict, metadata={"help": "environment variables of the run"})
     sbatch: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "more options of sbatch: name = value"})
     container: Container | None = setting(None, "form, image, python, mounts, options")
+
+    @property
+    def most_timeouts(self) -> int:
+        """Times a run goes on after its time limit by itself."""
+        return min(self.max_timeouts, LOCAL_STARTS - 1) if self.executor == "local" else self.max_timeouts
 
     @property
     def tasks(self) -> int:
@@ -113,10 +120,11 @@ def _check(profile: Profile, where: str) -> None:
         raise ConfigError(f"{where}: with executor=local a run is one process of this machine; valid: {valid}")
     if profile.mode == "ray" and profile.tasks_per_node > 1:
         raise ConfigError(f"{where}: tasks_per_node={profile.tasks_per_node} with mode=ray: Ray wants one; valid: 1")
-    if profile.executor == "slurm" and seconds < delay + 2 * EARLY:
-        least = -(-(delay + 2 * EARLY) // 60)
-        early = f"with signal_seconds={delay}, which may come {EARLY} s early, no time is left for the run"
-        raise ConfigError(f"{where}: time_min={profile.time_min}: {early}; valid: time_min={least} or more")
+    early = EARLY if profile.executor == "slurm" else 0
+    if seconds < delay + early + EARLY:
+        least = -(-(delay + early + EARLY) // 60)
+        why = f"with signal_seconds={delay}{f', which may come {early} s early,' if early else ''} no time is left"
+        raise ConfigError(f"{where}: time_min={profile.time_min}: {why} for the run; valid: time_min={least} or more")
     if profile.mode == "ray" and delay < 3 * RAY_KEPT:
         raise ConfigError(f"{where}: signal_seconds={delay}: too short to end a Ray in; valid: {3 * RAY_KEPT} or more")
     gpus = profile.gpus_per_node

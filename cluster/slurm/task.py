@@ -93,11 +93,12 @@ class Task:
         if status == 0:
             write_end(self.sweep, self.run.run_id, place, 0, "finished")
             sys.exit(0)
-        if self.timeouts > self.profile.max_timeouts:
+        most = self.profile.most_timeouts
+        if self.timeouts > most:
             why = f"came to the time limit {self.timeouts} times; `retry` goes on from the last checkpoint"
             write_end(self.sweep, self.run.run_id, place, status, why)
             return None
-        why = f"requeued at the time limit ({self.timeouts} of {self.profile.max_timeouts})" if over else "requeued"
+        why = f"requeued at the time limit ({self.timeouts} of {most})" if over else "requeued"
         write_end(self.sweep, self.run.run_id, place, status, why)
         return DelayedSubmission(Task(self.run, self.profile, self.sweep, self.timeouts))
 

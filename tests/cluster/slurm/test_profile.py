@@ -10,6 +10,7 @@ from cluster.slurm.profile import FOLDER, from_plain, profile_of, to_plain
 from distcond.errors import ConfigError
 
 LOCAL = "one process of this machine; valid: nodes=1, tasks_per_node=1, gpus_per_node=0 or 1, mode=plain"
+LOCAL_LIMIT = {"executor": "local", "signal_seconds": 120}
 BAD = {
     "partitoin": ({"partitoin": "gpu"}, "unknown key 'partitoin': did you mean partition? valid: executor, "),
     "type": ({"nodes": "two"}, "profile x: nodes=two: expected a whole number"),
@@ -17,6 +18,8 @@ BAD = {
     "mode": ({"mode": "mpi"}, "unknown value for profile x: mode 'mpi': valid: plain, ray"),
     "short": ({"time_min": 3, "signal_seconds": 120}, "time_min=3: with signal_seconds=120"),
     "shortest": ({"time_min": 3, "signal_seconds": 120}, "valid: time_min=4 or more"),
+    "local short": ({**LOCAL_LIMIT, "time_min": 1}, "time_min=1: with signal_seconds=120 no time is left for the run"),
+    "local shortest": ({**LOCAL_LIMIT, "time_min": 2}, "valid: time_min=3 or more"),
     "local nodes": ({"executor": "local", "nodes": 2}, LOCAL),
     "local ray": ({"executor": "local", "mode": "ray"}, LOCAL),
     "local tasks": ({"executor": "local", "tasks_per_node": 2}, LOCAL),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from submitit.local.local import Controller
 
 from cluster.slurm.child import Child
 from cluster.slurm.identify import Run
@@ -77,6 +79,15 @@ def test_timeouts_are_counted_and_bounded(tmp_path: Path) -> None:
     task.timeouts = 1
     assert task.checkpoint() is None
     assert "came to the time limit 2 times" in end_of(tmp_path)[1]
+
+
+def test_a_local_run_says_when_submitits_controller_starts_it_no_more(tmp_path: Path) -> None:
+    starts = inspect.signature(Controller.run).parameters["max_retry"].default
+    for timeouts, goes_on in ((starts - 2, True), (starts - 1, False)):
+        task = task_of(tmp_path, STOPS.format(status=143), minutes_ago=7.3, executor="local", max_timeouts=10)
+        task.timeouts = timeouts
+        assert (task.checkpoint() is not None) == goes_on
+    assert end_of(tmp_path)[1].startswith(f"came to the time limit {starts} times; `retry` goes on")
 
 
 def test_the_limit_is_told_by_slurm_or_by_when_the_job_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,9 @@ def check_shared(places: Iterable[Path], profile: Profile) -> None:
     if profile.executor == "local" or profile.shared_tmp:
         return
     for place in places:
-        found = next((one for one in _OF_ONE_NODE if place.is_relative_to(one)), "")
-        kind = file_system(place)
+        real = place.resolve()  # past links, to such a directory or in place of one
+        found = next((one for one in _OF_ONE_NODE if place.is_relative_to(one) or real.is_relative_to(one)), "")
+        kind = file_system(real)
         if found or kind in _IN_MEMORY:
             what = f"in {found}" if found else f"on a {kind}"
             own = "which every node has for itself: jobs would not see it"

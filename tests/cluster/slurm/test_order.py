@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 from cluster.slurm.grid import Ask, runs_of
 from cluster.slurm.identify import identified
 from cluster.slurm.order import create, taken
-from cluster.slurm.profile import profile_of
-from cluster.slurm.refuse import file_system
+from cluster.slurm.profile import from_plain, profile_of
+from cluster.slurm.refuse import check_shared, file_system
 from cluster.slurm.state import last_submissions
 from cluster.slurm.sweep import Sweep
+from distcond.errors import ConfigError
 
 
 def put(bench: Any, count: int = 3, **keys: Any) -> Sweep:
@@ -49,6 +51,14 @@ def test_without_slurm_on_path(bench: Any, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_directory_that_each_node_has_for_itself(bench: Any) -> None:
     assert "every node has for itself" in refusal(bench, shared_tmp=False)
     assert file_system(Path("/dev/shm/x/y")) in ("tmpfs", "")
+
+
+def test_a_link_to_such_a_directory() -> None:
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as elsewhere:  # pytest's own is in /tmp itself
+        link = Path(elsewhere) / "link"
+        link.symlink_to("/tmp/of-this-node")
+        with pytest.raises(ConfigError, match=f"^{link}/sweep: in /tmp, which every node has for itself"):
+            check_shared([link / "sweep"], from_plain({}, "test"))
 
 
 def test_a_directory_that_holds_another_sweep(bench: Any) -> None:

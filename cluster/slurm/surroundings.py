@@ -27,18 +27,22 @@ def command(run: Run, profile: Profile) -> list[str]:
     """The run as a command: from its start, or on from where it is."""
     if run.tune:
         begun = Path(run.run_dir, "sweep.json").exists()
-        return module(
-            "distcond.tune", ["--resume", run.run_dir] if begun else [*run.tune, f"dir={run.run_dir}"], profile
-        )
+        given = any(word.startswith("launch.grace=") for word in run.tune)
+        words = [*run.tune, *([] if given else [grace(profile)]), f"dir={run.run_dir}"]
+        return module("distcond.tune", ["--resume", run.run_dir] if begun else words, profile)
     return train(run.asked.words(), profile)
 
 
 def train(words: Sequence[str], profile: Profile) -> list[str]:
     """`distcond.train` with the launcher that the profile's mode stands for."""
     launcher = "ray" if profile.mode == "ray" else "local"
-    # All of the time before the limit but that in which Ray is taken down and the job requeued.
-    grace = max(profile.signal_seconds / 2, profile.signal_seconds - 20 - (RAY_KEPT if profile.mode == "ray" else 0))
-    return module("distcond.train", [*words, f"launch={launcher}", f"launch.grace={grace:g}"], profile)
+    return module("distcond.train", [*words, f"launch={launcher}", grace(profile)], profile)
+
+
+def grace(profile: Profile) -> str:
+    """The time to save in: that before the limit but for that in which Ray is taken down and the job requeued."""
+    seconds = max(profile.signal_seconds / 2, profile.signal_seconds - 20 - (RAY_KEPT if profile.mode == "ray" else 0))
+    return f"launch.grace={seconds:g}"
 
 
 def surroundings(profile: Profile) -> dict[str, str]:

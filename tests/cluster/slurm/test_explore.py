@@ -23,6 +23,12 @@ def test_a_job_may_have_what_this_machine_has_not(bench: Any) -> None:
     assert not bench.sweep.path.exists()
 
 
+def test_a_job_may_save_as_long_as_its_signal_comes_early_unless_told_otherwise(bench: Any) -> None:
+    assert "launch.grace=140 dir=" in plan(bench, **LARGE, signal_seconds=180)[1]
+    told = plan(bench, "launch.grace=50", **LARGE, signal_seconds=180)[1]
+    assert told.count("launch.grace=") == 1 and "launch.grace=50 dir=" in told
+
+
 REFUSED = {
     "workers": (("launch.workers=9",), LARGE, "launch.workers=9: a job of this profile has 8 GPUs; valid: 1 to 8"),
     "gpu": (("launch.device=cuda",), {}, "launch.device=cuda: a job of this profile has no GPU"),

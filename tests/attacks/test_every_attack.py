@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -99,6 +100,45 @@ def test_where_it_finds_no_wrong_answer_it_gives_the_highest_loss_and_not_the_im
     assert (after > before).float().mean() > 0.5
 
 
+def only_wrong_at(clean: Tensor, n: int = 6) -> Any:
+    """A network that errs at the images `clean` alone: whatever is moved gets the right answer, which is 0."""
+
+    def logits(x: Tensor) -> Tensor:
+        away = (x[:, None] - clean[None]).flatten(2).abs().amax(2).amin(1)
+        near = (away < 1e-4).float() * 2 - 1 + 0 * x.flatten(1).sum(1)
+        return torch.stack([-near, near, *[-2 - near.abs() * k for k in range(n - 2)]], 1)
+
+    return logits
+
+
+@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_what_is_wrong_without_attack_stays_wrong(name: str, norm: str) -> None:
+    x, y = images(7, 4), torch.zeros(4, dtype=torch.int64)
+    network = only_wrong_at(x)
+    assert (network(x).argmax(1) != y).all()
+    assert (network(x + 0.001).argmax(1) == y).all()
+    config = replace(configured(SINGLE[name], norm, 0.1), restarts=2)
+    moved = SINGLE[name].run(network, x, y, config, 0)  # type: ignore[misc]
+    assert (network(moved).argmax(1) != y).all()
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd-best", "cw", "apgd-ce", "apgd-dlr"])
+@QUICK
+@given(seed=st.integers(0, 50))
+def test_the_loss_is_never_lower_than_without_attack(name: str, seed: int) -> None:
+    # A hill with its top at the image: every other point of the ball is lower.
+    x, y = images(seed, 4), torch.zeros(4, dtype=torch.int64)
+
+    def logits(at: Tensor) -> Tensor:
+        away = (at - x[: len(at)]).flatten(1).abs().mean(1)
+        return torch.stack([2 + away, 1 - away, *[0 * away - k for k in range(4)]], 1)
+
+    moved = SINGLE[name].run(logits, x, y, configured(SINGLE[name], "Linf", 0.1), seed)  # type: ignore[misc]
+    loss = nn.functional.cross_entropy
+    assert (loss(logits(moved), y, reduction="none") >= loss(logits(x), y, reduction="none") - 1e-6).all()
+
+
 def test_a_restart_never_loses_what_was_broken() -> None:
     x = images(5, 40)
     y, attack = NET(x).argmax(1), SINGLE["pgd-best"]
@@ -152,7 +192,7 @@ def test_the_cascades_are_those_of_the_paper() -> None:
     stage = ATTACKS["autoattack-rand"].stages[0]
     assert stage.run is not None
     stage.run(counting, x, NET(x).argmax(1), config, 0)
-    assert len(asked) == 20 * (2 + 1)
+    assert len(asked) == 20 * (2 + 1) + 1, "and the image itself once"
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])

@@ -54,7 +54,9 @@ def asked(network: Counted, name: str) -> int:
 def test_only_of_a_network_that_stands_still_a_wrong_answer_ends_the_search(name: str) -> None:
     still, moving = Counted(unlucky), Counted(unlucky, random=True)
     assert (proves(still), proves(moving), proves(unlucky)) == (True, False, True)
-    assert asked(still, name) < asked(moving, name) == asked(Counted(honest), name)
+    # Of a network that stands still the image itself is looked at, too; apgd-t does so of any, for its targets.
+    image = 0 if name == "apgd-t" else N
+    assert asked(still, name) < asked(moving, name) == asked(Counted(honest), name) - image
 
 
 @pytest.mark.parametrize("name", NAMES)

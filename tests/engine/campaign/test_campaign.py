@@ -90,11 +90,11 @@ def test_m_lam_values_cost_at_most_m_times_one_and_clean_images_are_passed_once(
     carried_out(one)
     cheap = forward_rows(one)
     survivors = int(correct(one)["none", 1.0, "fixed", 1.0].sum())
-    # Clean once; of what is right: two steps, the last point, and the judge.
-    assert cheap == 40 + survivors * (2 + 1 + 1)
+    # Clean once; of what is right: the image beside its random start, two steps, the last point, and the judge.
+    assert cheap == 40 + survivors * (1 + 2 + 1 + 1)
     counts = correct(three := plan("attack=pgd-best", "eval.lam_grid=1,0.5,0.2")) if carried_out(three) else {}
     rights = sum(int(counts["none", lam, "fixed", lam].sum()) for lam in (1.0, 0.5, 0.2))
-    assert dear == 3 * 40 + rights * 4 <= 3 * (40 + 40 * 4)
+    assert dear == 3 * 40 + rights * 5 <= 3 * (40 + 40 * 5)
 
 
 def test_two_strengths_of_one_attack_stand_side_by_side(plan: Any, carried_out: Any) -> None:

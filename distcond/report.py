@@ -15,7 +15,8 @@ hypervolume and the knee, and draws one figure. Points measured under different 
   reference=SA,RA      where the hypervolume is counted from; 0,0
   split=test           rows of which split: test or val. A point chosen on test rows looks better on them than it is;
                        choose on val, or with python -m distcond.calibrate, which never looks at test
-  classes=true         SA and RA of each class too, where evaluate kept what became of every example
+  classes=true         SA and RA of each class too, where evaluate kept what became of every example; of more than 20
+                       classes the ten with the lowest RA (classes=all: every one)
   png=FILE             where the figure goes; curves.png in the first folder, and with classes classes.png beside it
   html=FILE            one page with everything in it, which works offline: a slider over lam moves every panel
 """
@@ -62,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     fields = fields_of(rows, costs)
     classes = classes_at(question, fields) if question.classes else {}
     said = [trade_off_table(rows), threat_table(rows), *(field_text(field, reference, demand) for field in fields)]
-    said += [class_text(classes)] if question.classes else []
+    said += [class_text(classes, question.every_class)] if question.classes else []
     print("\n\n".join(filter(None, said)))
     chosen = [cheapest(field.points, demand) for field in fields] if demand else []
     taken = [(point.sa.accuracy, point.ra.accuracy) for point in chosen if point]

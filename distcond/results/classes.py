@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from distcond.results.canvas import INK, dress, has_matplotlib, new_figure, save
 from distcond.results.cost import At
+from distcond.results.label import aligned
 from distcond.results.series import Score
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Up to so many classes get a row in the figure: of more, those with the lowest RA."""
+FEW = 10
+"""Of more classes than that, so many get a line on a terminal."""
 
 
 class ByClass(NamedTuple):
@@ -54,15 +57,38 @@ def by_class(labels: Sequence[int], clean: Sequence[bool], robust: Sequence[bool
     return ByClass(classes, *([Score(right[n], totals[n], 1) for n in classes] for right in (sa, ra)))
 
 
-def class_text(found: Mapping[Known, ByClass]) -> str:
-    """The spread of RA over classes at each operating point, a line each."""
+def class_text(found: Mapping[Known, ByClass], every: bool = False) -> str:
+    """SA and RA in %, a line per class and two columns per lam, one table per run, width and attack.
+
+    Of more than `SHOWN` classes only the worst, unless `every` is asked for.
+    """
     if not found:
         return "classes: no outcomes here; python -m distcond.evaluate keeps what became of every example"
-    return "\n".join(f"{_place(known)}: {_spread(scores)}" for known, scores in found.items())
+    groups: dict[tuple[str, float, str, str], dict[float, ByClass]] = {}
+    for (attack, at, line), scores in found.items():
+        groups.setdefault((at.run_id, at.width, line, attack), {})[at.lam] = scores
+    return "\n\n".join(_class_table(place, points, every) for place, points in groups.items())
 
 
-def _place(known: Known) -> str:
-    return ", ".join(filter(None, (known.at.run_id, known.line, f"lam {known.at.lam:.3g}")))
+def _class_table(place: tuple[str, float, str, str], points: Mapping[float, ByClass], every: bool) -> str:
+    run_id, width, line, attack = place
+    total = len({number for point in points.values() for number in point.classes})
+    rows = shown_classes(list(points.values()), total if every or total <= SHOWN else FEW)
+    columns = [["lam", "class", *map(str, rows)]]
+    for lam, text in zip(points, aligned(points), strict=True):
+        for head, name in ((text, "sa"), ("", "ra")):
+            of = dict(zip(points[lam].classes, getattr(points[lam], name), strict=True))
+            cells = [f"{100 * of[number].accuracy:.1f}" if number in of else "-" for number in rows]
+            columns.append([head, name.upper(), *cells])
+    sizes = [max(map(len, column)) for column in columns]
+    lines = [
+        "  ".join(cell.rjust(size) for cell, size in zip(cells, sizes, strict=True))
+        for cells in zip(*columns, strict=True)
+    ]
+    lines.insert(2, "  ".join("-" * size for size in sizes))
+    words = ("SA and RA % by class", run_id, line, attack, f"width {width:g}" if width != 1 else "")
+    more = f"the {len(rows)} of {total} classes with the lowest mean RA; all of them: classes=all" if len(rows) < total else ""
+    return "\n".join(filter(None, (" | ".join(filter(None, words)), *lines, more)))
 
 
 def classes_png(found: Mapping[At, ByClass], title: str, path: Path | str) -> Path | None:
@@ -81,20 +107,14 @@ def classes_png(found: Mapping[At, ByClass], title: str, path: Path | str) -> Pa
     return save(figure, Path(path))
 
 
-def shown_classes(points: Sequence[ByClass]) -> list[int]:
-    """The classes to show, in order: all of them, or, of more than `SHOWN`, those whose mean RA is lowest."""
+def shown_classes(points: Sequence[ByClass], limit: int = SHOWN) -> list[int]:
+    """The classes to show, in order: all of them, or, of more than `limit`, those whose mean RA is lowest."""
     means: dict[int, list[float]] = {}
     for point in points:
         for number, score in zip(point.classes, point.ra, strict=True):
             means.setdefault(number, []).append(score.accuracy)
     lowest = sorted(means, key=lambda number: (sum(means[number]) / len(means[number]), number))
-    return sorted(lowest[:SHOWN])
-
-
-def _spread(found: ByClass) -> str:
-    worst, best = (pick(range(len(found.classes)), key=lambda i: found.ra[i].accuracy) for pick in (min, max))
-    low, high = (f"{100 * found.ra[i].accuracy:.1f} % in class {found.classes[i]}" for i in (worst, best))
-    return f"RA by class from {low} to {high}"
+    return sorted(lowest[:limit])
 
 
 def _panel(axes: Axes, title: str, found: Mapping[At, ByClass], name: str, rows: Sequence[int]) -> None:

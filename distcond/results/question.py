@@ -45,8 +45,13 @@ class Question:
     @property
     def classes(self) -> bool:
         """Whether classes are looked at by themselves."""
-        wanted: bool = read("classes", self.words.get("classes", False), bool)
+        wanted: bool = self.every_class or read("classes", self.words.get("classes", False), bool)
         return wanted
+
+    @property
+    def every_class(self) -> bool:
+        """Whether the tables of classes leave none out, however many there are."""
+        return self.words.get("classes") == "all"
 
     @property
     def png(self) -> Path:

@@ -22,9 +22,25 @@ def test_classes_by_hand():
         [Score(2, 3, 1), Score(2, 2, 1), Score(0, 1, 1)],
         [Score(1, 3, 1), Score(2, 2, 1), Score(0, 1, 1)],
     )
-    text = class_text({Known("PGD", AT): found})
-    assert text == "run, lam 0.2: RA by class from 0.0 % in class 5 to 100.0 % in class 2"
     assert "distcond.evaluate" in class_text({})
+    text = class_text({Known("PGD", AT): found, Known("PGD", AT._replace(lam=1.0)): by_class([0], [True], [False])})
+    assert text.splitlines() == [
+        "SA and RA % by class | run | PGD",
+        "  lam    0.2           1.0     ",
+        "class     SA     RA     SA   RA",
+        "-----  -----  -----  -----  ---",
+        "    0   66.7   33.3  100.0  0.0",
+        "    2  100.0  100.0      -    -",
+        "    5    0.0    0.0      -    -",
+    ]
+
+
+def test_of_many_classes_a_terminal_shows_the_ten_that_fare_worst():
+    labels = list(range(50))
+    lines = class_text({Known("PGD", AT): by_class(labels, [True] * 50, [n < 30 for n in labels])}).splitlines()
+    assert [int(line.split()[0]) for line in lines[4:-1]] == list(range(30, 40))
+    assert lines[-1] == "the 10 of 50 classes with the lowest mean RA; all of them: classes=all"
+    assert len(class_text({Known("PGD", AT): by_class(labels, [True] * 50, [True] * 50)}, every=True).splitlines()) == 54
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), min_size=1))

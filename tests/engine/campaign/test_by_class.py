@@ -52,7 +52,9 @@ def test_a_report_with_classes(run: Path, capsys: Any) -> None:
     capsys.readouterr()
     assert report.main([str(run), "classes=true"]) == 0
     text = capsys.readouterr().out
-    assert text.count("RA by class from ") == 2
+    (table,) = [part for part in text.split("\n\n") if part.startswith("SA and RA % by class | ")]
+    assert table.splitlines()[1].split() == ["lam", "0.0", "1.0"]
+    assert len(table.splitlines()) == 4 + len(set(_labels(run)[:60]))
     assert f"figure: {run / 'classes.png'}" in text
     assert (run / "classes.png").exists()
 

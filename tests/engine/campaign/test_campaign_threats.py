@@ -46,6 +46,22 @@ def test_what_a_cheap_stage_breaks_pays_for_no_dear_one() -> None:
         adaptive(network, network, x, y, y == 0, attack, AttackConfig(epsilon=0.001), 0)
 
 
+@pytest.mark.parametrize(("place", "by"), [(0.5, 0.1), (0.95, 0.05)])
+def test_a_step_out_of_the_ball_or_the_box_by_more_than_rounding_is_refused(place: float, by: float) -> None:
+    def moves(much: float) -> Attack:
+        return Attack("a", "moves all", lambda logits, x, y, config, seed: x + much)
+
+    x, y = torch.full((2, 3, 2, 2), place), torch.zeros(2, dtype=torch.int64)
+    config = AttackConfig(epsilon=0.1)
+
+    def network(at: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([[1.0, 0.0]]).repeat(len(at), 1)
+
+    assert adaptive(network, network, x, y, y == 0, moves(by), config, 0).tolist() == [-1, -1]
+    with pytest.raises(ConfigError, match="attack a: left the Linf ball"):
+        adaptive(network, network, x, y, y == 0, moves(by + 3e-6), config, 0)
+
+
 def test_threat_models_side_by_side(plan: Any, carried_out: Any, correct: Any) -> None:
     made = plan("attack=pgd-best", "threat=adaptive,transfer,worst", "noise=fixed,fresh,eot", "eot_draws=3")
     carried_out(made)

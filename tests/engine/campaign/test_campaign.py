@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from distcond.condition import AtLambda
 from distcond.data.dataset import Arrays
@@ -95,6 +97,25 @@ def test_m_lam_values_cost_at_most_m_times_one_and_clean_images_are_passed_once(
     counts = correct(three := plan("attack=pgd-best", "eval.lam_grid=1,0.5,0.2")) if carried_out(three) else {}
     rights = sum(int(counts["none", lam, "fixed", lam].sum()) for lam in (1.0, 0.5, 0.2))
     assert dear == 3 * 40 + rights * 5 <= 3 * (40 + 40 * 5)
+
+
+@pytest.mark.parametrize("words", [("attack=pgd-best",), ("attack=pgd-best", "threat=transfer", "attack_lam=0")])
+def test_a_grid_costs_what_its_points_cost_alone_backward_passes_and_all(
+    plan: Any, carried_out: Any, words: tuple[str, ...]
+) -> None:
+    def flops(lam_grid: str) -> int:
+        made = plan(*words, f"eval.lam_grid={lam_grid}", "eval.sentinel=off")
+        shutil.rmtree(made.run_path / "outcomes", ignore_errors=True)
+        with FlopCounterMode(display=False) as counter:
+            carried_out(made)
+        return counter.get_total_flops()
+
+    alone, together = [flops(lam) for lam in ("1", "0.5", "0.2")], flops("1,0.5,0.2")
+    if "threat=transfer" in words:
+        # What is optimised once, at lam 0, is shown to all three.
+        assert max(alone) < together < sum(alone) / 2
+    else:
+        assert together == sum(alone)
 
 
 def test_two_strengths_of_one_attack_stand_side_by_side(plan: Any, carried_out: Any) -> None:

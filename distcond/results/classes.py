@@ -87,8 +87,9 @@ def _class_table(place: tuple[str, float, str, str], points: Mapping[float, ByCl
     ]
     lines.insert(2, "  ".join("-" * size for size in sizes))
     words = ("SA and RA % by class", run_id, line, attack, f"width {width:g}" if width != 1 else "")
-    more = f"the {len(rows)} of {total} classes with the lowest mean RA; all of them: classes=all" if len(rows) < total else ""
-    return "\n".join(filter(None, (" | ".join(filter(None, words)), *lines, more)))
+    more = f"the {len(rows)} of {total} classes with the lowest mean RA; all of them: classes=all"
+    lines += [more] if len(rows) < total else []
+    return "\n".join(filter(None, (" | ".join(filter(None, words)), *lines)))
 
 
 def classes_png(found: Mapping[At, ByClass], title: str, path: Path | str) -> Path | None:

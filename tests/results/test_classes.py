@@ -40,7 +40,8 @@ def test_of_many_classes_a_terminal_shows_the_ten_that_fare_worst():
     lines = class_text({Known("PGD", AT): by_class(labels, [True] * 50, [n < 30 for n in labels])}).splitlines()
     assert [int(line.split()[0]) for line in lines[4:-1]] == list(range(30, 40))
     assert lines[-1] == "the 10 of 50 classes with the lowest mean RA; all of them: classes=all"
-    assert len(class_text({Known("PGD", AT): by_class(labels, [True] * 50, [True] * 50)}, every=True).splitlines()) == 54
+    whole = class_text({Known("PGD", AT): by_class(labels, [True] * 50, [True] * 50)}, every=True)
+    assert len(whole.splitlines()) == 4 + 50
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), min_size=1))

@@ -139,11 +139,14 @@ def test_the_check_sees_a_mistake(manifest: str, path: str, value: Any) -> None:
         check(wrong, KUBERNETES[0])
 
 
-def test_ray_reads_the_pool_as_it_is_meant() -> None:
+@pytest.mark.parametrize("manifest", ["ray_cluster", "ray_job"])
+def test_ray_reads_the_pool_as_it_is_meant(manifest: str) -> None:
     module = "ray.autoscaler._private.kuberay.autoscaling_config"
     derive = pytest.importorskip(module, reason="Ray is not installed")._derive_autoscaling_config_from_ray_cr
-    cluster = document("ray_cluster", worker_gpus=2, min_workers=1, max_workers=3)
-    cluster["metadata"]["namespace"] = "default"
+    found = document(manifest, worker_gpus=2, min_workers=1, max_workers=3)
+    # The operator makes a cluster of what a job says of one.
+    spec = found["spec"]["rayClusterSpec"] if manifest == "ray_job" else found["spec"]
+    cluster = {"metadata": {"name": "pool", "namespace": "default"}, "spec": spec}
     types = derive(cluster)["available_node_types"]
     pool = types["gpu"]
     assert (pool["min_workers"], pool["max_workers"]) == (1, 3)

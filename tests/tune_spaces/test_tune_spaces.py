@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from distcond.engine.budget import train_flops
+from distcond.engine.grid import lam_grid
+from distcond.recipes.train_flops import TRAIN_FLOPS
+from distcond.registry import lookup, table
+from distcond.seeding import generator
 from distcond.tuning.objective import read_objective
-from distcond.tuning.proposers import draw
+from distcond.tuning.proposers import Listed, Random, draw, grid
 from distcond.tuning.space import read_space
 from distcond.tuning.words import words_of
 
 SPACES = sorted(Path(__file__).parents[2].glob("tune_spaces/*.toml"))
 #: What a space need not name itself: minutes on two CPU cores.
 MOST_IMAGES = 8 * 512
+#: What hours are told by: 36 minutes of training on two CPU cores, as docs/results.md has it.
+PACE, HOURS = "float_cifar10_resnet20", 0.6
 
 
 def test_there_are_spaces() -> None:
@@ -30,6 +38,19 @@ def test_the_header_says_question_budget_and_cost(path: Path) -> None:
     assert space.question.endswith("?") and space.trials >= 1 and space.cost
 
 
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_the_cost_is_the_counted_work_of_what_search_seed_0_draws(path: Path) -> None:
+    space = read_space(path)
+    words = words_of(space.words)
+    proposer = Listed(grid(space, words.points)) if words.search == "grid" else Random(space, 0)
+    drawn = [proposer.propose(number) for number in range(space.trials)]
+    flops = sum(train_flops(space.config(one)) for one in drawn if one is not None)
+    told = re.search(r"(\S+) training FLOPs, about (\d+) hours", space.cost)
+    assert told is not None
+    assert float(told[1]) == pytest.approx(flops, rel=0.01)
+    assert float(told[2]) == pytest.approx(flops / TRAIN_FLOPS[PACE] * HOURS, abs=0.6)
+
+
 @pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_a_space_fits_the_config(path: Path, small: bool) -> None:
@@ -41,9 +62,33 @@ def test_a_space_fits_the_config(path: Path, small: bool) -> None:
         assert config.data.name == "digits" and config.epochs * config.train_examples <= MOST_IMAGES
 
 
-def test_the_choices_of_a_tuple_go_through_the_override_syntax() -> None:
-    from distcond.seeding import generator
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_whatever_is_drawn_from_a_space_fits_the_config(path: Path) -> None:
+    space = read_space(path, small=True)
+    for number in range(100):
+        lam_grid(space.config(draw(space, generator(number))))
 
+
+def test_the_sampler_space_has_every_sampler_that_draws() -> None:
+    space = read_space(next(path for path in SPACES if path.stem == "lam_sampler"))
+    assert set(space.axis("sampler").values) == set(table("sampler")) - {"fixed"}
+    drawn = [draw(space, generator(number)) for number in range(100)]
+    for name, own in {
+        "two_point": {"share", "high"}, "uniform": {"share", "high"}, "beta": {"share", "a", "b"},
+        "fixed_share": {"share", "choices"}, "uniform_discrete": {"choices"},
+    }.items():  # fmt: skip
+        found = {path for one in drawn if one["sampler"] == name for path in one if path.startswith("sampler.")}
+        assert found == {f"sampler.{option}" for option in own}
+
+
+def test_the_density_space_has_every_method_with_masks() -> None:
+    space = read_space(next(path for path in SPACES if path.stem == "density"))
+    dense = lookup("method", "float").sparsity
+    masked = {name for name, method in table("method").items() if method.sparsity is not dense}
+    assert set(space.axis("method").values) == masked
+
+
+def test_the_choices_of_a_tuple_go_through_the_override_syntax() -> None:
     space = read_space(next(path for path in SPACES if path.stem == "noise_scale"))
     found = {space.config(draw(space, generator(number))).optim.no_decay for number in range(20)}
     assert found == {("alpha",), ()}

@@ -95,7 +95,7 @@ def _slurm(found: Abilities) -> str:
     for number, node in enumerate(NODES):
         place = f"NodeHostname={node}" if found.namespaces else f"NodeHostname={host} Port={16820 + number}"
         lines.append(
-            f"NodeName={node} NodeAddr={address(node, found)} {place} CPUs=2 RealMemory=4000 Gres=gpu:2 State=UNKNOWN"
+            f"NodeName={node} NodeAddr={address(node, found)} {place} CPUs=2 RealMemory=6000 Gres=gpu:2 State=UNKNOWN"
         )
     nodes = f"Nodes=n[1-{len(NODES)}] MaxTime=INFINITE State=UP"
     lines.append(f"PartitionName=main {nodes} Default=YES PriorityTier=1 GraceTime=60")

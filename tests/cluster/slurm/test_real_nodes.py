@@ -1,4 +1,4 @@
-"""On a real SLURM: one run over two nodes, by plain DDP and on a Ray of its own."""
+"""On a real SLURM: one run over two nodes, by plain DDP and on a Ray of its own; two Rays on one node."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ import pytest
 from distcond.results.store import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+SPACE = """
+question = "Which rate?"
+recipe = "float_digits"
+trials = 2
+
+[space."optim.lr"]
+kind = "choice"
+values = [0.05, 0.1]
+"""
 
 
 def test_plain_ddp_over_two_nodes(separate: Any, bench: Any) -> None:
@@ -54,8 +63,37 @@ def test_ray_over_two_nodes_comes_and_goes_with_the_job(separate: Any, bench: An
     assert {row.world_size for row in read_rows(found.run.run_dir)} == {2}
     bench.wait(lambda _: separate.ask("squeue -h") == "", "the end of the job")
     assert _with_token(folder.parent) == []
-    assert not list(Path("/tmp").glob(f"dc-{folder.name[:-1]}*"))
+    assert not _temporary(folder.parent / folder.name[:-1])
     assert not list(folder.parent.glob("*/token"))
+
+
+@pytest.mark.ray
+def test_an_error_on_ray_is_that_jobs_alone(separate: Any, bench: Any, make_bench: Any, slow_runs: Any) -> None:
+    job = {"mode": "ray", "memory_gb": 2.9, "sbatch": {"nodelist": "n1"}}
+    other = make_bench()  # explores a space on a Ray of its own, on the same node
+    (other.path / "space.toml").write_text(SPACE)
+    words = ("--tune", str(other.path / "space.toml"), "method=faulty:METHOD", "eval.every=1")
+    other.submit(*words, environment={**_tested_ray(), **slow_runs(other)}, **job)
+    other.wait(lambda _: list(other.sweep.path.glob("ray/*/up")), "the Ray of the other job")
+    (foreign,) = (other.sweep.path / "ray").iterdir()
+    before = [one for one in _with_token(foreign) if "/gcs_server" in one or "/raylet/raylet" in one]
+    fault = {"FAULT": "raise", "FAULT_STEP": 2, "FAULT_RANK": 0, "FAULT_ONCE": bench.path / "fault"}
+    bench.submit("method=faulty:METHOD", environment={**_tested_ray(), **fault}, **job)
+    (found,) = bench.settle()
+    assert found.state == "failed" and found.detail.endswith("ended with status 1"), f"{found}\n{bench.logs()}"
+    assert "ValueError: the fault of worker 0" in bench.call("logs", found.run.run_id)[1]
+    (folder,) = (bench.sweep.path / "ray").iterdir()
+    assert (folder / "node-0.log").exists() and not (folder / "token").exists()
+    assert (_with_token(folder), _temporary(folder)) == ([], [])
+    assert len(before) == 2 and set(before) <= set(_with_token(foreign)), before
+    assert _temporary(foreign) and (foreign / "token").exists()
+    other.swift()
+    (explored,) = other.settle()
+    assert explored.state == "finished", other.logs()
+    trials = sorted(Path(explored.run.run_dir, "trials").glob("[0-9]*.json"))
+    assert [json.loads(file.read_text())["state"] for file in trials] == ["finished"] * 2, other.logs()
+    assert "of 1 of 1 runs" in other.call("gather")[1]
+    assert (_with_token(foreign), _temporary(foreign)) == ([], [])
 
 
 def _tested_ray() -> dict[str, str]:
@@ -63,13 +101,18 @@ def _tested_ray() -> dict[str, str]:
     return {name: os.environ[name] for name in ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "RAY_TRAIN_ENABLE_PRINT_PATCH")}
 
 
+def _temporary(folder: Path) -> list[Path]:
+    """What a Ray keeps on its nodes, which share this machine's disk."""
+    return list(Path("/tmp").glob(f"dc-{folder.name}*"))
+
+
 def _with_token(folder: Path) -> list[str]:
-    """Processes of this job's Ray, on any node: all their process tables are part of the machine's."""
+    """Numbers and commands of a job's Ray, on any node: all process tables are part of the machine's."""
     mark, found = f"RAY_AUTH_TOKEN_PATH={folder}/".encode(), []
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
-                found.append((entry / "cmdline").read_text())
+                found.append(f"{entry.name} {(entry / 'cmdline').read_text()}")
         except OSError:
             continue
     return found

@@ -92,10 +92,11 @@ def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
 
 
 def _told(error: Exception, run_path: Path, mark: str) -> Exception:
-    """`error`, unless it lays to the user what comes of a run directory that this process, too, has lost sight of."""
-    if not isinstance(error, ConfigError) or word_of(run_path) == mark:
+    """`error`, unless it comes of a run directory that this process, too, has lost sight of."""
+    if word_of(run_path) == mark:
         return error
-    return LaunchFailed(f"run_root: {run_path} is away since the run began; the same command goes on once it is back")
+    own = "" if isinstance(error, ConfigError) else f"; what it led to: {error}"
+    return LaunchFailed(f"run_root: {run_path} is away; the same command goes on once it is back{own}")
 
 
 def _waits(launch: LaunchConfig) -> dict[str, str]:

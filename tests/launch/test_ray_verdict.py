@@ -70,3 +70,16 @@ def test_only_what_a_restart_repeats_ends_a_run() -> None:
     stop.after_exception(None, {0: LOST, 1: DIED})
     with pytest.raises(WorkerError, match="KeyError"):
         stop.after_exception(None, {0: LOST, 1: WRONG})
+
+
+def test_a_directory_that_went_away_is_named_before_what_it_led_to(tmp_path: Path) -> None:
+    from distcond.launch.ray_train import _told
+    from distcond.launch.shared import marked
+
+    refused, met = ConfigError("run_root: node 10.0.0.7 does not see it"), LaunchFailed("IndexError: x (worker 0)")
+    with marked(tmp_path / "run") as mark:
+        assert _told(refused, tmp_path / "run", mark) is refused
+    line = f"run_root: {tmp_path / 'run'} is away; the same command goes on once it is back"
+    told = [_told(error, tmp_path / "run", mark) for error in (refused, met)]
+    assert list(map(str, told)) == [line, f"{line}; what it led to: IndexError: x (worker 0)"]
+    assert all(isinstance(error, LaunchFailed) for error in told)

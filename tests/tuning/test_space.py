@@ -33,7 +33,8 @@ def test_every_draw_of_a_shipped_space_is_a_config_and_comes_back(name: str, sma
 def test_a_condition_decides_what_is_drawn() -> None:
     space = find_space("density")
     drawn = [draw(space, generator(0, number)) for number in range(40)]
-    assert {proposal["method"] for proposal in drawn} == {"smart", "floats", "flying_bird"}
+    found = {proposal["method"] for proposal in drawn}
+    assert found == {"smart", "floats", "flying_bird", "flying_bird_plus", "robust_bird"}
     assert all(("method.overlap" in proposal) == (proposal["method"] == "smart") for proposal in drawn)
 
 
@@ -41,7 +42,8 @@ def test_a_grid_has_every_combination_once() -> None:
     assert len(grid(find_space("width"), 3)) == 6
     assert len(grid(find_space("noise_scale"), 3)) == 3 * 2 * 2 * (1 + 3)
     drawn = grid(find_space("density"), 2)
-    assert len(drawn) == 2 * 2 * 2 + 2 * 2 + 2 * 2 * 2 * 2  # smart with overlap, floats, flying_bird with two more
+    # smart with overlap, floats, both flying birds with three distributions and an interval, robust_bird's search
+    assert len(drawn) == 2 * 2 * 2 + 2 * 2 + 2 * (2 * 2 * 3 * 2) + 2 * 2
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,10 @@ def test_wandb_keeps_every_epoch_once(
 
 def offline_history(run: Path) -> list[dict[str, str]]:
     """The history records in W&B's offline files, in the order of the starts."""
+    import wandb
     from wandb.proto import wandb_internal_pb2
 
+    wandb.teardown()  # finish() only tells W&B's own process to; this waits for it, as does Python's end
     found = []
     for file in sorted(run.glob("wandb/offline-run-*/*.wandb")):
         for data in chunks(file.read_bytes()):

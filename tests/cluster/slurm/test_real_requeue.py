@@ -17,6 +17,7 @@ import torch
 from cluster.slurm.queue import Job, sacct
 from distcond.engine.checkpoint import moment_of, newest
 from distcond.results import history
+from distcond.results.store import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 #: With places to stop at within an epoch.
@@ -71,6 +72,24 @@ def test_the_signal_leads_to_a_checkpoint_and_a_requeue(
     assert last is not None and moment_of(last).step > 0
     bench.swift()
     check(bench, uninterrupted, starts=2)
+
+
+def test_two_nodes_stop_and_go_on_together(separate: Any, bench: Any, make_bench: Any, slow_runs: Any) -> None:
+    undisturbed = make_bench()
+    undisturbed.submit(*LONG, nodes=2)
+    bench.submit(*LONG, nodes=2, environment=slow_runs(bench))
+    bench.in_training()
+    (job,) = (one.job for one in bench.wait(lambda found: bool(found[0].job), "a job"))
+    separate.ask(f"scancel --signal=USR2 {job}")
+    assert bench.interrupted()["why"] == "requeued", bench.logs()
+    (second,) = bench.sweep.jobs.glob("*_1_log.err")
+    assert "passing SIGUSR2 on to the run" in second.read_text()
+    bench.swift()
+    (alone,) = undisturbed.settle()
+    assert alone.state == "finished", undisturbed.logs()
+    check(bench, weights(Path(alone.run.run_dir)), starts=2)
+    for run in (alone.run, bench.sweep.runs[0]):
+        assert {row.world_size for row in read_rows(run.run_dir)} == {2}
 
 
 def test_the_signal_reaches_a_container_that_is_a_step_of_its_own(slurm: Any, bench: Any, slow_runs: Any) -> None:

@@ -147,8 +147,7 @@ def offline_history(run: Path) -> list[dict[str, str]]:
     found = []
     for file in sorted(run.glob("wandb/offline-run-*/*.wandb")):
         for data in chunks(file.read_bytes()):
-            record: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
-            record.ParseFromString(data)
+            record: Any = wandb_internal_pb2.Record.FromString(data)  # type: ignore[attr-defined]
             if record.WhichOneof("record_type") == "history":
                 items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
                 found.append({"_step": str(record.history.step.num), **items})

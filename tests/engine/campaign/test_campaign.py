@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from distcond.condition import AtLambda
-from distcond.data.dataset import Arrays
-from distcond.data.memory import MemorySource
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.tally import keep_rows, tally
 from distcond.engine.restore import load
@@ -49,37 +46,6 @@ def test_clean_counts_are_those_of_the_network_itself(plan: Any, carried_out: An
     network = AtLambda(load(made.run_path), 1.0, noise_seed=0)
     right = network(raw.permute(0, 3, 1, 2).float() / 255).argmax(1) == y
     assert np.array_equal(correct(made)["none", 1.0, "fixed", 1.0], right.numpy())
-
-
-def test_1003_examples_give_the_same_outcomes_whoever_counts_them(
-    plan: Any, monkeypatch: Any, carried_out: Any, correct: Any
-) -> None:
-    # As one process after the other: that processes carry a plan out is shown in test_campaign_workers.
-    rng = np.random.default_rng(0)
-    source = MemorySource(Arrays(rng.integers(0, 256, (1003, 8, 8, 3)).astype(np.uint8), rng.integers(0, 10, 1003)))
-    network = AtLambda(load(plan().run_path), 1.0)
-    ((raw, _),) = source.read([np.arange(1003)])
-    answers = network(raw.permute(0, 3, 1, 2).float() / 255).argmax(1)
-    labelled = MemorySource(Arrays(raw.numpy(), answers.numpy()))
-    monkeypatch.setattr("distcond.engine.campaign.count_block.open_source", lambda *_: labelled)
-    found = []
-    for workers in (1, 2, 3):
-        made = replace(plan("attack=pgd-best", "eval.batch_size=100", "eval.attack.epsilon=0.02"), examples=1003)
-        assert made.blocks == 11
-        shutil.rmtree(made.run_path / "outcomes", ignore_errors=True)
-        for worker in range(workers):
-            carried_out(made, list(range(made.blocks))[worker::workers][::-1])
-        found.append(correct(made))
-    for other in found[1:]:
-        assert all(np.array_equal(found[0][measure], other[measure]) for measure in found[0])
-    assert {len(values) for values in found[0].values()} == {1003}
-    assert 0 < found[0]["pgd-best", 1.0, "fixed", 1.0].sum() < 1003
-    # Another block size counts every example once too, and may move a few near the boundary.
-    made = replace(plan("attack=pgd-best", "eval.batch_size=77", "eval.attack.epsilon=0.02"), examples=1003)
-    carried_out(made)
-    moved = (correct(made)["pgd-best", 1.0, "fixed", 1.0] != found[0]["pgd-best", 1.0, "fixed", 1.0]).sum()
-    assert len(correct(made)["pgd-best", 1.0, "fixed", 1.0]) == 1003
-    assert moved < 30
 
 
 def test_m_lam_values_cost_at_most_m_times_one_and_clean_images_are_passed_once(

@@ -78,13 +78,13 @@ def _check(dataset: Dataset, splits: Mapping[str, Split], root: str) -> None:
     for split in SPLITS:
         what = f"data.root: {dataset.name} {split}"
         content = splits[split]
+        if not len(content.labels):
+            raise ConfigError(f"{what}: there is no image")
         if isinstance(content, Arrays):
             check_arrays(content, what)
             if content.images.shape[1:3] != (dataset.image_size, dataset.image_size):
                 size = dataset.image_size
                 raise ConfigError(f"{what}: images are {content.images.shape[1:3]}, not {size} pixels square")
-        elif not len(content.labels):
-            raise ConfigError(f"{what}: there is no image")
         check_labels(content.labels, dataset.num_classes, what)
     if dataset.any_size:
         check_classes(dataset, Index({}, _num_labels([splits["train"].labels])), root)

@@ -12,6 +12,7 @@ import pytest
 
 from distcond.data.cifar10 import DATASET
 from distcond.data.dataset import Arrays
+from distcond.data.open import prepare
 from distcond.errors import ConfigError
 
 
@@ -98,6 +99,14 @@ def break_npz_objects(root: Path, small: Any, on_disk: Any) -> None:
 def break_npz_cut(root: Path, small: Any, on_disk: Any) -> None:
     on_disk.npz(root, small)
     (root / "cifar10.npz").write_bytes((root / "cifar10.npz").read_bytes()[:5000])
+
+
+@pytest.mark.parametrize("write", ["npz", "parquet_plain"])
+def test_an_empty_split_is_refused_when_it_is_converted(tmp_path: Path, on_disk: Any, small: Any, write: str) -> None:
+    empty = Arrays(small["test"].images[:0], small["test"].labels[:0])
+    getattr(on_disk, write)(tmp_path, small | {"test": empty})
+    with pytest.raises(ConfigError, match=r"^data\.root: cifar10 test: there is no image$"):
+        prepare(DATASET, str(tmp_path), str(tmp_path / "cache"), "memory")
 
 
 @pytest.mark.parametrize(

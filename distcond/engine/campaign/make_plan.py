@@ -25,7 +25,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         given: the settings of `eval.attack` that the command named.
 
     Raises:
-        ConfigError: no checkpoint, an empty split, or settings that do not fit the network or each other.
+        ConfigError: no checkpoint, no images, or settings that do not fit the network or each other.
     """
     model = load(run.path, campaign.checkpoint)
     _check_noise(campaign, model.noise_size > 0)
@@ -33,8 +33,6 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     strengths = {a.name: strength(a, config.eval.attack, given, classes) for a in attacks_of(campaign)}
     files = prepared(config.data)
     available = len(open_source(files, campaign.split, "cpu", config.data.threads))
-    if not available:
-        raise ConfigError(f"split={campaign.split}: {config.data.name} has no examples there")
     wanted = config.eval.test_examples if campaign.split == "test" else config.eval.val_examples
     grid = tuple(dict.fromkeys(lam_grid(config)))
     _check_sources(campaign, grid, model)

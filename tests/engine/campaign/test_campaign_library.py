@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig
+from distcond.data.loader import to_float
 from distcond.engine.campaign.cascade import adaptive
 from distcond.registry import lookup
 
@@ -33,13 +37,13 @@ def examples(net: nn.Module, n: int) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def library_keeps(net: nn.Module, x: Tensor, y: Tensor, config: AttackConfig, name: str) -> Tensor:
+def library_keeps(net: nn.Module, x: Tensor, y: Tensor, config: AttackConfig, name: str, seed: int) -> Tensor:
     """Which examples survive `AutoAttack.run_standard_evaluation`, its settings untouched but for fewer steps."""
     from pyautoattack import AutoAttack
 
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     how = {"version": "standard"} if name == "autoattack" else {"version": "custom", "attacks": [name]}
-    theirs = AutoAttack(net, norm=config.norm, eps=config.epsilon, seed=SEED, device="cpu", **how)
+    theirs = AutoAttack(net, norm=config.norm, eps=config.epsilon, seed=seed, device="cpu", **how)
     theirs.apgd.n_restarts = 1
     if config.num_steps != 100:
         for part in (theirs.apgd, theirs.apgd_targeted, theirs.fab):
@@ -74,7 +78,26 @@ def test_example_by_example(name: str, norm: str, num_steps: int) -> None:
     settled = attack.settle(config, given)
     assert settled.num_steps == num_steps
     found = adaptive(net, net, x, y, net(x).argmax(1) == y, attack, settled, SEED)
-    theirs = library_keeps(net, x, y, settled, name)
+    theirs = library_keeps(net, x, y, settled, name, SEED)
     assert torch.equal(found == -1, theirs)
     assert 1 < int(theirs.sum()) < 14, "some survive, some do not"
     assert (found[:2] == 0).all()
+
+
+@pytest.mark.parametrize(("name", "num_steps"), [("apgd-ce", 100), ("apgd-t", 100), ("autoattack", 20)])
+def test_a_conditional_network_with_weight_noise_block_by_block(
+    plan: Any, carried_out: Any, correct: Any, name: str, num_steps: int
+) -> None:
+    """An evaluation's own count of a FLOAT run, folded at a lam with its draw of the noise, against the library's."""
+    words = ["eval.lam_grid=0.7", "eval.test_examples=24", "eval.batch_size=12", "eval.attack.epsilon=0.06"]
+    made = plan(f"attack={name}", f"eval.attack.num_steps={num_steps}", "eval.sentinel=off", *words)
+    assert (made.noisy, made.blocks) == (True, 2)
+    counter = carried_out(made)
+    net = AtLambda(counter.model, 0.7, noise_seed=made.config.eval.noise_seed)
+    theirs = []
+    for block in range(made.blocks):
+        ((raw, y),) = counter.source.read([made.members(block)])
+        x, seed = to_float(raw).contiguous(), made.attack_seed(made.attacks[0], block)
+        theirs.append(library_keeps(net, x, y, made.strengths[name], name, seed).numpy())
+    assert np.array_equal(correct(made)[name, 0.7, "fixed", 0.7], np.concatenate(theirs))
+    assert all(1 <= kept.sum() <= 11 for kept in theirs), "some survive, some do not"

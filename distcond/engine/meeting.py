@@ -38,7 +38,7 @@ class _Board:
         if self.stop():
             raise CalledOff
         if time.monotonic() > self.deadline:
-            raise RuntimeError(f"connect: not all {self.size} workers came in time")
+            raise RuntimeError(f"not all {self.size} came in time")
         try:
             self.store.wait([key], timedelta(seconds=_TURN))
         except RuntimeError:  # nobody has said it

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from distcond.engine.meeting import meeting_place
-from distcond.errors import ConfigError
+from distcond.errors import ConfigError, NotNow
 
 #: Seconds in which a thread that is done lets go, on a machine however busy.
 PATIENCE = 5.0
@@ -103,7 +103,8 @@ def world_from_environment(wanted_device: str, timeout: float, stop: Callable[[]
     """This process's world by torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK), or a world of one without them.
 
     Raises:
-        CalledOff: `stop` said so before all of its processes were there.
+        NotNow: not all of its processes came in time.
+        CalledOff: `stop` said so before they were there.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     device = choose_device(wanted_device, int(os.environ.get("LOCAL_RANK", 0)))
@@ -112,8 +113,12 @@ def world_from_environment(wanted_device: str, timeout: float, stop: Callable[[]
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     patience = timedelta(seconds=timeout)
-    store = meeting_place(next(rendezvous("env://", timeout=patience))[0], rank, size, timeout, stop)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+    try:
+        store = meeting_place(next(rendezvous("env://", timeout=patience))[0], rank, size, timeout, stop)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+    except RuntimeError as error:  # a store or gloo may say so first, each in its way
+        why = str(error).strip().splitlines()[0]
+        raise NotNow(f"{size} processes were to meet within launch.timeout={timeout:g} s: {why}") from error
     try:
         yield World(rank, size, device)
     finally:

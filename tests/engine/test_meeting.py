@@ -41,7 +41,7 @@ def test_who_is_alone_says_so() -> None:
     store = HashStore()
     store.set("distcond/word", "dead")
     for rank in (0, 1):
-        with pytest.raises(RuntimeError, match=r"^connect: not all 2 workers came in time$"):
+        with pytest.raises(RuntimeError, match=r"^not all 2 came in time$"):
             meeting_place(store, rank, 2, seconds=0.1, stop=never)
 
 

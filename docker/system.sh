@@ -11,7 +11,11 @@ apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wget $packages >/dev/null
 rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*.log /var/log/apt
 
-useradd --uid 1000 --user-group --create-home --shell /bin/bash distcond
+# Some bases have the number already, Ubuntu's for a user `ubuntu`. Its files stay, and are distcond's.
+taken=$(getent passwd 1000 | cut -d : -f 1)
+[ -z "$taken" ] || userdel --force "$taken"
+getent group 1000 >/dev/null || groupadd --gid 1000 distcond
+useradd --uid 1000 --gid 1000 --create-home --shell /bin/bash distcond
 
 # A login shell, which some launchers start, forgets the image's PATH.
 echo "PATH=$venv/bin:\$PATH" >/etc/profile.d/distcond.sh

@@ -199,6 +199,7 @@ def _stand_in(store: Store) -> None:
             *[f"--dpkgopt={option}" for option in QUIET],
             *['--aptopt=Dir::Cache::pkgcache ""', '--aptopt=Dir::Cache::srcpkgcache ""'],
             '--customize-hook=chroot "$1" python3 -m venv /usr/local',
+            '--customize-hook=chroot "$1" useradd --uid 1000 --user-group --create-home ubuntu',  # as Ubuntu has
             *[release["VERSION_CODENAME"], str(store.work / "base.tar"), str(source)],
         ],
         capture_output=True,

@@ -174,6 +174,14 @@ def test_a_ray_cluster_asks_for_a_token(manifest: str) -> None:
     assert [value for key, value in every(document(manifest)) if key == "authOptions"] == [{"mode": "token"}]
 
 
+def test_every_node_of_ray_knows_the_port_that_it_would_wait_for() -> None:
+    for manifest in ("ray_cluster", "ray_job"):
+        nodes = [value for key, value in every(document(manifest)) if key == "rayStartParams"]
+        assert [node["runtime-env-agent-port"] for node in nodes] == ["52366", "52366"]
+    services = yaml.safe_load((ROOT / "cluster" / "compose.yaml").read_text())["services"]
+    assert all("--runtime-env-agent-port=52366" in service["command"] for service in services.values())
+
+
 def test_manifests_name_what_the_build_makes() -> None:
     constraints = (ROOT / "constraints.txt").read_text()
     assert f"\nray=={defaults()['ray_version']}\n" in constraints

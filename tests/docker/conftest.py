@@ -47,16 +47,16 @@ class Store:
 
     @property
     def command(self) -> list[str]:
-        """buildah, as it has to be called."""
+        """buildah, as it has to be called; it unpacks layers in TMPDIR, and leaves folders there when it is killed."""
         store, run = self.work / "store", self.work / "run"
-        return ["buildah", f"--root={store}", f"--runroot={run}", "--storage-driver=overlay"]
+        buildah = ["buildah", f"--root={store}", f"--runroot={run}", "--storage-driver=overlay"]
+        return ["env", f"TMPDIR={self.work / 'tmp'}", *buildah]
 
     def __call__(self, *words: str) -> str:
         """What buildah prints."""
-        environment = {**os.environ, "TMPDIR": str(self.work / "tmp")}  # it unpacks layers there
-        before = [*IN_MEMORY, environment["TMPDIR"]] if _free_memory() > MEMORY else []
+        before = [*IN_MEMORY, str(self.work / "tmp")] if _free_memory() > MEMORY else []
         command = [*before, *self.command, *words]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, f"buildah {shlex.join(words)}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done.stdout.strip()
 

@@ -23,7 +23,7 @@ from distcond.tuning.words import NAMES, Words, help_lines, words_of
 _USAGE = """\
 usage: python -m distcond.tune SPACE [WORD=VALUE ...] [PATH=VALUE ...]
        python -m distcond.tune --resume SWEEP_DIR
-       python -m distcond.tune --confirm SWEEP_DIR [seeds=3] [attack=apgd-ce]
+       python -m distcond.tune --confirm SWEEP_DIR [seeds=3] [attack=apgd-ce] [trials=3]
 
 Train many runs that differ in the settings of a search space, and keep what each came to.
 
@@ -116,14 +116,16 @@ def _resumed(path: str, said: Sequence[str]) -> tuple[SweepDir, Space, Words]:
 
 def _confirmed(path: str, said: Sequence[str]) -> int:
     """Look again at a sweep's winner."""
-    told = {"seeds": "3", "attack": "apgd-ce", **dict(word.partition("=")[::2] for word in said)}
-    if set(told) != {"seeds", "attack"} or not told["seeds"].isdigit() or int(told["seeds"]) < 1:
-        raise ConfigError(f"{' '.join(said)}: valid with --confirm: seeds=3 (1 or more) and attack=NAME,...")
-    found = confirm(SweepDir(Path(path).expanduser().absolute()), int(told["seeds"]), told["attack"])
+    told = {"seeds": "3", "attack": "apgd-ce", "trials": "3", **dict(word.partition("=")[::2] for word in said)}
+    counts = [int(told[name]) if told[name].isdigit() else 0 for name in ("seeds", "trials")]
+    if len(told) > 3 or min(counts) < 1:
+        raise ConfigError(f"{' '.join(said)}: valid with --confirm: seeds=3, trials=3 (1 or more) and attack=NAME,...")
+    found = confirm(SweepDir(Path(path).expanduser().absolute()), counts[0], told["attack"], counts[1])
     for one in found["finalists"]:
         values = f"{one['chosen_by']:.4f} as chosen, {one['strong']:.4f} under {found['attack']}"
-        print(f"trial {one['trial']}: {found['objective']} {values}")
-    print(f"the order of the finalists {'holds' if found['order_holds'] else 'changes'} under {found['attack']}")
+        print(f"trial {one['trial']} ({one['epochs']} epochs): {found['objective']} {values}")
+    print(f"the order of the finished {'holds' if found['order_holds'] else 'changes'} under {found['attack']}")
+    print(found["proxy"])
     print(f"trial {found['winner']} against the recipe on test, {found['attack']}: {found['verdict']}")
     return 0
 

@@ -56,6 +56,7 @@ def test_a_winner_by_cost_is_not_confirmed_by_accuracies(tmp_path: Path) -> None
         (["--resume", "nowhere"], "no sweep here"),
         (["--resume", "nowhere", "epochs=1"], "resumed with the words it was begun with"),
         (["--confirm", "nowhere", "seeds=0"], "valid with --confirm"),
+        (["--confirm", "nowhere", "trials=all"], "trials=all: valid with --confirm: seeds=3, trials=3"),
         (["--confirm", "nowhere"], "no sweep here"),
         (["width", "--sho"], "unrecognized arguments: --sho"),
         (["width", "launch.workers=900", "--show"], "launch.workers=900: this machine has"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,9 @@ from distcond.tuning.objective import Objective
 
 #: Two-sided 95 % quantiles of Student's t by degrees of freedom; from 10 on, that of 10 is taken: a little too strict.
 _T = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+#: Of Kendall's tau: below the one it is called low; with fewer pairs than the other, those of 8 trials, not judged.
+LOW, FEW = 0.5, 28
 
 
 class Verdict(NamedTuple):
@@ -44,6 +48,41 @@ def judge(winner: Sequence[float], recipe: Sequence[float], name: str = "hypervo
         return Verdict(mean, -math.inf, math.inf, count, name)
     half = _T[min(count - 1, 10)] * statistics.stdev(differences) / math.sqrt(count)
     return Verdict(mean, mean - half, mean + half, count, name)
+
+
+class Agreement(NamedTuple):
+    """Kendall's tau between two measures of `trials` trials, over the `pairs` that were trained equally long."""
+
+    tau: float
+    pairs: int
+    trials: int
+
+    def __str__(self) -> str:
+        if not self.pairs:
+            return f"whether the cheap attack is a good proxy: no two of {self.trials} trials were trained equally long"
+        said = "good" if self.tau >= LOW else "low: the cheap attack is a poor proxy here"
+        if self.pairs < FEW:
+            said = f"fewer than {FEW} pairs are too few to tell; more of them by trials="
+        found = f"Kendall's tau {self.tau:+.2f} ({self.trials} trials, {self.pairs} pairs trained equally long)"
+        return f"rank agreement of the cheap attack with the strong one: {found}; {said}"
+
+
+def agreement(looked_at: Sequence[tuple[int, float, float]]) -> Agreement:
+    """How far two measures put trials in the same order.
+
+    Only trials with the same epochs are compared: longer training helps under any attack, and would pass for agreement.
+    A tie speaks neither for nor against.
+
+    Args:
+        looked_at: (epochs, one measure, the other) of each trial.
+    """
+    signs = [
+        (one[1] - other[1]) * (one[2] - other[2])
+        for one, other in itertools.combinations(looked_at, 2)
+        if one[0] == other[0]
+    ]
+    tau = sum((sign > 0) - (sign < 0) for sign in signs) / len(signs) if signs else 0.0
+    return Agreement(tau, len(signs), len(looked_at))
 
 
 def check_countable(objective: Objective) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from scipy.stats import kendalltau
 
 from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
 from distcond.results.row import Row
+from distcond.seeding import generator
 from distcond.tuning.objective import read_objective
-from distcond.tuning.verdict import counted, judge, same_order
+from distcond.tuning.verdict import agreement, counted, judge, same_order
 
 
 def test_a_clear_difference_is_better_and_a_small_one_is_not() -> None:
@@ -27,6 +30,33 @@ def test_one_seed_shows_nothing() -> None:
 def test_order() -> None:
     assert same_order([0.3, 0.2, 0.1], [0.2, 0.1, 0.0])
     assert not same_order([0.3, 0.2, 0.1], [0.2, 0.3, 0.0])
+
+
+def test_rank_agreement_is_kendalls_tau() -> None:
+    source = generator(0)
+    cheap, strong = (torch.rand(9, generator=source).tolist() for _ in range(2))
+    found = agreement([(3, a, b) for a, b in zip(cheap, strong, strict=True)])
+    assert found.tau == pytest.approx(kendalltau(cheap, strong).statistic) and (found.pairs, found.trials) == (36, 9)
+    assert agreement([(3, a, -a) for a in cheap]).tau == -1
+
+
+def test_only_trials_that_were_trained_equally_long_are_compared() -> None:
+    # The longer ones are better under both; among equals the attacks contradict each other.
+    assert agreement([(1, 0.1, 0.2), (1, 0.2, 0.1), (9, 0.7, 0.8), (9, 0.8, 0.7)])[:2] == (-1, 2)
+    assert agreement([(1, 0.1, 0.2), (1, 0.2, 0.2)]).tau == 0, "a tie"
+
+
+@pytest.mark.parametrize(
+    ("count", "turn", "said"),
+    [
+        (1, 1, "no two of 1 trials were trained equally long"),
+        (7, 1, "tau +1.00 (7 trials, 21 pairs trained equally long); fewer than 28 pairs are too few to tell"),
+        (8, 1, "tau +1.00 (8 trials, 28 pairs trained equally long); good"),
+        (8, -1, "tau -1.00 (8 trials, 28 pairs trained equally long); low: the cheap attack is a poor proxy here"),
+    ],
+)
+def test_an_agreement_that_is_low_or_of_few_is_called_so(count: int, turn: int, said: str) -> None:
+    assert said in str(agreement([(1, float(i), float(turn * i)) for i in range(count)]))
 
 
 def row(lam: float, attack: str, correct: int, width: float = 1.0) -> Row:

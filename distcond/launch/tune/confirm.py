@@ -1,4 +1,4 @@
-"""Look again at what a sweep has found: the finalists under a strong attack, the winner with fresh seeds.
+"""Look again at what a sweep has found: its trials under a strong attack, the winner with fresh seeds.
 
 A winner was chosen on one seed, one split and a cheap attack, as the best of many: it looks better than it is.
 """
@@ -25,22 +25,20 @@ from distcond.tuning.proposers import Listed
 from distcond.tuning.space import Space
 from distcond.tuning.sweep_dir import CONFIRMED, SweepDir
 from distcond.tuning.trial import Trial
-from distcond.tuning.verdict import check_countable, counted, judge, same_order
+from distcond.tuning.verdict import agreement, check_countable, counted, judge, same_order
 from distcond.tuning.words import Words
 
 _log = logging.getLogger(__name__)
-
-#: Trials that are looked at under the strong attack.
-FINALISTS = 3
 
 #: Added to the seed of the sweep's runs: nobody has looked at these.
 FRESH = 1000
 
 
-def confirm(sweep: SweepDir, seeds: int, attack: str) -> dict[str, Any]:
+def confirm(sweep: SweepDir, seeds: int, attack: str, trials: int) -> dict[str, Any]:
     """Train the winner and the recipe with `seeds` fresh seeds each, count all under `attack`, write `confirm.json`.
 
-    What is there already is not done again.
+    So are `trials` trials of the sweep, at the checkpoints that they were compared by: the best first, and those that
+    were stopped only after all others. What is there already is not done again.
 
     Raises:
         ConfigError: no finished trial, a winner that no single run repeats, or a first objective that is no accuracy.
@@ -54,8 +52,10 @@ def confirm(sweep: SweepDir, seeds: int, attack: str) -> dict[str, Any]:
         raise ConfigError(
             f"{sweep.path}: trial {best.number} changed its settings on its way; no run with fresh seeds does"
         )
-    strong = [counted(objective, _rows(sweep.path / t.run, attack, "val"), reference) for t in ranked[:FINALISTS]]
-    cheap = [trial.values[0] for trial in ranked[:FINALISTS]]
+    looked_at = [*ranked, *_stopped(sweep)][:trials]
+    strong = [counted(objective, _rows(sweep.path / t.run, attack, "val"), reference) for t in looked_at]
+    cheap = [trial.values[0] for trial in looked_at]
+    proxy = agreement([(trial.epochs, a, b) for trial, a, b in zip(looked_at, cheap, strong, strict=True)])
     own = space.config({}).seed
     fresh = [own + FRESH + number for number in range(seeds)]
     runs = _trained(sweep, space, words, best.drawn, fresh)
@@ -68,10 +68,12 @@ def confirm(sweep: SweepDir, seeds: int, attack: str) -> dict[str, Any]:
         "objective": objective.name,
         "attack": attack,
         "finalists": [
-            {"trial": trial.number, "chosen_by": a, "strong": b}
-            for trial, a, b in zip(ranked[:FINALISTS], cheap, strong, strict=True)
+            {"trial": trial.number, "epochs": trial.epochs, "chosen_by": a, "strong": b}
+            for trial, a, b in zip(looked_at, cheap, strong, strict=True)
         ],
-        "order_holds": same_order(cheap, strong),
+        "order_holds": same_order(cheap[: len(ranked)], strong[: len(ranked)]),
+        "tau": proxy.tau,
+        "proxy": str(proxy),
         "seeds": fresh,
         "values": values,
         "better": found.better,
@@ -91,6 +93,12 @@ def finalists(sweep: SweepDir, up: bool) -> list[Trial]:
     if not finished:
         raise ConfigError(f"{sweep.path}: no finished trial to confirm; go on with --resume {sweep.path}")
     return sorted(finished, key=lambda trial: -trial.values[0] if up else trial.values[0])
+
+
+def _stopped(sweep: SweepDir) -> list[Trial]:
+    """Those that the schedule ended, the longest trained and then the best first; none of them can win."""
+    found = [trial for trial in sweep.trials().values() if trial.state == "stopped"]
+    return sorted(found, key=lambda trial: (-trial.epochs, -trial.values[0]))
 
 
 def _trained(

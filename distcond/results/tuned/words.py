@@ -38,7 +38,8 @@ def confirmed(sweep: Sweep) -> str:
     order = "holds" if told["order_holds"] else "changes"
     return (
         f"winner: trial {told['winner']} against the recipe on test under {told['attack']}: {told['verdict']}; "
-        f"the order of the first {len(told['finalists'])} trials {order} under that attack"
+        f"the order of the finished trials among the first {len(told['finalists'])} {order} under that attack"
+        + (f"; {told['proxy']}" if "proxy" in told else "")  # an older file has none
     )
 
 

@@ -136,10 +136,12 @@ def test_a_winner_is_called_better_only_once_that_is_confirmed(sweep: Path) -> N
         "verdict": "not shown to be better: ...",
         "order_holds": False,
         "finalists": [1],
+        "proxy": "Kendall's tau +0.33",
     }
     (sweep / "confirm.json").write_text(json.dumps(told))
     try:
         assert "trial 3 against the recipe on test under apgd-ce: not shown to be better" in confirmed(read)
+        assert confirmed(read).endswith("; Kendall's tau +0.33")
     finally:
         (sweep / "confirm.json").unlink()
 

@@ -26,6 +26,7 @@ from distcond.launch.failure import FOLDER, LaunchFailed, Stopped
 from distcond.launch.ray_cluster import Cluster
 from distcond.launch.ray_gpu import GpuConfig
 from distcond.launch.ray_verdict import StopRepeating, verdict
+from distcond.launch.reserved import Reserved, reserved_by
 from distcond.launch.shared import marked, word_of
 from distcond.launch.signals import asked_to_stop, beside
 from distcond.launch.stop_file import ask, asked, passed_on
@@ -113,6 +114,7 @@ def _start_seconds(launch: LaunchConfig) -> float:
 
 def _trainer(launch: LaunchConfig, order: Order, ray: Cluster) -> Trainer:
     tries = 1 if ray.own else math.ceil(launch.timeout / _start_seconds(launch))
+    callbacks: list[Any] = [StopRepeating(), Reserved(reserved_by(Path(order.run_path)))]
     trainer = Trainer(
         train_loop,
         train_loop_config=order.as_dict(),
@@ -122,7 +124,7 @@ def _trainer(launch: LaunchConfig, order: Order, ray: Cluster) -> Trainer:
             name=f"attempt-{order.attempt}",
             storage_path=str(_storage(Path(order.run_path))),
             failure_config=FailureConfig(max_failures=launch.max_failures, controller_failure_limit=tries),
-            callbacks=[StopRepeating()],
+            callbacks=callbacks,
             logging_config=LoggingConfig(log_level="CRITICAL"),
         ),
     )
@@ -163,8 +165,8 @@ def _keep_logs(ray: Cluster, run_path: Path) -> Path | None:
 
 
 def _storage(run_path: Path) -> Path:
-    """Where Ray Train keeps what nobody reads: a mark that it can write."""
-    return run_path / ".ray"
+    """Where Ray Train keeps a mark that it can write."""
+    return reserved_by(run_path).parent
 
 
 def _with_full_paths(config: Config) -> Config:

@@ -1,4 +1,4 @@
-"""FLOAT that goes wrong at its third step: `method=broken:RAISES`, HANGS, STARVES, or KILLED (for lack of memory)."""
+"""FLOAT that goes wrong at its third step: `method=broken:RAISES`, HANGS, HANGS_TOO, STARVES (of memory) or KILLED."""
 
 from __future__ import annotations
 
@@ -56,7 +56,13 @@ def _at_the_third_step(fault: Callable[[], None]) -> Callable[[Any], Any]:
     return objective
 
 
-RAISES, HANGS, KILLED, STARVES = (
+RAISES, HANGS, HANGS_TOO, KILLED, STARVES = (
     dataclasses.replace(FLOAT, name=name, objective=_at_the_third_step(fault))
-    for name, fault in (("raises", _raise), ("hangs", _hang), ("killed", _die), ("starves", _starve))
+    for name, fault in (
+        ("raises", _raise),
+        ("hangs", _hang),
+        ("hangs_too", _hang),
+        ("killed", _die),
+        ("starves", _starve),
+    )
 )

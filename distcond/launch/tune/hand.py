@@ -10,6 +10,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
+from distcond.launch.reserved import give_back
 from distcond.tuning.course import Course
 from distcond.tuning.trial import Leg, outcome_of
 
@@ -81,6 +82,7 @@ class Hand(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A leg is over, or its process is gone."""
         leg = self.legs.pop(trial_id)
+        give_back(self.course.sweep.path / self.course.trials[leg.number].run)
         told = self.outcomes.pop(trial_id, None)
         if told is None:
             self.course.died(leg, "the process of the trial died")

@@ -11,6 +11,7 @@ from ray import tune
 
 from distcond.config.overrides import resolve, to_settings
 from distcond.launch.failure import LaunchFailed
+from distcond.launch.reserved import give_back
 from distcond.launch.tune.drive import NEEDS
 from distcond.launch.tune.leg import Order, Work
 from distcond.launch.tune.sweep import placed, settle
@@ -52,8 +53,9 @@ def trainable(
         try:
             done = work.done(lambda p: tune.report({"epoch": int(p[0]), **dict(zip(objectives, p[1:], strict=True))}))
         finally:
-            if work.thread.is_alive():
-                os._exit(1)  # stopped by a scheduler, or hanging: the workers end with this process
+            if work.thread.is_alive():  # stopped by a scheduler, or hanging: the workers end with this process
+                give_back(work.run.path)
+                os._exit(1)
         if done.error:
             raise LaunchFailed(done.error)
 

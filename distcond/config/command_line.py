@@ -29,7 +29,8 @@ Train one network and choose at test time where it stands between accuracy (lam=
 
 A run with the same settings resumes where it stopped; a finished one prints its table; fresh=true starts anew.
 
-  --list [KIND]   recipes by paper, methods, models, data sets and lam samplers, one line each
+  --list [KIND]   recipes by paper, methods, models, data sets, lam samplers and more, one line each, or one KIND:
+                  recipe, method, model, data, sampler, convention, attack, sink
   --show          the settings this command resolves to; nothing is run
   --help          this text, what RECIPE reproduces, what to expect and what it costs, and every setting with its value
 """
@@ -110,4 +111,4 @@ def _leave(text: Callable[[], str]) -> NoReturn:
 
 
 def _refuse(message: str) -> NoReturn:
-    raise ConfigError(f"{message}; see --help")
+    raise ConfigError(f"{message}; settings are PATH=VALUE without dashes, see --help")

@@ -51,12 +51,13 @@ def apply(config: Config, overrides: Mapping[str, Any]) -> Config:
 
 def settings_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Every leaf of a config as (dotted path, value, help line), in declaration order."""
+    types = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from settings_of(value, f"{prefix}{field.name}.")
         else:
-            yield prefix + field.name, value, field.metadata.get("help", "")
+            yield prefix + field.name, value, _with_choices(field.metadata.get("help", ""), types[field.name])
 
 
 def to_settings(config: Config) -> dict[str, Any]:
@@ -67,6 +68,12 @@ def to_settings(config: Config) -> dict[str, Any]:
 def from_settings(settings: Mapping[str, Any]) -> Config:
     """The config written by `to_settings`; settings of a later version are refused by name."""
     return apply(Config(), settings)
+
+
+def _with_choices(line: str, annotation: Any) -> str:
+    """A help line that says which values there are, where they are few and it does not name them itself."""
+    choices = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+    return line if not line or all(word in line for word in choices) else f"{line}; one of {', '.join(choices)}"
 
 
 def _is_choice(path: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from distcond.config.command_line import guarded, parse, split_words
 from distcond.errors import ConfigError
+from distcond.registry import KINDS
 
 
 def test_one_recipe_and_any_number_of_settings_in_any_order() -> None:
@@ -28,7 +29,7 @@ def test_two_recipes_are_refused() -> None:
 
 
 def test_an_unknown_flag_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--epochs"):
+    with pytest.raises(ConfigError, match="--epochs; settings are PATH=VALUE without dashes"):
         parse(["--epochs", "3"])
 
 
@@ -39,6 +40,7 @@ def test_help_names_every_setting_with_its_value() -> None:
     assert "method.encoding=" in shown
     assert "oat_digits: OAT on 8x8 handwritten digits" in shown
     assert "NeurIPS 2020" in shown
+    assert ", ".join(KINDS) in shown
 
 
 def test_a_mistake_is_one_line_and_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:

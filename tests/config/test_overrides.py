@@ -167,6 +167,14 @@ def test_every_setting_has_a_help_line() -> None:
     ] == []
 
 
+def test_help_says_which_values_there_are() -> None:
+    lines = {path: line for path, _, line in settings_of(resolve("oat_digits", {}))}
+    assert lines["optim.schedule"] == "learning rate over the run; one of cosine, multistep, onecycle, constant"
+    assert lines["launch.name"] == "ray = Ray Train; local = this process, or every torchrun process"
+    assert lines["eval.sentinel"].endswith("; one of off, final, every")
+    assert lines["method.encoding"].endswith("; one of none, onehot, dct, rand")
+
+
 PRIVATE = """
 from dataclasses import dataclass, replace
 from distcond.config.schema import Options

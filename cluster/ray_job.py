@@ -23,6 +23,9 @@ from distcond.errors import ConfigError
 
 def main(argv: Sequence[str]) -> int:
     """Submit, follow the log to the end; status 0 if the job succeeded, 1 otherwise."""
+    if set(argv) & {"--help", "-h"}:
+        print(f"{__doc__}\nWhat RECIPE and PATH=VALUE may be, python -m distcond.train --help says.")
+        return 0
     parse(argv)
     try:
         from ray.job_submission import JobSubmissionClient

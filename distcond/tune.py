@@ -46,7 +46,7 @@ words of the sweep:
 {words}
 
 Every other PATH=VALUE is a setting of all runs, see python -m distcond.train --help.
-  --show          what would be run; nothing is
+--show says what would be run, and runs nothing.
 """
 
 

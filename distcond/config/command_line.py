@@ -22,7 +22,7 @@ Train one network and choose at test time where it stands between accuracy (lam=
 
   python -m distcond.train                                  the embedded default: FLOAT on handwritten digits
   python -m distcond.train float_cifar10_resnet20 data.root=~/cifar10
-  python -m distcond.train attack.epsilon=8/255 eval.lam_grid=0,0.5,1 launch.workers=4
+  python -m distcond.train attack.epsilon=0.1 eval.attack.epsilon=0.1 eval.lam_grid=0,0.5,1     in training, and tested
   python -m distcond.train method=pgd_at sampler.lam=1      a dedicated network on the same data
   python -m distcond.train launch=local                     without Ray; under torchrun, one process per rank
   ray job submit --working-dir . -- python -m distcond.train

@@ -7,6 +7,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from distcond.attacks.in_pixels import check_lengths
 from distcond.config.schema import Config
 from distcond.data.extra import check_share
 from distcond.errors import ConfigError
@@ -31,6 +32,8 @@ def check(config: Config) -> int:
         ConfigError: it cannot run here; the message names the setting and what would be valid.
     """
     feed.check(config.sinks)
+    check_lengths("attack", config.attack)
+    check_lengths("eval.attack", config.eval.attack)
     check_range(config.launch)
     workers = local.processes(config.launch) if config.launch.name == "local" else _ray_workers(config)
     if config.batch_size < workers:

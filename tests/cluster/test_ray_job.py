@@ -28,3 +28,9 @@ def test_no_cluster_is_one_line() -> None:
     last = found.stderr.strip().splitlines()[-1]
     assert last.startswith("error: no Ray cluster to submit to (")
     assert "RAY_API_SERVER_ADDRESS" in last
+
+
+def test_help_says_where_it_submits_to() -> None:
+    found = submit("--help")
+    assert found.returncode == 0 and found.stdout.startswith("Submit this checkout as a Ray job")
+    assert "RAY_API_SERVER_ADDRESS" in found.stdout

@@ -111,6 +111,12 @@ def test_fewer_images_than_workers_are_refused(monkeypatch: pytest.MonkeyPatch) 
     assert check(launch="local", launch__device="cpu", batch_size=4) == 4
 
 
+@pytest.mark.parametrize("path", ["attack", "eval.attack"])
+def test_lengths_of_another_unit_are_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{path}.epsilon=8: pixels are in \[0, 1\]; did you mean 8/255\?$"):
+        driver.check(resolve("float_digits", {f"{path}.epsilon": 8}))
+
+
 def test_local_workers_need_torchrun() -> None:
     assert check(launch="local") == check(launch="local", launch__workers=1) == 1
     torchrun = r"use torchrun --nproc-per-node=2 -m distcond.train launch=local"

@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from distcond.attacks.attack import Attack, as_configured
+from distcond.attacks.in_pixels import check_lengths
 from distcond.config.schema import AttackConfig
 from distcond.config.setting import check_bounds, choice, read, setting
 from distcond.engine.restore import WHICH
 from distcond.errors import ConfigError
 from distcond.registry import lookup, unknown
 from distcond.results.row import NOISE_MODES, THREATS
-
-#: An L2 radius from here on is taken for one in pixels of 0 to 255: the usual ones are 0.25 to 3.
-_LARGE = {"Linf": 1.0, "L2": 16.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +90,7 @@ def strength(attack: Attack, config: AttackConfig, given: frozenset[str], classe
         raise ConfigError(
             f"eval.attack.step_size=0: {attack.name} would move nothing; valid: more than 0, such as 2/255"
         )
-    for name in ("epsilon", "step_size"):
-        length = getattr(settled, name)
-        if length > _LARGE[settled.norm]:
-            hint = f"{length:g}/255" if length.is_integer() else f"{length / 255:.3g}"
-            raise ConfigError(f"eval.attack.{name}={length:g}: pixels are in [0, 1]; did you mean {hint}?")
+    check_lengths("eval.attack", settled)
     if classes < attack.min_classes:
         raise ConfigError(
             f"attack={attack.name}: its loss needs {attack.min_classes} classes or more, here are {classes}"

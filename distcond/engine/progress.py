@@ -37,11 +37,12 @@ class Progress:
         self.pace, self.watch = pace or Pace(epochs, steps), watch
         self.note: Callable[[], str] = str  # what whoever watches should know while the run goes on
         self._time, self._steps = time.monotonic(), 0
+        self._said = self._time
 
     def step(self, epoch: int, step: int, loss: Tensor) -> None:
         """After each step; cheap unless the interval is over."""
         self._steps += 1
-        if not self.active or time.monotonic() - self._time < INTERVAL:
+        if not self.active or time.monotonic() - self._said < INTERVAL:
             return
         value = float(loss)
         seconds = time.monotonic() - self._time
@@ -49,6 +50,7 @@ class Progress:
         speed = self._steps * self.batch_size / seconds
         self.say("train", epoch=epoch, step=step, loss=value, images_per_second=speed, shares=self.watch.shares())
         self._time, self._steps = time.monotonic(), 0
+        self._said = self._time
 
     def idle(self) -> None:
         """What comes until the next step is none of the steps' time."""

@@ -67,6 +67,16 @@ def test_training_says_its_speed_since_the_last_word(tmp_path: Path, now: list[f
     assert (said["step"], said["images_per_second"]) == (3, 2.5)
 
 
+def test_epochs_of_less_than_a_second_are_told_of_too(tmp_path: Path, now: list[float]) -> None:
+    speaker = Progress(tmp_path, epochs=9, steps=1, batch_size=10, active=True)
+    for epoch in range(3):
+        now[0] += 0.5
+        speaker.step(epoch, 0, torch.tensor(1.0))
+        speaker.idle()
+    said = read_progress(tmp_path)
+    assert said is not None and (said["epoch"], said["images_per_second"]) == (1, 20.0)
+
+
 def test_other_ranks_are_silent(tmp_path: Path, now: list[float]) -> None:
     meter = Meter(Progress(tmp_path, 1, 1, 1, active=False), "test", epoch=1, rows=10)
     now[0] += 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -57,11 +57,11 @@ def lookup(kind: str, name: str) -> Any:
     return values[name]
 
 
-def unknown(what: str, name: str, choices: Iterable[str]) -> str:
-    """One line for an unknown name: the nearest choice first, then all of them."""
+def unknown(what: str, name: str, choices: Iterable[str], likely: Sequence[str] = ()) -> str:
+    """One line for an unknown name: the likely ones, or else the nearest choice, first; then all of them."""
     valid = list(choices)
-    near = difflib.get_close_matches(name, valid, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    near = likely or difflib.get_close_matches(name, valid, n=1)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"unknown {what} {name!r}: {hint}valid: {', '.join(valid)}"
 
 

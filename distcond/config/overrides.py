@@ -97,7 +97,7 @@ def _set(node: Any, parts: list[str], value: Any, path: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(node)}
     head, rest = parts[0], parts[1:]
     if head not in fields:
-        raise ConfigError(_unknown_setting(path, len(parts), list(fields)))
+        raise ConfigError(_unknown_setting(path, len(parts), node))
     current = getattr(node, head)
     if dataclasses.is_dataclass(current):
         if not rest and "name" not in {field.name for field in dataclasses.fields(current)}:
@@ -111,8 +111,12 @@ def _set(node: Any, parts: list[str], value: Any, path: str) -> Any:
     return dataclasses.replace(node, **{head: parsed})
 
 
-def _unknown_setting(path: str, remaining: int, names: list[str]) -> str:
-    """One line for a path whose last `remaining` parts lead nowhere; `names` are those that would have."""
+def _unknown_setting(path: str, remaining: int, node: Any) -> str:
+    """One line for a path whose last `remaining` parts lead nowhere in `node`."""
     parts = path.split(".")
-    known = parts[: len(parts) - remaining]
-    return unknown("setting", ".".join([*known, parts[-remaining]]), [".".join([*known, name]) for name in names])
+    known, wrong = parts[: len(parts) - remaining], parts[-remaining]
+    prefix = "".join(f"{part}." for part in known)
+    # Who leaves a group out, as in lr=0.1, means one of those.
+    deeper = [prefix + inner for inner, _, _ in settings_of(node) if inner.endswith(f".{wrong}")]
+    names = [prefix + field.name for field in dataclasses.fields(node)]
+    return unknown("setting", prefix + wrong, names, deeper)

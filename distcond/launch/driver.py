@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,6 +59,8 @@ def launch(config: Config, run_path: Path, attempt: int) -> None:
         Stopped: SIGTERM or SIGUSR2 asked it to stop, and it has saved where it was.
     """
     run_path = run_path.absolute()
+    if leads():
+        _warn_of_another_ball(config)
     if config.launch.name == "local":
         with watched(run_path, leads()), fed(config, run_path, leads()):
             local.train(config, run_path, attempt)
@@ -69,6 +72,16 @@ def launch(config: Config, run_path: Path, attempt: int) -> None:
         from distcond.launch.ray_train import train
 
         train(config, run_path, attempt, ray)
+
+
+def _warn_of_another_ball(config: Config) -> None:
+    """Who changes the ball of the training alone reads RA under another one."""
+    ours, tested = config.attack, config.eval.attack
+    if ours.norm != tested.norm or not math.isclose(ours.epsilon, tested.epsilon, rel_tol=0.05):
+        _log.warning(
+            "trained under %s eps=%.3g, tested under %s eps=%.3g, which eval.attack.norm and eval.attack.epsilon set",
+            *(ours.norm, ours.epsilon, tested.norm, tested.epsilon),
+        )
 
 
 def _ray_workers(config: Config) -> int:

@@ -161,3 +161,10 @@ def test_a_local_error_is_one_line_and_a_traceback_in_a_file(place: Any) -> None
     file = run.path / "failures" / "attempt-00-worker-0000.txt"
     assert run.output.splitlines()[-1] == f"failed: ValueError: the fault of worker 0 (traceback in {file})"
     assert file.read_text().endswith("ValueError: the fault of worker 0\n")
+
+
+def test_a_ball_that_is_changed_in_training_alone_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    for settings in ({}, {"attack.epsilon": "0.1", "eval.attack.epsilon": "0.1"}, {"attack.epsilon": "0.1"}):
+        driver._warn_of_another_ball(resolve("float_digits", settings))
+    told = "trained under Linf eps=0.1, tested under Linf eps=0.2, which eval.attack.norm and eval.attack.epsilon set"
+    assert caplog.messages == [told]

@@ -144,27 +144,22 @@ def test_only_the_first_process_of_torchrun_leads(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_local_run_needs_no_ray(place: Any) -> None:
-    """It finishes where Ray cannot be imported, and shows each epoch once."""
+    """It finishes where Ray cannot be imported, shows each epoch once, and says that RA is of another ball."""
     script = "import runpy, sys; sys.modules['ray'] = None; del sys.argv[0]; "
     script += "runpy.run_path(sys.argv[0], run_name='__main__')"
     words = [str(HERE / "launch_run.py"), str(place.path / "run"), f"data.cache_dir={place.path}", "launch=local"]
-    command = [sys.executable, "-c", script, *words]
+    command = [sys.executable, "-c", script, *words, "attack.epsilon=0.1"]
     done = subprocess.run(command, cwd=place.path, env=place.environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("epoch 1/2") == done.stderr.count("epoch 2/2") == 1
+    assert done.stderr.count("trained under Linf eps=0.1, tested under Linf eps=0.2, which eval.attack.norm") == 1
     assert (place.path / "run" / "finished.json").exists()
 
 
 def test_a_local_error_is_one_line_and_a_traceback_in_a_file(place: Any) -> None:
     run = place.start("launch=local", "method=faulty:METHOD", FAULT="raise", FAULT_STEP="1", FAULT_RANK="0")
     assert run.end() == 1
+    assert "trained under" not in run.output
     file = run.path / "failures" / "attempt-00-worker-0000.txt"
     assert run.output.splitlines()[-1] == f"failed: ValueError: the fault of worker 0 (traceback in {file})"
     assert file.read_text().endswith("ValueError: the fault of worker 0\n")
-
-
-def test_a_ball_that_is_changed_in_training_alone_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    for settings in ({}, {"attack.epsilon": "0.1", "eval.attack.epsilon": "0.1"}, {"attack.epsilon": "0.1"}):
-        driver._warn_of_another_ball(resolve("float_digits", settings))
-    told = "trained under Linf eps=0.1, tested under Linf eps=0.2, which eval.attack.norm and eval.attack.epsilon set"
-    assert caplog.messages == [told]

@@ -174,7 +174,7 @@ def test_a_ray_cluster_asks_for_a_token(manifest: str) -> None:
     assert [value for key, value in every(document(manifest)) if key == "authOptions"] == [{"mode": "token"}]
 
 
-def test_every_node_of_ray_knows_the_port_that_it_would_wait_for() -> None:
+def test_every_ray_node_fixes_the_runtime_env_port() -> None:
     for manifest in ("ray_cluster", "ray_job"):
         nodes = [value for key, value in every(document(manifest)) if key == "rayStartParams"]
         assert [node["runtime-env-agent-port"] for node in nodes] == ["52366", "52366"]
@@ -202,7 +202,7 @@ def test_what_the_operator_would_refuse_is_refused_before(values: dict[str, Any]
         document("ray_job", **values)
 
 
-def test_the_command_prints_a_manifest_of_a_checked_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_a_manifest_of_checked_settings(capsys: pytest.CaptureFixture[str]) -> None:
     settings = ["oat_digits", "epochs=2"]
     assert main(["ray_job", "image=here/distcond:9", "max_workers=7", "--", *settings]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
@@ -213,12 +213,12 @@ def test_the_command_prints_a_manifest_of_a_checked_command_line(capsys: pytest.
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["job", "images=1"], ["job", "worker_gpus=some"]])
-def test_a_wrong_word_is_answered_with_the_right_ones(words: list[str]) -> None:
+def test_wrong_option_names_the_valid_ones(words: list[str]) -> None:
     with pytest.raises(ConfigError, match=f"^{words[-1]}: .*valid: "):
         main(words)
 
 
-def test_as_a_command_it_says_so_in_one_line() -> None:
+def test_refusal_of_the_command_is_one_line() -> None:
     command = [sys.executable, "-m", "cluster.kubernetes", "nothing"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     valid = "job, ray_cluster, ray_job, storage"

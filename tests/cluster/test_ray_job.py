@@ -16,7 +16,7 @@ def submit(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_a_bad_setting_is_one_line_and_nothing_is_submitted() -> None:
+def test_bad_setting_submits_nothing() -> None:
     found = submit("attack.epsilon=-1", RAY_ADDRESS="127.0.0.1:1")
     assert found.returncode == 2
     assert found.stderr == "error: attack.epsilon=-1: must be at least 0\n"

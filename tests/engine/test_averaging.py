@@ -48,7 +48,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
 
 
-def test_the_average_follows_the_weights_and_the_running_statistics() -> None:
+def test_average_follows_weights_and_running_statistics() -> None:
     model = network()
     averaged, wanted = Averaged(model, decay=0.5), {n: t.detach().clone() for n, t in model.state_dict().items()}
     for number in range(12):
@@ -77,7 +77,7 @@ def test_what_a_mask_leaves_out_stays_zero() -> None:
     assert torch.equal(model[0].weight != 0, mask)
 
 
-def test_training_does_not_know_of_it_and_the_raw_weights_are_tested_too(small: Any, tmp_path: Path) -> None:
+def test_averaging_leaves_training_and_raw_rows_unchanged(small: Any, tmp_path: Path) -> None:
     plain, with_average = (
         run(small("float", optim__averaging=decay, epochs=2), tmp_path / str(decay)) for decay in (0, 0.8)
     )
@@ -98,7 +98,7 @@ def counts(path: Path, which: str) -> list[tuple[float, str, int]]:
     return [(row.lam, row.attack, row.num_correct) for row in rows]
 
 
-def test_the_rows_of_the_last_checkpoint_are_those_of_the_average(small: Any, tmp_path: Path) -> None:
+def test_last_rows_are_of_the_average(small: Any, tmp_path: Path) -> None:
     config = small("float", optim__averaging=0.8, epochs=2)
     path = run(config, tmp_path)
     test = make_job(config, World(), RunDir(path), 0).sources["test"]

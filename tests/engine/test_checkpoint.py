@@ -51,7 +51,7 @@ def test_the_newest_is_that_of_the_latest_place(tmp_path: Path) -> None:
     assert checkpoint.newest(tmp_path) == tmp_path / "epoch-10001"
 
 
-def test_what_an_interrupted_save_left_is_ignored_and_then_removed(tmp_path: Path) -> None:
+def test_interrupted_save_is_ignored_and_removed(tmp_path: Path) -> None:
     saved(tmp_path, 1)
     left = tmp_path / ".epoch-0002"
     left.mkdir()
@@ -67,7 +67,7 @@ def test_what_an_interrupted_save_left_is_ignored_and_then_removed(tmp_path: Pat
     assert {entry.name for entry in tmp_path.iterdir()} == {"epoch-0001", "epoch-0002"}
 
 
-def test_a_place_that_is_saved_again_stays_whole_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saving_again_keeps_the_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path, 1)
     monkeypatch.setattr(checkpoint.os, "rename", None)  # nothing takes the place of a whole checkpoint
     saved(tmp_path, 1)
@@ -114,7 +114,7 @@ def on_rank(rank: int, world: int, root: Path) -> dict[str, torch.Tensor]:
     return checkpoint.load_own(path, rank)["statistics"]
 
 
-def test_every_rank_has_its_part_and_the_average_is_over_all(tmp_path: Path, run_ranks: Any) -> None:
+def test_statistics_are_averaged_over_all_rank_files(tmp_path: Path, run_ranks: Any) -> None:
     found = run_ranks(on_rank, 3, tmp_path)
     path = tmp_path / "epoch-0001"
     assert {file.name for file in path.iterdir()} == {"shared.pt", *(f"rank-000{rank}.pt" for rank in range(3))}

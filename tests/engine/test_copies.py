@@ -29,7 +29,7 @@ def train(config: Config, path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["", "/run"])
-def test_a_run_that_was_trained_anew_under_the_name_is_not_mixed_with_the_old_one(
+def test_retrained_run_replaces_the_cached_copy(
     small: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
 ) -> None:
     monkeypatch.setattr(copies, "staging", lambda uri, cache, purpose: tmp_path / purpose)

@@ -62,7 +62,7 @@ def on_rank(rank: int, world: int, config: Config, sizes: tuple[int, ...]) -> li
 SIZES = (1003, 1, 49, 50, 51)
 
 
-def test_counts_do_not_depend_on_the_number_of_ranks(tiny: Any, run_ranks: Any) -> None:
+def test_counts_do_not_depend_on_world_size(tiny: Any, run_ranks: Any) -> None:
     config = tiny("float")
     alone = on_rank(0, 1, config, SIZES)
     assert [points[0][-1] for points in alone] == list(SIZES)
@@ -104,12 +104,12 @@ def test_counts_by_hand(tiny: Any) -> None:
     assert count.num_examples == 20
 
 
-def test_an_attack_of_radius_zero_leaves_the_clean_count(tiny: Any) -> None:
+def test_radius_zero_leaves_the_clean_count(tiny: Any) -> None:
     for count in counted(tiny("float"), 120, World(), replace(ATTACK, epsilon=0.0)):
         assert count.ra_correct == count.sa_correct
 
 
-def test_an_example_is_robust_if_it_survives_every_restart(tiny: Any) -> None:
+def test_robust_examples_survive_every_restart(tiny: Any) -> None:
     model = lively(tiny("float"))
     network, ((raw, y),) = AtLambda(model, 1.0), source(200).read([np.arange(200)])
     x = raw.permute(0, 3, 1, 2).float() / 255
@@ -121,7 +121,7 @@ def test_an_example_is_robust_if_it_survives_every_restart(tiny: Any) -> None:
     assert (one | ~three).all()
 
 
-def test_the_random_start_of_a_block_is_a_function_of_seed_and_block(tiny: Any) -> None:
+def test_random_start_depends_on_seed_and_block(tiny: Any) -> None:
     model = lively(tiny("float"))
     network, ((raw, y),) = AtLambda(model, 1.0), source(8).read([np.arange(8)])
     x, starts = raw.permute(0, 3, 1, 2).float() / 255, []
@@ -141,7 +141,7 @@ def test_the_random_start_of_a_block_is_a_function_of_seed_and_block(tiny: Any) 
     assert (starts[0] - x).abs().max() <= 0.1 + 1e-6
 
 
-def test_an_example_that_only_the_attack_makes_right_is_not_robust(tiny: Any) -> None:
+def test_wrong_clean_example_is_not_robust(tiny: Any) -> None:
     model, data = lively(tiny("float")), source(100)
     network, ((raw, _),) = AtLambda(model, 1.0), data.read([np.arange(100)])
     x = raw.permute(0, 3, 1, 2).float() / 255
@@ -168,7 +168,7 @@ def test_a_stronger_attack_breaks_more(tiny: Any) -> None:
     assert strong < weak
 
 
-def test_a_sweep_convolves_in_full_float32_and_puts_the_setting_back() -> None:
+def test_full_float32_restores_the_settings() -> None:
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     with full_float32():
         assert not torch.backends.cudnn.allow_tf32

@@ -48,7 +48,7 @@ def test_a_finished_run_leaves_its_records(small: Any, tmp_path: Path) -> None:
     assert network(torch.rand(2, 3, 8, 8)).shape == (2, 10)
 
 
-def test_the_best_checkpoint_is_that_of_the_highest_score_and_is_kept(small: Any, tmp_path: Path) -> None:
+def test_best_checkpoint_has_the_highest_score(small: Any, tmp_path: Path) -> None:
     config = small("standard", epochs=4, train_examples=400, data__augment=False)
     path = whole(config, tmp_path / "a")
     scores = {record["epoch"]: record["val_score"] for record in history.read(path)}
@@ -67,7 +67,7 @@ def test_training_learns(small: Any, tmp_path: Path) -> None:
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(small: Any, tmp_path: Path) -> None:
+def test_non_finite_loss_stops_before_saving(small: Any, tmp_path: Path) -> None:
     config = small("standard", optim__lr=1e30)
     with pytest.raises(FloatingPointError, match=r"epoch \d: the loss is (nan|inf); try a lower optim.lr"):
         whole(config, tmp_path / "a")
@@ -97,9 +97,7 @@ def evaluated_on_rank(rank: int, world: int, config: Config, path: Path) -> dict
     return job.evaluated_model().state_dict()
 
 
-def test_what_is_evaluated_is_what_load_gives_the_mean_of_the_ranks_statistics(
-    small: Any, tmp_path: Path, run_ranks: Any
-) -> None:
+def test_evaluated_network_averages_rank_statistics(small: Any, tmp_path: Path, run_ranks: Any) -> None:
     config = small("float", epochs=1)
     with RunDir(tmp_path / "a").begin(config):
         run_ranks(on_rank, 2, config, tmp_path / "a")
@@ -127,7 +125,7 @@ def test_a_checkpoint_of_another_network_is_refused(small: Any, tmp_path: Path) 
             fit.fit(other, World(), path)
 
 
-def test_randomness_of_a_step_is_a_function_of_its_place(small: Any, tmp_path: Path) -> None:
+def test_step_randomness_depends_on_its_position(small: Any, tmp_path: Path) -> None:
     job = make_job(small("oat", eval__lam_grid="0,1"), World(), RunDir(tmp_path), 0)
     one, again, other = epoch.draws(job, 0), epoch.draws(job, 0), epoch.draws(job, 1)
     assert torch.equal(one.lam, again.lam)

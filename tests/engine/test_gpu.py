@@ -24,7 +24,7 @@ from distcond.seeding import generator
 pytestmark = pytest.mark.gpu
 
 
-def test_a_world_of_one_over_nccl_trains_what_one_process_trains(small: Any, tmp_path: Path) -> None:
+def test_nccl_world_of_one_trains_as_one_process(small: Any, tmp_path: Path) -> None:
     config, device = small("float", epochs=2), torch.device("cuda", 0)
     for name in ("alone", "nccl"):
         with RunDir(tmp_path / name).begin(config):
@@ -54,7 +54,7 @@ def gradients(rank: int, world: int, config: Config) -> dict[str, Tensor]:
     return {name: parameter.grad.cpu() for name, parameter in step.named_parameters() if parameter.grad is not None}
 
 
-def test_two_processes_on_one_gpu_get_the_same_gradients(small: Any, run_ranks: Any) -> None:
+def test_two_processes_on_one_gpu_agree(small: Any, run_ranks: Any) -> None:
     one, other = run_ranks(gradients, 2, small("float"))
     assert one
     assert all(torch.equal(grad, other[name]) for name, grad in one.items())

@@ -92,7 +92,7 @@ def uninterrupted(small: Callable[..., Config], tmp_path: Path) -> Path:
     return path
 
 
-def test_a_kill_at_any_put_loses_and_doubles_nothing(
+def test_kill_at_any_put_loses_nothing(
     stored: Config, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = killed_at(10**6, monkeypatch, stored)
@@ -111,9 +111,7 @@ def test_a_kill_at_any_put_loses_and_doubles_nothing(
         assert RunDir(path).finished
 
 
-def test_rows_and_history_are_there_before_the_checkpoint_that_says_so(
-    stored: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_and_history_precede_the_checkpoint_marker(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     put = killed_at(10**6, monkeypatch, stored)
     first = put.index("checkpoints/epoch-0001/complete.json")
     before = put[:first]
@@ -140,7 +138,7 @@ def test_a_checkpoint_without_its_marker_does_not_exist(stored: Config, monkeypa
     assert found.name == "epoch-0001"
 
 
-def test_a_store_that_is_gone_stops_no_epoch_and_is_no_end(
+def test_unreachable_store_stops_no_epoch(
     stored: Config, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, down = Store._write, [False]
@@ -173,7 +171,7 @@ def test_a_store_that_is_gone_stops_no_epoch_and_is_no_end(
     assert run.finished
 
 
-def test_what_is_newer_here_stays_and_what_is_newer_there_comes(
+def test_newer_side_wins_when_synchronising(
     stored: Config, same_run: Any, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = killed_at(10**6, monkeypatch, stored)
@@ -189,7 +187,7 @@ def test_what_is_newer_here_stays_and_what_is_newer_there_comes(
     assert len(history.read(path)) == 3
 
 
-def test_a_run_of_another_config_under_the_name_is_refused(stored: Config, small: Any, tmp_path: Path) -> None:
+def test_run_of_another_config_is_refused(stored: Config, small: Any, tmp_path: Path) -> None:
     home = home_of(stored, run_root(stored) / "run")
     assert home is not None
     other = replace(stored, optim=replace(stored.optim, lr=0.5))

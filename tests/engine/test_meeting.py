@@ -31,7 +31,7 @@ def test_nobody_reads_what_another_start_has_left() -> None:
         assert met(store, 3, order) == [f"of start {start}"] * 3
 
 
-def test_a_rank_0_that_died_before_it_answered_is_not_waited_for() -> None:
+def test_dead_rank_0_is_not_waited_for() -> None:
     store = HashStore()
     store.set("distcond/word", "dead")
     assert met(store, 2, [1, 0]) == ["of start 1"] * 2

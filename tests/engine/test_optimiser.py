@@ -55,7 +55,7 @@ def test_one_cycle_rises_and_falls_per_step() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "multistep"])
-def test_a_warm_up_rises_linearly_per_step_and_never_above_the_peak(schedule: str) -> None:
+def test_warmup_rises_linearly_to_the_peak(schedule: str) -> None:
     warm = {"schedule": schedule, "warmup": 0.045}  # 4.5 of 100 steps
     rates = [rate(epoch, step, **warm) for epoch in range(2) for step in range(STEPS)]
     assert rates[:5] == pytest.approx([0.4 * (n + 1) / 4.5 for n in range(4)] + [0.4])
@@ -63,7 +63,7 @@ def test_a_warm_up_rises_linearly_per_step_and_never_above_the_peak(schedule: st
     assert rates[5] == rate(1, 0, schedule=schedule)
 
 
-def test_every_parameter_is_optimised_once_and_the_exempt_do_not_decay(tiny: Any) -> None:
+def test_exempt_parameters_do_not_decay(tiny: Any) -> None:
     model = build_model(tiny("float"))
     optimiser = make_optimiser(model, OptimConfig())
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -81,7 +81,7 @@ def test_without_exemptions_there_is_one_group(tiny: Any) -> None:
     assert len(make_optimiser(build_model(tiny("pgd_at")), OptimConfig()).param_groups) == 1
 
 
-def test_the_rate_is_set_for_every_group_and_one_update_is_sgd_by_hand(tiny: Any) -> None:
+def test_update_is_sgd_by_hand_in_every_group(tiny: Any) -> None:
     model = build_model(tiny("float"))
     optimiser = make_optimiser(model, OptimConfig(momentum=0.9, weight_decay=0.01))
     set_learning_rate(optimiser, 0.5)

@@ -11,7 +11,7 @@ def test_nothing_is_told_before_anything_was_measured() -> None:
     assert Pace(epochs=2, steps=10).left("train", 0, 0, 0.0) is None
 
 
-def test_a_sweep_is_timed_by_its_work_until_one_was_measured() -> None:
+def test_first_sweep_is_timed_by_its_work() -> None:
     pace = Pace(epochs=4, steps=10, every=1, validation=50.0, test=100.0, step_work=5.0)
     pace.trained(5, 5.0)  # a second a step, so 0.2 s per unit of work
     assert pace.left("train", 0, 0, 0.0) == (pytest.approx(0.0), pytest.approx(40 + 4 * 10 + 20))
@@ -22,7 +22,7 @@ def test_a_sweep_is_timed_by_its_work_until_one_was_measured() -> None:
     assert pace.left("test", 4, 0, 0.75) == (pytest.approx(1 - 50 / 640), pytest.approx(50))
 
 
-def test_a_run_that_goes_on_with_its_final_sweep_measures_that() -> None:
+def test_resumed_final_sweep_is_measured() -> None:
     pace = Pace(epochs=1, steps=10, test=100.0)
     pace.swept("test", 0.25, 5.0)
     assert pace.left("test", 1, 0, 0.25) == (pytest.approx(0.25), pytest.approx(15.0))

@@ -24,7 +24,7 @@ def test_nothing_is_said_before_the_first_word(tmp_path):
     assert read_progress(tmp_path) is None
 
 
-def test_a_sweep_says_its_share_about_once_a_second(tmp_path: Path, now: list[float]) -> None:
+def test_sweep_writes_its_share_once_a_second(tmp_path: Path, now: list[float]) -> None:
     meter = Meter(Progress(tmp_path, epochs=3, steps=7, batch_size=10, active=True), "test", epoch=2, rows=200)
     began = {"stage": "test", "epochs": 3, "steps": 7, "time": 0.0, "epoch": 2}
     assert read_progress(tmp_path) == began
@@ -67,7 +67,7 @@ def test_training_says_its_speed_since_the_last_word(tmp_path: Path, now: list[f
     assert (said["step"], said["images_per_second"]) == (3, 2.5)
 
 
-def test_epochs_of_less_than_a_second_are_told_of_too(tmp_path: Path, now: list[float]) -> None:
+def test_epochs_under_a_second_write_progress(tmp_path: Path, now: list[float]) -> None:
     speaker = Progress(tmp_path, epochs=9, steps=1, batch_size=10, active=True)
     for epoch in range(3):
         now[0] += 0.5

@@ -47,9 +47,7 @@ def sent(rank: int, world: int, config: Config, folder: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", ["pgd_at", "float", "oat"])
-def test_a_step_sends_its_gradients_once_and_its_attack_nothing(
-    small: Any, tmp_path: Any, run_ranks: Any, method: str
-) -> None:
+def test_step_reduces_gradients_once_and_attack_nothing(small: Any, tmp_path: Any, run_ranks: Any, method: str) -> None:
     for found in run_ranks(sent, 2, small(method, attack__num_steps=3), str(tmp_path)):
         assert found["known"] == [("gloo:all_reduce", 28)], "the counter counts"
         assert found["attack and forward"] == []

@@ -64,7 +64,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(small: Any, tmp_path: Path, same
 
 
 @pytest.mark.parametrize("method", ["oat", "oats"])
-def test_the_codes_of_lam_are_those_of_the_checkpoint(small: Any, tmp_path: Path, method: str) -> None:
+def test_lam_codes_come_from_the_checkpoint(small: Any, tmp_path: Path, method: str) -> None:
     config = small(method, epochs=1)
     saved = checkpoint.newest(RunDir(whole(config, tmp_path)).checkpoints)
     assert saved is not None
@@ -103,9 +103,7 @@ def on_rank(rank: int, world: int, config: Config, path: Path, stop_after: int |
     run(config, path, World(rank, world), stop_after)
 
 
-def test_a_resumed_run_of_two_processes_is_the_uninterrupted_one(
-    small: Any, tmp_path: Path, same_run: Any, run_ranks: Any
-) -> None:
+def test_two_processes_resume_exactly(small: Any, tmp_path: Path, same_run: Any, run_ranks: Any) -> None:
     config = small("float", epochs=3)
     for name, stops in (("a", (None,)), ("b", (1, None))):
         for stop in stops:
@@ -118,7 +116,7 @@ def test_a_resumed_run_of_two_processes_is_the_uninterrupted_one(
     assert not same_run.same(*parts), "statistics are each rank's own"
 
 
-def test_fewer_ranks_go_on_from_more_and_say_so(
+def test_fewer_ranks_resume_with_a_notice(
     small: Any, tmp_path: Path, run_ranks: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = small("float", epochs=2)
@@ -130,9 +128,7 @@ def test_fewer_ranks_go_on_from_more_and_say_so(
     assert RunDir(tmp_path / "a").finished
 
 
-def test_every_epoch_has_an_order_of_its_own_also_after_a_resume(
-    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_epoch_has_its_own_order(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, original = [], Loader.epoch
 
     def watched(loader: Loader, number: int, start: int = 0) -> Any:
@@ -144,7 +140,7 @@ def test_every_epoch_has_an_order_of_its_own_also_after_a_resume(
     assert read == [0, 1, 2, 3]
 
 
-def test_the_step_before_a_kill_between_writing_and_renaming_is_lost_and_nothing_else(
+def test_kill_before_rename_loses_one_checkpoint(
     small: Any, tmp_path: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small("float", epochs=3)

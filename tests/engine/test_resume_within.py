@@ -70,9 +70,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_run_killed_within_an_epoch_goes_on_as_if_nothing_had_been(
-    small: Any, tmp_path: Path, same_run: Any, method: str
-) -> None:
+def test_run_killed_within_an_epoch_resumes_exactly(small: Any, tmp_path: Path, same_run: Any, method: str) -> None:
     config = small(method, **{"epochs": 3, "save_steps": 2, **METHODS[method]})
     same_run.assert_same_run(in_parts(config, tmp_path / "a"), in_parts(config, tmp_path / "b", 3, 5, 8))
 
@@ -108,7 +106,7 @@ def test_several_ranks_go_on_within_an_epoch(
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])
-def test_another_number_of_ranks_goes_on_with_the_same_batches_and_sums(
+def test_another_world_size_resumes_with_the_same_sums(
     small: Any, tmp_path: Path, run_ranks: Any, before: int, after: int
 ) -> None:
     config = small("smart", epochs=1, save_steps=1, eval__every=0)
@@ -146,7 +144,7 @@ def after(calls: int) -> Callable[[], bool]:
         (11, "epoch-0002"),  # in the test
     ],
 )
-def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(
+def test_stopped_run_saves_and_resumes(
     small: Any, tmp_path: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch, calls: int, place: str
 ) -> None:
     monkeypatch.setattr("distcond.engine.save_points.INTERVAL", 0.0)  # ask after every step
@@ -187,7 +185,7 @@ def test_the_best_and_the_newest_checkpoint_stay(small: Any, tmp_path: Path) -> 
     assert isinstance(load(tmp_path, "last"), torch.nn.Module)
 
 
-def test_a_loss_that_is_no_number_costs_no_checkpoint(small: Any, tmp_path: Path) -> None:
+def test_non_finite_loss_costs_no_checkpoint(small: Any, tmp_path: Path) -> None:
     config = small("float", epochs=2, save_steps=1, optim__lr=1e30)
     with RunDir(tmp_path).begin(config), pytest.raises(FloatingPointError, match="epoch 1: the loss is"):
         run(config, tmp_path)
@@ -195,7 +193,7 @@ def test_a_loss_that_is_no_number_costs_no_checkpoint(small: Any, tmp_path: Path
     assert last is None or all(t.isfinite().all() for t in checkpoint.load_shared(last)["model"].values())
 
 
-def test_a_network_is_read_from_a_run_that_goes_on(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_network_is_read_from_a_running_run(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small("float", epochs=1, eval__every=0)
     with RunDir(tmp_path).begin(config):
         run(config, tmp_path)

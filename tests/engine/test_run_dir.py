@@ -21,7 +21,7 @@ from distcond.errors import ConfigError
 CONFIG = resolve("float_digits", {"seed": 3})
 
 
-def test_a_start_writes_the_config_down_and_counts_the_attempts(tmp_path: Path) -> None:
+def test_start_writes_config_and_counts_attempts(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "a" / "b")
     for wanted in (0, 1, 2):
         with run.begin(CONFIG) as attempt:
@@ -56,7 +56,7 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_start_that_cannot_be_written_down_is_refused_and_takes_nothing_away(tmp_path: Path) -> None:
+def test_full_disk_refuses_the_start_and_keeps_files(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run")
     with run.begin(CONFIG):
         pass
@@ -84,7 +84,7 @@ def test_no_run_or_a_newer_one_is_refused(tmp_path: Path) -> None:
         run.config()
 
 
-def test_the_directory_is_named_by_the_run_id_below_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_directory_is_run_id_below_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = resolve("float_digits", {"run_root": str(tmp_path)})
     assert run_dir_for(config, "f").path == tmp_path / run_id(config, "f")
     monkeypatch.chdir(tmp_path)
@@ -98,7 +98,7 @@ def test_the_directory_is_named_by_the_run_id_below_the_root(tmp_path: Path, mon
     assert run_root(CONFIG) == tmp_path / "home" / "distcond" / "runs"
 
 
-def test_fresh_is_a_directory_that_does_not_exist_yet(tmp_path: Path) -> None:
+def test_fresh_run_gets_a_new_directory(tmp_path: Path) -> None:
     again = resolve("float_digits", {"run_root": str(tmp_path)})
     fresh = resolve("float_digits", {"run_root": str(tmp_path), "fresh": True})
     names = []
@@ -133,7 +133,7 @@ def test_another_word_for_a_checkpoint_is_refused(tmp_path: Path) -> None:
         find_checkpoint(RunDir(tmp_path), "first")
 
 
-def test_the_commit_is_the_submitters_where_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commit_variable_overrides_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMMIT_VARIABLE, "abc123")
     assert git_commit() == "abc123"
     assert describe_start()["git_commit"] == "abc123"
@@ -153,7 +153,7 @@ class Loss:
         return 0.5
 
 
-def test_progress_looks_at_the_device_about_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_reads_the_device_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, loss = [100.0], Loss()
     monkeypatch.setattr("distcond.engine.progress.time.monotonic", lambda: now[0])
     progress, any_loss = Progress(tmp_path, 4, 10, 32, active=True), loss

@@ -11,7 +11,7 @@ from distcond.engine.save_points import SavePoints, Stop, never
 from distcond.engine.world import World
 
 
-def test_by_steps_and_owed_at_the_end_of_an_epoch() -> None:
+def test_save_is_due_every_n_steps() -> None:
     points = SavePoints(World(), 4, 0.0, never)
     assert [step for step in range(1, 13) if points.after_step(step, last=step % 6 == 0)] == [4, 8]
     assert points.owed  # step 12 ends an epoch, whose own checkpoint will do

@@ -58,7 +58,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def test_a_run_with_it_is_the_run_without_bit_for_bit(small: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_sentinel_changes_no_bit_of_a_run(small: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(masking, "SHARE", 1.0)  # a run this small would not afford it
     without = run(small("float", eval__sentinel="off", epochs=2), tmp_path / "off")
     assert all("warnings" not in record for record in history.read(tmp_path / "off"))
@@ -107,7 +107,7 @@ def test_a_validation_sweep_names_masked_gradients(finished: Path, monkeypatch: 
     }  # fmt: skip
 
 
-def test_a_probe_stays_below_its_share_or_is_left_out() -> None:
+def test_probe_stays_below_its_share_of_work() -> None:
     attack = AttackConfig(num_steps=20)
     for work in (1e2, 5e3, 2e4, 1e5, 1e7):
         for points in (1, 4):
@@ -152,7 +152,7 @@ def test_an_evaluation_names_masked_gradients(finished: Path) -> None:
     assert report_at(plan, 1.0, 0).findings[0].value == 1.0
 
 
-def test_an_honest_evaluation_is_not_accused_and_looks_once(finished: Path) -> None:
+def test_honest_evaluation_is_probed_once_without_warning(finished: Path) -> None:
     plan, rows = evaluated(finished)
     files = plan.sentinel_files()
     assert set(files) == {(0.0, 0), (1.0, 0)}
@@ -172,7 +172,7 @@ def test_an_honest_evaluation_is_not_accused_and_looks_once(finished: Path) -> N
 
 
 @pytest.mark.parametrize(("method", "seed"), [("float", 1), ("float", 2), ("oat", 1), ("pgd_at", 1)])
-def test_honest_runs_of_other_methods_and_seeds_are_not_accused(
+def test_honest_runs_of_other_methods_are_not_accused(
     tiny: Any, digits_cache: Path, tmp_path: Path, monkeypatch: Any, method: str, seed: int
 ) -> None:
     monkeypatch.setattr(masking, "SHARE", 10.0)

@@ -78,7 +78,7 @@ def test_all_of_them_together(small: Any, tmp_path: Path, extra: str) -> None:
     assert all((value[mask] == 0).all() for value, mask in zip(averaged, zero, strict=True))
 
 
-def test_label_smoothing_is_the_loss_of_softened_labels_and_leaves_the_attack_alone(small: Any, tmp_path: Path) -> None:
+def test_label_smoothing_is_the_soft_label_loss(small: Any, tmp_path: Path) -> None:
     logits, y = torch.randn(6, 10), torch.arange(6)
     draws: Any = type("Draws", (), {"world": 1, "lam": torch.ones(6)})()
     passes = Passes(None, None, draws, None, label_smoothing=0.2)  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ def collectives(rank: int, world: int) -> dict[str, Tensor]:
     return {"sum": here.sum(mine), "mean": here.mean(mine), "mine": mine, "counts": counts}
 
 
-def test_a_collective_is_over_when_no_other_thread_holds_its_tensors() -> None:
+def test_collective_waits_for_release_of_tensors() -> None:
     tensor, held = torch.ones(3), list[Tensor]()
     with let_go(tensor):
         held.append(tensor.view(3))

@@ -19,7 +19,7 @@ PINS = [
 
 
 @pytest.mark.parametrize("line", DECLARED)
-def test_every_dependency_is_pinned_at_a_version_that_its_floor_allows(line: str) -> None:
+def test_every_dependency_is_pinned_above_its_floor(line: str) -> None:
     wanted = Requirement(line)
     for python in PYTHONS:
         (pin,) = [pin for pin in _pins(python) if canonicalize_name(pin.name) == canonicalize_name(wanted.name)]
@@ -32,7 +32,7 @@ def test_no_name_is_pinned_twice_for_one_python(python: str) -> None:
     assert len(names) == len(set(names))
 
 
-def test_the_formatter_of_pre_commit_is_the_one_of_make_lint() -> None:
+def test_pre_commit_and_lint_use_one_ruff() -> None:
     (ruff,) = [pin for pin in PINS if pin.name == "ruff"]
     assert f"rev: v{_version(ruff)}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
 

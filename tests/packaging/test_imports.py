@@ -11,7 +11,7 @@ LIGHT_ROOMS = ("layers", "models", "attacks", "samplers", "sparsity", "methods",
 HEAVY = {"ray", "pyarrow", "ffcv", "submitit", "torchvision", "pandas", "matplotlib", "sklearn", "scipy", "PIL", "tqdm"}
 
 
-def test_what_trains_a_network_imports_without_the_heavy_libraries() -> None:
+def test_training_imports_no_heavy_library() -> None:
     """Every file of these rooms, in a fresh interpreter where they cannot be imported: torch and numpy alone do."""
     code = f"""
 import importlib, pkgutil, sys

@@ -36,7 +36,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def test_the_wheel_holds_what_the_page_is_made_of(wheel: Path) -> None:
+def test_wheel_holds_the_page_template(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     assert {f"distcond/results/page.{kind}" for kind in ("py", "html", "js")} <= held
 
@@ -54,7 +54,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     assert {name for name in held if name.startswith("distcond/")} == package | spaces
 
 
-def test_the_record_lists_what_the_wheel_holds_and_the_licence_is_there(wheel: Path) -> None:
+def test_wheel_record_is_complete_with_licence(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (record,) = [name for name in archive.namelist() if name.endswith(".dist-info/RECORD")]
         listed = {row[0] for row in csv.reader(io.StringIO(archive.read(record).decode()))}
@@ -62,7 +62,7 @@ def test_the_record_lists_what_the_wheel_holds_and_the_licence_is_there(wheel: P
     assert any(name.endswith("licenses/LICENSE") for name in listed)
 
 
-def test_an_installed_wheel_is_found_and_typed_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+def test_installed_wheel_imports_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
     code = "import distcond as d, importlib.metadata as m; print(d.__file__, d.__version__, m.version('distcond'))"
     where, version, declared = _run([str(installed), "-c", code], tmp_path).split()
     assert Path(where).is_relative_to(installed.parents[1])

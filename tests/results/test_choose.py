@@ -42,13 +42,13 @@ def test_the_pareto_set_by_hand():
     assert pareto_set([*costs, point(10, 10)]) == [costs[0]]
 
 
-def test_ties_are_all_in_the_set_and_half_ties_are_not():
+def test_pareto_set_keeps_ties_but_not_half_ties():
     same = [point(900, 300, lam=0.0), point(900, 300, lam=1.0)]
     assert pareto_set(same) == same
     assert pareto_set([*same, point(900, 299)]) == same
 
 
-def test_beaten_within_the_intervals_may_belong_to_the_set():
+def test_beaten_within_intervals_is_possibly_pareto():
     best, near, far = point(900, 300), point(899, 299), point(700, 100)
     assert perhaps([best, near, far]) == [near]
     # Clearly less SA, but an RA that could be as high.
@@ -59,7 +59,7 @@ def test_beaten_within_the_intervals_may_belong_to_the_set():
 
 
 @given(priced)
-def test_every_point_is_in_the_set_or_beaten_by_one_of_it(points):
+def test_every_other_point_is_beaten_by_the_set(points):
     inside = pareto_set(points)
     assert inside
     assert not set(inside) & set(perhaps(points))
@@ -83,7 +83,7 @@ def test_the_hypervolume_by_hand():
 
 
 @given(many, st.tuples(counts, counts))
-def test_a_hypervolume_is_that_of_the_pareto_set_and_lies_between_its_ends(points, reference):
+def test_hypervolume_equals_pareto_sets_and_lies_in_interval(points, reference):
     place = reference[0] / N, reference[1] / N
     found = hypervolume(points, place)
     assert found.value == pytest.approx(hypervolume(pareto_set(points), place).value)
@@ -92,7 +92,7 @@ def test_a_hypervolume_is_that_of_the_pareto_set_and_lies_between_its_ends(point
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=8))
-def test_a_hypervolume_counts_each_cell_of_a_grid_once(places):
+def test_hypervolume_counts_each_grid_cell_once(places):
     cells = {(x, y) for right, top in places for x in range(right) for y in range(top)}
     assert area([(x / 12, y / 12) for x, y in places]) == pytest.approx(len(cells) / 144)
 
@@ -133,7 +133,7 @@ def test_a_demand_on_the_interval_asks_for_more():
 
 
 @given(priced, st.integers(0, N), st.integers(0, N), st.booleans())
-def test_nothing_that_meets_a_demand_is_cheaper_than_the_chosen(points, sa, ra, sure):
+def test_chosen_point_is_cheapest_that_meets_demand(points, sa, ra, sure):
     demand = Demand(sa / N, ra / N, sure)
     chosen = cheapest(points, demand)
     fitting = [p for p in points if meets(p, demand)]
@@ -144,7 +144,7 @@ def test_nothing_that_meets_a_demand_is_cheaper_than_the_chosen(points, sa, ra, 
 
 
 @given(st.integers(1, 5000), st.data())
-def test_a_confidence_is_where_the_one_sided_interval_ends(n, data):
+def test_confidence_inverts_the_one_sided_interval(n, data):
     correct, sure = data.draw(st.integers(1, n)), data.draw(st.floats(0.6, 0.999))
     low = wilson(correct, n, NormalDist().inv_cdf(sure)).low
     assert confidence(correct, n, low) == pytest.approx(sure, abs=1e-6)

@@ -35,7 +35,7 @@ def test_classes_by_hand():
     ]
 
 
-def test_of_many_classes_a_terminal_shows_the_ten_that_fare_worst():
+def test_terminal_shows_ten_worst_classes():
     labels = list(range(50))
     lines = class_text({Known("PGD", AT): by_class(labels, [True] * 50, [n < 30 for n in labels])}).splitlines()
     assert [int(line.split()[0]) for line in lines[4:-1]] == list(range(30, 40))
@@ -54,7 +54,7 @@ def test_classes_add_up_to_all(outcomes):
     assert found.classes == sorted(set(labels))
 
 
-def test_a_figure_of_classes_shows_the_worst_of_many(tmp_path):
+def test_class_figure_is_written_for_many_classes(tmp_path):
     pytest.importorskip("matplotlib", reason="needs matplotlib")
     labels = [number for number in range(50) for _ in range(4)]
     robust = [number > 24 for number in labels]

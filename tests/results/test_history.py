@@ -37,7 +37,7 @@ def test_a_resume_replaces_later_epochs(tmp_path):
 
 
 @pytest.mark.parametrize("torn", ['{"epoch": 2, "train_lo', '{"epoch": 2, "note": "\udcff', "\0\0\0\0", '{"epoch"'])
-def test_a_torn_last_line_is_dropped_and_does_not_spoil_the_next(tmp_path, torn):
+def test_torn_last_line_is_dropped(tmp_path, torn):
     for epoch in range(2):
         append(tmp_path, {"epoch": epoch})
     with open(tmp_path / "history.jsonl", "ab") as file:
@@ -55,7 +55,7 @@ def test_a_last_line_without_its_newline_is_whole(tmp_path):
     assert epochs(tmp_path) == [0, 1, 2]
 
 
-def test_a_first_line_that_is_torn_is_an_empty_history(tmp_path):
+def test_torn_first_line_is_an_empty_history(tmp_path):
     (tmp_path / "history.jsonl").write_text('{"epo')
     assert epochs(tmp_path) == []
     append(tmp_path, {"epoch": 0})

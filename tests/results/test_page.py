@@ -105,7 +105,7 @@ def visit(browser: str, tmp_path: Path) -> Callable[[Path], list[Any]]:
     return visited
 
 
-def test_the_slider_moves_the_operating_point_in_every_panel(tmp_path, make_sweep, visit):
+def test_slider_moves_the_point_in_every_panel(tmp_path, make_sweep, visit):
     rows = make_sweep(GRID, n=1000) + make_sweep((1.0,), n=1000, run_id="z", method="pgd_at", density=0.5)
     costs = {At("float-1a2b", lam, 1.0): Spent(8e6, 1) for lam in GRID} | {At("z", 1.0, 1.0): Spent(4e6, 1)}
     labels = [number % 3 for number in range(1000)]
@@ -138,7 +138,7 @@ def test_the_slider_moves_the_operating_point_in_every_panel(tmp_path, make_swee
     assert click == {"clicked": "λ = 0", "slider": "0"}
 
 
-def test_attacks_are_chosen_from_a_list_and_empty_panels_hidden(tmp_path, make_row, make_sweep, visit):
+def test_page_lists_attacks_and_hides_empty_panels(tmp_path, make_row, make_sweep, visit):
     fgsm = {"attack": "fgsm", "norm": "Linf", "epsilon": 8 / 255}
     rows = [*make_sweep(GRID), make_row(lam=0.2, num_correct=5000, **fgsm)]
     said = visit(write_page(fields_of(rows), tmp_path / "page.html"))

@@ -63,7 +63,7 @@ def test_a_ring_around_what_was_chosen(make_sweep):
     assert not [c for c in draw(lines).axes[0].collections if c.get_label() == "chosen"]
 
 
-def test_only_sa_is_one_panel_and_many_runs_a_taller_figure(tmp_path, make_row, make_sweep):
+def test_figure_size_follows_panels_and_runs(tmp_path, make_row, make_sweep):
     pytest.importorskip("matplotlib", reason="needs matplotlib")
     from distcond.results.plot import trade_off_png
 
@@ -92,7 +92,7 @@ def test_lines_are_named_by_what_differs(make_sweep):
     assert names_of(lines_of(noisy + make_sweep(run_id="a"))) == ["noise fixed", "no noise"]
 
 
-def test_test_hides_val_and_checkpoints_hide_the_live_network(make_sweep):
+def test_test_rows_hide_val_and_live_rows(make_sweep):
     live = make_sweep(split="val", checkpoint="live")
     assert len(lines_of(live)) == 1
     saved = make_sweep() + make_sweep(split="val") + make_sweep(checkpoint="last", epoch=39)
@@ -103,12 +103,12 @@ def test_test_hides_val_and_checkpoints_hide_the_live_network(make_sweep):
     ]
 
 
-def test_a_last_checkpoint_that_is_the_best_is_not_drawn_twice(make_sweep):
+def test_last_checkpoint_equal_to_best_is_drawn_once(make_sweep):
     (line,) = lines_of(make_sweep() + make_sweep(checkpoint="last"))
     assert line.series.origin.checkpoint == "best"
 
 
-def test_labels_are_left_out_where_there_is_no_room():
+def test_labels_without_room_are_left_out():
     bounds = Box(0, 0, 60, 40)
     points = [(30.0, 20.0)] * 12
     boxes = [box for box in place(points, [(14.0, 8.0)] * 12, [], bounds) if box]
@@ -126,7 +126,7 @@ def test_labels_keep_clear_of_other_points():
     assert all(box and not box.holds(point) and not box.holds(other) for box in boxes)
 
 
-def test_labels_keep_clear_of_lines_and_prefer_to_spare_faint_ones():
+def test_labels_keep_clear_of_lines():
     bounds, size = Box(0, 0, 400, 400), (20.0, 10.0)
     point, line = (200.0, 200.0), [(200.0, 200.0), (300.0, 300.0)]
     (free,) = place([point], [size], [], bounds)

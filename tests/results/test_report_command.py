@@ -54,7 +54,7 @@ def test_tables_points_and_the_chosen_point(runs, capsys):
     assert "no point here; nearest is" in said(capsys, runs, "ra=0.9", "by=interval")
 
 
-def test_the_page_and_the_figure_go_where_they_are_told(runs, capsys, tmp_path):
+def test_page_and_figure_paths_can_be_set(runs, capsys, tmp_path):
     pytest.importorskip("plotly", reason="the page is drawn with plotly")
     text = said(capsys, runs / "b", f"png={tmp_path / 'x' / 'a.png'}", f"html={tmp_path / 'x' / 'a.html'}")
     assert f"page: {tmp_path / 'x' / 'a.html'}" in text
@@ -62,7 +62,7 @@ def test_the_page_and_the_figure_go_where_they_are_told(runs, capsys, tmp_path):
     assert not (runs / "b" / "curves.png").exists()
 
 
-def test_val_rows_are_those_of_the_network_as_it_trained(tmp_path, make_sweep, capsys):
+def test_val_report_shows_live_rows(tmp_path, make_sweep, capsys):
     write_part(tmp_path, "val-epoch-0003", make_sweep(split="val", checkpoint="live"))
     with pytest.raises(ConfigError, match="no test rows here"):
         report.main([str(tmp_path)])

@@ -23,7 +23,7 @@ def test_accuracy_and_its_interval(make_row):
     assert interval(row) == pytest.approx((0.49016, 0.94332), abs=2e-5)
 
 
-def test_the_interval_stays_inside_and_open_at_the_ends():
+def test_interval_stays_within_zero_and_one():
     assert wilson(0, 10) == pytest.approx((0.0, 0.27753), abs=2e-5)
     assert wilson(10, 10) == pytest.approx((0.72247, 1.0), abs=2e-5)
     assert wilson(5000, 10000).half_width == pytest.approx(0.0098, abs=1e-4)
@@ -73,7 +73,7 @@ def test_other_schemas_are_refused(make_row):
         from_dict(good | {"lam": "0.5"}, "part-7")
 
 
-def test_a_row_of_version_1_reads_with_the_defaults_of_what_came_later(make_row):
+def test_version_1_row_reads_with_later_defaults(make_row):
     old = {n: v for n, v in asdict(make_row(lam=0.3)).items() if n not in OLDER[1]} | {"schema_version": 1}
     row = from_dict(old)
     assert (row.threat, row.attack_lam, row.eot_draws, row.block_size, row.warnings) == ("adaptive", 0.3, 1, 0, "")
@@ -83,7 +83,7 @@ def test_a_row_of_version_1_reads_with_the_defaults_of_what_came_later(make_row)
 
 
 @pytest.mark.parametrize(("attack", "begins"), [("pgd", 1), ("cw", 1), ("fgsm", 0), ("apgd-ce", 0), ("none", 0)])
-def test_a_row_of_version_2_began_where_attacks_began_then(make_row, attack, begins):
+def test_version_2_row_keeps_its_random_start(make_row, attack, begins):
     own = {"attack": attack, "step_size": 0.1 if attack in ("pgd", "cw", "fgsm") else 0.0} if attack != "none" else {}
     old = {n: v for n, v in asdict(make_row(**own)).items() if n not in OLDER[2]} | {"schema_version": 2}
     assert from_dict(old).random_start == begins
@@ -104,7 +104,7 @@ def test_a_threat_says_where_its_attack_was_optimised(make_row):
         make_row(threat="white-box")
 
 
-def test_the_key_says_what_was_measured_and_not_what_came_out(make_sweep):
+def test_key_depends_on_settings_not_results(make_sweep):
     row = make_sweep()[1]
     same = {
         "attempt": 3,
@@ -124,7 +124,7 @@ def test_the_key_says_what_was_measured_and_not_what_came_out(make_sweep):
     assert all(key(replace(row, **{name: value})) != key(row) for name, value in other.items())
 
 
-def test_one_point_is_one_key_in_float32_and_float64(make_row):
+def test_float32_and_float64_give_one_key(make_row):
     values = {"lam": 0.2, "attack": "pgd", "norm": "Linf", "epsilon": 8 / 255, "step_size": 2 / 255}
     single = {name: float(np.float32(v)) if isinstance(v, float) else v for name, v in values.items()}
     assert single != values
@@ -139,7 +139,7 @@ def test_the_highest_attempt_wins_in_any_order(make_row):
         assert [row.num_correct for row in highest_attempt(order)] == [3, 7]
 
 
-def test_among_equal_attempts_more_examples_win_and_then_the_later_row(make_row):
+def test_more_examples_win_among_equal_attempts(make_row):
     quick, full = make_row(num_correct=90, num_examples=100), make_row(num_correct=9000, num_examples=10000)
     for order in ([quick, full], [full, quick]):
         assert highest_attempt(order) == [full]

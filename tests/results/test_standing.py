@@ -108,7 +108,7 @@ def test_runs_are_found_wherever_they_lie(run: Path, tmp_path: Path) -> None:
     assert [files.path for files in runs_below(run)] == [str(run)]
 
 
-def test_only_the_end_of_a_long_history_is_read(run: Path) -> None:
+def test_only_the_tail_of_history_is_read(run: Path) -> None:
     lines = [json.dumps({"epoch": epoch, "val": VAL, "filler": "x" * 900}) for epoch in range(400)]
     (run / "history.jsonl").write_text("\n".join(lines) + "\n")
     records = RunFiles(str(run)).tail("history.jsonl")

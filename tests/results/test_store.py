@@ -81,7 +81,7 @@ except ConfigError as error:
     assert "part.parquet needs pyarrow to be read: pip install pyarrow" in done.stdout, done.stderr
 
 
-def test_the_same_name_replaces_the_part_in_either_format(tmp_path, make_sweep):
+def test_same_name_replaces_either_format(tmp_path, make_sweep):
     pytest.importorskip("pyarrow", reason="needs both formats")
     first, second = make_sweep((0.0, 0.5)), make_sweep((1.0,))
     write_part(tmp_path, "part", first)
@@ -95,7 +95,7 @@ def test_the_same_name_replaces_the_part_in_either_format(tmp_path, make_sweep):
     assert visible(tmp_path / "results") == ["part.parquet"]
 
 
-def test_of_twins_left_by_a_kill_the_newer_counts(tmp_path, make_sweep):
+def test_newer_of_two_formats_counts(tmp_path, make_sweep):
     pytest.importorskip("pyarrow", reason="needs both formats")
     old, new = make_sweep((0.0, 0.5)), make_sweep((1.0,))
     parquet = write_part(tmp_path, "part", old)
@@ -109,7 +109,7 @@ def test_of_twins_left_by_a_kill_the_newer_counts(tmp_path, make_sweep):
 
 
 @pytest.mark.parametrize("blocked", [(), ("pyarrow",)], ids=["parquet", "jsonl"])
-def test_a_kill_before_the_rename_leaves_the_old_part(tmp_path, make_sweep, blocked):
+def test_kill_before_rename_keeps_the_old_part(tmp_path, make_sweep, blocked):
     suffix = "jsonl" if blocked else "parquet"
     if not blocked:
         pytest.importorskip("pyarrow", reason="needs pyarrow")
@@ -145,7 +145,7 @@ def test_an_exception_leaves_nothing_behind(tmp_path, make_row):
     assert not (tmp_path / "results").exists()
 
 
-def test_a_root_of_runs_is_read_whole_and_attempts_are_resolved(tmp_path, make_row):
+def test_root_of_runs_is_read_with_highest_attempts(tmp_path, make_row):
     for attempt in (2, 1):
         run_dir = tmp_path / "sweep" / "float-1a2b"
         write_part(run_dir, f"live-{attempt}", [make_row(attempt=attempt, num_correct=attempt)])
@@ -157,7 +157,7 @@ def test_a_root_of_runs_is_read_whole_and_attempts_are_resolved(tmp_path, make_r
     assert [row.run_id for row in read_rows(tmp_path / "key=value")] == ["oat-3c4d"]
 
 
-def test_a_part_of_no_rows_and_a_run_without_results(tmp_path):
+def test_empty_part_and_missing_results_read_empty(tmp_path):
     write_part(tmp_path, "empty", [])
     assert read_rows(tmp_path) == []
     (tmp_path / "new").mkdir()

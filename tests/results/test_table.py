@@ -41,7 +41,7 @@ def test_golden(make_sweep):
     assert trade_off_table(make_sweep()[::-1]) == GOLDEN
 
 
-def test_runs_widths_and_densities_get_columns_only_where_they_differ(make_sweep):
+def test_columns_appear_only_where_values_differ(make_sweep):
     common = {"grid": (0.5,), "n": 1000, "method": "oats"}
     rows = make_sweep(run_id="oats-a", width=0.5, density=0.1, **common)
     rows += make_sweep(run_id="oats-a", width=1.0, density=0.1, **common)
@@ -49,14 +49,14 @@ def test_runs_widths_and_densities_get_columns_only_where_they_differ(make_sweep
     assert trade_off_table(rows) == GOLDEN_WIDTHS
 
 
-def test_draws_are_added_up_but_do_not_narrow_the_interval(make_sweep):
+def test_noise_draws_do_not_narrow_the_interval(make_sweep):
     rows = [row for seed in (5, 6) for row in make_sweep((1.0,), noise_mode="fixed", noise_seed=seed)]
     assert markdown_table(rows) == GOLDEN_MARKDOWN
     record = as_records(rows)[0]
     assert (record["ra_num_correct"], record["ra_num_examples"], record["ra_draws"]) == (10400, 20000, 2)
 
 
-def test_the_latest_epoch_of_an_attack_with_the_sa_of_that_epoch(make_row, make_sweep):
+def test_table_takes_sa_of_the_attacks_epoch(make_row, make_sweep):
     rows = make_sweep((0.5,), epoch=3) + make_sweep((0.5,), epoch=9, n=100)
     rows += [make_row(epoch=10, lam=0.5, num_correct=1)]
     assert "epoch 9" in trade_off_table(rows)
@@ -88,7 +88,7 @@ def test_unequal_counts_are_shown_apart(make_row):
     assert text.splitlines()[-1].split()[-2:] == ["10000", "1000"]
 
 
-def test_checkpoints_splits_attacks_and_noise_get_their_own_tables(make_sweep):
+def test_incomparable_rows_get_separate_tables(make_sweep):
     rows = make_sweep() + make_sweep(checkpoint="last") + make_sweep(split="val") + make_sweep(noise_mode="fresh")
     rows += make_sweep(precision="bfloat16")
     assert len(trade_off_table(rows).split("\n\n")) == 2 * 5

@@ -76,7 +76,7 @@ def three_starts(config: Config, run: Path) -> None:
         pass
 
 
-def test_tensorboard_goes_on_in_the_same_place_without_doubles(run: Path, sinks: Callable[[str], Config]) -> None:
+def test_tensorboard_resumes_without_duplicates(run: Path, sinks: Callable[[str], Config]) -> None:
     three_starts(sinks("tensorboard"), run)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -104,7 +104,7 @@ def test_mlflow_goes_on_with_the_same_run(
     assert (found.info.run_name, found.info.status) == ("a-run", "FINISHED")
 
 
-def test_runs_of_one_name_in_two_places_are_two(
+def test_runs_of_one_name_in_two_places_differ(
     tmp_path: Path, sinks: Callable[[str], Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = f"sqlite:///{tmp_path / 'both.db'}"
@@ -180,7 +180,7 @@ class Broken:
         """Nothing is open."""
 
 
-def test_a_broken_tool_is_one_line_and_no_more(
+def test_broken_tracker_is_one_log_line(
     run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = Sink("broken", "breaks", "json", "json", lambda subject: Broken())
@@ -192,7 +192,7 @@ def test_a_broken_tool_is_one_line_and_no_more(
     assert json.loads((run / "sinks" / "broken.json").read_text())["epoch"] == 1
 
 
-def test_a_file_that_is_being_replaced_is_read_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_written_file_is_read_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken, looks = [], []
 
     class Taking(Broken):
@@ -232,7 +232,7 @@ def test_a_tool_that_hangs_is_left_behind(
     never.set()
 
 
-def test_a_tool_that_is_missing_is_named_before_the_run_starts() -> None:
+def test_missing_tracker_is_refused_before_the_run() -> None:
     with pytest.raises(ConfigError, match=r"sinks=none: no_such_package is not installed; pip install none-there"):
         Sink("none", "", "no_such_package", "none-there", lambda subject: Broken()).check()
     with pytest.raises(ConfigError, match="did you mean tensorboard"):

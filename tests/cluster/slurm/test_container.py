@@ -59,7 +59,7 @@ def test_the_wish_to_stop_goes_through_srun(started: tuple[Child, list[int]]) ->
     child.end()
 
 
-def test_what_slurm_tells_every_step_itself_does_no_harm(started: tuple[Child, list[int]]) -> None:
+def test_slurms_own_signals_to_steps_are_harmless(started: tuple[Child, list[int]]) -> None:
     child, (task, run) = started
     os.kill(task, signal.SIGUSR2)  # the time limit
     for number in (signal.SIGUSR1, signal.SIGUSR2):  # where SLURM has no cgroups, it tells every process of a step

@@ -16,14 +16,14 @@ def plan(bench: Any, *words: str, **profile: Any) -> tuple[int, str, str]:
     return found
 
 
-def test_a_job_may_have_what_this_machine_has_not(bench: Any) -> None:
+def test_job_may_exceed_the_submitting_machine(bench: Any) -> None:
     status, out, error = plan(bench, "launch.workers=8", "launch.device=cuda", "launch.cpus_per_worker=16", **LARGE)
     assert status == 0, error
     assert "-m distcond.tune noise_scale budget=small launch.workers=8" in out
     assert not bench.sweep.path.exists()
 
 
-def test_a_job_may_save_as_long_as_its_signal_comes_early_unless_told_otherwise(bench: Any) -> None:
+def test_grace_follows_signal_seconds_unless_set(bench: Any) -> None:
     assert "launch.grace=140 dir=" in plan(bench, **LARGE, signal_seconds=180)[1]
     told = plan(bench, "launch.grace=50", **LARGE, signal_seconds=180)[1]
     assert told.count("launch.grace=") == 1 and "launch.grace=50 dir=" in told

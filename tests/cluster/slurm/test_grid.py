@@ -74,7 +74,7 @@ def test_words_give_back_what_was_meant() -> None:
         assert resolve("float_digits", {path: text(value)}) == resolve("float_digits", {path: value})
 
 
-def test_names_are_those_that_training_gives_and_each_run_comes_once(tmp_path: Path) -> None:
+def test_run_ids_match_training_and_are_unique(tmp_path: Path) -> None:
     ask = Ask((f"data.cache_dir={tmp_path / 'cache'}", "data.loader=memory"), ("optim.lr=0.1,0.10,0.2",))
     runs = identified(runs_of(ask), tmp_path)
     assert len(runs) == 2

@@ -33,9 +33,7 @@ def test_runs_of_this_machine(bench: Any, small: tuple[str, ...], slow_runs: Any
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_cancelled_runs_leave_no_process_and_one_that_waited_never_began(
-    bench: Any, small: tuple[str, ...], slow_runs: Any
-) -> None:
+def test_cancelled_local_runs_leave_no_process(bench: Any, small: tuple[str, ...], slow_runs: Any) -> None:
     profile = bench.profile(executor="local", signal_seconds=20, parallel=1, environment=slow_runs(bench))
     long = ("method=faulty:METHOD", "epochs=20", "eval.every=20", "--seeds", "0,1")
     apart(bench, "submit", *small, *long, "--profile", profile)

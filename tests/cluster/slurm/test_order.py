@@ -81,7 +81,7 @@ def test_unknown_words(bench: Any) -> None:
     assert "no job of it is known" in bench.call("logs", "0")[2]
 
 
-def test_a_submission_that_was_cut_off_is_not_forgotten(bench: Any) -> None:
+def test_interrupted_submission_is_not_forgotten(bench: Any) -> None:
     sweep = put(bench)
     names = [run.run_id for run in sweep.runs]
     sweep.note(name="a", runs=names[:2], time=0.0)
@@ -117,7 +117,7 @@ def test_another_profile_is_not_left_out_silently(bench: Any) -> None:
     assert "was made with another profile (memory_gb=" in said and 'change it in slurm.json, under "profile"' in said
 
 
-def test_five_hundred_runs_are_planned_and_written_in_seconds(bench: Any) -> None:
+def test_five_hundred_runs_are_planned_in_seconds(bench: Any) -> None:
     before = time.process_time()
     sweep = put(bench, 500)
     assert time.process_time() - before < 5

@@ -56,7 +56,7 @@ def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [file.stem for file in FOLDER.glob("*.toml")])
-def test_a_profile_survives_the_manifest_and_single_keys_can_be_changed(name: str) -> None:
+def test_profile_round_trips_with_single_keys_changed(name: str) -> None:
     profile = profile_of(name, {"account": "mine"})
     assert profile.account == "mine"
     assert from_plain(to_plain(profile), "there") == profile

@@ -64,7 +64,7 @@ def test_cancel_ends_what_runs_and_what_waits(slurm: Any, bench: Any) -> None:
     assert slurm.ask("squeue -h --states=running,pending") == ""
 
 
-def test_a_request_no_node_can_hold_is_refused_with_slurms_words(slurm: Any, bench: Any) -> None:
+def test_impossible_request_is_refused_with_slurms_reason(slurm: Any, bench: Any) -> None:
     status, _, error = bench.call("submit", "--profile", bench.profile(gpus_per_node=3, tasks_per_node=3))
     assert status == 2
     assert error.startswith("error: sbatch refuses (")

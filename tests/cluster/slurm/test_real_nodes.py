@@ -24,7 +24,7 @@ values = [0.05, 0.1]
 """
 
 
-def test_a_rank_that_dies_does_not_hang_the_other(separate: Any, bench: Any, slow_runs: Any) -> None:
+def test_dead_rank_does_not_hang_the_other(separate: Any, bench: Any, slow_runs: Any) -> None:
     # The other is in no collective, which would end with a socket: it sleeps for longer than `settle` waits.
     variables = {"FAULT": "desert", "FAULT_STEP": 2, "FAULT_RANK": 1, "FAULT_ONCE": bench.path / "fault"}
     bench.submit("method=faulty:METHOD", "launch.timeout=600", nodes=2, environment=variables)
@@ -36,7 +36,7 @@ def test_a_rank_that_dies_does_not_hang_the_other(separate: Any, bench: Any, slo
 
 
 @pytest.mark.ray
-def test_ray_over_two_nodes_comes_and_goes_with_the_job(separate: Any, bench: Any, slow_runs: Any) -> None:
+def test_ray_on_two_nodes_lives_with_its_job(separate: Any, bench: Any, slow_runs: Any) -> None:
     long = ("method=faulty:METHOD", "epochs=3", "eval.every=3", "train_examples=1200", "batch_size=32")
     variables = {**_tested_ray(), **slow_runs(bench)}
     profile = {"mode": "ray", "nodes": 2, "cpus_per_task": 2, "memory_gb": 3.5, "environment": variables}

@@ -58,9 +58,7 @@ def account(name: str, since: str) -> Job:
     return accounts[name, 0]
 
 
-def test_the_signal_leads_to_a_checkpoint_and_a_requeue(
-    slurm: Any, bench: Any, uninterrupted: Any, slow_runs: Any
-) -> None:
+def test_signal_leads_to_checkpoint_and_requeue(slurm: Any, bench: Any, uninterrupted: Any, slow_runs: Any) -> None:
     # submitit would call every signal to so short a job a time-out
     bench.submit(*LONG, time_min=9, environment=slow_runs(bench))
     bench.in_training()
@@ -92,7 +90,7 @@ def test_two_nodes_stop_and_go_on_together(separate: Any, bench: Any, make_bench
         assert {row.world_size for row in read_rows(run.run_dir)} == {2}
 
 
-def test_the_signal_reaches_a_container_that_is_a_step_of_its_own(slurm: Any, bench: Any, slow_runs: Any) -> None:
+def test_signal_reaches_a_container_step(slurm: Any, bench: Any, slow_runs: Any) -> None:
     srun = bench.path / "srun"  # without the plugin: its words are left out
     srun.write_text(
         f'#!/bin/bash\nfor w; do [[ $w == --container-* ]] || a+=("$w"); done\nexec {which("srun")} "${{a[@]}}"\n'
@@ -122,9 +120,7 @@ def test_a_job_of_a_higher_partition_only_interrupts(
     check(bench, uninterrupted, starts=2)
 
 
-def test_a_node_that_goes_dark_costs_time_but_no_work(
-    separate: Any, bench: Any, uninterrupted: Any, slow_runs: Any
-) -> None:
+def test_dark_node_costs_time_but_no_work(separate: Any, bench: Any, uninterrupted: Any, slow_runs: Any) -> None:
     bench.submit(*LONG, "save_steps=5", sbatch={"exclude": "n[1-2]"}, environment=slow_runs(bench))
     bench.in_training()
     dark = bench.wait(lambda found: found[0].state == "running", "running")[0]

@@ -73,7 +73,7 @@ def test_every_state_has_its_reason(sweep: Sweep, tmp_path: Path) -> None:
     ]
 
 
-def test_gathered_while_jobs_run_only_what_failed_has_failed(sweep: Sweep, tmp_path: Path) -> None:
+def test_running_jobs_are_not_gathered_as_failed(sweep: Sweep, tmp_path: Path) -> None:
     program(tmp_path, "squeue", ["7_0|s|RUNNING|None|n1", "7_1|s|PENDING|Priority|", "7_2|s|TIMEOUT|TimeLimit|n2"])
     program(tmp_path, "sacct", [])
     write(sweep.runs[0], "progress.json", {"stage": "train", "epoch": 2, "epochs": 9})
@@ -90,7 +90,7 @@ def test_without_accounts_the_runs_speak_for_themselves(sweep: Sweep, tmp_path: 
     assert standings(sweep)[0][1:] == ("failed", "7_0", "its job is gone and left no word")
 
 
-def test_jobs_that_cannot_be_seen_are_not_taken_for_gone(sweep: Sweep, tmp_path: Path, bench: Any) -> None:
+def test_unreachable_squeue_does_not_mean_jobs_are_gone(sweep: Sweep, tmp_path: Path, bench: Any) -> None:
     program(tmp_path, "squeue", ["slurm_load_jobs error: Unable to contact slurm controller"], status=1)
     program(tmp_path, "sbatch", [])
     program(tmp_path, "srun", [])

@@ -61,7 +61,7 @@ def end_of(tmp_path: Path) -> tuple[int | None, str]:
     return said["status"], said["why"]
 
 
-def test_a_preempted_run_goes_on_and_no_timeout_is_counted_in_short_jobs_either(tmp_path: Path) -> None:
+def test_preempted_run_is_requeued_without_counting_a_timeout(tmp_path: Path) -> None:
     task = task_of(tmp_path, STOPS.format(status=143), minutes_ago=5)
     sent = task.checkpoint()
     assert sent is not None and sent.function.timeouts == 0
@@ -81,7 +81,7 @@ def test_timeouts_are_counted_and_bounded(tmp_path: Path) -> None:
     assert "came to the time limit 2 times" in end_of(tmp_path)[1]
 
 
-def test_a_local_run_says_when_submitits_controller_starts_it_no_more(tmp_path: Path) -> None:
+def test_local_run_ends_with_submitits_retry_limit(tmp_path: Path) -> None:
     starts = inspect.signature(Controller.run).parameters["max_retry"].default
     for timeouts, goes_on in ((starts - 2, True), (starts - 1, False)):
         task = task_of(tmp_path, STOPS.format(status=143), minutes_ago=7.3, executor="local", max_timeouts=10)
@@ -90,7 +90,7 @@ def test_a_local_run_says_when_submitits_controller_starts_it_no_more(tmp_path: 
     assert end_of(tmp_path)[1].startswith(f"came to the time limit {starts} times; `retry` goes on")
 
 
-def test_the_limit_is_told_by_slurm_or_by_when_the_job_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_limit_comes_from_slurm_or_job_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, profile = Run("run", str(tmp_path), "float_digits", {}), {"time_min": 8, "signal_seconds": 30}
     task = Task(run, from_plain(profile, "test"), str(tmp_path))
     local = Task(run, from_plain({**profile, "executor": "local"}, "test"), str(tmp_path))
@@ -105,14 +105,14 @@ def test_the_limit_is_told_by_slurm_or_by_when_the_job_began(tmp_path: Path, mon
     assert task.at_limit() and not local.at_limit()
 
 
-def test_a_run_that_finishes_within_the_grace_is_not_requeued(tmp_path: Path) -> None:
+def test_run_finished_within_grace_is_not_requeued(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as end:
         task_of(tmp_path, STOPS.format(status=0)).checkpoint()
     assert end.value.code == 0
     assert end_of(tmp_path) == (0, "finished")
 
 
-def test_a_run_that_does_not_stop_is_ended_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deaf_run_is_killed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.slurm.task.KEPT", 14)
     deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(600)"
     task = task_of(tmp_path, deaf, signal_seconds=15)
@@ -128,7 +128,7 @@ def test_a_signal_before_the_start_requeues(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("places", [1, 2])
-def test_a_task_that_is_told_before_it_has_a_child_starts_none(tmp_path: Path, places: int) -> None:
+def test_task_stopped_early_starts_no_child(tmp_path: Path, places: int) -> None:
     profile = from_plain({"executor": "local", "parallel": places}, "test")
     task = Task(Run("run", str(tmp_path / "run"), "float_digits", {}), profile, str(tmp_path))
     task.told = signal.SIGTERM
@@ -137,7 +137,7 @@ def test_a_task_that_is_told_before_it_has_a_child_starts_none(tmp_path: Path, p
     assert task.child is None and end_of(tmp_path) == (143, "stopped before it began")
 
 
-def test_a_child_is_asked_in_a_signal_handler_while_the_main_thread_asks(tmp_path: Path) -> None:
+def test_child_can_be_waited_for_in_signal_handlers(tmp_path: Path) -> None:
     program = """
         import os, signal, sys
         from cluster.slurm.child import Child
@@ -154,7 +154,7 @@ def test_a_child_is_asked_in_a_signal_handler_while_the_main_thread_asks(tmp_pat
     assert done.stdout.split() == ["-15", "-15"], done.stderr
 
 
-def test_an_early_sigusr2_does_not_reach_a_deaf_child() -> None:
+def test_early_sigusr2_does_not_reach_the_child() -> None:
     child = Child(["sleep", "600"], {"PATH": "/usr/bin:/bin"}, deaf=True)
     time.sleep(0.5)
     child.tell(signal.SIGUSR2)
@@ -170,7 +170,7 @@ def test_names_of_nodes() -> None:
     assert last_host("x1,y[07,09]") == "y09"
 
 
-def test_a_job_and_an_arrays_tasks_have_numbers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_array_tasks_and_jobs_have_distinct_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     def place(**variables: str) -> Place:
         with monkeypatch.context() as patch:
             for name, value in variables.items():
@@ -186,7 +186,7 @@ def test_a_job_and_an_arrays_tasks_have_numbers_of_their_own(monkeypatch: pytest
     assert len(set(two)) == 3
 
 
-def test_jobs_on_one_node_have_ports_of_their_own() -> None:
+def test_jobs_on_one_node_use_distinct_ports() -> None:
     import socket
 
     mine, other = block(5), block(6)

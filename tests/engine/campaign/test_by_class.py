@@ -62,9 +62,7 @@ def test_a_report_with_classes(run: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     "more", [["eval.attack.random_start=false"], ["eval.batch_size=30"], ["noise=eot", "eot_draws=2"]]
 )
-def test_outcomes_of_another_setting_stand_beside_and_are_not_mixed_up(
-    run: Path, tmp_path: Path, more: list[str]
-) -> None:
+def test_outcomes_of_another_setting_are_kept_apart(run: Path, tmp_path: Path, more: list[str]) -> None:
     copy = Path(shutil.copytree(run, tmp_path / run.name))
     before = _all(copy)
     evaluate.main([str(copy), *WORDS, *more])
@@ -73,7 +71,7 @@ def test_outcomes_of_another_setting_stand_beside_and_are_not_mixed_up(
     assert all(after.count(scores) >= before.count(scores) for scores in before)
 
 
-def test_fewer_examples_stand_beside_more_and_the_row_says_whose_classes_are_meant(run: Path, tmp_path: Path) -> None:
+def test_evaluation_of_fewer_examples_leaves_classes_alone(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / run.name))
     before, files = _all(copy), len(list(copy.rglob("outcomes/*/*.npz")))
     evaluate.main([str(copy), *WORDS, "eval.test_examples=35"])

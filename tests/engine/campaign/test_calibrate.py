@@ -53,7 +53,7 @@ def search(sample: Sample, target: Target, lams: list[float] = HUNDREDTHS, coars
 
 
 @pytest.mark.parametrize("target", [Target("ra", 0.25), Target("sa", 0.8), Target("ra", 0.4, 0.99)])
-def test_the_answer_is_near_the_best_and_rarely_misses(target):
+def test_calibration_rarely_misses_the_best_lam(target):
     """What all examples show is exact; whether the truth holds too is right as often as was asked."""
     curve = rising if target.name == "ra" else falling
     kept, spent = [], []
@@ -71,7 +71,7 @@ def test_the_answer_is_near_the_best_and_rarely_misses(target):
     assert np.median(spent) < 25_000
 
 
-def test_few_looks_where_the_target_is_far_from_what_is_seen():
+def test_jump_is_found_by_halving():
     sample = Sample(0, ra=lambda lam: 0.1 if lam < 0.5 else 0.6)
     found = search(sample, Target("ra", 0.3))
     assert found.lam == 0.5
@@ -88,7 +88,7 @@ def test_a_jump_right_after_zero():
     assert len(sample.read) < 25
 
 
-def test_what_a_part_of_the_examples_decided_is_counted_in_full():
+def test_answer_is_counted_on_all_examples():
     """The first block is easy: there, half of its RA would do."""
     sample = Sample(0)
     sample.thresholds[:BLOCK] *= 0.2
@@ -98,12 +98,12 @@ def test_what_a_part_of_the_examples_decided_is_counted_in_full():
     assert 0.25 < found.ra.accuracy < 0.28
 
 
-def test_what_is_needed_is_what_holds_with_the_confidence_asked_for():
+def test_needed_accuracy_gives_the_asked_confidence():
     target = Target("ra", 0.25, 0.9)
     assert target.sure(Score(target.needed(2000) * 2000, 2000, 1)) == pytest.approx(0.9)
 
 
-def test_a_target_that_the_standard_end_reaches_costs_no_more_looks():
+def test_target_reached_at_coarse_grid_stops_there():
     sample = Sample(0)
     assert search(sample, Target("sa", 0.5)).lam == 1.0
     assert search(Sample(0), Target("ra", 0.02)).lam == 0.0
@@ -126,13 +126,13 @@ def test_ra_that_falls_again_is_no_obstacle():
 
 
 @pytest.mark.parametrize(("target", "lam"), [(Target("ra", 0.6), 1.0), (Target("sa", 0.97), 0.0)])
-def test_out_of_reach_is_said_with_the_best_that_was_seen(target, lam):
+def test_unreached_target_reports_the_best_lam(target, lam):
     found = search(Sample(0), target)
     assert (found.lam, found.reached) == (lam, False)
     assert found.sure < 0.01
 
 
-def test_a_target_between_the_estimate_and_its_certainty_is_not_reached():
+def test_uncertain_target_is_not_reached():
     """45 % of 5000 were seen: that is as likely below 45 % as above."""
     found = search(Sample(1), Target("ra", 0.45))
     assert not found.reached
@@ -185,7 +185,7 @@ def test_the_answer_is_that_of_an_evaluation(run, capsys):
     assert {found["split"] for found in settings} == {"val"}
 
 
-def test_processes_that_share_a_calibration_find_what_one_finds(run, trained, tmp_path, capsys):
+def test_two_workers_calibrate_as_one(run, trained, tmp_path, capsys):
     # A directory of the same name, since tables name the run.
     other = Path(shutil.copytree(trained, tmp_path / run.name, ignore=shutil.ignore_patterns("outcomes")))
     words = ("ra=5%", "confidence=0.6")
@@ -194,11 +194,11 @@ def test_processes_that_share_a_calibration_find_what_one_finds(run, trained, tm
     assert not list(other.glob("outcomes/sentinel*"))
 
 
-def test_an_answer_for_sa_counts_attacks_only_where_it_may_stand(run, capsys):
+def test_sa_target_attacks_few_lams(run, capsys):
     assert "SA >= 5 % holds with more than 99 %" in said(capsys, run, "sa>=0.05", "resolution=0.5")
 
 
-def test_out_of_reach_is_refused_with_what_is_in_reach(run):
+def test_unreachable_target_names_the_reachable(run):
     with pytest.raises(
         ConfigError, match=r"^ra=0.999: not reached with 90 % confidence; .* RA .*; valid: up to 0\.\d+$"
     ):

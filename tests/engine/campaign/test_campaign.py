@@ -48,9 +48,7 @@ def test_clean_counts_are_those_of_the_network_itself(plan: Any, carried_out: An
     assert np.array_equal(correct(made)["none", 1.0, "fixed", 1.0], right.numpy())
 
 
-def test_m_lam_values_cost_at_most_m_times_one_and_clean_images_are_passed_once(
-    plan: Any, carried_out: Any, correct: Any
-) -> None:
+def test_cost_grows_at_most_linearly_in_lams(plan: Any, carried_out: Any, correct: Any) -> None:
     one, three = plan("attack=pgd-best", "eval.lam_grid=1"), plan("attack=pgd-best", "eval.lam_grid=1,0.5,0.2")
     carried_out(three)
     dear = forward_rows(three)
@@ -66,9 +64,7 @@ def test_m_lam_values_cost_at_most_m_times_one_and_clean_images_are_passed_once(
 
 
 @pytest.mark.parametrize("words", [("attack=pgd-best",), ("attack=pgd-best", "threat=transfer", "attack_lam=0")])
-def test_a_grid_costs_what_its_points_cost_alone_backward_passes_and_all(
-    plan: Any, carried_out: Any, words: tuple[str, ...]
-) -> None:
+def test_grid_flops_equal_sum_of_points(plan: Any, carried_out: Any, words: tuple[str, ...]) -> None:
     def flops(lam_grid: str) -> int:
         made = plan(*words, f"eval.lam_grid={lam_grid}", "eval.sentinel=off")
         shutil.rmtree(made.run_path / "outcomes", ignore_errors=True)
@@ -84,7 +80,7 @@ def test_a_grid_costs_what_its_points_cost_alone_backward_passes_and_all(
         assert together == sum(alone)
 
 
-def test_two_strengths_of_one_attack_stand_side_by_side(plan: Any, carried_out: Any) -> None:
+def test_two_strengths_of_one_attack_are_kept(plan: Any, carried_out: Any) -> None:
     # Named or not, 2 is what the config says: only the attack's own protocol makes the difference.
     for words in (("attack=apgd-ce", "eval.attack.num_steps=2"), ("attack=apgd-ce",)):
         made = plan(*words, "eval.lam_grid=1", "eval.test_examples=10", "eval.batch_size=10", "eval.sentinel=off")

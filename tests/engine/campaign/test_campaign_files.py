@@ -19,7 +19,7 @@ from distcond.errors import ConfigError
 CPU = torch.device("cpu")
 
 
-def test_a_block_that_is_counted_is_never_counted_again(plan: Any, carried_out: Any) -> None:
+def test_counted_block_is_never_counted_again(plan: Any, carried_out: Any) -> None:
     made = plan("attack=pgd-best")
     carried_out(made, [0, 1])
     stamps = {path: path.stat().st_mtime_ns for path in made.run_path.rglob("outcomes/*/*.npz")}
@@ -34,7 +34,7 @@ def test_a_block_that_is_counted_is_never_counted_again(plan: Any, carried_out: 
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
 
 
-def test_a_kill_between_two_files_of_a_block_loses_only_the_second(plan: Any, carried_out: Any, correct: Any) -> None:
+def test_kill_within_a_block_loses_one_file(plan: Any, carried_out: Any, correct: Any) -> None:
     whole = plan("attack=pgd-best,fgsm")
     carried_out(whole)
     before, files = correct(whole), whole.files()[1]
@@ -45,9 +45,7 @@ def test_a_kill_between_two_files_of_a_block_loses_only_the_second(plan: Any, ca
     assert all(np.array_equal(before[m], values) for m, values in correct(whole).items())
 
 
-def test_an_outcome_is_read_back_and_a_damaged_one_is_refused_by_name(
-    plan: Any, tmp_path: Path, carried_out: Any
-) -> None:
+def test_damaged_outcome_is_refused_by_name(plan: Any, tmp_path: Path, carried_out: Any) -> None:
     file, members = tmp_path / "a" / "block.npz", np.arange(3)
     kept = Outcome(members, members + 5, np.array([-1, 0, 2], dtype=np.int8), 12, 0.5, {"zero_gradients": 0.25})
     outcomes.write(file, kept)
@@ -72,7 +70,7 @@ def test_an_outcome_is_read_back_and_a_damaged_one_is_refused_by_name(
         keep_rows(made, 1, CPU)
 
 
-def test_what_decides_an_outcome_has_a_folder_of_its_own(plan: Any, carried_out: Any) -> None:
+def test_outcome_folder_depends_on_what_decides_it(plan: Any, carried_out: Any) -> None:
     base = plan("attack=pgd-best")
     others = [
         plan("attack=pgd-best", word)
@@ -91,7 +89,7 @@ def test_what_decides_an_outcome_has_a_folder_of_its_own(plan: Any, carried_out:
     assert read_json(settings)["strength"]["num_steps"] == 2
 
 
-def test_other_weights_in_the_same_directory_find_nothing_to_reuse(plan: Any, carried_out: Any) -> None:
+def test_other_weights_reuse_no_outcome(plan: Any, carried_out: Any) -> None:
     before = plan("attack=fgsm")
     carried_out(before)
     kept = set(before.run_path.rglob("outcomes/*/*.npz"))

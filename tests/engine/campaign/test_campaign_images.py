@@ -82,7 +82,7 @@ def counted(plan: Plan, workers: int) -> dict[tuple[str, float], np.ndarray]:
     return broken_by(plan)
 
 
-def test_one_two_and_three_processes_agree_on_every_one_of_1003_images(plan: Any) -> None:
+def test_one_two_and_three_processes_agree(plan: Any) -> None:
     made = plan()
     assert (made.examples, made.blocks) == (NUMBER, 11)
     alone = counted(made, 1)
@@ -94,14 +94,14 @@ def test_one_two_and_three_processes_agree_on_every_one_of_1003_images(plan: Any
         assert all(np.array_equal(found[measure], alone[measure]) for measure in alone)
 
 
-def test_another_block_size_counts_every_image_once_too_and_may_move_a_few(plan: Any) -> None:
+def test_block_size_counts_every_image_once(plan: Any) -> None:
     alone = counted(plan(), 1)
     other = counted(plan("eval.batch_size=77"), 1)
     assert len(other["pgd-best", 1.0]) == NUMBER
     assert (other["pgd-best", 1.0] != alone["pgd-best", 1.0]).sum() < 30
 
 
-def test_an_empty_split_is_refused_where_its_images_are_first_read(run_path: Path, tmp_path: Path) -> None:
+def test_empty_split_is_refused_when_first_read(run_path: Path, tmp_path: Path) -> None:
     # A split that was converted holds images, so an evaluation meets an empty one only in a root that is new to it.
     settings = RunDir(run_path).config().data
     shutil.copytree(Path(settings.root) / "train", tmp_path / "images" / "train")

@@ -85,7 +85,7 @@ def test_example_by_example(name: str, norm: str, num_steps: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "num_steps"), [("apgd-ce", 100), ("apgd-t", 100), ("autoattack", 20)])
-def test_a_conditional_network_with_weight_noise_block_by_block(
+def test_noisy_conditional_network_agrees_with_library(
     plan: Any, carried_out: Any, correct: Any, name: str, num_steps: int
 ) -> None:
     """An evaluation's own count of a FLOAT run, folded at a lam with its draw of the noise, against the library's."""

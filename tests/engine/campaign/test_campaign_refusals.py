@@ -32,7 +32,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("word", REFUSED)
-def test_bad_input_is_one_line_that_names_what_is_valid(plan: Any, word: str) -> None:
+def test_bad_setting_names_the_valid_values(plan: Any, word: str) -> None:
     path = plan().run_path
     with pytest.raises(ConfigError) as refusal:
         main([str(path), "eval.test_examples=40", "eval.batch_size=16", word])
@@ -55,9 +55,7 @@ def test_what_cannot_be_looked_at_is_refused(plan: Any, tmp_path: Path) -> None:
         plan()
 
 
-def test_a_lam_that_the_attacked_network_has_no_code_for_is_refused_before_anything_is_counted(
-    small: Any, tmp_path: Path
-) -> None:
+def test_attack_lam_without_code_is_refused(small: Any, tmp_path: Path) -> None:
     config = small("oat", epochs=1, train_examples=64, eval__every=0)
     with RunDir(tmp_path / "oat").begin(config):
         fit(config, World(), tmp_path / "oat")

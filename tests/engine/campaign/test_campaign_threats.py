@@ -20,7 +20,7 @@ from distcond.results.row import Row
 CPU = torch.device("cpu")
 
 
-def test_what_a_cheap_stage_breaks_pays_for_no_dear_one() -> None:
+def test_later_stages_skip_broken_examples() -> None:
     asked: list[int] = []
 
     def stage(name: str, wrong: int) -> Attack:
@@ -47,7 +47,7 @@ def test_what_a_cheap_stage_breaks_pays_for_no_dear_one() -> None:
 
 
 @pytest.mark.parametrize(("place", "by"), [(0.5, 0.1), (0.95, 0.05)])
-def test_a_step_out_of_the_ball_or_the_box_by_more_than_rounding_is_refused(place: float, by: float) -> None:
+def test_attack_outside_ball_or_box_is_refused(place: float, by: float) -> None:
     def moves(much: float) -> Attack:
         return Attack("a", "moves all", lambda logits, x, y, config, seed: x + much)
 

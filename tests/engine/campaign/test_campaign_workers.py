@@ -72,7 +72,7 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_one_two_and_three_workers_and_a_kill_in_the_middle_end_alike(copy: Callable[[str], Path]) -> None:
+def test_workers_and_a_kill_do_not_change_outcomes(copy: Callable[[str], Path]) -> None:
     alone = copy("alone")
     assert main([str(alone), *BLOCKS, "launch.workers=1"]) == 0
     expected = broken_by(planned([str(alone), *BLOCKS]))
@@ -99,7 +99,7 @@ def test_one_two_and_three_workers_and_a_kill_in_the_middle_end_alike(copy: Call
     assert all(map(np.array_equal, expected, broken_by(planned([str(killed), *BLOCKS]))))
 
 
-def test_a_worker_that_dies_gives_its_block_to_another(copy: Callable[[str], Path]) -> None:
+def test_block_of_dead_worker_goes_to_another(copy: Callable[[str], Path]) -> None:
     path = copy("dies")
     run = started(path, workers=2)
     wait_for(lambda: len(files(path)) >= 2)
@@ -109,9 +109,7 @@ def test_a_worker_that_dies_gives_its_block_to_another(copy: Callable[[str], Pat
     assert len(files(path)) == len(broken_by(planned([str(path), *BLOCKS])))
 
 
-def test_a_mistake_that_a_worker_finds_is_one_line(
-    copy: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_config_error_of_a_worker_is_raised(copy: Callable[[str], Path], capfd: pytest.CaptureFixture[str]) -> None:
     from distcond.errors import ConfigError
 
     path = copy("bad")
@@ -139,7 +137,7 @@ def test_the_same_command_again_only_prints(copy: Callable[[str], Path], capsys:
     assert files(path) == stamps
 
 
-def test_this_process_counts_with_as_many_threads_as_a_worker_would(copy: Callable[[str], Path]) -> None:
+def test_single_process_uses_cpus_per_worker_threads(copy: Callable[[str], Path]) -> None:
     made = planned([str(copy("threads")), "attack=none", "eval.test_examples=10", "eval.batch_size=10"])
     seen: list[int] = []
     before = torch.get_num_threads()

@@ -39,7 +39,7 @@ def donor(tiny: Callable[..., Config], tmp_path: Path) -> tuple[Config, Path]:
     return config, run.path
 
 
-def test_a_leg_ends_with_a_checkpoint_and_the_next_goes_on(donor: tuple[Config, Path]) -> None:
+def test_segment_ends_with_a_checkpoint_and_resumes(donor: tuple[Config, Path]) -> None:
     config, path = donor
     assert epochs_done(path) == 1
     set_leg(path, 0)
@@ -47,7 +47,7 @@ def test_a_leg_ends_with_a_checkpoint_and_the_next_goes_on(donor: tuple[Config, 
     assert [record["epoch"] for record in history.read(path)] == [1, 2, 3]
 
 
-def test_weights_are_the_donors_and_settings_are_the_new_ones(
+def test_child_has_parents_weights_and_new_settings(
     donor: tuple[Config, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, path = donor
@@ -71,7 +71,7 @@ def test_weights_are_the_donors_and_settings_are_the_new_ones(
     )
 
 
-def test_it_trains_on_by_the_new_settings_and_the_donor_is_left_alone(donor: tuple[Config, Path]) -> None:
+def test_child_trains_on_and_parent_is_unchanged(donor: tuple[Config, Path]) -> None:
     config, path = donor
     untouched = {file: file.read_bytes() for file in path.rglob("*.pt")}
     changed = replace(config, optim=replace(config.optim, schedule="constant", lr=0.033))
@@ -82,7 +82,7 @@ def test_it_trains_on_by_the_new_settings_and_the_donor_is_left_alone(donor: tup
     assert {file: file.read_bytes() for file in path.rglob("*.pt")} == untouched
 
 
-def test_the_same_again_is_the_same_run_and_another_heir_is_not(donor: tuple[Config, Path]) -> None:
+def test_same_child_is_the_same_run(donor: tuple[Config, Path]) -> None:
     config, path = donor
     run = continue_from(config, path, 1, "2")
     assert continue_from(config, path, 1, "2").path == run.path != path

@@ -58,7 +58,7 @@ def test_the_same_method_is_an_exact_load(tiny: Any, tmp_path: Path, method: str
     assert report.record["normalisation"].startswith("normalisation adopted")
 
 
-def test_what_layers_share_starts_at_the_mean_of_what_they_had(tiny: Any, tmp_path: Path) -> None:
+def test_shared_alpha_starts_at_the_mean(tiny: Any, tmp_path: Path) -> None:
     source = saved(tiny, tmp_path / "a.pth", "float").state_dict()
     own = torch.stack([value for name, value in source.items() if name.endswith(".alpha")])
     assert own.unique().numel() > 1
@@ -71,7 +71,7 @@ def test_what_layers_share_starts_at_the_mean_of_what_they_had(tiny: Any, tmp_pa
     ("method", "model"),
     [*((name, "small_cnn") for name in table("method")), *(("oats", name) for name in table("model"))],
 )
-def test_a_plain_network_of_any_model_fits_every_method(tiny: Any, tmp_path: Path, method: str, model: str) -> None:
+def test_plain_network_fits_every_method_and_model(tiny: Any, tmp_path: Path, method: str, model: str) -> None:
     plain = saved(tiny, tmp_path / "a.pth", "standard", model=model)
     theirs = plain.backbone.state_dict()
     net, report = started(tiny(method, model, init_from=str(tmp_path / "a.pth")))
@@ -106,7 +106,7 @@ def test_any_method_starts_from_any(tiny: Any, tmp_path: Path, source: str, meth
         ), name
 
 
-def test_a_narrower_width_takes_its_own_statistics_where_there_are_some(tiny: Any, tmp_path: Path) -> None:
+def test_narrower_width_takes_its_own_statistics(tiny: Any, tmp_path: Path) -> None:
     origin = saved(tiny, tmp_path / "a.pth", "float_slim", method__width_mults="1,0.5").state_dict()
     net, _ = started(tiny("float_slim", init_from=str(tmp_path / "a.pth"), method__width_mults="1,0.75,0.5"))
     one, between, half = (
@@ -177,7 +177,7 @@ def refusal(config: Config) -> str:
     return str(caught.value)
 
 
-def test_what_does_not_fit_is_refused_with_what_would(tiny: Any, tmp_path: Path) -> None:
+def test_misfit_is_refused_with_what_fits(tiny: Any, tmp_path: Path) -> None:
     file = str(tmp_path / "a.pth")
     resnet20 = build_model(tiny("pgd_at", "resnet20", model__depths="3,3,3", model__widths="16,32,64"))
     torch.save(resnet20.state_dict(), file)
@@ -203,7 +203,7 @@ def test_the_stem_that_would_fit_is_named(tiny: Any, tmp_path: Path) -> None:
     assert text.endswith("model=resnet18 model.stem=large would")
 
 
-def test_what_is_not_there_or_holds_nothing_is_refused(tiny: Any, tmp_path: Path) -> None:
+def test_missing_or_empty_source_is_refused(tiny: Any, tmp_path: Path) -> None:
     assert "no such file or directory on " in refusal(tiny("float", init_from=str(tmp_path / "missing.pth")))
     assert "a directory without checkpoints" in refusal(tiny("float", init_from=str(tmp_path)))
     (tmp_path / "checkpoints").mkdir()

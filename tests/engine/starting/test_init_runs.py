@@ -47,7 +47,7 @@ def begun(config: Config, path: Path) -> Job:
     return job
 
 
-def test_a_run_starts_with_the_function_of_the_best_checkpoint(small: Any, tmp_path: Path, source: Path) -> None:
+def test_run_starts_with_the_best_checkpoints_function(small: Any, tmp_path: Path, source: Path) -> None:
     job, x = begun(small("float", init_from=str(source)), tmp_path / "a"), torch.rand(6, 3, 8, 8)
     with torch.no_grad():
         assert torch.allclose(AtLambda(job.model.eval(), 0.0)(x), AtLambda(load(source), 0.0)(x), rtol=0, atol=1e-5)
@@ -57,7 +57,7 @@ def test_a_run_starts_with_the_function_of_the_best_checkpoint(small: Any, tmp_p
     assert record["fresh"] == [f"units.{unit}.conv.alpha" for unit in range(4)]
 
 
-def test_a_checkpoint_can_be_named_and_others_are_other_starts(small: Any, tmp_path: Path, source: Path) -> None:
+def test_named_checkpoint_is_read(small: Any, tmp_path: Path, source: Path) -> None:
     last = find_checkpoint(RunDir(source), "last")
     weights = read(str(last))
     for name, value in load(source, "last").backbone.state_dict().items():
@@ -68,9 +68,7 @@ def test_a_checkpoint_can_be_named_and_others_are_other_starts(small: Any, tmp_p
 
 
 @pytest.mark.parametrize("averaging", [0, 0.9])
-def test_statistics_are_averaged_over_ranks_and_weights_over_steps(
-    small: Any, tmp_path: Path, run_ranks: Any, averaging: float
-) -> None:
+def test_source_is_averaged_over_ranks_and_steps(small: Any, tmp_path: Path, run_ranks: Any, averaging: float) -> None:
     config = small("flying_bird", epochs=1, optim__averaging=averaging, optim__lr=0.3)
     with RunDir(tmp_path / "a").begin(config):
         run_ranks(on_rank, 2, config, tmp_path / "a")
@@ -93,7 +91,7 @@ def test_masks_prune_the_weights_that_were_loaded(small: Any, tmp_path: Path, so
     assert torch.equal(weight, theirs["units.2.conv.weight"] * (weight != 0))
 
 
-def test_the_average_of_weights_begins_at_the_loaded_ones(small: Any, tmp_path: Path, source: Path) -> None:
+def test_weight_average_begins_at_loaded_weights(small: Any, tmp_path: Path, source: Path) -> None:
     job = begun(small("float", init_from=str(source), optim__averaging=0.9), tmp_path / "a")
     assert torch.equal(job.evaluated_model().backbone.linear.weight, load(source).backbone.linear.weight)
 
@@ -158,7 +156,7 @@ def words(config: Config, root: Path, **settings: Any) -> list[str]:
     return ["float_digits", f"method={config.method.name}", *(f"{path}={value}" for path, value in text.items())]
 
 
-def test_the_content_names_the_run_and_the_path_does_not(
+def test_content_not_path_decides_the_run_id(
     small: Any, tmp_path: Path, source: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     root, file = tmp_path / "runs", tmp_path / "a.pth"
@@ -189,7 +187,7 @@ def test_the_content_names_the_run_and_the_path_does_not(
     assert len(list(root.iterdir())) == 3
 
 
-def test_what_cannot_be_read_is_refused_before_anything_is_started(
+def test_unreadable_source_is_refused_before_the_launcher(
     small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_late(*arguments: object) -> int:
@@ -202,7 +200,7 @@ def test_what_cannot_be_read_is_refused_before_anything_is_started(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_starting_point_nothing_is_read_or_written(small: Any, tmp_path: Path) -> None:
+def test_without_init_from_nothing_is_written(small: Any, tmp_path: Path) -> None:
     config = small("float", epochs=1)
     assert check(config) is None
     begun(config, tmp_path / "a")

@@ -76,7 +76,7 @@ print(len(trials({str(sweep)!r})))
     assert done.stdout.strip() == "17", done.stderr
 
 
-def test_no_trial_of_the_front_is_beaten_and_every_other_is(sweep: Path) -> None:
+def test_front_holds_exactly_the_unbeaten_trials(sweep: Path) -> None:
     read = read_sweep(sweep)
     inside = [(row["sa"], row["ra"], -row["train_flops"]) for row in front(read)]
     rest = [(r["sa"], r["ra"], -r["train_flops"]) for r in read.rows() if r["state"] == "finished"]
@@ -108,7 +108,7 @@ def test_what_mattered_is_found(sweep: Path) -> None:
     assert means["method.alpha"] > 5 * max(means["method.threshold"], means["optim.no_decay"])
 
 
-def test_the_report_has_table_figures_and_one_page_that_works_offline(sweep: Path) -> None:
+def test_report_writes_table_figures_and_offline_page(sweep: Path) -> None:
     pytest.importorskip("plotly", reason="plotly comes with the extra html")
     said = report(sweep)
     assert "trial 16 failed: ValueError" in said and said.count("python -m distcond.train float_digits") == len(
@@ -127,7 +127,7 @@ def test_the_report_has_table_figures_and_one_page_that_works_offline(sweep: Pat
     assert 0 < sum(colour != "#9A9A9A" for colour in colours) == len(front(read_sweep(sweep)))
 
 
-def test_a_winner_is_called_better_only_once_that_is_confirmed(sweep: Path) -> None:
+def test_winner_is_called_better_only_once_confirmed(sweep: Path) -> None:
     read = read_sweep(sweep)
     assert "not better before python -m distcond.tune --confirm" in confirmed(read)
     told = {

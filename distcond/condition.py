@@ -94,6 +94,7 @@ class Conditional(Protocol):
     noise_size: int
 
     def condition(self, lam: float, *, width: int = 0, noise: Tensor | None = None) -> Condition: ...
+    def width_index(self, width_mult: float) -> int: ...
     def fold(self, cond: Condition, dtype: torch.dtype = torch.float32) -> Condition: ...
     def draw_noise(self, *seed: object, on: str = "") -> Tensor | None: ...
     def __call__(self, x: Tensor, cond: Condition) -> Tensor: ...
@@ -109,16 +110,16 @@ class AtLambda(nn.Module):
     Args:
         model: a conditional model in eval mode.
         lam: operating point in [0, 1]; 0 = most accurate, 1 = most robust.
-        width: index into the model's width multipliers; 0 = full width.
+        width: multiplier of the width, one of the model's `width_mults`; 1.0 = full width.
         noise_seed: which draw of the weight noise to carry (models without weight noise ignore it).
 
     Raises:
-        ValueError: lam outside [0, 1], or a model in training mode.
+        ValueError: lam outside [0, 1], a width that the model does not have, or a model in training mode.
     """
 
     cond_lam: Tensor
 
-    def __init__(self, model: Conditional, lam: float, width: int = 0, noise_seed: int = 0) -> None:
+    def __init__(self, model: Conditional, lam: float, width: float = 1.0, noise_seed: int = 0) -> None:
         super().__init__()
         if not 0 <= lam <= 1:
             raise ValueError(f"lam={lam}: must be in [0, 1]")
@@ -126,10 +127,11 @@ class AtLambda(nn.Module):
             raise ValueError("AtLambda folds running statistics: call model.eval() first")
         self.model = model
         self.lam, self.width, self.noise_seed = lam, width, noise_seed
+        self.width_index = model.width_index(width)
         with torch.no_grad():
             # On the CPU: the network with noise seed 0 is to be one and the same wherever it is looked at and used.
             noise = model.draw_noise(noise_seed, on="cpu") if lam > 0 else None
-            self._keep(model.fold(model.condition(lam, width=width, noise=noise)))
+            self._keep(model.fold(model.condition(lam, width=self.width_index, noise=noise)))
         # Attack libraries put back the mode they found: it must not be the training mode of a fresh module.
         self.eval()
 
@@ -149,6 +151,6 @@ class AtLambda(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         folded = tuple(self.folded(index) for index in range(self.num_folded))
-        cond = Condition(self.cond_lam, self.route, self.width, folded=folded)
+        cond = Condition(self.cond_lam, self.route, self.width_index, folded=folded)
         logits: Tensor = self.model(x, cond)
         return logits

@@ -14,6 +14,7 @@ from distcond.condition import AtLambda, Condition, Routing
 from distcond.config.overrides import resolve
 from distcond.config.schema import AttackConfig
 from distcond.engine.build import build_model
+from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
 
 
@@ -67,6 +68,35 @@ def test_lam_chooses_statistics_and_amplitude(x: Tensor) -> None:
 def test_a_lam_outside_the_unit_interval_is_refused(lam: float) -> None:
     with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
         AtLambda(trained(), lam)
+
+
+def test_width_is_a_multiplier(x: Tensor) -> None:
+    model = trained("float_slim", **{"model.widths": "8,16"})
+    for index, mult in enumerate(model.width_mults):
+        network = AtLambda(model, 1.0, width=mult, noise_seed=7)
+        wanted = model(x, model.condition(1.0, width=index, noise=model.draw_noise(7)))
+        assert network.width == mult and torch.allclose(network(x), wanted, atol=1e-5)
+    held = AtLambda(model, 1.0, width=np.float32(0.5))  # type: ignore[arg-type]
+    assert torch.equal(held(x), AtLambda(model, 1.0, width=0.5)(x))
+
+
+@pytest.mark.parametrize(("index", "mult"), [(0, "1.0"), (1, "0.5"), (np.int64(1), "0.5"), (True, "0.5")])
+def test_a_former_width_index_is_refused(index: int, mult: str) -> None:
+    model = trained("float_slim", **{"model.widths": "8,16"})
+    with pytest.raises(ConfigError, match=rf"^width=1?0?: a multiplier, no longer an index; write width={mult}"):
+        AtLambda(model, 0.5, width=index)
+
+
+@pytest.mark.parametrize("width", [0.5, 0.75, 0, 2, -1, 1.5, float("nan")])
+def test_a_network_of_one_width_refuses_others(width: float) -> None:
+    with pytest.raises(ConfigError, match=r"^width=.*(valid: 1$|write width=1.0)"):
+        AtLambda(trained(), 0.5, width=width)
+    assert AtLambda(trained(), 0.5, width=1).width == 1
+
+
+def test_a_condition_takes_no_fraction_as_width() -> None:
+    with pytest.raises(ConfigError, match=r"^width=0.5: an index here; valid: 0 to 0"):
+        trained().condition(0.5, width=0.5)  # type: ignore[arg-type]
 
 
 def test_a_network_in_training_mode_is_refused() -> None:

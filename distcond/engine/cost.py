@@ -32,11 +32,11 @@ class Cost(NamedTuple):
 
 @torch.no_grad()
 def cost_at(model: ConditionalModel, lam: float, width: int, image_size: int) -> Cost:
-    """The cost of a network in eval mode at one (lam, width), by one forward of one empty image.
+    """The cost of a network in eval mode at one lam and width (by its index), by one forward of one empty image.
 
     A network on the meta device has no values: its cost is that without zeros, and takes no time.
     """
-    network = AtLambda(model, lam, width)
+    network = AtLambda(model, lam, model.width_mults[width])
     parts: list[tuple[Tensor, int]] = []  # weight, positions it is applied at
     hooks = [
         unit.register_forward_hook(lambda unit, _, out: parts.append((network.folded(unit.index).weight, _area(out))))

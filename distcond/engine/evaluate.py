@@ -79,7 +79,7 @@ def sweep(
     for lam in lam_grid:
         for width, width_mult in enumerate(model.width_mults):
             began = time.perf_counter()
-            network = AtLambda(model, lam, width, noise_seed)
+            network = AtLambda(model, lam, width_mult, noise_seed)
             with full_float32():
                 counts, loss = _count(network, blocks, world, attack, seed, seen)
             clean, robust, total = (int(n) for n in world.sum(counts).tolist())

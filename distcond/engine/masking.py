@@ -47,7 +47,7 @@ def looked_at(
     x, seed, noise_seed = to_float(raw), key(job.config.seed, "sentinel"), job.config.eval.noise_seed
     with full_float32():
         return {
-            (lam, model.width_mults[0]): examine(AtLambda(model, lam, 0, noise_seed), x, y, attack, seed, PROBE)
+            (lam, 1.0): examine(AtLambda(model, lam, noise_seed=noise_seed), x, y, attack, seed, PROBE)
             for lam in places
         }
 

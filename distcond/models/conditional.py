@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+
 import torch
 from torch import Tensor, nn
 
@@ -53,24 +56,38 @@ class ConditionalModel(nn.Module):
     def condition(self, lam: float | Tensor, *, width: int = 0, noise: Tensor | None = None) -> Condition:
         """The condition at one lam, or at one per row (N,) on the CPU, as tensors on this model's device.
 
+        `width` is an index into `width_mults`, as inside a `Condition`; `width_index` gives it for a multiplier.
+
         Raises:
             ConfigError: a lam without a code, or no such width.
         """
-        if not 0 <= width < len(self.width_mults):
-            raise ConfigError(f"width={width}: valid: 0 to {len(self.width_mults) - 1}, for {self._widths()}")
+        if not isinstance(width, int) or not 0 <= width < len(self.width_mults):
+            last = len(self.width_mults) - 1
+            raise ConfigError(f"width={width}: an index here; valid: 0 to {last}, for {self._widths()}")
         if self.encode is not None:
             self.encode.check(lam)
         return self.routing.at(lam, self.mean.device)._replace(width=width, noise=noise)
 
     def width_index(self, width_mult: float) -> int:
-        """The `width` of a condition, for a width by its multiplier.
+        """The index of a width in `width_mults`, by its multiplier.
 
         Raises:
-            ConfigError: the network was not built with that width; the message names those it has.
+            ConfigError: the network was not built with that width; or an integer, which `AtLambda` took for an index
+                once and which would now be another width in silence.
         """
-        if width_mult not in self.width_mults:
-            raise ConfigError(f"width={width_mult:g}: valid: {self._widths()}")
-        return self.width_mults.index(width_mult)
+        if isinstance(width_mult, numbers.Integral):
+            self._refuse_index(int(width_mult))
+        for index, mult in enumerate(self.width_mults):
+            if math.isclose(width_mult, mult, rel_tol=1e-6):  # a float32 of an array or a file is that width, too
+                return index
+        raise ConfigError(f"width={width_mult:g}: valid: {self._widths()}")
+
+    def _refuse_index(self, width: int) -> None:
+        # With one width, 1 was no index: it can only be the multiplier.
+        if 0 <= width < len(self.width_mults):
+            mult = float(self.width_mults[width])
+            full = ", or width=1.0 for full width" if width == 1 else ""
+            raise ConfigError(f"width={width}: a multiplier, no longer an index; write width={mult}{full}")
 
     def draw_noise(self, *seed: object, on: str = "") -> Tensor | None:
         """Flat standard normal weight noise (P,) on this model's device; None for models without.

@@ -79,7 +79,7 @@ def test_folded_is_unfolded_and_a_row_is_the_pass_at_every_width(tiny: Any, lam:
     for width in range(2):
         noise = model.draw_noise(5)
         wanted = model(images(), model.condition(lam, width=width, noise=noise))
-        assert torch.allclose(AtLambda(model, lam, width, 5)(images()), wanted, atol=1e-5)
+        assert torch.allclose(AtLambda(model, lam, model.width_mults[width], 5)(images()), wanted, atol=1e-5)
         rows = model.condition(torch.full((8,), lam), width=width, noise=noise)
         assert torch.allclose(model(images(), rows), wanted, atol=1e-5)
 

@@ -133,8 +133,8 @@ def test_a_folded_network_is_the_network(network: Any, model: str, kind: str) ->
             assert folded.folded is not None and len(folded.folded) == len(net.units)
             assert close(net(images(size), folded), net(images(size), cond))
     lam, noise = (0.4, net.draw_noise(7)) if net.noise_size else (0.4, None)
-    held = AtLambda(net, lam, len(net.width_mults) - 1, noise_seed=7)
-    assert close(held(images(size)), net(images(size), net.condition(lam, width=held.width, noise=noise)))
+    held = AtLambda(net, lam, net.width_mults[-1], noise_seed=7)
+    assert close(held(images(size)), net(images(size), net.condition(lam, width=held.width_index, noise=noise)))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "noisy" not in kind])

@@ -34,7 +34,7 @@ def look_at_points(plan: Plan, model: ConditionalModel, source: Source) -> None:
     ((raw, y),) = source.read([np.arange(min(EXAMPLES, plan.examples))])
     x, seed = to_float(raw).contiguous(), key(plan.config.seed, "sentinel")
     for (lam, width), file in missing.items():
-        network = AtLambda(model, lam, width, plan.config.eval.noise_seed)
+        network = AtLambda(model, lam, model.width_mults[width], plan.config.eval.noise_seed)
         report = examine(network, x, y, plan.config.eval.attack, seed, FULL)
         write_json(file, [finding._asdict() for finding in report.findings])
 

@@ -35,19 +35,20 @@ class Drawn:
     """`x -> logits`, each call with the next of a named series of draws."""
 
     def __init__(self, model: ConditionalModel, lam: float, width: int, *name: object) -> None:
-        self.model, self.lam, self.width, self.name, self.calls = model, lam, width, name, 0
+        self.model, self.lam, self.name, self.calls = model, lam, name, 0
+        self.width_mult = model.width_mults[width]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (N, K) at a draw of this call's own."""
         self.calls += 1
-        logits: Tensor = AtLambda(self.model, self.lam, self.width, key(*self.name, self.calls))(x)
+        logits: Tensor = AtLambda(self.model, self.lam, self.width_mult, key(*self.name, self.calls))(x)
         return logits
 
 
 def judge(model: ConditionalModel, lam: float, width: int, noise: str, noise_seed: int, block: int) -> Counted:
     """The network whose answers count. With "fresh" and "eot" noise: one draw per block, unknown to the attacker."""
     seed = noise_seed if noise == "fixed" else key(noise_seed, "judge", block)
-    return Counted(AtLambda(model, lam, width, seed))
+    return Counted(AtLambda(model, lam, model.width_mults[width], seed))
 
 
 def attacker(
@@ -55,7 +56,7 @@ def attacker(
 ) -> Counted:
     """The network that the attacker asks; `name` names its series of draws, of which "eot" averages `draws`."""
     if noise == "fixed" or lam == 0 or not model.noise_size:
-        return Counted(AtLambda(model, lam, width, noise_seed))
+        return Counted(AtLambda(model, lam, model.width_mults[width], noise_seed))
     drawn = Drawn(model, lam, width, noise_seed, "attacker", *name)
     if noise == "fresh":
         return Counted(drawn, random=True)

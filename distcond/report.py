@@ -7,8 +7,9 @@
 
 A folder may be a URI (s3://BUCKET/RUNS): see docs/storage.md.
 
-Prints the tables, then for each attack the operating points on a scale with their 95 % intervals, the Pareto set, the
-hypervolume and the knee, and draws one figure. Points measured under different attacks are not compared.
+Prints the tables, then for each attack, threat, noise mode and image set the operating points on a scale with their
+95 % intervals, the Pareto set, the hypervolume and the knee, and draws one figure. Across these nothing is compared;
+where several were measured at a point, the lowest SA and RA decide whether it is chosen, and the line says whose.
 
   sa=LEVEL ra=LEVEL    choose the point with the fewest FLOPs whose SA and RA are at least this: 0.8 or 80%
   by=estimate          what must reach the levels: the measured accuracy, or (interval) the lower end of its interval
@@ -29,10 +30,10 @@ from pathlib import Path
 
 from distcond.config.command_line import guarded
 from distcond.errors import ConfigError
-from distcond.results.choices import field_text
-from distcond.results.choose import cheapest
+from distcond.results.choices import choice_text, field_text
 from distcond.results.classes import ByClass, Known, class_text, classes_png
 from distcond.results.cost import At, Spent, costs_below, run_dirs_below
+from distcond.results.decide import choices_of
 from distcond.results.lines import shared_title
 from distcond.results.operating import Field, fields_of
 from distcond.results.page import write_page
@@ -62,11 +63,12 @@ def main(argv: Sequence[str]) -> int:
     costs: dict[At, Spent] = {at: spent for place in question.places for at, spent in costs_below(place).items()}
     fields = fields_of(rows, costs)
     classes = classes_at(question, fields) if question.classes else {}
-    said = [trade_off_table(rows), threat_table(rows), *(field_text(field, reference, demand) for field in fields)]
+    said = [trade_off_table(rows), threat_table(rows), *(field_text(field, reference) for field in fields)]
+    chosen = choices_of(fields, demand) if demand else []
+    said += [choice_text(chosen, demand)] if demand else []
     said += [class_text(classes, question.every_class)] if question.classes else []
     print("\n\n".join(filter(None, said)))
-    chosen = [cheapest(field.points, demand) for field in fields] if demand else []
-    taken = [(point.sa.accuracy, point.ra.accuracy) for point in chosen if point]
+    taken = [(c.best.point.sa.accuracy, c.best.point.ra.accuracy) for c in chosen if c.meets]
     drawn = [trade_off_png(rows, question.png, taken), *class_figures(fields, classes, question.png.parent)]
     for path in filter(None, drawn):
         print(f"\nfigure: {path}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from distcond.results.choose import Demand, cheapest, nearest_miss, sureness_of
+from distcond.results.decide import Candidate, Choice
 from distcond.results.label import sureness
 from distcond.results.operating import Field, Operating
 from distcond.results.pareto import XY, Volume, hypervolume, knee, pareto_set, perhaps
@@ -29,15 +30,14 @@ def judge(points: Sequence[Operating], reference: XY = (0.0, 0.0)) -> Verdict:
     return Verdict(pareto_set(points), perhaps(points), hypervolume(points, reference), knee(points))
 
 
-def field_text(field: Field, reference: XY = (0.0, 0.0), demand: Demand | None = None) -> str:
-    """A chart of the field's points and what to make of them; with a demand, the point to take."""
+def field_text(field: Field, reference: XY = (0.0, 0.0)) -> str:
+    """A chart of the field's points and what to make of them."""
     verdict = judge(field.points, reference)
     marks = dict.fromkeys(verdict.best, IN_SET) | dict.fromkeys(verdict.perhaps, PERHAPS)
     head = f"operating points under {field.attack}: S = SA, R = RA, % with 95 % intervals"
     lines = [head, "", chart(field.points, marks), "", legend(field.points, bool(verdict.perhaps))]
     lines += volume_lines(field, verdict.volume, reference)
-    lines += [knee_line(verdict.knee), *warning_lines(field.points)]
-    return "\n".join(lines + ([demand_line(field.points, demand)] if demand else []))
+    return "\n".join([*lines, knee_line(verdict.knee), *warning_lines(field.points)])
 
 
 def legend(points: Sequence[Operating], some_perhaps: bool) -> str:
@@ -70,12 +70,35 @@ def warning_lines(points: Sequence[Operating]) -> list[str]:
     ]
 
 
+def choice_text(choices: Sequence[Choice], demand: Demand) -> str:
+    """What a demand chooses among points that were attacked alike, and which attack decided; points left out after."""
+    lines: list[str] = []
+    for choice in choices:
+        taken = demand_line([candidate.point for candidate in choice.candidates], demand)
+        lines += [taken + _decided(choice.best), *_left_out(choice)]
+    return "\n".join(lines)
+
+
 def demand_line(points: Sequence[Operating], demand: Demand) -> str:
     """The point that a demand chooses and how surely it meets it, or the one that comes nearest."""
     chosen = cheapest(points, demand)
     if chosen:
         return f"{demand}: take {described(chosen)}; holds with {sureness(sureness_of(chosen, demand))}"
     return f"{demand}: no point here; nearest is {described(nearest_miss(points, demand))}"
+
+
+def _decided(candidate: Candidate) -> str:
+    if candidate.measured < 2:
+        return ""
+    told = f"; decided by the lowest RA of {candidate.measured} measured there: {candidate.by_ra}"
+    return told + (f"; SA under {candidate.by_sa}" if candidate.by_sa != candidate.by_ra else "")
+
+
+def _left_out(choice: Choice) -> list[str]:
+    if not choice.left_out:
+        return []
+    how = "; ".join(choice.missing)
+    return [f"left out of this choice: {choice.left_out} points that were not measured under {how}"]
 
 
 def described(point: Operating) -> str:

@@ -37,7 +37,7 @@ def cheapest(points: Sequence[Operating], demand: Demand) -> Operating | None:
 
 def meets(point: Operating, demand: Demand) -> bool:
     """Whether the point reaches the demanded levels."""
-    return all(_reached(score, demand.sure) >= level for score, level in _levels(point, demand))
+    return all(reached(score, demand.sure) >= level for score, level in _levels(point, demand))
 
 
 def sureness_of(point: Operating, demand: Demand) -> float:
@@ -51,7 +51,7 @@ def nearest_miss(points: Sequence[Operating], demand: Demand) -> Operating:
     """The point that falls short of the demand by least, counted by the accuracy that misses most."""
 
     def shortfall(point: Operating) -> float:
-        return max((level - _reached(score, demand.sure) for score, level in _levels(point, demand)), default=0.0)
+        return max((level - reached(score, demand.sure) for score, level in _levels(point, demand)), default=0.0)
 
     return min(points, key=shortfall)
 
@@ -77,7 +77,8 @@ def _levels(point: Operating, demand: Demand) -> list[tuple[Score, float]]:
     return [(score, level) for score, level in pairs if level is not None]
 
 
-def _reached(score: Score, sure: bool) -> float:
+def reached(score: Score, sure: bool) -> float:
+    """What counts against a level: the accuracy, or the lower end of its interval."""
     return score.interval.low if sure else score.accuracy
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from distcond.results.cost import At, Spent
-from distcond.results.label import attack_label, threat_label
+from distcond.results.label import attack_label, noise_label, threat_label
 from distcond.results.lines import Line, lines_of, names_of
-from distcond.results.row import Row
+from distcond.results.row import Attack, Row
 from distcond.results.series import Score, source
 
 
@@ -28,9 +29,33 @@ class Operating(NamedTuple):
         return f"{self.name}, {place}" if self.name else place
 
 
-class Field(NamedTuple):
-    """Lines measured on the same images under the same attack, and the operating points on each of them."""
+class Game(NamedTuple):
+    """All that has to agree before two accuracies compare. `examples` is the size of the image set.
 
+    `noise` "none" stands only where no network with weight noise was measured the same way: a network without any plays
+    in every noise mode alike.
+    """
+
+    dataset: str
+    split: str
+    attack: Attack
+    threat: str
+    source: float
+    noise: str
+    eot_draws: int
+    examples: int
+
+    @property
+    def label(self) -> str:
+        """Attack, threat and noise in words."""
+        noise = "" if self.noise == "none" else noise_label(self.noise, 1, self.eot_draws)
+        return ", ".join(filter(None, (attack_label(self.attack), threat_label(self.threat, self.source), noise)))
+
+
+class Field(NamedTuple):
+    """Lines measured on the same images under the same attack, threat and noise, and the points on each of them."""
+
+    game: Game
     attack: str
     lines: list[Line]
     names: list[str]
@@ -43,29 +68,56 @@ class Field(NamedTuple):
 
 
 def fields_of(rows: Iterable[Row], costs: Mapping[At, Spent] | None = None) -> list[Field]:
-    """The rows' operating points, apart by data set, split, attack and threat model: across these nothing compares.
+    """The rows' operating points, apart by data set, split, attack, threat, noise and images: across these nothing
+    compares.
 
     Points where only one of SA and RA was measured are left out, and with them fields that have no other.
     """
-    groups: dict[tuple[object, ...], list[Line]] = {}
-    for line in lines_of(rows):
-        if line.series.attack and line.pairs():
-            groups.setdefault(_same_game(line), []).append(line)
-    return [_field(lines, costs or {}) for lines in groups.values()]
+    groups: dict[Game, list[Line]] = {}
+    for whole in lines_of(rows):
+        for line in _by_images(whole) if whole.series.attack else []:
+            groups.setdefault(_game(line), []).append(line)
+    groups = _with_noiseless(groups)
+    labels = Counter(game.label for game in groups)
+    return [
+        _field(game, game.label + (f", n = {game.examples}" if labels[game.label] > 1 else ""), lines, costs or {})
+        for game, lines in groups.items()
+    ]
 
 
-def _same_game(line: Line) -> tuple[object, ...]:
-    origin = line.series.origin
-    return origin.dataset, origin.split, line.series.attack, origin.threat, source(origin)
+def _by_images(line: Line) -> list[Line]:
+    """The line, or its parts where some of its points were measured on more images than others."""
+    sizes = sorted({ra.examples_per_draw for _, _, ra in line.pairs()})
+    if len(sizes) < 2:
+        return [line] if sizes else []
+    return [
+        line._replace(points=[p for p in line.points if p.sa and p.ra and p.ra.examples_per_draw == size])
+        for size in sizes
+    ]
 
 
-def _field(lines: list[Line], costs: Mapping[At, Spent]) -> Field:
-    names, attack = names_of(lines), lines[0].series.attack
+def _game(line: Line) -> Game:
+    origin, attack = line.series.origin, line.series.attack
     assert attack is not None
+    how = origin.threat, source(origin), origin.noise_mode, origin.eot_draws
+    return Game(origin.dataset, origin.split, attack, *how, line.pairs()[0][2].examples_per_draw)
+
+
+def _with_noiseless(groups: dict[Game, list[Line]]) -> dict[Game, list[Line]]:
+    """Networks without weight noise beside those with it: for them every noise mode is the same."""
+    found = {game: lines for game, lines in groups.items() if game.noise != "none"}
+    for game, lines in groups.items():
+        if game.noise == "none":
+            hosts = [other for other in found if other._replace(noise="none", eot_draws=game.eot_draws) == game]
+            for host in hosts or [game]:
+                found[host] = found.get(host, []) + lines
+    return found
+
+
+def _field(game: Game, label: str, lines: list[Line], costs: Mapping[At, Spent]) -> Field:
+    names = names_of(lines)
     on_line = [_points(line, _plain(name, lines), costs) for line, name in zip(lines, names, strict=True)]
-    origin = lines[0].series.origin
-    label = ", ".join(filter(None, (attack_label(attack), threat_label(origin.threat, origin.attack_lam))))
-    return Field(label, lines, names, on_line)
+    return Field(game, label, lines, names, on_line)
 
 
 def _plain(name: str, lines: Sequence[Line]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distcond.errors import ConfigError
-from distcond.results.choices import demand_line, field_text, judge
+from distcond.results.choices import choice_text, demand_line, field_text, judge
 from distcond.results.choose import Demand, cheapest, meets, nearest_miss, read_level, sureness_of
 from distcond.results.cost import At, Spent
+from distcond.results.decide import choices_of
 from distcond.results.interval import confidence, wilson
 from distcond.results.operating import Operating, fields_of
 from distcond.results.pareto import area, hypervolume, knee, pareto_set, perhaps
@@ -210,15 +212,102 @@ def test_widths_are_points_of_one_run(make_sweep):
 
 def test_what_is_said_about_a_field(make_sweep):
     (field,) = fields_of(make_sweep((0.0, 0.2, 0.5, 1.0)))
-    text = field_text(field, (0.1, 0.0), Demand(sa=0.9, ra=0.2))
+    text = field_text(field, (0.1, 0.0))
     verdict = judge(field.points, (0.1, 0.0))
     assert f"hypervolume {verdict.volume.value:.3f} (" in text
     assert "reference point SA 10 %, RA 0 %" in text
     assert text.count("* lam") == 4
     assert "knee: lam 0.2: SA 92.7 % (92.2-93.2), RA 24.4 % (23.5-25.2)" in text
-    assert "SA >= 90 % and RA >= 20 %: take lam 0.5: SA 90.3 % (89.7-90.9), RA 37.4 %" in text
-    assert "holds with 85 %" in text
+    chosen = chosen_text([field], sa=0.9, ra=0.2)
+    assert "SA >= 90 % and RA >= 20 %: take lam 0.5: SA 90.3 % (89.7-90.9), RA 37.4 %" in chosen
+    assert chosen.endswith("holds with 85 %")
     assert "no point here; nearest is lam 1" in demand_line(field.points, Demand(ra=0.9))
+
+
+def chosen_text(fields, **levels) -> str:
+    demand = Demand(**levels)
+    return choice_text(choices_of(fields, demand), demand)
+
+
+APGD = {"attack": "apgd-t", "norm": "Linf", "epsilon": 8 / 255, "num_steps": 100, "restarts": 1}
+
+
+def lucky(rows, **changes):
+    """The same rows under an attacker that hardly breaks anything."""
+    return [replace(row, **changes, num_correct=9300 if row.attack == "none" else 9000) for row in rows]
+
+
+def test_noise_modes_are_fields_apart(make_sweep):
+    rows = make_sweep(noise_mode="fixed") + lucky(make_sweep(), noise_mode="fresh")
+    labels = [field.attack.rsplit(", ", 1)[1] for field in fields_of(rows)]
+    assert labels == ["noise fixed", "noise fresh"]
+    eot = make_sweep(noise_mode="eot", eot_draws=10) + make_sweep(noise_mode="eot", eot_draws=20)
+    assert len(fields_of(eot)) == 2
+
+
+def test_image_sets_are_fields_apart(make_sweep):
+    rows = make_sweep() + make_sweep(n=60, run_id="b")
+    assert sorted(field.attack.rsplit(", ", 1)[1] for field in fields_of(rows)) == ["n = 10000", "n = 60"]
+    assert sorted(field.game.examples for field in fields_of(rows)) == [60, 10000]
+    # Within one run as well.
+    (one, other) = fields_of(make_sweep((0.0, 0.2)) + make_sweep((0.5, 1.0), n=60))
+    assert {p.at.lam for p in one.points} != {p.at.lam for p in other.points}
+
+
+def test_noiseless_networks_compare_in_every_mode(make_sweep):
+    noisy = make_sweep(noise_mode="fixed") + make_sweep(noise_mode="fresh")
+    fields = fields_of(noisy + make_sweep(run_id="z", method="pgd_at"))
+    assert [len(field.lines) for field in fields] == [2, 2]
+    assert all("noise" in field.attack for field in fields)
+
+
+def test_the_worst_noise_decides_and_is_named(make_sweep):
+    strong, weak = make_sweep(noise_mode="fixed"), lucky(make_sweep(), noise_mode="fresh")
+    text = chosen_text(fields_of(strong + weak), sa=0.9, ra=0.45)
+    assert "no point here" in text and "take" not in text
+    assert "the lowest RA of 2 measured there: PGD-20" in text and text.endswith("noise fixed")
+
+
+def test_the_worst_attack_decides_point_by_point(make_row, make_sweep):
+    rows = make_sweep((0.5, 1.0))  # PGD: 37.4 % and 52 %
+    rows += [make_row(lam=0.5, num_correct=3000, **APGD), make_row(lam=1.0, num_correct=6000, **APGD)]
+    (weak,) = choices_of(fields_of(rows), Demand(ra=0.35))
+    assert (weak.best.point.at.lam, weak.best.by_ra[:6], weak.meets) == (1.0, "PGD-20", True)
+    (strong,) = choices_of(fields_of(rows), Demand(ra=0.2))
+    assert (strong.best.point.at.lam, strong.best.by_ra[:6]) == (0.5, "APGD-T")
+
+
+def test_transfer_never_decides_against_adaptive(make_row, make_sweep):
+    rows = make_sweep()
+    pgd = {key: getattr(rows[1], key) for key in ("attack", "norm", "epsilon", "step_size", "num_steps", "restarts")}
+    for source in (0.0, 1.0):
+        transfer = {"threat": "transfer", "attack_lam": source, "num_correct": 9000, "random_start": 1, **pgd}
+        rows += [make_row(lam=lam, **transfer) for lam in (0.0, 0.2, 1.0) if lam != source]
+    assert "no point here" in chosen_text(fields_of(rows), ra=0.6)
+    (choice,) = choices_of(fields_of(rows), Demand(ra=0.5))
+    assert (choice.best.point.at.lam, choice.best.point.ra.accuracy, choice.left_out) == (1.0, 0.52, 0)
+
+
+def test_points_spared_the_deciding_attack_are_left_out(make_row, make_sweep):
+    rows = [*make_sweep((0.5, 1.0)), make_row(lam=0.5, num_correct=3000, **APGD), *make_sweep((1.0,), run_id="b")]
+    (choice,) = choices_of(fields_of(rows), Demand(ra=0.45))
+    assert (choice.best.point.at.lam, choice.meets, choice.left_out) == (0.5, False, 2)
+    assert choice.missing == ["APGD-T-100 Linf eps=8/255 restarts=1 float32"]
+    # An attack that decides nowhere is not missed.
+    weaker = [row for row in rows if row.attack != "apgd-t"] + [make_row(lam=0.5, num_correct=6000, **APGD)]
+    (choice,) = choices_of(fields_of(weaker), Demand(ra=0.45))
+    assert (choice.meets, choice.left_out) == (True, 0)
+
+
+def test_small_image_sets_do_not_outbid_large_ones(make_row, make_sweep):
+    rows = [*make_sweep((1.0,)), make_row(lam=1.0, num_correct=50, num_examples=60, **APGD)]
+    (choice,) = choices_of(fields_of(rows), Demand(ra=0.6))
+    assert (choice.meets, choice.best.by_ra[:6]) == (False, "PGD-20")
+
+
+def test_data_sets_are_chosen_apart(make_sweep):
+    choices = choices_of(fields_of(make_sweep() + make_sweep(run_id="b", dataset="svhn")), Demand(ra=0.4))
+    assert [choice.best.point.at.run_id for choice in choices] == ["b", "float-1a2b"]
 
 
 def test_warnings_stand_with_their_points(make_sweep):

@@ -29,7 +29,7 @@ def runs(tmp_path: Path, make_sweep) -> Path:
     cheap = [{"run_id": "b", "method": "smart", "density": 0.5}, {"num_correct": 8000}]
     for name, rows, flops in (
         ("moved", make_sweep(GRID), 8e6),
-        ("b", [row for lam in GRID for row in make_sweep((lam,), n=9000, **cheap[0])], 4e6),
+        ("b", [row for lam in GRID for row in make_sweep((lam,), **cheap[0])], 4e6),
     ):
         write_part(tmp_path / name, "test-best", rows)
         record = {"parameters": 10, "train_flops": 1e9, "points": points(flops=flops)}

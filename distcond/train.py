@@ -20,6 +20,7 @@ from distcond.engine.starting.report import Report
 from distcond.errors import NotNow
 from distcond.launch import driver
 from distcond.launch.failure import LaunchFailed, Stopped
+from distcond.results.label import threat_model
 from distcond.results.report import summarise, write_report
 from distcond.storage.uri import open_store
 
@@ -32,6 +33,8 @@ def main(argv: Sequence[str]) -> int:
         print(describe(config))
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if command.why:
+        logging.info(command.why)
     config = replace(config, data=settled(config.data))
     origin = init_from.check(config)
     driver.check(config)
@@ -58,6 +61,7 @@ def go_on(config: Config, run: RunDir, origin: Report | None, home: Home | None)
     with begun(config, run, home) as attempt:
         if origin is not None and newest(run.checkpoints) is None:
             logging.info(origin.summary)
+        logging.info(f"recipe   {config.recipe}: {threat_model(config)}")
         try:
             driver.launch(config, run.path, attempt)
         except LaunchFailed as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from distcond.config.command_line import guarded
+from distcond.config.fitting_recipe import refitted
 from distcond.errors import ConfigError
 from distcond.launch.failure import LaunchFailed, Stopped
 from distcond.launch.tune.confirm import confirm
@@ -97,7 +98,8 @@ def asked(said: Sequence[str]) -> tuple[SweepDir, Space, Words]:
     own = {name: told.pop(name) for name in NAMES if name in told}
     recipe = told.pop("recipe", None)
     space = find_space(names[0], own.get("budget") == "small")
-    space = replace(space, recipe=recipe or space.recipe, fixed={**space.fixed, **told})
+    recipe = recipe or refitted(space.recipe, told).recipe
+    space = replace(space, recipe=recipe, fixed={**space.fixed, **told})
     words = words_of({**space.words, **own})
     path = Path(words.dir or Path("sweeps") / names[0].replace(":", ".").removesuffix(".toml").rpartition("/")[2])
     sweep = SweepDir(path.expanduser().absolute())

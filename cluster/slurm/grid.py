@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distcond.config.command_line import DEFAULT_RECIPE, split_words
+from distcond.config.command_line import split_words
+from distcond.config.fitting_recipe import fitting_recipe, refitted
 from distcond.errors import ConfigError
 
 #: Settings of where a run lies and how it starts: the sweep's business.
@@ -59,11 +60,9 @@ def runs_of(ask: Ask) -> list[Asked]:
     axes: list[list[tuple[str, Any]]] = [_axis(word) for word in ask.grid]
     if ask.seeds:
         axes.append([("seed", seed) for seed in _seeds(ask.seeds)])
-    drawn: list[dict[str, Any]] = [{}]
+    of_space, drawn = "", list[dict[str, Any]]([{}])
     if ask.space:
         of_space, drawn = _sampled(ask)
-        named = any("=" not in word or word.startswith("recipe=") for word in ask.words)
-        recipe = recipe if named else of_space
     elif ask.trials:
         raise ConfigError(f"--trials {ask.trials}: of what? Name a search space with --space")
     runs = []
@@ -71,11 +70,15 @@ def runs_of(ask: Ask) -> list[Asked]:
         for combination in itertools.product(*axes):
             overrides = {**fixed, **point, **dict(combination)}
             named_recipe = overrides.pop("recipe", recipe)
-            runs.append(Asked(named_recipe or DEFAULT_RECIPE, overrides))
+            runs.append(Asked(named_recipe or _fitting(of_space, overrides), overrides))
     for path in runs[0].overrides:
         if path in _OURS:
             raise ConfigError(f"{path}: not a setting of a sweep: {_OURS[path]}")
     return runs
+
+
+def _fitting(of_space: str, overrides: dict[str, Any]) -> str:
+    return refitted(of_space, overrides).recipe if of_space else fitting_recipe(overrides).recipe
 
 
 def text(value: Any) -> str:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from distcond.config.fitting_recipe import Fitting, fitting_recipe
 from distcond.config.listing import about, listing
 from distcond.config.overrides import resolve, settings_of
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
-
-DEFAULT_RECIPE = "float_digits"
 
 _USAGE = """\
 usage: python -m distcond.train [RECIPE] [PATH=VALUE ...] [--list [KIND]] [--show] [--help]
@@ -38,10 +37,11 @@ A run with the same settings resumes where it stopped; a finished one prints its
 
 @dataclass(frozen=True)
 class Command:
-    """What was asked: the config, and whether only to show it."""
+    """What was asked: the config, whether only to show it, and why its recipe, where none was named."""
 
     config: Config
     show: bool
+    why: str = ""
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -60,20 +60,21 @@ def parse(argv: Sequence[str]) -> Command:
     if found.listing:
         _leave(lambda: listing(found.listing))
     recipe, overrides = split_words(found.words)
-    config = resolve(recipe, overrides)
+    fitting = Fitting(recipe) if recipe else fitting_recipe(overrides)
+    config = resolve(fitting.recipe, overrides)
     if found.help:
         settings = f"settings of {config.recipe} (any of them as PATH=VALUE):\n\n{describe(config)}"
         _leave(lambda: f"{_USAGE}\n{about(config.recipe)}\n\n{settings}")
-    return Command(config, found.show)
+    return Command(config, found.show, fitting.why)
 
 
 def split_words(words: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """One recipe name (or the default) and {path: value}; of a path given twice, the last counts."""
+    """One recipe name ("" where there is none) and {path: value}; of a path given twice, the last counts."""
     recipes = [word for word in words if "=" not in word]
     if len(recipes) > 1:
         raise ConfigError(f"two recipes, {recipes[0]} and {recipes[1]}: name one; settings are PATH=VALUE")
     overrides = dict(word.split("=", 1) for word in words if "=" in word)
-    named = overrides.pop("recipe", DEFAULT_RECIPE)
+    named = overrides.pop("recipe", "")
     return recipes[0] if recipes else named, overrides
 
 

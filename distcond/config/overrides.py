@@ -25,7 +25,10 @@ def resolve(recipe: str, overrides: Mapping[str, Any]) -> Config:
     if "recipe" in overrides:
         raise ConfigError(f"recipe={overrides['recipe']}: a recipe is named by itself, not as a setting of {recipe}")
     settings = {"recipe": recipe, **lookup("recipe", recipe).settings}
-    return apply(apply(Config(), settings), overrides)
+    # The recipe's own method or network named again is no other one: the options that the recipe gives it stay.
+    again = {path for path, value in overrides.items() if _is_choice(path) and value == _own(settings, path)}
+    changes = {path: value for path, value in overrides.items() if path not in again}
+    return apply(apply(Config(), settings), changes)
 
 
 def apply(config: Config, overrides: Mapping[str, Any]) -> Config:
@@ -78,6 +81,10 @@ def _with_choices(line: str, annotation: Any) -> str:
 
 def _is_choice(path: str) -> bool:
     return path.removesuffix(".name") in (*NAMED, "data", "launch")
+
+
+def _own(settings: Mapping[str, Any], path: str) -> Any:
+    return settings.get(path.removesuffix(".name")) if path.removesuffix(".name") in NAMED else None
 
 
 def _options(kind: str, name: str) -> Options:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from distcond.config.schema import AttackConfig, Config
 from distcond.results.row import Attack
 
 ATTACK_NAMES = {
@@ -51,6 +52,18 @@ def attack_label(attack: Attack) -> str:
     # Only where a random start would be usual: one step, or an attack with a start of its own, goes without saying.
     words += ["from the image"] if attack.random_start == 0 and attack.step_size and attack.num_steps > 1 else []
     return " ".join(word for word in [*words, attack.precision] if word)
+
+
+def threat_model(config: Config) -> str:
+    """What a run is trained under and what its RA means, in one line."""
+    trained, tested = (_pgd(attack) for attack in (config.attack, config.eval.attack))
+    standard = config.method.name == "standard" or getattr(config.sampler, "lam", None) == 0
+    return f"{'trained on clean images' if standard else f'trained under {trained}'}, tested under {tested}"
+
+
+def _pgd(attack: AttackConfig) -> str:
+    strength = (attack.norm, attack.epsilon, attack.step_size, attack.num_steps)
+    return attack_label(Attack("pgd", *strength, 0, "", int(attack.random_start)))
 
 
 def noise_label(noise_mode: str, draws: int, eot_draws: int = 1) -> str:

@@ -9,12 +9,12 @@ INSTALLED := $(VENV)/.installed
 # Bytecode is kept even where the environment forbids it: without it every worker compiles torch and Ray anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup train test lint constraints
+.PHONY: help setup train test test-cluster lint constraints
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo 'settings: ARGS="..." for train and test, JOBS=1 for test, PYTHON=python3.12, VENV=.venv'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo 'settings: ARGS="..." for train and tests, JOBS=1 for tests, PYTHON=python3.12, VENV=.venv'
 
 setup: $(INSTALLED) ## system libraries for FFCV, a virtual environment, distcond in it
 
@@ -24,8 +24,11 @@ $(INSTALLED): pyproject.toml constraints.txt tools/setup.sh
 train: $(INSTALLED) ## train the default recipe; ARGS="recipe=NAME epochs=3 ..." for another run
 	@$(BIN)/python -m distcond.train fresh=true $(ARGS)
 
-test: $(INSTALLED) ## run the tests; ARGS="tests/models -x" for some of them
-	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --no-loadscope-reorder $(ARGS)
+test: $(INSTALLED) ## run the quick tests; ARGS="tests/models -x" for some of them
+	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --no-loadscope-reorder -m "not cluster" $(ARGS)
+
+test-cluster: $(INSTALLED) ## run the others: real faults, several nodes, SLURM in full, images, sweeps under kills
+	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --no-loadscope-reorder -m cluster $(ARGS)
 
 lint: $(INSTALLED) ## style, types, import rules, images, workflow, citation and shell files
 	$(BIN)/ruff check .

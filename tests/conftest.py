@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,9 +21,10 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
+pytest_plugins = ("support.ranks", "support.ray_cluster")
 
-#: Of these folders all tests share what a machine has one of; elsewhere those of a file share what is dear to make.
-TOGETHER = ("tests/cluster/slurm",)
+#: Of these files all tests share what a machine has one of; elsewhere those of a file share what is dear to make.
+TOGETHER = ("tests/cluster/slurm/test_real",)
 #: In these folders tests share little and wait for long.
 APART = ("tests/faults",)
 
@@ -66,19 +66,6 @@ def one_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def run_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[Any]]]:
-    """`run_ranks(function, world, *arguments)`: call a function of a test file on `world` gloo processes."""
-    # By path: in pytest's importlib mode the folder of the tests is not on sys.path.
-    spec = importlib.util.spec_from_file_location("ranks", Path(__file__).with_name("ranks.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    ranks = module.Ranks(tmp_path_factory.mktemp("ranks"))
-    yield ranks.run
-    ranks.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import support.on_disk
 from distcond.data.beton import write_beton
 from distcond.data.dataset import Arrays
 from distcond.data.ffcv_import import ffcv_problem
@@ -31,13 +31,8 @@ def make_arrays() -> Callable[..., Arrays]:
 
 @pytest.fixture(scope="session")
 def on_disk() -> Any:
-    """The module `on_disk.py`."""
-    # By path: in pytest's importlib mode the folder of the tests is not on sys.path.
-    spec = importlib.util.spec_from_file_location("on_disk", Path(__file__).parent / "on_disk.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The module `support.on_disk`."""
+    return support.on_disk
 
 
 @pytest.fixture

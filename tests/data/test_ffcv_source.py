@@ -75,8 +75,8 @@ print(compiles(), os.environ.get("NUMBA_DISABLE_JIT"))
     ("order", "environ", "expected"),
     [
         ("numba later", {}, "False 1\n"),
-        pytest.param("numba later", {"NUMBA_DISABLE_JIT": "0"}, "True 0\n", marks=pytest.mark.slow),
-        pytest.param("numba first", {}, "True None\n", marks=pytest.mark.slow),
+        pytest.param("numba later", {"NUMBA_DISABLE_JIT": "0"}, "True 0\n", marks=pytest.mark.cluster),
+        pytest.param("numba first", {}, "True None\n", marks=pytest.mark.cluster),
     ],
 )
 def test_numba_compiles_only_if_asked(

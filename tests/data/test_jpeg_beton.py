@@ -97,7 +97,7 @@ def test_ffcv_itself_reads_it(tmp_path: Path, blobs: list[bytes]) -> None:
     assert difference.mean() < 2
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_where_numba_compiles_the_pixels_are_the_same(tmp_path: Path, blobs: list[bytes]) -> None:
     expected = np.stack(write(tmp_path / "a.beton", blobs, 96))
     said = run(COMPILED, tmp_path / "a.beton", tmp_path / "x.npy", NUMBA_DISABLE_JIT="0")

@@ -27,7 +27,7 @@ SMALL = (
     "eval.val_examples=32", "eval.val_steps=1", "eval.test_examples=32", "eval.attack.num_steps=1",
 )  # fmt: skip
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="session")

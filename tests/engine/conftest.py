@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import support.same_run
 from distcond.config.schema import Config
 
 
@@ -21,13 +21,8 @@ def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def same_run() -> Any:
-    """The module `same_run.py`."""
-    # By path: in pytest's importlib mode the folder of the tests is not on sys.path.
-    spec = importlib.util.spec_from_file_location("same_run", Path(__file__).parent / "same_run.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The module `support.same_run`."""
+    return support.same_run
 
 
 @pytest.fixture

@@ -19,15 +19,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "launch")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import victim  # noqa: E402  the folders above are where these lie
-from faults_table import table  # noqa: E402
-from kinds import KINDS  # noqa: E402
-from turn import Bench, Turn  # noqa: E402
-
-from distcond.data.ffcv_import import ffcv_problem  # noqa: E402
+from distcond.data.ffcv_import import ffcv_problem
+from support.faults import victim
+from support.faults.faults_table import table
+from support.faults.kinds import KINDS
+from support.faults.turn import Bench, Turn
 
 
 def main() -> None:

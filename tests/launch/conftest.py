@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,9 +15,14 @@ from typing import Any
 
 import pytest
 
+import support.leftovers
+from support.processes import LIMIT
+from support.ray_nodes import RayNodes
+from support.same_end import same_end as compare
+from support.waiting import wait_until
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-SECONDS = 280
 
 #: For a Ray: a machine that others fill must not end a test.
 ROOMY = {"RAY_memory_monitor_refresh_ms": "0", "RAY_local_fs_capacity_threshold": "1"}
@@ -35,7 +38,7 @@ class Run:
 
     def end(self) -> int:
         """Wait for the exit status and keep what was printed."""
-        self.output = self.process.communicate(timeout=SECONDS)[0]
+        self.output = self.process.communicate(timeout=LIMIT)[0]
         return self.process.returncode
 
 
@@ -97,30 +100,23 @@ def torchrun_run(tmp_path_factory: pytest.TempPathFactory, leftovers: Any) -> It
 @pytest.fixture
 def wait_for() -> Callable[..., None]:
     """`wait_for(condition, what)`: until it holds."""
-
-    def wait(condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-            time.sleep(0.05)
-
-    return wait
+    return wait_until
 
 
 @pytest.fixture(scope="session")
 def leftovers() -> Any:
-    """The module `leftovers.py`."""
-    return _module("leftovers")
+    """The module `support.leftovers`."""
+    return support.leftovers
 
 
 @pytest.fixture
 def ray_nodes(place: Place, leftovers: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A Ray of one node with one core, or as many as the parameter says; `add(2)` adds another (see `ray_nodes.py`).
+    """A Ray of one node with one core, or as many as the parameter says; `add(2)` adds another (`support.ray_nodes`).
 
     Faulty runs are slow there.
     """
     faulty, cpus = {"FAULT_SLOW": str(place.path / "swift")}, getattr(request, "param", 1)
-    with _module("ray_nodes").RayNodes(place.short, place.environment | faulty, cpus=cpus) as nodes:
+    with RayNodes(place.short, place.environment | faulty, cpus=cpus) as nodes:
         yield nodes
 
 
@@ -135,18 +131,7 @@ def mounts(ray_nodes: Any) -> None:
 @pytest.fixture(scope="session")
 def same_end() -> Callable[[Path, Path], None]:
     """`same_end(one, other)` asserts that two runs came to the same end, bit for bit."""
-    compare: Callable[[Path, Path], None] = _module("same_end").same_end
     return compare
-
-
-def _module(name: str) -> Any:
-    # By path: in pytest's importlib mode the folder of the tests is not on sys.path.
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 @contextmanager

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distcond.engine.checkpoint import moments
 from distcond.results import history
+from support import sweeps
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3600)]
-
-_spec = importlib.util.spec_from_file_location("sweeps", Path(__file__).with_name("sweeps.py"))
-assert _spec is not None and _spec.loader is not None
-sweeps = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sweeps)
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 ASHA = ("scheduler=asha", "grace=1", "reduction=2", "epochs=4")
 STEPS = 32  # in an epoch: sixteen seconds, as long as they are slow

@@ -15,7 +15,7 @@ from distcond.data.ffcv_import import ffcv_problem
 from distcond.engine.run_dir import RunDir
 from distcond.results.store import read_rows
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 
 COUNTS = {"train": 160, "test": 40}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 from collections.abc import Callable
@@ -14,13 +13,9 @@ import pytest
 from distcond.engine.leg import epochs_done
 from distcond.results import history, trials
 from distcond.results.store import parts, read_rows
+from support import sweeps
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3600)]
-
-_spec = importlib.util.spec_from_file_location("sweeps", Path(__file__).with_name("sweeps.py"))
-assert _spec is not None and _spec.loader is not None
-sweeps = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sweeps)
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 
 def test_a_sweep_killed_twice_trains_nothing_twice(place: Any, wait_for: Callable[..., None]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from distcond.engine.progress import read_progress
 from distcond.launch.attempt import last_attempt
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 #: Long enough to be met in the middle, twice.
 LONG = ("method=faulty:METHOD", "epochs=2", "train_examples=1024", "batch_size=16", "eval.every=0", "save_steps=4")

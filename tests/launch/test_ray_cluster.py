@@ -28,7 +28,7 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_ray_of_ones_own_is_locked_on_loopback_and_leaves_nothing(place: Any, leftovers: Any) -> None:
     held = _hold(place, RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN="of another cluster")
     assert held.stdin is not None and held.stdout is not None
@@ -49,7 +49,7 @@ def test_a_ray_of_ones_own_is_locked_on_loopback_and_leaves_nothing(place: Any, 
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_sigterm_while_ray_starts_leaves_nothing(place: Any, leftovers: Any, wait_for: Callable[..., None]) -> None:
     held = _hold(place)
     wait_for(lambda: "raylet" in leftovers.processes_with(place.mark).values(), "the raylet")

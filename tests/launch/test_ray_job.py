@@ -74,7 +74,7 @@ def submit(place: Any, wait_for: Callable[..., None]) -> Iterator[Callable[..., 
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.timeout(900)
 def test_a_submitted_job_succeeds_and_fails_with_the_run(submit: Callable[..., Any], place: Any) -> None:
     done = submit()

@@ -13,7 +13,7 @@ from distcond.engine.run_dir import read_json
 from distcond.launch.attempt import last_attempt, last_workers
 from distcond.results import history
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 RAY = ("launch=ray", "launch.workers=2")
 
@@ -36,7 +36,9 @@ def test_two_nodes_train_what_two_processes_train_and_see_to_their_own_images(
     refused = place.start(*RAY, **ray_nodes.joining)
     assert refused.end() == 2, refused.output
     path = refused.path
-    line = f"error: run_root: node 127.0.1.3 does not see the driver's {path}; set run_root to a directory that"
+    line = (
+        f"error: run_root: node {ray_nodes.host(3)} does not see the driver's {path}; set run_root to a directory that"
+    )
     assert refused.output.splitlines()[-1].startswith(line)
     assert not (path / ".shared").exists()
 

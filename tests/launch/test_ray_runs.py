@@ -13,7 +13,7 @@ from distcond.launch.attempt import last_attempt
 from distcond.results import history
 from distcond.results.store import read_rows
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 
 RAY = ("launch=ray", "launch.workers=2")
 

@@ -48,7 +48,7 @@ def weights(run: Path) -> dict[str, Any]:
     return {name: value.tolist() for name, value in torch.load(last / "shared.pt", weights_only=True)["model"].items()}
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.parametrize(
     ("settings", "asks"),
     [
@@ -75,7 +75,7 @@ def test_a_run_stops_with_a_checkpoint_and_goes_on_from_there(
     assert not [name for name, value in weights(run.path).items() if value != uninterrupted[name]]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_torchrun_passes_the_wish_on_to_every_process(place: Any, wait_for: Any) -> None:
     run = place.start("launch=local", *LONG, torchrun=2, FAULT_SLOW=str(place.path / "swift"))
     wait_for(in_training(run.path), "the first second of training")

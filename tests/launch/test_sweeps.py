@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -21,13 +20,9 @@ from distcond.results import history, trials
 from distcond.results.pareto import area
 from distcond.results.store import read_rows
 from distcond.tuning.sweep_dir import SweepDir
+from support import sweeps
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2000)]
-
-_spec = importlib.util.spec_from_file_location("sweeps", Path(__file__).with_name("sweeps.py"))
-assert _spec is not None and _spec.loader is not None
-sweeps = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sweeps)
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(2000)]
 
 FAULTS = """
 question = "Which method goes wrong?"

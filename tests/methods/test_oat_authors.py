@@ -34,7 +34,7 @@ from distcond.seeding import generator
 CHECKOUT = os.environ.get("DISTCOND_OAT_CHECKOUT", "")
 pytestmark = [
     pytest.mark.skipif(not CHECKOUT, reason="DISTCOND_OAT_CHECKOUT names no checkout of OAT's authors' code"),
-    pytest.mark.slow,
+    pytest.mark.cluster,
 ]
 LAM = torch.tensor([0.0, 0.0, 0.1, 0.4, 1.0, 1.0])
 ZEROS = 2

@@ -25,7 +25,7 @@ for room in {LIGHT_ROOMS!r}:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_nothing_needs_torchvision() -> None:
     """What the embedded default imports, where it cannot be had: a CPU build of torch comes without it."""
     code = """

@@ -73,7 +73,7 @@ def until(uri: str, name: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.timeout(900)
 def test_a_killed_run_goes_on_elsewhere_and_is_read_by_its_uri(
     s3: Any, train: Callable[..., subprocess.Popen[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_elsewhere_and_is_read_by_its_uri(
     assert "FGSM" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.timeout(900)
 def test_without_the_server_the_run_goes_on_but_is_not_finished(
     s3: Any, train: Callable[..., subprocess.Popen[str]], tmp_path: Path

@@ -15,7 +15,7 @@ from cluster.slurm.ended import read_ends
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.timeout(2400)
 def test_runs_of_this_machine(bench: Any, small: tuple[str, ...], slow_runs: Any) -> None:
     variables = {"FAULT": "exit", "FAULT_STEP": 2, "FAULT_RANK": 0, "FAULT_ONCE": bench.path / "fault"}
@@ -31,7 +31,7 @@ def test_runs_of_this_machine(bench: Any, small: tuple[str, ...], slow_runs: Any
     assert "of 2 of 2 runs" in bench.call("gather")[1]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.timeout(2400)
 def test_cancelled_local_runs_leave_no_process(bench: Any, small: tuple[str, ...], slow_runs: Any) -> None:
     profile = bench.profile(executor="local", signal_seconds=20, parallel=1, environment=slow_runs(bench))

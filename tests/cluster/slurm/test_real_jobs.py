@@ -9,7 +9,7 @@ import pytest
 
 from distcond.results.store import read_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 LAUNCH = Path(__file__).parents[2] / "launch"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from distcond.results.store import read_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 SPACE = """
 question = "Which rate?"
 recipe = "float_digits"

@@ -19,7 +19,7 @@ from distcond.engine.checkpoint import moment_of, newest
 from distcond.results import history
 from distcond.results.store import read_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 #: With places to stop at within an epoch.
 EPOCHS = 3
 LONG = ("method=faulty:METHOD", f"epochs={EPOCHS}", "train_examples=1200", "batch_size=32", f"eval.every={EPOCHS}")

@@ -158,7 +158,7 @@ def test_help_teaches_without_a_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_workers_of_a_ray_cluster(copy: Callable[[str], Path]) -> None:
     words = ["attack=pgd-best", "eval.test_examples=30", "eval.batch_size=10"]
     alone, path = copy("alone"), copy("ray")

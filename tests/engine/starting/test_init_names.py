@@ -185,7 +185,7 @@ def test_logits_of_the_networks_of_the_field(tiny: Any, tmp_path: Path, name: st
     assert unused == {n for n in net.state_dict() if n.startswith("sub_block1") and "num_batches" not in n}
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_logits_of_torchvisions_networks(tiny: Any, tmp_path: Path, name: str) -> None:
     net, x = lived(getattr(torchvision.models, name)(num_classes=10), 64), torch.rand(2, 3, 64, 64)

@@ -1,7 +1,7 @@
 """Functions of a test file run on several gloo processes, which stay up: importing torch again costs seconds.
 
 As a script this is one such process. It reads the path of a request per line and answers each with a line; a request
-names a test file, a function in it and its arguments. `conftest.py` offers it to tests as `run_ranks`.
+names a test file, a function in it and its arguments. Tests reach it by the fixture `run_ranks`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+import pytest
 
 SECONDS = 120.0
 #: What gloo says where a busy machine lets its processes meet too late; the function has not been called then.
@@ -67,7 +69,7 @@ class Ranks:
             paths = os.pathsep.join(path for path in sys.path if path)
             self.processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-W", "error", __file__],
+                    [sys.executable, "-W", "error", "-m", "support.ranks"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
@@ -88,6 +90,14 @@ class Ranks:
                 self.close()
                 errors = [path.read_text() for path in sorted(place.glob("*.error"))]
                 raise AssertionError("\n".join([f"{world} ranks: {answers or 'no answer in time'}", *errors]))
+
+
+@pytest.fixture(scope="session")
+def run_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[Any]]]:
+    """`run_ranks(function, world, *arguments)`: call a function of a test file on `world` gloo processes."""
+    ranks = Ranks(tmp_path_factory.mktemp("ranks"))
+    yield ranks.run
+    ranks.close()
 
 
 def _send(process: subprocess.Popen[str], path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -14,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leftovers import processes_with
+from support.leftovers import processes_with
+from support.waiting import wait_until
 
-SECONDS = 120.0
+#: To start, with as many tries as that takes, and to be gone.
+SECONDS = 240.0
 
 #: So that a lost node is missed soon, and leaving takes no half minute.
 SWIFT = {
@@ -33,7 +36,9 @@ SWIFT = {
 
 @dataclass
 class RayNodes:
-    """`with RayNodes(folder, environment) as nodes`: a head at 127.0.1.1, and what `add` adds from 127.0.1.2 on.
+    """`with RayNodes(folder, environment) as nodes`: a head at 127.X.Y.1, and what `add` adds from 127.X.Y.2 on.
+
+    X and Y are its own: some of Ray's ports are fixed, and other tests have a Ray of theirs up at the same time.
 
     Args:
         folder: a directory with a short path.
@@ -48,17 +53,22 @@ class RayNodes:
     cpus: int = 1
     port: int = 0
     nodes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    net: str = field(default_factory=lambda: f"127.{1 + secrets.randbelow(254)}.{1 + secrets.randbelow(254)}")
 
     def __enter__(self) -> RayNodes:
         token = self.folder / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
         self.environment |= SWIFT | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-        self.port = free_port()
         words = [f"--include-dashboard={'true' if self.dashboard else 'false'}"]
         words += [f"--dashboard-port={self.dashboard}"] if self.dashboard else []
         words += [f"--num-cpus={self.cpus}", f"--temp-dir={self.folder / 'r'}"]
-        self._start(1, "--head", f"--port={self.port}", *words)
+        self._start(1, "--head", "--port=0", *words)  # Ray takes a free one and says which
+        address = wait_until(
+            lambda: re.search(rf"--address='{self.host(1)}:(\d+)'", self._log(1).read_text()),
+            "the address of Ray's head",
+        )
+        self.port = int(address[1])
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -72,7 +82,11 @@ class RayNodes:
 
     @property
     def address(self) -> str:
-        return f"127.0.1.1:{self.port}"
+        return f"{self.host(1)}:{self.port}"
+
+    def host(self, number: int) -> str:
+        """The address of a node."""
+        return f"{self.net}.{number}"
 
     def add(self, number: int, own: Path | None = None, cpus: int = 1, gpus: int = 0) -> None:
         """Start node `number`, with an empty directory of its own in place of `own`."""
@@ -109,16 +123,19 @@ class RayNodes:
         ports = ["--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}"]
         command = [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words, *ports,
-            f"--node-ip-address=127.0.1.{number}", f"--object-store-memory={100 * 2**20}",
+            f"--node-ip-address={self.host(number)}", f"--object-store-memory={100 * 2**20}",
         ]  # fmt: skip
         if own is not None:
             own.mkdir(exist_ok=True)
             command = [*_in_own_mount(own), *command]
-        deadline, log = time.monotonic() + SECONDS, self.folder / f"node-{number}.log"
+        deadline, log = time.monotonic() + SECONDS, self._log(number)
         while not self._started(number, command, log):  # Ray gives up on a node that takes more than 30 s to start
             assert time.monotonic() < deadline, log.read_text()
             for process in self.processes(number):
                 _kill(process)
+
+    def _log(self, number: int) -> Path:
+        return self.folder / f"node-{number}.log"
 
     def _started(self, number: int, command: list[str], log: Path) -> bool:
         with open(log, "wb") as file:

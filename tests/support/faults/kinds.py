@@ -9,8 +9,8 @@ import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from storage import Storage
-from victim import Victim
+from support.faults.storage import Storage
+from support.faults.victim import Victim
 
 
 class Scene(NamedTuple):

@@ -11,17 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kinds import KINDS, Scene
-from ray_nodes import RayNodes
-from same_end import checkpoint
-from storage import Storage
-from victim import HUNG, Victim
-
 from distcond.engine.progress import read_progress
 from distcond.engine.run_dir import RunDir
 from distcond.launch.attempt import last_attempt
 from distcond.results import history
 from distcond.results.store import parts
+from support.faults.kinds import KINDS, Scene
+from support.faults.storage import Storage
+from support.faults.victim import HUNG, Victim
+from support.ray_nodes import RayNodes
+from support.same_end import checkpoint
 
 #: Steps of a run. A fault comes up to so many seconds after one of them, or after the first worker is there.
 STEPS = 30

@@ -12,11 +12,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leftovers import processes_with
+from support.leftovers import processes_with
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-LAUNCH = HERE.parent / "launch"
+ROOT = Path(__file__).parents[3]
+LAUNCH = ROOT / "tests" / "launch"
 
 #: A start that takes longer counts as hanging.
 BOUND = 300.0

@@ -1,4 +1,4 @@
-"""Writes small data sets in the true on-disk form of each: `on_disk` of conftest.py is this module."""
+"""Writes small data sets in the true on-disk form of each: a fixture of that name gives it to the tests of data."""
 
 from __future__ import annotations
 

@@ -1,0 +1,65 @@
+"""One Ray for all tests of a process that need a Ray and not its life: `shared_ray`.
+
+    with start(command, env=place.environment | shared_ray.joining) as process: ...
+
+It starts when the first test asks for it (15 s). Variables such as FAULT of what joins do not reach its workers.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+#: What Ray Train would start beside a run's workers.
+_LEAN = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
+
+
+#: No workers before there is anything to do.
+_IDLE = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
+
+
+@dataclass(frozen=True)
+class Ray:
+    """A Ray that is up.
+
+    Attributes:
+        address: HOST:PORT of its head.
+        joining: the variables with which a driver joins it: RAY_ADDRESS, the token it demands, and less of Ray Train.
+        dashboard: the port of its dashboard, 0 without.
+    """
+
+    address: str
+    joining: dict[str, str]
+    dashboard: int = 0
+
+
+@contextmanager
+def ray_of_one_node(cpus: int = 2, dashboard: bool = False, **variables: str) -> Iterator[Ray]:
+    """A Ray with so many cores, with these variables in its processes; gone after the block."""
+    from support.ray_nodes import RayNodes, free_port
+
+    # Not below pytest's own directory: Ray's sockets need a short path.
+    folder = Path(tempfile.mkdtemp(prefix="dr-", dir="/tmp"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    port = free_port() if dashboard else 0
+    environment = {**kept, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", **_IDLE, **variables}
+    try:
+        with RayNodes(folder, environment, dashboard=port, cpus=cpus) as nodes:
+            names = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
+            yield Ray(nodes.address, _LEAN | {name: nodes.joining[name] for name in names}, port)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[Ray]:
+    """A Ray of two cores without a dashboard."""
+    with ray_of_one_node() as ray:
+        yield ray

@@ -121,7 +121,7 @@ def plan_of(place: str, words: dict[str, str]) -> Plan:
     given = frozenset(path.removeprefix(_ATTACK) for path in settings if path.startswith(_ATTACK))
     run = RunDir(here(place, checkpoints=True))
     config = apply(run.config(), {"launch": "local", "launch.workers": "0", **settings})
-    return make_plan(run, config, campaign, given)
+    return make_plan(run, config, campaign, given, mixed=True)
 
 
 def _words(argv: Sequence[str]) -> dict[str, str]:

@@ -58,10 +58,10 @@ class EvalConfig:
     lam_grid: tuple[float, ...] = setting((0.0, 0.2, 0.7, 1.0), "operating points of the sweep", ge=0, le=1)
     attack: AttackConfig = group(AttackConfig(num_steps=20), "the attack behind RA")
     every: int = setting(1, "epochs between validation sweeps; 0 = only at the end", ge=0)
-    val_examples: int = setting(0, "validation examples per sweep; 0 = all", ge=0)
+    val_examples: int = setting(0, "validation examples per sweep, of every class; 0 = all", ge=0)
     val_steps: int = setting(7, "attack steps of the validation sweep, which only selects the best checkpoint", ge=0)
     train_examples: int = setting(1000, "training images behind the robust generalisation gap; 0 = do without", ge=0)
-    test_examples: int = setting(0, "test examples of the final sweep; 0 = all", ge=0)
+    test_examples: int = setting(0, "test examples of the final sweep, of every class; 0 = all", ge=0)
     batch_size: int = setting(500, "examples per block; a block's attack seed depends on nothing else", ge=1)
     noise_seed: int = setting(0, "seed of the weight noise that an evaluated network carries", ge=0)
     sentinel: Literal["off", "final", "every"] = setting(
@@ -134,7 +134,7 @@ class Config:
     launch: LaunchConfig = group(LaunchConfig(), "where it runs")
     epochs: int = setting(30, "passes over the training images", ge=1)
     batch_size: int = setting(128, "images per step over all workers", ge=1)
-    train_examples: int = setting(0, "training images used, the first so many; 0 = all", ge=0)
+    train_examples: int = setting(0, "training images used, of every class, the same for every seed; 0 = all", ge=0)
     shared_statistics: bool = setting(False, "BN statistics over all workers instead of per worker")
     label_smoothing: float = setting(
         0.0, "share of every label spread over all classes in the training loss; not in the attack", ge=0, lt=1

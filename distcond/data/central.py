@@ -18,6 +18,11 @@ class Central:
     whole: Source
     image_size: int
 
+    @property
+    def labels(self) -> np.ndarray:
+        """See `Source.labels`."""
+        return self.whole.labels
+
     def __len__(self) -> int:
         return len(self.whole)
 

@@ -34,6 +34,7 @@ class FfcvSource:
         pipelines = _pipelines(threads)
         self._loader = Loader(str(path), 1, num_workers=threads, seed=0, batches_ahead=AHEAD, pipelines=pipelines)
         self.image_size = int(self._loader.reader.metadata[0]["f0"]["height"])
+        self.labels = np.asarray(self._loader.reader.metadata["f1"], dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self._loader.reader.num_samples)

@@ -22,6 +22,7 @@ class MemorySource:
     def __init__(self, arrays: Arrays, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.image_size = int(arrays.images.shape[1])
+        self.labels = arrays.labels
         home = self.device if _fits(arrays.images.nbytes, self.device) else torch.device("cpu")
         self._images = torch.from_numpy(arrays.images).to(home)
         self._labels = torch.from_numpy(arrays.labels).to(home)

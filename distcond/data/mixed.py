@@ -25,6 +25,11 @@ class Mixed:
         """Side of the images in pixels."""
         return self.base.image_size
 
+    @property
+    def labels(self) -> np.ndarray:
+        """Those of `base`: see `Source.labels`."""
+        return self.base.labels
+
     def __len__(self) -> int:
         return len(self.base)
 

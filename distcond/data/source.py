@@ -19,6 +19,10 @@ class Source(Protocol):
     def image_size(self) -> int:
         """Side of the images in pixels."""
 
+    @property
+    def labels(self) -> np.ndarray:
+        """The class of every image, (N,) int64."""
+
     def __len__(self) -> int:
         """Number of images."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
 from distcond.data.source import Source
+from distcond.data.subset import Subset, image_set, rows_of, split_digest
 from distcond.engine.cost import Cost, cost_at
 from distcond.engine.precision import full_float32
 from distcond.engine.world import World
@@ -43,7 +45,7 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True)
 class Blocks:
-    """The examples of a sweep: the first `examples` of a split (0 = all), in blocks."""
+    """The examples of a sweep: what a budget of `examples` takes of a split (0 = all), in blocks."""
 
     source: Source
     examples: int
@@ -52,10 +54,24 @@ class Blocks:
     def __len__(self) -> int:
         return min(self.examples or len(self.source), len(self.source))
 
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The examples in the split, (n,) int64 (`distcond.data.subset`)."""
+        return rows_of(self.source, self.examples)
+
+    @cached_property
+    def images(self) -> str:
+        """Digest of the set of examples, as rows hold it."""
+        return image_set(split_digest(self.source), self.rows)
+
+    def some(self, count: int) -> np.ndarray:
+        """So many of the examples, spread over the classes, (count,) int64."""
+        return self.rows[rows_of(Subset(self.source, self.rows), count)]
+
     def of(self, world: World) -> list[tuple[int, np.ndarray]]:
         """This rank's blocks: number and example indices."""
         starts = range(0, len(self), self.batch_size)
-        blocks = [(n, np.arange(s, min(s + self.batch_size, len(self)))) for n, s in enumerate(starts)]
+        blocks = [(n, self.rows[s : s + self.batch_size]) for n, s in enumerate(starts)]
         return blocks[world.rank :: world.size]
 
 

@@ -20,7 +20,7 @@ from distcond.data.loader import Loader
 from distcond.data.memory import MemorySource
 from distcond.data.open import open_source
 from distcond.data.source import Source
-from distcond.data.subset import first
+from distcond.data.subset import image_set, rows_of, subset
 from distcond.engine.averaging import Averaged
 from distcond.engine.build import build_model, build_step
 from distcond.engine.home import home_of
@@ -73,6 +73,7 @@ class Job:
     train_flops: float = 0.0  # spent so far, over all ranks
     averaged: Averaged | None = None  # what is evaluated, where weights are averaged
     sums: Sums | None = None  # of the epoch that is under way
+    trained_on: str = ""  # digest of which training images are used
     began: float | None = None  # time.perf_counter() where this attempt began with its steps; None when they are done
 
     @property
@@ -125,9 +126,11 @@ def make_job(config: Config, world: World, run: RunDir, attempt: int, stop: Call
     home = home_of(config, run.path)
     upload = Upload(home, world) if home is not None else None
     points = SavePoints(world, config.save_steps, config.save_minutes, stop)
+    # Their content is in the run's name: it is which of them that may differ.
+    trained_on = image_set("train", rows_of(sources["train"], config.train_examples))
     return Job(
         config, world, run, attempt, model, step, wrap(step, world), stages, sparsity, optimiser, train, sources,
-        points, upload,
+        points, upload, trained_on=trained_on,
     )  # fmt: skip
 
 
@@ -153,7 +156,7 @@ def train_loader(config: Config, source: Source, world: World) -> Loader:
     """
     dataset, data = described(config.data), config.data
     return Loader(
-        first(source, config.train_examples),
+        subset(source, config.train_examples),
         batch_size=config.batch_size,
         seed=config.seed,
         rank=world.rank,

@@ -26,6 +26,7 @@ def save(job: Job) -> None:
     moment = Moment(job.position.done, job.position.step)
     shared = {
         "method": job.config.method.name,
+        "train_images": job.trained_on,
         "optimiser": job.optimiser.state_dict(),
         "position": tuple(job.position),
         "best": job.best,
@@ -110,9 +111,19 @@ def _check(job: Job, shared: dict[str, Any], path: str) -> None:
     if shared["method"] != job.config.method.name:
         wanted = job.config.method.name
         raise ConfigError(f"{path}: a checkpoint of method={shared['method']}, not of method={wanted}")
+    _check_images(job, shared.get("train_images"), path)
     if job.world.first and shared["world_size"] != job.world.size:
         print(
             f"resuming with {job.world.size} workers a run saved by {shared['world_size']}: the same global batches, "
             "but BN statistics per worker, and CutMix, now see other shares of them",
             file=sys.stderr,
         )
+
+
+def _check_images(job: Job, before: str | None, path: str) -> None:
+    """Refuse to train on with other images. Who does not say which were there took the first of the split."""
+    cut = job.config.train_examples if len(job.train.source) < len(job.sources["train"]) else 0
+    if before == job.trained_on or (before is None and not cut):
+        return
+    why = f"train_examples={cut} took the first of the split" if before is None else f"set {before}"
+    raise ConfigError(f"{path}: trained on other images ({why}; now {job.trained_on}); fresh=true starts anew")

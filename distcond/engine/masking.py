@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
 from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
@@ -43,7 +41,7 @@ def looked_at(
     examples = affordable(len(blocks), len(places), attack, work)
     if not job.world.first or not examples:
         return {}
-    ((raw, y),) = blocks.source.read([np.arange(examples)])
+    ((raw, y),) = blocks.source.read([blocks.some(examples)])
     x, seed, noise_seed = to_float(raw), key(job.config.seed, "sentinel"), job.config.eval.noise_seed
     with full_float32():
         return {

@@ -30,6 +30,7 @@ class Origin:
     checkpoint: str  # "live", "last" or "best"
     noisy: bool  # whether the network carries weight noise
     git_commit: str
+    images: str = ""  # `Blocks.images`
 
 
 def rows_of(
@@ -63,6 +64,7 @@ def _common(count: Count, origin: Origin) -> dict[str, Any]:
         "noise_mode": "fixed" if origin.noisy else "none",
         "noise_seed": config.eval.noise_seed if origin.noisy else 0,
         "block_size": config.eval.batch_size,
+        "images": origin.images,
         "method": config.method.name,
         "model": config.model.name,
         "dataset": config.data.name,

@@ -33,7 +33,7 @@ def validate(job: Job, epoch: int, progress: Progress) -> tuple[float, dict[str,
     model = job.evaluated_model()
     counts, reports = swept(job, model, blocks, attack, meter), _probe(job, model, blocks)
     if job.world.first:
-        rows = rows_of(counts, attack, origin(job, epoch, "val", "live"), names(reports))
+        rows = rows_of(counts, attack, origin(job, blocks, epoch, "val", "live"), names(reports))
         write_part(job.run.path, f"val-epoch-{epoch:04d}", rows)
     curve = [point(count) for count in counts]
     score = sum(at["sa"] + at["ra"] for at in curve) / (2 * len(curve))
@@ -63,7 +63,7 @@ def pace_of(job: Job) -> Pace:
     settings = job.config.eval
     val = Blocks(job.sources["val"], settings.val_examples, settings.batch_size)
     test = Blocks(job.sources["test"], settings.test_examples, settings.batch_size)
-    train = Blocks(job.train.source, settings.train_examples, settings.batch_size)
+    train = train_blocks(job)
     rows = (3 if job.averaged is not None else 2) * _rows(job, test)
     rows += _rows(job, train) if settings.train_examples else 0
     return Pace(
@@ -75,6 +75,12 @@ def pace_of(job: Job) -> Pace:
     )
 
 
+def train_blocks(job: Job) -> Blocks:
+    """Of the images that are trained on, those behind the robust generalisation gap."""
+    budgets = [count for count in (job.config.train_examples, job.config.eval.train_examples) if count]
+    return Blocks(job.sources["train"], min(budgets, default=0), job.config.eval.batch_size)
+
+
 def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
     """Sweep the checkpoints read back from disk: "last" and "best" on test, "train" = last on training images.
 
@@ -83,7 +89,7 @@ def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
     """
     settings, by_network = job.config.eval, dict[tuple[int, bool], tuple[list[Count], dict[Place, Report]]]()
     test = Blocks(job.sources["test"], settings.test_examples, settings.batch_size)
-    train = Blocks(job.train.source, settings.train_examples, settings.batch_size)
+    train = train_blocks(job)
     wanted = ("last", "best", "last_raw") if job.averaged is not None else ("last", "best")
     # Not as each rank finds them: a network file system may show an older list to some.
     best = job.best[0] if job.best is not None else job.position.done
@@ -95,11 +101,11 @@ def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
         if network not in by_network:
             by_network[network] = _tested(job, _read_back(job, network[0], which), test, meter)
         counts, reports = by_network[network]
-        _write(job, f"test-{which}", counts, origin(job, network[0], "test", which), reports)
+        _write(job, f"test-{which}", counts, origin(job, test, network[0], "test", which), reports)
     found = {which: by_network[network][0] for which, network in networks.items()}
     if settings.train_examples:
         found["train"] = swept(job, _read_back(job, networks["last"][0], "last"), train, settings.attack, meter)
-        _write(job, "train-last", found["train"], origin(job, networks["last"][0], "train", "last"), {})
+        _write(job, "train-last", found["train"], origin(job, train, networks["last"][0], "train", "last"), {})
     return found
 
 
@@ -142,8 +148,9 @@ def swept(job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfi
     return counts
 
 
-def origin(job: Job, epoch: int, split: str, which: str) -> Origin:
-    """What the rows of one sweep say about where they come from."""
+def origin(job: Job, blocks: Blocks, epoch: int, split: str, which: str) -> Origin:
+    """What the rows of one sweep over `blocks` say about where they come from. The first rank alone writes them."""
+    images = blocks.images if job.world.first else ""
     step, noisy = epoch * job.train.steps, job.model.noise_size > 0
     commit = job.run.starts()[-1]["git_commit"]
-    return Origin(job.run.name, job.config, job.world, job.attempt, epoch, step, split, which, noisy, commit)
+    return Origin(job.run.name, job.config, job.world, job.attempt, epoch, step, split, which, noisy, commit, images)

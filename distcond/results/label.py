@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from distcond.config.schema import AttackConfig, Config
-from distcond.results.row import Attack
+from distcond.results.row import Attack, Row
 
 ATTACK_NAMES = {
     "fgsm": "FGSM",
@@ -79,6 +79,11 @@ def threat_label(threat: str, attack_lam: float) -> str:
     if threat == "transfer":
         return f"optimised at lam {attack_lam:g}"
     return "optimised at every lam, the worst counts" if threat == "worst" else ""
+
+
+def images_label(row: Row) -> str:
+    """Which examples were counted: "n = 60 (a1b2c3)"."""
+    return f"n = {row.num_examples} ({row.images[:6]})" if row.images else f"the first {row.num_examples}"
 
 
 def aligned(values: Iterable[float]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from distcond.results.label import attack_label, noise_label, threat_label
+from distcond.results.label import attack_label, images_label, noise_label, threat_label
 from distcond.results.row import Row
 from distcond.results.series import Point, Score, Series, series_of, source
 
@@ -43,8 +43,9 @@ def names_of(lines: Sequence[Line]) -> list[str]:
     varying = [column for column in zip(*map(_facts, lines), strict=True) if len(set(column)) > 1]
     # That a method has no weight noise goes without saying, unless only this tells two lines apart.
     telling = [column for column in varying if len(set(column) - {NO_NOISE}) > 1]
-    ways, blocks = [telling, varying], tuple(f"blocks of {line.series.origin.block_size}" for line in lines)
-    ways += [[*telling, blocks], [*varying, blocks]] if len(set(blocks)) > 1 else []
+    ways, origins = [telling, varying], [line.series.origin for line in lines]
+    for more in ([f"blocks of {o.block_size}" for o in origins], [images_label(o) for o in origins]):
+        ways += [[*columns, tuple(more)] for columns in ways] if len(set(more)) > 1 else []
     for columns in ways:
         names = _joined(columns, len(lines))
         if len(set(names)) == len(names):
@@ -69,7 +70,7 @@ def _joined(columns: Sequence[Sequence[str]], count: int) -> list[str]:
 
 def _network(series: Series) -> tuple[object, ...]:
     o = series.origin
-    how = (o.precision, o.noise_mode, o.eot_draws, o.block_size, o.threat, source(o))
+    how = (o.precision, o.noise_mode, o.eot_draws, o.block_size, o.threat, source(o), o.images)
     return o.run_id, o.epoch, series.attack, *how
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -30,7 +29,8 @@ class Operating(NamedTuple):
 
 
 class Game(NamedTuple):
-    """All that has to agree before two accuracies compare. `examples` is the size of the image set.
+    """All that has to agree before two accuracies compare. `examples` is the size of the image set, `images` its
+    name in rows.
 
     `noise` "none" stands only where no network with weight noise was measured the same way: a network without any plays
     in every noise mode alike.
@@ -44,6 +44,7 @@ class Game(NamedTuple):
     noise: str
     eot_draws: int
     examples: int
+    images: str = ""
 
     @property
     def label(self) -> str:
@@ -78,11 +79,16 @@ def fields_of(rows: Iterable[Row], costs: Mapping[At, Spent] | None = None) -> l
         for line in _by_images(whole) if whole.series.attack else []:
             groups.setdefault(_game(line), []).append(line)
     groups = _with_noiseless(groups)
-    labels = Counter(game.label for game in groups)
-    return [
-        _field(game, game.label + (f", n = {game.examples}" if labels[game.label] > 1 else ""), lines, costs or {})
-        for game, lines in groups.items()
-    ]
+    return [_field(game, game.label + _images(game, groups), lines, costs or {}) for game, lines in groups.items()]
+
+
+def _images(game: Game, games: Iterable[Game]) -> str:
+    """What tells the game's images from those of others with its label: their number, else their name."""
+    others = [other for other in games if other.label == game.label and other != game]
+    if not others:
+        return ""
+    alike = any(other.examples == game.examples for other in others) and game.images
+    return f", n = {game.examples}" + (f" ({game.images[:6]})" if alike else "")
 
 
 def _by_images(line: Line) -> list[Line]:
@@ -100,7 +106,7 @@ def _game(line: Line) -> Game:
     origin, attack = line.series.origin, line.series.attack
     assert attack is not None
     how = origin.threat, source(origin), origin.noise_mode, origin.eot_draws
-    return Game(origin.dataset, origin.split, attack, *how, line.pairs()[0][2].examples_per_draw)
+    return Game(origin.dataset, origin.split, attack, *how, line.pairs()[0][2].examples_per_draw, origin.images)
 
 
 def _with_noiseless(groups: dict[Game, list[Line]]) -> dict[Game, list[Line]]:

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from distcond.errors import ConfigError
 from distcond.results.interval import Interval, wilson
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: Read too: what later versions added has its default there.
-_SINCE_3 = ("random_start", "weights")
-OLDER = {1: ("threat", "attack_lam", "eot_draws", "block_size", "warnings", *_SINCE_3), 2: _SINCE_3}
+_SINCE_4 = ("images",)
+_SINCE_3 = ("random_start", "weights", *_SINCE_4)
+OLDER = {1: ("threat", "attack_lam", "eot_draws", "block_size", "warnings", *_SINCE_3), 2: _SINCE_3, 3: _SINCE_4}
 SPLITS = ("train", "val", "test")
 CHECKPOINTS = ("last", "best", "live", "last_raw")
 NORMS = ("", "Linf", "L2")
@@ -38,8 +39,9 @@ class Row:
     `noise_seed` is 0 where `noise_mode` is "none". `block_size` is that of the blocks whose number seeds the attack,
     0 in rows of version 1. `random_start` is 1 where the attack was told to begin at a random point of the ball, 0
     where it begins at the image or has a start of its own; rows of versions 1 and 2 do not say and are read as the
-    default. `weights` is the digest of the network that was counted, "" where none was made. `warnings` are names,
-    comma-separated, "" = none found or none looked for.
+    default. `images` names the set of examples, the same for every run that counted the same ones; "" in rows of
+    versions 1 to 3, which counted the first of the split. `weights` is the digest of the network that was counted, ""
+    where none was made. `warnings` are names, comma-separated, "" = none found or none looked for.
 
     Raises:
         ConfigError: a field has the wrong type or is out of range.
@@ -80,6 +82,7 @@ class Row:
     git_commit: str = ""
     hardware: str = ""
     weights: str = ""
+    images: str = ""
     warnings: str = ""
     schema_version: int = SCHEMA_VERSION
 
@@ -125,6 +128,7 @@ class Key(NamedTuple):
     noise_seed: int
     eot_draws: int
     block_size: int
+    images: str
 
 
 def attack_of(row: Row) -> Attack:
@@ -141,6 +145,7 @@ def key(row: Row) -> Key:
     return Key(
         row.run_id, row.epoch, row.split, row.checkpoint, lam, width, attack_of(row), row.threat, attack_lam,
         row.noise_mode, row.noise_seed, row.eot_draws, row.block_size,
+        row.images,
     )  # fmt: skip
 
 

@@ -65,13 +65,14 @@ class Series:
 def series_of(rows: Iterable[Row]) -> list[Series]:
     """Join SA with RA. One series per run, split, checkpoint, noise mode, precision, block size, attack and threat.
 
-    Attacks that transfer make one series for each lam they were optimised at. Of several epochs the latest counts, and
-    SA is taken from the epoch of RA. Noise seeds are added up.
+    Each is of one set of images: no line of a table mixes accuracies over different ones. Attacks that
+    transfer make one series for each lam they were optimised at. Of several epochs the latest counts, and SA is taken
+    from the epoch of RA. Noise seeds are added up.
     """
     groups: dict[tuple[str | int, ...], list[Row]] = {}
     for row in highest_attempt(rows):
         group = (row.run_id, row.split, row.checkpoint, row.noise_mode, row.eot_draws, row.precision, row.block_size)
-        groups.setdefault(group, []).append(row)
+        groups.setdefault((*group, row.images), []).append(row)
     return [series for _, group in sorted(groups.items()) for series in _of_one_network(group)]
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from distcond.results.label import aligned, attack_label, noise_label, threat_label
+from distcond.results.label import aligned, attack_label, images_label, noise_label, threat_label
 from distcond.results.row import Row
 from distcond.results.series import Point, Score, Series, series_of, source
 
 EMPTY = "no results"
 ORIGIN = (
     *("run_id", "method", "model", "dataset", "seed", "split", "checkpoint", "epoch", "noise_mode", "precision"),
-    *("threat", "eot_draws", "block_size"),
+    *("threat", "eot_draws", "block_size", "images"),
     *("attack", "norm", "epsilon", "step_size", "num_steps", "restarts", "random_start"),
 )
 Record = dict[str, str | int | float | None]
@@ -50,25 +49,36 @@ def _blocks(rows: Iterable[Row], plus_minus: str) -> list[Block]:
     groups: dict[tuple[object, ...], list[Series]] = {}
     for series in series_of(rows):
         o = series.origin
-        how = (o.precision, o.noise_mode, o.eot_draws, o.block_size, o.threat, source(o), series.attack)
+        how = (o.precision, o.noise_mode, o.eot_draws, o.block_size, o.images, o.threat, source(o), series.attack)
         group = (o.method, o.model, o.dataset, o.split, o.checkpoint, *how)
         groups.setdefault(group, []).append(series)
-    twins = Counter(_title(group) for group in groups.values())
+    titles: dict[tuple[str, str], list[Row]] = {}
+    for alike in groups.values():
+        titles.setdefault(_title(alike), []).append(alike[0].origin)
     return [
-        Block(_title(group, twins[_title(group)] > 1), *_body(group, plus_minus), _notes(group))
+        Block(_title(group, _telling(titles[_title(group)])), *_body(group, plus_minus), _notes(group))
         for group in groups.values()
     ]
 
 
-def _title(group: list[Series], sized: bool = False) -> tuple[str, str]:
-    """`sized` says the size of the blocks too, where two tables differ in nothing else."""
+def _telling(twins: list[Row]) -> set[str]:
+    """What tells apart tables that differ in nothing else: "blocks", "images"."""
+    differ: dict[str, set[object]] = {
+        "blocks": {row.block_size for row in twins},
+        "images": {row.images for row in twins},
+    }
+    return {name for name, values in differ.items() if len(values) > 1}
+
+
+def _title(group: list[Series], telling: Collection[str] = ()) -> tuple[str, str]:
     origin, attack = group[0].origin, group[0].attack
     epochs = {series.origin.epoch for series in group}
     checkpoint = f"{origin.checkpoint} checkpoint" + (f", epoch {origin.epoch}" if len(epochs) == 1 else "")
     threat = attack_label(attack) if attack else f"no attack {origin.precision}"
     noise = noise_label(origin.noise_mode, max(series.draws for series in group), origin.eot_draws)
-    blocks = f"blocks of {origin.block_size}" if sized else ""
-    how = " | ".join(filter(None, (threat, threat_label(origin.threat, origin.attack_lam), noise, blocks)))
+    blocks = f"blocks of {origin.block_size}" if "blocks" in telling else ""
+    images = images_label(origin) if "images" in telling else ""
+    how = " | ".join(filter(None, (threat, threat_label(origin.threat, origin.attack_lam), noise, blocks, images)))
     return " | ".join((origin.method, origin.model, origin.dataset, origin.split, checkpoint)), how
 
 

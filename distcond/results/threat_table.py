@@ -21,7 +21,7 @@ def threat_table(rows: Iterable[Row]) -> str:
     for row in highest_attempt(rows):
         if row.attack != "none":
             group = (row.run_id, row.epoch, row.split, row.checkpoint, key(row).width, attack_of(row), row.block_size)
-            groups.setdefault(group, []).append(row)
+            groups.setdefault((*group, row.images), []).append(row)
     return "\n\n".join(_table(group) for group in groups.values() if len({_how(row) for row in group}) > 1)
 
 

@@ -87,7 +87,7 @@ def spent(records: Sequence[Record]) -> tuple[float, float]:
 def described(objectives: Sequence[Objective], config: Config, reference: tuple[float, float]) -> str:
     """What is compared in a line: attack, budget and split."""
     attack, settings = config.eval.attack, config.eval
-    examples = f"the first {settings.val_examples}" if settings.val_examples else "all"
+    examples = str(settings.val_examples or "all")
     how = (
         f"PGD-{settings.val_steps} {attack.norm} eps={pixel_fraction(attack.epsilon)} "
         f"step={pixel_fraction(attack.step_size)}, {examples} validation examples, lam "

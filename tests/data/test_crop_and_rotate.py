@@ -11,7 +11,7 @@ from distcond.data.dataset import Arrays, Augment
 from distcond.data.memory import MemorySource
 from distcond.data.resized_crop import boxes, resized_crop
 from distcond.data.rotate import angles, rotate
-from distcond.data.subset import first
+from distcond.data.subset import subset
 from distcond.seeding import generator
 
 NO_FLIP = torch.zeros(5, dtype=torch.bool)
@@ -123,6 +123,6 @@ def test_the_centre_of_a_source() -> None:
     (found, y), *_ = source.read([np.array([3, 5])])
     assert torch.equal(found, x[[3, 5], 3:13, 3:13])
     assert y.tolist() == [3, 5]
-    few = first(source, 7)
-    assert (len(few), few.image_size) == (7, 10)
+    few = subset(source, 7)
+    assert (len(few), few.image_size, len(few.labels)) == (7, 10, 7)
     assert (len(whole(few)), whole(few).image_size) == (7, 16)

@@ -79,13 +79,16 @@ def test_every_width_is_swept(tiny: Any) -> None:
     assert [(c.lam, c.width) for c in found] == [(lam, width) for lam in GRID for width in widths]
 
 
-def test_the_first_examples_alone_where_asked_for(tiny: Any) -> None:
+def test_a_budget_counts_examples_of_every_class(tiny: Any) -> None:
     model = lively(tiny("float"))
     (count,) = sweep(model, Blocks(source(100), 30, 8), World(), (1.0,), ATTACK, seed=3, noise_seed=0)
     assert count.num_examples == 30
     blocks = Blocks(source(100), 30, 8)
     parts = [part for _, part in blocks.of(World())]
-    assert np.concatenate(parts).tolist() == list(range(30))
+    rows, labels = np.concatenate(parts), source(100).labels
+    assert np.array_equal(rows, blocks.rows)
+    assert len(set(rows.tolist())) == 30
+    assert set(labels[rows]) == set(labels)
     dealt = [number for rank in range(3) for number, _ in blocks.of(World(rank, 3))]
     assert sorted(dealt) == [0, 1, 2, 3]
     assert len(Blocks(source(10), 99, 8).of(World())) == 2

@@ -14,6 +14,7 @@ from distcond.engine import checkpoint, fit, keep
 from distcond.engine.job import Job, make_job
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
+from distcond.errors import ConfigError
 from distcond.layers.encode import Codebook
 from distcond.results import history
 
@@ -76,6 +77,18 @@ def test_lam_codes_come_from_the_checkpoint(small: Any, tmp_path: Path, method: 
     keep.resume(job)
     assert torch.equal(codes.table, wanted)
     assert torch.equal(checkpoint.load_shared(saved)["model"]["encode.table"], wanted)
+
+
+@pytest.mark.parametrize("before", [None, "0" * 12])
+def test_a_checkpoint_of_other_images_is_refused(small: Any, tmp_path: Path, before: str | None) -> None:
+    saved = checkpoint.newest(RunDir(whole(small(epochs=1), tmp_path)).checkpoints)
+    assert saved is not None
+    state = torch.load(saved / "shared.pt", weights_only=True)
+    state = {name: value for name, value in state.items() if name != "train_images"}
+    torch.save(state | ({"train_images": before} if before else {}), saved / "shared.pt")
+    job = make_job(small(epochs=2), World(), RunDir(tmp_path), 1)
+    with pytest.raises(ConfigError, match="trained on other images"):
+        keep.resume(job)
 
 
 def test_epochs_after_the_last_save_are_done_again(small: Any, tmp_path: Path, same_run: Any) -> None:

@@ -61,7 +61,7 @@ def test_bad_values_are_refused(make_row, changes, says):
 
 def test_other_schemas_are_refused(make_row):
     good = asdict(make_row())
-    with pytest.raises(ConfigError, match=r"part-7: schema_version is 99; this distcond reads versions 1, 2, 3"):
+    with pytest.raises(ConfigError, match=r"part-7: schema_version is 99; this distcond reads versions 1, 2, 3, 4"):
         from_dict(good | {"schema_version": 99}, "part-7")
     with pytest.raises(ConfigError, match="schema_version is None"):
         from_dict({})
@@ -119,7 +119,7 @@ def test_key_depends_on_settings_not_results(make_sweep):
         "run_id": "x", "epoch": 1, "split": "val", "checkpoint": "last", "lam": 0.3, "width": 0.5, "attack": "apgd",
         "norm": "L2", "epsilon": 0.5, "step_size": 0.1, "num_steps": 7, "restarts": 5, "precision": "bfloat16",
         "noise_mode": "fixed", "noise_seed": 1, "threat": "transfer", "eot_draws": 5, "block_size": 100,
-        "random_start": 0,
+        "random_start": 0, "images": "a1b2",
     }  # fmt: skip
     assert all(key(replace(row, **{name: value})) != key(row) for name, value in other.items())
 

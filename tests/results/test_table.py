@@ -88,6 +88,21 @@ def test_unequal_counts_are_shown_apart(make_row):
     assert text.splitlines()[-1].split()[-2:] == ["10000", "1000"]
 
 
+def test_rows_of_different_images_share_no_line(make_row, make_sweep):
+    attack = {"attack": "autoattack", "norm": "Linf", "epsilon": 8 / 255}
+    rows = [make_row(images="a" * 12), make_row(images="b" * 12, num_correct=40, num_examples=60)]
+    rows += [make_row(images="b" * 12, num_correct=30, num_examples=60, **attack)]
+    assert [(r["sa_num_examples"], r["ra_num_examples"]) for r in as_records(rows)] == [(10000, None), (60, 60)]
+    few, many = make_sweep(n=60, images="b" * 12), make_sweep(n=500, images="a" * 12)
+    for order in (few + many, many + few):
+        tables = trade_off_table(order).split("\n\n")
+        assert [title.splitlines()[1].split(" | ")[-1] for title in tables[::2]] == [
+            "n = 500 (aaaaaa)",
+            "n = 60 (bbbbbb)",
+        ]
+        assert [{line.split()[-1] for line in table.splitlines()[2:]} for table in tables[1::2]] == [{"500"}, {"60"}]
+
+
 def test_incomparable_rows_get_separate_tables(make_sweep):
     rows = make_sweep() + make_sweep(checkpoint="last") + make_sweep(split="val") + make_sweep(noise_mode="fresh")
     rows += make_sweep(precision="bfloat16")

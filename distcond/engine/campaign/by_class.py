@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distcond.data.subset import image_set
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.plan import FOLDER
 from distcond.engine.run_dir import RunDir, read_json
@@ -27,7 +28,7 @@ class Kept(NamedTuple):
 
 
 class Right(NamedTuple):
-    """Of the first examples of a split: their classes (n,) int64, and which count as right, (n,) bool."""
+    """Of some examples of a split: their classes (n,) int64, and which count as right, (n,) bool."""
 
     labels: np.ndarray
     right: np.ndarray
@@ -58,7 +59,7 @@ def _outcomes(kept: list[Kept], line: Line, point: Operating, score: Score, atta
     """The outcomes behind a score; None where they were not kept."""
     for entry in kept:
         if _fits(entry.settings, line.series.origin, point, attack):
-            read = _read(entry.folder, score.num_examples, entry.settings["block_size"])
+            read = _read(entry, score.num_examples, line.series.origin.images)
             if read is not None and (int(read.right.sum()), len(read.right), 1) == tuple(score):
                 return read
     return None
@@ -89,15 +90,21 @@ def _clean(noise_mode: str) -> str:
     return "fresh" if noise_mode == "eot" else noise_mode
 
 
-def _read(folder: Path, examples: int, size: int) -> Right | None:
-    """The blocks of a folder that hold the first so many examples; None where one is missing."""
-    labels, right = [], []
-    for block, begin in enumerate(range(0, examples, size)):
-        members = np.arange(begin, min(begin + size, examples))
-        file = folder / outcomes.file_name(block, len(members))
+def _read(kept: Kept, examples: int, images: str) -> Right | None:
+    """The blocks of a folder that hold so many examples; None where one is missing, or they are not these images."""
+    rows, labels, right = [], [], []
+    for block, begin in enumerate(range(0, examples, kept.settings["block_size"])):
+        size = min(kept.settings["block_size"], examples - begin)
+        file = kept.folder / outcomes.file_name(block, size)
         if not file.exists():
             return None
-        held = outcomes.read(file, members)
+        held = outcomes.read(file)
+        rows.append(held.examples)
         labels.append(held.labels)
         right.append(held.correct)
+    split = kept.settings.get("images", "")  # unknown to older versions, which counted the first of the split
+    if (images and split and image_set(split, np.concatenate(rows)) != images) or (
+        not images and "order" in kept.settings
+    ):
+        return None
     return Right(np.concatenate(labels), np.concatenate(right))

@@ -123,7 +123,7 @@ class Part:
     ) -> None:
         file, seconds = self.plan.file(measure, self.block), (time.perf_counter() - began) / shared
         if not (file.parent / "settings.json").exists():
-            write_json(file.parent / "settings.json", self.plan.identity(measure))
+            write_json(file.parent / "settings.json", self.plan.identity(measure) | {"images": self.plan.split_images})
         broken_by = np.asarray(found.cpu().numpy(), dtype=np.int8)
         labels = np.asarray(self.y.cpu().numpy())
         outcomes.write(file, Outcome(self.plan.members(self.block), labels, broken_by, rows, seconds, statistics))

@@ -11,6 +11,7 @@ from distcond.condition import AtLambda
 from distcond.data.described import prepared
 from distcond.data.loader import to_float
 from distcond.data.open import open_source
+from distcond.data.subset import rows_of
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.precision import full_float32
 from distcond.engine.restore import load
@@ -22,13 +23,12 @@ EXAMPLES = 64
 def gradient_signs(plan: Plan, device: torch.device) -> dict[float, float]:
     """For each lam, the share of pixels in [0, 1] whose gradient has one sign in bf16 (autocast) and in float32.
 
-    Measured at full width on the first images of the split. Pixels without gradient in float32 are left out; 1 where
+    Measured at full width on some images of every class. Pixels without gradient in float32 are left out; 1 where
     no pixel is left.
     """
     model = load(plan.run_path, plan.campaign.checkpoint, device).requires_grad_(False)
     source = open_source(prepared(plan.config.data), plan.campaign.split, device, plan.config.data.threads)
-    members = plan.members(0)[:EXAMPLES]
-    ((raw, y),) = source.read([members])
+    ((raw, y),) = source.read([rows_of(source, EXAMPLES)])
     x, seed = to_float(raw), plan.config.eval.noise_seed
     with full_float32():
         return {lam: agreement(AtLambda(model, lam, noise_seed=seed), x, y) for lam in plan.lam_grid}

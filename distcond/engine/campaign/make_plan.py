@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from distcond.config.schema import Config
 from distcond.data.described import described, prepared
 from distcond.data.open import open_source
+from distcond.data.source import Source
+from distcond.data.subset import in_runs, rows_of, split_digest, stratified_order
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.campaign.words import Campaign, attacks_of, strength
@@ -15,7 +19,7 @@ from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
 
 
-def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[str]) -> Plan:
+def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[str], mixed: bool = False) -> Plan:
     """The plan of a campaign.
 
     Args:
@@ -23,6 +27,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         config: its config, with what the command changed.
         campaign: what to count.
         given: the settings of `eval.attack` that the command named.
+        mixed: a few blocks are to stand for all, even where classes lie one behind the other and all are counted.
 
     Raises:
         ConfigError: no checkpoint, no images, or settings that do not fit the network or each other.
@@ -32,7 +37,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     classes = described(config.data).num_classes
     strengths = {a.name: strength(a, config.eval.attack, given, classes) for a in attacks_of(campaign)}
     files = prepared(config.data)
-    available = len(open_source(files, campaign.split, "cpu", config.data.threads))
+    source = open_source(files, campaign.split, "cpu", config.data.threads)
     wanted = config.eval.test_examples if campaign.split == "test" else config.eval.val_examples
     grid = tuple(dict.fromkeys(lam_grid(config)))
     _check_sources(campaign, grid, model)
@@ -45,11 +50,20 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         lam_grid=grid,
         width_mults=model.width_mults,
         widths=tuple(range(len(model.width_mults))),
-        examples=min(wanted or available, available),
+        examples=min(wanted or len(source), len(source)),
         noisy=model.noise_size > 0,
         weights=weights_digest(model),
         fingerprint=files.fingerprint,
+        split_images=split_digest(source),
+        rows=_rows(source, wanted, mixed),
     )
+
+
+def _rows(source: Source, wanted: int, mixed: bool) -> np.ndarray | None:
+    """`Plan.rows`."""
+    if 0 < wanted < len(source):
+        return rows_of(source, wanted)
+    return stratified_order(source.labels) if mixed and in_runs(source.labels) else None
 
 
 def _check_sources(campaign: Campaign, grid: tuple[float, ...], model: ConditionalModel) -> None:

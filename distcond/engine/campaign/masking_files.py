@@ -1,6 +1,6 @@
 """The masking sentinel in an evaluation: one report per operating point, in a file beside the outcomes.
 
-It looks at the first examples of the split under the attack of `eval.attack`, at frozen noise whatever the noise mode
+It looks at some examples of every class under the attack of `eval.attack`, at frozen noise whatever the noise mode
 of the evaluation, since gradients at fresh draws differ by design.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from distcond.condition import AtLambda
 from distcond.data.loader import to_float
 from distcond.data.source import Source
+from distcond.data.subset import stratified_order
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.run_dir import read_json, write_json
 from distcond.errors import ConfigError
@@ -31,12 +32,18 @@ def look_at_points(plan: Plan, model: ConditionalModel, source: Source) -> None:
     missing = {place: file for place, file in plan.sentinel_files().items() if not file.exists()}
     if not missing:
         return
-    ((raw, y),) = source.read([np.arange(min(EXAMPLES, plan.examples))])
+    ((raw, y),) = source.read([_looked_at(plan, source)])
     x, seed = to_float(raw).contiguous(), key(plan.config.seed, "sentinel")
     for (lam, width), file in missing.items():
         network = AtLambda(model, lam, model.width_mults[width], plan.config.eval.noise_seed)
         report = examine(network, x, y, plan.config.eval.attack, seed, FULL)
         write_json(file, [finding._asdict() for finding in report.findings])
+
+
+def _looked_at(plan: Plan, source: Source) -> np.ndarray:
+    """Examples of the plan, of every class."""
+    order = stratified_order(source.labels) if plan.rows is None else plan.rows
+    return order[: min(EXAMPLES, plan.examples)]
 
 
 def report_at(plan: Plan, lam: float, width: int) -> Report:

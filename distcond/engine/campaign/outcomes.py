@@ -65,8 +65,8 @@ def write(path: Path, outcome: Outcome) -> None:
         )
 
 
-def read(path: Path, examples: np.ndarray) -> Outcome:
-    """The outcome in a file. Nothing is unpickled.
+def read(path: Path, examples: np.ndarray | None = None) -> Outcome:
+    """The outcome in a file, of the examples (n,) that are known to be in it or of any. Nothing is unpickled.
 
     Raises:
         ConfigError: not a whole file of exactly these examples; the message says what to do.
@@ -85,6 +85,8 @@ def read(path: Path, examples: np.ndarray) -> Outcome:
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise _unreadable(path, type(error).__name__) from error
     shapes = {outcome.labels.shape, outcome.broken_by.shape}
+    if examples is None:
+        examples = outcome.examples
     if not np.array_equal(outcome.examples, examples) or shapes != {examples.shape}:
         raise _unreadable(path, "other examples")
     return outcome

@@ -18,11 +18,14 @@ import numpy as np
 
 from distcond.attacks.attack import Attack
 from distcond.config.schema import AttackConfig, Config
+from distcond.data.subset import image_set
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.words import Campaign, attacks_of
 from distcond.seeding import key
 
 FOLDER = "outcomes"
+#: Names `distcond.data.subset.stratified_order`: blocks hold the same examples for every budget, the last one aside.
+ORDER = "stratified-1"
 
 
 class Measure(NamedTuple):
@@ -47,7 +50,9 @@ class Plan:
         lam_grid: where answers are counted.
         width_mults: the network's widths, widest first.
         widths: indices of those that are looked at.
-        examples: the first so many of the split.
+        examples: how many of the split.
+        split_images: digest of the whole split.
+        rows: which of the split, in the order in which they are counted, (n,) int64; None = all of it as stored.
         noisy: whether the network has weight noise.
         weights: digest of the network as it is evaluated.
         fingerprint: of the images' content.
@@ -65,6 +70,8 @@ class Plan:
     noisy: bool
     weights: str
     fingerprint: str
+    split_images: str
+    rows: np.ndarray | None
 
     @property
     def attacks(self) -> tuple[Attack, ...]:
@@ -83,7 +90,13 @@ class Plan:
 
     def members(self, block: int) -> np.ndarray:
         """Indices of a block's examples in the split, (n,) int64."""
-        return np.arange(block * self.block_size, min((block + 1) * self.block_size, self.examples))
+        part = slice(block * self.block_size, min((block + 1) * self.block_size, self.examples))
+        return np.arange(part.start, part.stop) if self.rows is None else self.rows[part]
+
+    @property
+    def images(self) -> str:
+        """Digest of the set of examples, as rows hold it."""
+        return image_set(self.split_images, np.arange(self.examples) if self.rows is None else self.rows)
 
     def attack_seed(self, attack: Attack, block: int) -> int:
         """What a block's attack draws from: one seed for all stages and every lam."""
@@ -113,7 +126,8 @@ class Plan:
             return found
         for width in self.widths:
             for lam in self.lam_grid:
-                decides = [self.identity(self.clean(lam, width, "fixed")), asdict(settings.attack), self.examples]
+                clean = self.identity(self.clean(lam, width, "fixed"))
+                decides = [clean, asdict(settings.attack), self.examples, ORDER]
                 of_width = f"-width{self.width_mults[width]:g}" if len(self.width_mults) > 1 else ""
                 words = f"sentinel-lam{lam:g}{of_width}"
                 found[lam, width] = self.run_path / FOLDER / f"{words}-{_digest(decides)}.json"
@@ -178,6 +192,8 @@ class Plan:
             "seed": self.config.seed,
             "block_size": self.block_size,
             "precision": "float32",
+            # Examples as stored were counted before there was another order: their outcomes keep their names.
+            **({} if self.rows is None else {"order": ORDER}),
         }
 
 

@@ -129,6 +129,7 @@ def _origin(plan: Plan, workers: int, device: torch.device, starts: list[dict[st
         "split": plan.campaign.split,
         "checkpoint": plan.campaign.checkpoint,
         "block_size": plan.block_size,
+        "images": plan.images,
         "weights": plan.weights,
         "method": config.method.name,
         "model": config.model.name,

@@ -49,9 +49,13 @@ class ValCounts:
         return plan, plan.attacked(plan.attacks[0], width, noise)[0]
 
     def _done(self, plan: Plan, measure: Measure, block: int) -> None:
-        members, kind = plan.members(block), f"RA, {measure.attack.name}" if measure.attack else "SA"
-        self.attacked += len(members) if measure.attack else 0
-        self.told(f"lam {measure.lam:.3g}: {kind}, examples {members[0]} to {members[-1]} of {plan.examples}")
+        kind, first, size = (
+            f"RA, {measure.attack.name}" if measure.attack else "SA",
+            block * plan.block_size,
+            len(plan.members(block)),
+        )
+        self.attacked += size if measure.attack else 0
+        self.told(f"lam {measure.lam:.3g}: {kind}, examples {first} to {first + size - 1} of {plan.examples}")
 
 
 def standing_places(config: Config, encode: object, resolution: float) -> list[float]:

@@ -12,6 +12,7 @@ import pytest
 from distcond import evaluate, report
 from distcond.data.described import prepared
 from distcond.data.open import open_source
+from distcond.data.subset import rows_of
 from distcond.engine.campaign.by_class import classes_of
 from distcond.engine.run_dir import RunDir, read_json, write_json
 from distcond.results.classes import ByClass
@@ -34,7 +35,7 @@ def test_classes_add_up_to_the_rows(run: Path) -> None:
     (field,) = [field for field in fields if field.attack.startswith("PGD-best-3 ")]
     found = classes_of(field, run_dirs_below(run))
     assert {known.at.lam for known in found} == {0.0, 1.0}
-    labels = _labels(run)[:60]
+    labels = _labels(run)
     for point in field.points:
         (scores,) = [scores for known, scores in found.items() if known.at == point.at]
         assert sum(score.num_correct for score in scores.sa) == point.sa.num_correct
@@ -54,7 +55,7 @@ def test_a_report_with_classes(run: Path, capsys: Any) -> None:
     text = capsys.readouterr().out
     (table,) = [part for part in text.split("\n\n") if part.startswith("SA and RA % by class | ")]
     assert table.splitlines()[1].split() == ["lam", "0.0", "1.0"]
-    assert len(table.splitlines()) == 4 + len(set(_labels(run)[:60]))
+    assert len(table.splitlines()) == 4 + len(set(_labels(run)))
     assert f"figure: {run / 'classes.png'}" in text
     assert (run / "classes.png").exists()
 
@@ -77,7 +78,15 @@ def test_evaluation_of_fewer_examples_leaves_classes_alone(run: Path, tmp_path: 
     evaluate.main([str(copy), *WORDS, "eval.test_examples=35"])
     # Of the blocks of 25, 25 and 10 the first is shared; the second was cut to 10.
     assert len(list(copy.rglob("outcomes/*/*.npz"))) == files + 4
-    assert _all(copy) == before
+    fields = [field for field in fields_of(report.rows_at([copy], "test")) if field.attack.startswith("PGD-best-3 ")]
+    assert sorted(field.attack.split(", ")[-1].split(" (")[0] for field in fields) == ["n = 35", "n = 60"]
+    found = [
+        sum(s.num_examples for s in scores.ra)
+        for field in fields
+        for scores in classes_of(field, run_dirs_below(copy)).values()
+    ]
+    assert sorted(found) == [35, 35, 60, 60]
+    assert all(scores in _all(copy) for scores in before)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +105,7 @@ def _all(run: Path) -> list[ByClass]:
 
 
 def _labels(run: Path) -> np.ndarray:
+    """Of the images that were counted."""
     data = RunDir(run).config().data
     source = open_source(prepared(data), "test", "cpu", 1)
-    ((_, labels),) = source.read([np.arange(len(source))])
-    return np.asarray(labels.numpy())
+    return np.asarray(source.labels[rows_of(source, 60)])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from distcond.data.subset import image_set
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.outcomes import Outcome
 from distcond.engine.campaign.tally import keep_rows
@@ -121,6 +122,24 @@ def test_the_last_block_may_be_short_or_whole(plan: Any, carried_out: Any, corre
     assert len(list(made.run_path.rglob("outcomes/*/*.npz"))) == 2 * (2 + 2)
     assert np.array_equal(found[40][:32], found[32])
     assert np.array_equal(found[45][:32], found[32])
+
+
+def test_a_budget_counts_every_class_and_shares_blocks(plan: Any, carried_out: Any) -> None:
+    fewer, more = plan("attack=none", "eval.test_examples=32"), plan("attack=none", "eval.test_examples=40")
+    assert np.array_equal(fewer.members(1), more.members(1))
+    assert fewer.images != more.images
+    carried_out(fewer)
+    held = outcomes.read(fewer.files()[0][-1], fewer.members(0))
+    assert set(held.labels) == set(range(10))
+    (row, *_) = keep_rows(plan("attack=none", "eval.test_examples=16"), 1, CPU)
+    assert row.images == image_set(fewer.split_images, fewer.members(0))
+
+
+def test_all_examples_stay_in_their_order(plan: Any) -> None:
+    for number in (0, 360, 999):
+        made = plan("attack=none", f"eval.test_examples={number}")
+        assert np.concatenate([made.members(block) for block in range(made.blocks)]).tolist() == list(range(360))
+        assert "order" not in made.identity(next(made.measures()))
 
 
 def test_one_width_of_several_is_counted_alone(plan: Any) -> None:

@@ -1,0 +1,81 @@
+"""Which images a budget takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from distcond.data.central import Central
+from distcond.data.dataset import Arrays
+from distcond.data.memory import MemorySource
+from distcond.data.subset import image_set, in_runs, rows_of, split_digest, stratified_order, subset
+
+SORTED = np.repeat(np.arange(10), 50)
+"""Labels as class folders store them."""
+
+
+def source(labels: np.ndarray, seed: int = 0) -> MemorySource:
+    images = np.random.default_rng(seed).integers(0, 256, (len(labels), 4, 4, 3), dtype=np.uint8)
+    return MemorySource(Arrays(images, labels.astype(np.int64)))
+
+
+@pytest.mark.parametrize("count", [10, 60, 80, 250, 499])
+def test_a_budget_takes_every_class_equally(count: int) -> None:
+    counts = np.bincount(SORTED[rows_of(source(SORTED), count)], minlength=10)
+    assert counts.sum() == count
+    assert counts.max() - counts.min() <= 1
+
+
+def test_unequal_classes_come_in_proportion() -> None:
+    labels = np.repeat(np.arange(4), [1000, 300, 60, 3])
+    for count in (4, 5, 20, 100, 700):
+        counts = np.bincount(labels[stratified_order(labels)[:count]], minlength=4)
+        quotas = count * np.bincount(labels) / len(labels)
+        assert counts.min() >= 1, count
+        assert np.abs(counts - quotas).max() < 4 if count < 20 else np.abs(counts - np.maximum(quotas, 1)).max() < 1.5
+
+
+def test_a_larger_budget_contains_a_smaller() -> None:
+    held: set[int] = set()
+    for count in (1, 7, 10, 11, 60, 499, 500):
+        rows = rows_of(source(SORTED), count).tolist()
+        assert len(set(rows)) == count
+        assert held <= set(rows)
+        held = set(rows)
+
+
+@pytest.mark.parametrize("count", [0, 500, 501])
+def test_the_whole_split_keeps_its_order(count: int) -> None:
+    assert rows_of(source(SORTED), count).tolist() == list(range(500))
+    assert len(subset(source(SORTED), count)) == 500
+
+
+def test_the_order_is_the_same_for_ever() -> None:
+    assert stratified_order(np.repeat(np.arange(3), 4)).tolist() == [11, 3, 4, 8, 6, 0, 9, 1, 5, 2, 7, 10]
+    assert stratified_order(SORTED[::-1])[:20].tolist() != stratified_order(SORTED)[:20].tolist()
+
+
+def test_a_subset_reads_its_own_images() -> None:
+    whole = source(SORTED)
+    for few, seen in ((subset(whole, 30), whole), (subset(Central(whole, 2), 30), Central(whole, 2))):
+        rows = rows_of(whole, 30)
+        ((x, y),) = few.read([np.array([3, 0])])
+        ((wanted, labels),) = seen.read([rows[[3, 0]]])
+        assert np.array_equal(x.numpy(), wanted.numpy())
+        assert y.tolist() == labels.tolist() == few.labels[[3, 0]].tolist()
+
+
+def test_image_sets_are_told_apart_by_content() -> None:
+    one, rows = split_digest(source(SORTED)), rows_of(source(SORTED), 60)
+    assert one == split_digest(source(SORTED))
+    assert one != split_digest(source(SORTED, seed=1))
+    assert one != split_digest(source(SORTED[::-1]))
+    assert image_set(one, rows) == image_set(one, rows[::-1])
+    names = {image_set(one, rows), image_set(one, np.arange(60)), image_set(one, np.arange(500)), image_set("0", rows)}
+    assert len(names) == 4
+
+
+def test_classes_that_lie_together_are_noticed() -> None:
+    mixed = np.random.default_rng(0).permutation(SORTED)
+    assert in_runs(SORTED) and in_runs(SORTED[::-1]) and in_runs(np.repeat(mixed, 4))
+    assert not in_runs(mixed) and not in_runs(np.tile(np.arange(10), 5))

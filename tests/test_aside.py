@@ -33,7 +33,7 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["file"]
 
 
-def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
+def test_failures_keep_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
 

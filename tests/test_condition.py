@@ -44,7 +44,7 @@ def test_it_equals_the_network_at_that_lam(method: str, lam: float, x: Tensor) -
 
 @pytest.mark.parametrize("method", ["float", "floats", "float_slim"])
 @pytest.mark.parametrize("lam", [0.3, 0.7])
-def test_every_mapping_of_lam_folds_into_the_network_it_means(method: str, lam: float, x: Tensor) -> None:
+def test_every_mapping_of_lam_folds_as_meant(method: str, lam: float, x: Tensor) -> None:
     settings = {"model.widths": "8,16", "method.threshold": "0.5", "method.shared_alpha": "true"}
     outputs = []
     wanted = {"ranges": 2 * lam if lam < 0.5 else 2 * lam - 1, "linear": lam, "constant": lam > 0.5}
@@ -104,7 +104,7 @@ def test_a_network_in_training_mode_is_refused() -> None:
         AtLambda(trained().train(), 0.5)
 
 
-def test_an_attack_draws_the_same_numbers_with_and_without_a_call_between_them(x: Tensor) -> None:
+def test_calls_between_draws_change_no_attacks_numbers(x: Tensor) -> None:
     network = AtLambda(trained(), 0.5)
     torch.manual_seed(3)
     without = [torch.rand(4) for _ in range(3)]
@@ -127,7 +127,7 @@ def test_it_moves_with_its_folded_weights(x: Tensor) -> None:
     assert meta(x.to("meta")).device.type == "meta"
 
 
-def test_neither_making_nor_using_or_attacking_it_changes_the_network(x: Tensor) -> None:
+def test_making_using_and_attacking_leave_the_network_alone(x: Tensor) -> None:
     model = trained()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     network = AtLambda(model, 0.5)
@@ -139,7 +139,7 @@ def test_neither_making_nor_using_or_attacking_it_changes_the_network(x: Tensor)
     assert list(network.state_dict()) == [f"model.{name}" for name in before]
 
 
-def test_a_library_that_puts_back_the_mode_it_found_leaves_the_network_in_eval_mode() -> None:
+def test_restoring_the_found_mode_leaves_eval_mode() -> None:
     model = trained()
     network = AtLambda(model, 0.5)
     mode = network.training
@@ -218,7 +218,7 @@ def test_a_condition_knows_where_its_clean_rows_end(lam: list[float], split: int
 
 
 @pytest.mark.gpu
-def test_one_noise_seed_is_one_network_on_every_device(x: Tensor) -> None:
+def test_a_noise_seed_means_one_network_everywhere(x: Tensor) -> None:
     here = AtLambda(trained(), 0.7, noise_seed=3)
     there = AtLambda(trained().cuda(), 0.7, noise_seed=3)
     assert there.cond_lam.is_cuda

@@ -7,7 +7,7 @@ from distcond.registry import KINDS, lookup, table
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_room_is_walked_and_every_value_answers_to_its_name(kind: str) -> None:
+def test_every_value_of_a_room_has_its_name(kind: str) -> None:
     values = table(kind)
     assert values
     assert list(values) == sorted(values)
@@ -18,7 +18,7 @@ def test_a_room_is_walked_and_every_value_answers_to_its_name(kind: str) -> None
         assert lookup(kind, name) is value
 
 
-def test_the_values_of_a_room_are_those_of_its_files() -> None:
+def test_a_rooms_values_are_those_of_its_files() -> None:
     assert {"float", "pgd_at"} <= set(table("method"))
     assert {"resnet18", "resnet34", "resnet20", "small_cnn"} <= set(table("model"))
     assert {"fixed", "two_point"} <= set(table("sampler"))
@@ -50,6 +50,6 @@ def test_what_cannot_be_imported_is_refused(name: str, words: str) -> None:
     assert words in str(refusal.value)
 
 
-def test_an_unknown_name_is_refused_with_the_nearest_and_with_the_way_to_own_work() -> None:
+def test_unknown_names_are_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match=r"did you mean resnet18\? valid: .*or your own as package.module:MODEL"):
         lookup("model", "resnet81")

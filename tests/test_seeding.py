@@ -9,7 +9,7 @@ import torch
 from distcond import seeding
 
 
-def test_a_key_is_a_fixed_number_of_63_bits() -> None:
+def test_keys_are_fixed_numbers_of_63_bits() -> None:
     # Pinned: a change of the hash would silently change every run that is resumed from an old checkpoint.
     assert seeding.key(0, "order", 3) == 8244215730568551301
     assert all(0 <= seeding.key(i) < 2**63 for i in range(100))
@@ -27,7 +27,7 @@ def test_different_parts_name_different_streams(other: tuple[object, ...]) -> No
     assert len(keys) == (1 if repr(other) == repr((1, 2)) else 2)
 
 
-def test_generators_repeat_by_key_and_leave_the_global_stream_alone() -> None:
+def test_generators_repeat_by_key_without_global_state() -> None:
     before = torch.get_rng_state()
     first = torch.rand(5, generator=seeding.generator(7, "augment"))
     again = torch.rand(5, generator=seeding.generator(7, "augment"))

@@ -81,7 +81,7 @@ def test_it_needs_a_place(tmp_path: Path) -> None:
     assert main([]) == 0
 
 
-def test_a_look_that_fails_does_not_end_the_watch(
+def test_failed_looks_do_not_end_the_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made(tmp_path / "run")

@@ -30,7 +30,7 @@ def test_show_says_what_would_be_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert said.count("method.alpha") == 3 and not (tmp_path / "sweep").exists()
 
 
-def test_a_sweep_is_gone_on_with_by_its_own_words_alone(tmp_path: Path) -> None:
+def test_resuming_a_sweep_takes_no_other_words(tmp_path: Path) -> None:
     sweep, space = SweepDir(tmp_path / "sweep"), find_space("width", small=True)
     words = words_of({**space.words, "budget": "small", "dir": str(tmp_path / "sweep")})
     sweep.begin(space, words)
@@ -41,7 +41,7 @@ def test_a_sweep_is_gone_on_with_by_its_own_words_alone(tmp_path: Path) -> None:
         main(["width", "budget=small", "epochs=9", f"dir={tmp_path / 'sweep'}", "--show"])
 
 
-def test_a_winner_by_cost_is_not_confirmed_by_accuracies(tmp_path: Path) -> None:
+def test_winners_by_cost_are_not_confirmed(tmp_path: Path) -> None:
     sweep = SweepDir(tmp_path / "sweep")
     sweep.begin(find_space("width", small=True), words_of({"objective": "train_flops,hypervolume"}))
     sweep.write(Trial(0, {}, state="finished", run="runs/none", values=(1.0, 0.5)))
@@ -62,7 +62,7 @@ def test_a_winner_by_cost_is_not_confirmed_by_accuracies(tmp_path: Path) -> None
         (["width", "launch.workers=900", "--show"], "launch.workers=900: this machine has"),
     ],
 )
-def test_what_is_not_valid_is_refused_in_a_line(words: list[str], said: str, monkeypatch: Any, tmp_path: Path) -> None:
+def test_invalid_words_are_refused_in_a_line(words: list[str], said: str, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=said) as error:
         main(words)

@@ -52,7 +52,7 @@ def run(attack: Attack, x: Tensor, y: Tensor, config: AttackConfig, seed: int = 
 @pytest.mark.parametrize("name", SINGLE)
 @QUICK
 @given(ball=BALLS)
-def test_the_result_is_in_the_ball_and_in_the_box(name: str, ball: tuple[str, float, int]) -> None:
+def test_results_stay_in_the_ball_and_the_box(name: str, ball: tuple[str, float, int]) -> None:
     norm, epsilon, seed = ball
     x, attack = images(seed), SINGLE[name]
     before = x.clone()
@@ -66,7 +66,7 @@ def test_the_result_is_in_the_ball_and_in_the_box(name: str, ball: tuple[str, fl
 
 @pytest.mark.parametrize("name", SINGLE)
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_it_is_a_function_of_its_seed_and_leaves_the_global_generator_alone(name: str, norm: str) -> None:
+def test_same_seed_same_images_and_global_generator_unused(name: str, norm: str) -> None:
     x, attack = images(1), SINGLE[name]
     y, config = NET(x).argmax(1), configured(attack, norm, 0.02)
     torch.manual_seed(11)
@@ -79,7 +79,7 @@ def test_it_is_a_function_of_its_seed_and_leaves_the_global_generator_alone(name
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_it_breaks_what_can_be_broken_and_one_image_alone(name: str) -> None:
+def test_breaks_what_can_be_broken_even_one_image(name: str) -> None:
     x, attack = images(2, 8), SINGLE[name]
     y = NET(x).argmax(1)
     config = configured(attack, "Linf", 0.3, 200 if name == "square" else 10)
@@ -88,7 +88,7 @@ def test_it_breaks_what_can_be_broken_and_one_image_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["pgd-best", "cw", "apgd-ce", "apgd-dlr", "apgd-t"])
-def test_where_it_finds_no_wrong_answer_it_gives_the_highest_loss_and_not_the_image(name: str) -> None:
+def test_an_unbroken_image_comes_back_at_highest_loss(name: str) -> None:
     x, attack = images(4), SINGLE[name]
     y, config = NET(x).argmax(1), configured(SINGLE[name], "Linf", 0.002)
     moved = run(attack, x, y, config)

@@ -58,7 +58,7 @@ def size(delta: Tensor, norm: str) -> Tensor:
 
 @QUICK
 @given(attack=ATTACKS, seed=st.integers(0, 99))
-def test_the_result_is_in_the_ball_and_in_the_box(attack: AttackConfig, seed: int) -> None:
+def test_results_stay_in_the_ball_and_the_box(attack: AttackConfig, seed: int) -> None:
     x = images(seed)
     moved = attacked(attack, x, unit(seed + 1))
     assert moved.shape == x.shape
@@ -69,7 +69,7 @@ def test_the_result_is_in_the_ball_and_in_the_box(attack: AttackConfig, seed: in
 
 @QUICK
 @given(attack=ATTACKS, seed=st.integers(0, 99))
-def test_a_ball_of_radius_zero_holds_the_image_only(attack: AttackConfig, seed: int) -> None:
+def test_epsilon_zero_gives_the_image_back(attack: AttackConfig, seed: int) -> None:
     assert torch.equal(attacked(replace(attack, epsilon=0.0), images(seed), unit()), images(seed))
 
 
@@ -87,13 +87,13 @@ def test_a_projection_is_the_nearest_point(seed: int, norm: str, epsilon: float)
 
 @QUICK
 @given(seed=st.integers(0, 99), norm=st.sampled_from(["Linf", "L2"]), epsilon=st.floats(0.01, 2))
-def test_a_random_start_is_in_the_ball_and_reaches_its_rim(seed: int, norm: str, epsilon: float) -> None:
+def test_random_starts_fill_the_ball_to_its_rim(seed: int, norm: str, epsilon: float) -> None:
     offset = scatter(unit(seed), norm, epsilon)
     assert (size(offset, norm) <= epsilon * (1 + 1e-6)).all()
     assert torch.allclose(size(scatter(torch.ones(SHAPE), norm, epsilon), norm), torch.tensor(epsilon), rtol=1e-5)
 
 
-def test_the_length_of_an_l2_start_is_uniform_and_its_direction_has_no_favourite() -> None:
+def test_l2_starts_are_uniform_in_length_and_direction() -> None:
     many = 2 * torch.rand((4000, 3, 4, 4), generator=seeded(3)) - 1
     offset = scatter(many, "L2", 2.0)
     assert abs(float(lengths(offset).mean()) - 1.0) < 0.05
@@ -115,7 +115,7 @@ def linear(weight: Tensor) -> nn.Module:
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 @pytest.mark.parametrize("num_steps", [1, 3, 6])
-def test_against_a_linear_network_it_is_the_closed_form(norm: str, num_steps: int) -> None:
+def test_a_linear_network_gives_the_closed_form(norm: str, num_steps: int) -> None:
     # Two classes: the gradient points along the difference of the two weights at every point, so the path is straight.
     weight = torch.randn(2, 32, generator=seeded(5)) / 8
     x, y = 0.5 + 0.1 * unit(), torch.tensor([0, 1, 0])
@@ -136,7 +136,7 @@ def test_it_raises_the_loss() -> None:
         assert (after > before + 0.01).all()
 
 
-def test_parameters_get_no_gradient_and_the_images_are_not_touched() -> None:
+def test_parameters_get_no_gradient_and_images_stay() -> None:
     x, before = images(), images()
     attacked(AttackConfig(), x, unit())
     assert all(parameter.grad is None for parameter in NET.parameters())
@@ -145,7 +145,7 @@ def test_parameters_get_no_gradient_and_the_images_are_not_touched() -> None:
     assert not x.requires_grad
 
 
-def test_it_is_a_function_of_its_random_numbers_and_draws_none() -> None:
+def test_draws_no_random_numbers_of_its_own() -> None:
     attack = AttackConfig(epsilon=0.1, step_size=0.02, num_steps=3)
     state = torch.get_rng_state()
     one, again = attacked(attack, images(), unit()), attacked(attack, images(), unit())
@@ -165,7 +165,7 @@ def test_a_row_does_not_depend_on_the_others() -> None:
     assert torch.allclose(whole[1:2], alone, atol=1e-6)
 
 
-def test_every_step_asks_the_network_once_and_tells_it_which_step_it_is() -> None:
+def test_each_step_calls_the_network_once_with_number() -> None:
     steps: list[int] = []
 
     def logits(at: Tensor, step: int) -> Tensor:
@@ -183,7 +183,7 @@ def test_another_loss_is_ascended_instead() -> None:
     assert (NET(moved)[:, 2] < NET(images())[:, 2]).all()
 
 
-def test_the_loss_is_summed_in_float32_so_that_a_large_batch_does_not_shrink_the_gradients() -> None:
+def test_a_large_batch_does_not_shrink_gradients() -> None:
     logits = NET(images()).detach()
     loss = summed_cross_entropy(logits.bfloat16(), Y)
     assert loss.dtype == torch.float32
@@ -203,7 +203,7 @@ def test_the_gradient_to_the_input_alone() -> None:
         assert torch.allclose(input_gradient(lambda at: (at**3).sum(), x), 3 * x**2)
 
 
-def test_the_loss_of_reduced_precision_logits_is_taken_in_float32() -> None:
+def test_loss_of_reduced_precision_logits_is_in_float32() -> None:
     attack = AttackConfig(epsilon=0.1, step_size=0.1, num_steps=1, random_start=False)
     seen: list[torch.dtype] = []
 

@@ -51,7 +51,7 @@ def asked(network: Counted, name: str) -> int:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_of_a_network_that_stands_still_a_wrong_answer_ends_the_search(name: str) -> None:
+def test_wrong_answers_end_the_search_without_noise_only(name: str) -> None:
     still, moving = Counted(unlucky), Counted(unlucky, random=True)
     assert (proves(still), proves(moving), proves(unlucky)) == (True, False, True)
     # Of a network that stands still the image itself is looked at, too; apgd-t does so of any, for its targets.
@@ -60,7 +60,7 @@ def test_only_of_a_network_that_stands_still_a_wrong_answer_ends_the_search(name
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_judge_is_asked_about_every_restart_whatever_the_attacker_saw(name: str) -> None:
+def test_judge_sees_every_restart_whatever_the_attacker_saw(name: str) -> None:
     seen: list[Tensor] = []
     queries: list[Tensor] = []
 
@@ -82,7 +82,7 @@ def test_the_judge_is_asked_about_every_restart_whatever_the_attacker_saw(name: 
     assert len(seen) == 1
 
 
-def test_a_restart_that_the_judge_calls_broken_is_the_last_of_its_example() -> None:
+def test_a_restart_judged_broken_is_the_last() -> None:
     asked_about: list[int] = []
 
     def judge(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from distcond.errors import ConfigError
 from distcond.registry import KINDS
 
 
-def test_one_recipe_and_any_number_of_settings_in_any_order() -> None:
+def test_one_recipe_and_settings_in_any_order() -> None:
     config = parse(["attack.epsilon=8/255", "pgd_at_digits", "epochs=2", "epochs=3"]).config
     assert (config.recipe, config.method.name, config.epochs) == ("pgd_at_digits", "pgd_at", 3)
     assert config.attack.epsilon == pytest.approx(8 / 255)
@@ -43,7 +43,7 @@ def test_help_names_every_setting_with_its_value() -> None:
     assert ", ".join(KINDS) in shown
 
 
-def test_a_mistake_is_one_line_and_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_line_and_interrupts_say_more(capsys: pytest.CaptureFixture[str]) -> None:
     def mistaken() -> int:
         raise ConfigError("what is wrong")
 

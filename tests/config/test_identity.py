@@ -57,7 +57,7 @@ def other(path: str, value: object) -> object:
     return value + 1 if isinstance(value, int) else (value + 0.5 if value <= 0.5 else value - 0.25)
 
 
-def test_the_name_is_readable_and_stays_when_settings_are_added() -> None:
+def test_run_id_is_readable_and_outlives_new_settings() -> None:
     # A new setting at its default changes no run, so it must not change this.
     assert run_id(CONFIG, "0123456789abcdef") == "float-digits-small_cnn-s0-be504053"
 
@@ -73,7 +73,7 @@ print(run_id(resolve("float_digits", {}), "f"))"""
     assert done.stdout.strip() == run_id(CONFIG, "f")
 
 
-def test_what_decides_the_result_changes_the_name_and_nothing_else_does() -> None:
+def test_only_what_decides_results_changes_the_run_id() -> None:
     settings = to_settings(CONFIG)
     missing = set(ELSEWHERE) - set(settings) - {"launch"}
     assert not missing
@@ -96,7 +96,7 @@ def test_other_images_give_another_name() -> None:
     assert run_id(CONFIG, "a") != run_id(CONFIG, "b")
 
 
-def test_a_recipe_and_the_same_settings_by_hand_are_one_run() -> None:
+def test_a_recipe_written_by_hand_is_one_run() -> None:
     by_hand = resolve("pgd_at_digits", {"method": "float"})
     assert run_id(by_hand, "f") == run_id(CONFIG, "f")
 

@@ -40,14 +40,14 @@ def test_recipes_stand_under_their_paper() -> None:
     assert len([line for line in lines if "arXiv 2204.00426" in line]) == 1
 
 
-def test_a_recipe_shows_its_epochs_and_what_it_costs() -> None:
+def test_recipes_show_their_epochs_and_cost() -> None:
     line = next(line for line in listing("recipe").splitlines() if line.split()[:1] == ["oat_cifar10_resnet34"])
     assert line.split()[1:6] == ["200", "epochs", "2", "GPU", "h"]
     line = next(line for line in listing("recipe").splitlines() if line.split()[:1] == ["oat_digits"])
     assert "<0.01 GPU h" in line
 
 
-def test_the_head_says_what_is_reproduced_expected_decided_here_and_spent() -> None:
+def test_heads_tell_what_is_reproduced_expected_and_spent() -> None:
     text = about("oats_cifar10_resnet34")
     lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
     assert list(lines) == ["paper", "reproduces", "interpretation", "expect", "cost", "ran"]

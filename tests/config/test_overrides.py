@@ -49,7 +49,7 @@ def value_at(config: Config, path: str) -> Any:
         ("data.name", "cifar10", "cifar10"),
     ],
 )
-def test_a_value_is_read_as_the_type_of_its_setting(path: str, given: Any, wanted: Any) -> None:
+def test_values_are_read_by_their_settings_type(path: str, given: Any, wanted: Any) -> None:
     found = value_at(resolve("float_digits", {path: given}), "launch.name" if path == "launch" else path)
     assert found == wanted
     assert type(found) is type(wanted)
@@ -100,19 +100,19 @@ def test_a_value_is_read_as_the_type_of_its_setting(path: str, given: Any, wante
         ("epochs.x", "4", "epochs.x: epochs is a single value, without parts"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line_that_names_the_choices(path: str, given: Any, words: str) -> None:
+def test_misfits_are_refused_with_the_choices(path: str, given: Any, words: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         resolve("float_digits", {path: given})
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-def test_an_unknown_recipe_is_refused_with_the_nearest_and_all_names() -> None:
+def test_unknown_recipes_are_refused_with_nearest_name() -> None:
     with pytest.raises(ConfigError, match="unknown recipe 'float_digit': did you mean float_digits\\? valid: "):
         resolve("float_digit", {})
 
 
-def test_choosing_a_method_brings_its_options_and_its_sampler() -> None:
+def test_a_method_brings_its_options_and_sampler() -> None:
     config = resolve("float_digits", {"method.alpha": 0.5, "sampler.share": 0.25})
     assert config.method == FloatOptions(name="float", alpha=0.5)
     assert config.sampler == TwoPointOptions(name="two_point", share=0.25)
@@ -122,13 +122,13 @@ def test_choosing_a_method_brings_its_options_and_its_sampler() -> None:
     assert apply(other, {"method": "float"}).method == FloatOptions(name="float")
 
 
-def test_a_sampler_given_with_the_method_is_kept_in_either_order() -> None:
+def test_a_given_sampler_is_kept_in_any_order() -> None:
     for overrides in ({"method": "float", "sampler": "fixed"}, {"sampler.name": "fixed", "method.name": "float"}):
         assert resolve("float_digits", overrides).sampler == FixedOptions(name="fixed")
 
 
 @pytest.mark.parametrize("method", ["oat", "oats"])
-def test_choosing_a_method_brings_its_grid_unless_one_is_given(method: str) -> None:
+def test_a_method_brings_its_grid_unless_given(method: str) -> None:
     own = lookup("method", method).default_grid
     assert own == (0.0, 0.1, 0.2, 0.3, 0.4, 1.0)
     for recipe in ("float_digits", "float_cifar10_resnet34"):
@@ -144,7 +144,7 @@ def test_choosing_a_method_brings_its_grid_unless_one_is_given(method: str) -> N
     assert narrow.eval.lam_grid == (0.0, 0.4)
 
 
-def test_options_may_be_given_before_the_name_that_brings_them() -> None:
+def test_options_may_precede_the_name_they_belong_to() -> None:
     config = resolve(
         "pgd_at_digits", {"method.alpha": "0.75", "model.widths": "4", "method": "float", "model": "small_cnn"}
     )
@@ -153,12 +153,12 @@ def test_options_may_be_given_before_the_name_that_brings_them() -> None:
 
 
 @pytest.mark.parametrize("recipe", table("recipe"))
-def test_settings_survive_the_way_to_plain_values_and_back(recipe: str) -> None:
+def test_settings_survive_plain_values_and_back(recipe: str) -> None:
     config = resolve(recipe, {"attack.epsilon": "3/255", "fresh": "true"})
     assert from_settings(to_settings(config)) == config
 
 
-def test_settings_of_a_later_version_are_refused_by_name() -> None:
+def test_later_versions_settings_are_refused_by_name() -> None:
     settings = to_settings(resolve("float_digits", {})) | {"optim.sharpness": 1.0}
     with pytest.raises(ConfigError, match=r"unknown setting 'optim.sharpness'"):
         from_settings(settings)
@@ -193,9 +193,7 @@ NOT_A_METHOD = 3
 """
 
 
-def test_a_method_of_a_file_outside_the_repository_is_taken_as_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_method_from_outside_is_taken_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "private_distcond_method.py").write_text(PRIVATE)
     monkeypatch.syspath_prepend(tmp_path)
     name = "private_distcond_method:METHOD"
@@ -207,7 +205,7 @@ def test_a_method_of_a_file_outside_the_repository_is_taken_as_written(
         resolve("float_digits", {"method": "private_distcond_method:NOT_A_METHOD"})
 
 
-def test_overrides_win_over_the_recipe_and_the_recipe_over_the_defaults() -> None:
+def test_overrides_beat_recipes_and_recipes_beat_defaults() -> None:
     recipe = lookup("recipe", "float_digits").settings
     assert resolve("float_digits", {}).epochs == recipe["epochs"]
     assert resolve("float_digits", {"epochs": 2}).epochs == 2

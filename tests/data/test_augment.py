@@ -41,7 +41,7 @@ def test_nothing_to_do_changes_nothing() -> None:
     assert torch.equal(apply(x, draw(9, Augment(), generator("draw"))), x)
 
 
-def test_a_share_of_the_draws_augments_a_share_of_the_images() -> None:
+def test_a_share_of_draws_augments_that_share() -> None:
     x, draws = images(67, 8, 8), draw(67, Augment(2, True), generator("draw"))
     whole = apply(x, draws)
     for rank in range(3):

@@ -35,14 +35,14 @@ def test_sums_beside_the_files_are_held_to(tmp_path: Path, on_disk: Any, name: s
     ("text", "message"),
     [("what", r"SHA256SUMS, line 1: expected a sum"), (f"{'0' * 64}  more.npz", r"more\.npz is missing, but .* lists")],
 )
-def test_a_list_that_cannot_be_held_to_is_refused(tmp_path: Path, on_disk: Any, text: str, message: str) -> None:
+def test_unusable_checksum_lists_are_refused(tmp_path: Path, on_disk: Any, text: str, message: str) -> None:
     make(tmp_path, on_disk)
     (tmp_path / "SHA256SUMS").write_text(text)
     with pytest.raises(ConfigError, match=message):
         DATASET.read(str(tmp_path))
 
 
-def test_of_the_published_size_only_the_published_content_will_do(tmp_path: Path) -> None:
+def test_published_size_demands_the_published_content(tmp_path: Path) -> None:
     file = tmp_path / "data_batch_1"
     file.write_bytes(b"abc")
     md5 = digest(file, "md5")

@@ -67,7 +67,7 @@ def test_a_folder_with_val_keeps_it(tmp_path: Path, on_disk: Any, small: Any) ->
     assert np.array_equal(found["val"].images, small["test"].images)
 
 
-def test_a_folder_numbered_by_class_holds_out_every_class(tmp_path: Path, on_disk: Any, small: Any) -> None:
+def test_numbered_class_folders_hold_out_every_class(tmp_path: Path, on_disk: Any, small: Any) -> None:
     for split in ("train", "test"):
         for label, name in enumerate(on_disk.CLASSES):
             for number in range(10 if split == "train" else 1):
@@ -78,9 +78,7 @@ def test_a_folder_numbered_by_class_holds_out_every_class(tmp_path: Path, on_dis
 
 
 @pytest.mark.parametrize("root", ["", "missing", "file", "."])
-def test_a_root_without_the_data_set_lists_the_layouts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
-) -> None:
+def test_an_empty_root_is_refused_with_the_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     for ask in (DATASET.read, DATASET.fingerprint):

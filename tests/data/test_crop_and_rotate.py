@@ -54,7 +54,7 @@ def test_a_crop_of_whole_pixels_is_a_slice() -> None:
     assert torch.equal(resized_crop(x, box, ~NO_FLIP, 8), x[:, 2:10, 4:12].flip(2))
 
 
-def test_boxes_lie_within_the_image_and_cover_the_range() -> None:
+def test_boxes_lie_within_images_and_cover_the_range() -> None:
     top, left, height, width = boxes(5000, (0.08, 1.0), generator("boxes")).unbind(1)
     for begin, length in ((top, height), (left, width)):
         assert begin.min() >= 0
@@ -68,7 +68,7 @@ def test_boxes_lie_within_the_image_and_cover_the_range() -> None:
     assert 0.45 < (aspect > 1).float().mean() < 0.55
 
 
-def test_a_crop_that_never_fits_takes_the_whole_image() -> None:
+def test_crops_that_never_fit_take_whole_images() -> None:
     box = boxes(2000, (1.0, 1.0), generator("boxes"))
     assert (box[:, 2:] <= 1).all()
     assert (box == torch.tensor([0.0, 0.0, 1.0, 1.0])).all(1).float().mean() > 0.99
@@ -98,7 +98,7 @@ def test_angles_cover_their_range() -> None:
 
 
 @pytest.mark.parametrize("augment", [Augment(4, True, 15.0), Augment(0, True, 15.0, (0.3, 0.9))])
-def test_a_share_of_the_draws_augments_a_share_of_the_images(augment: Augment) -> None:
+def test_a_share_of_draws_augments_that_share(augment: Augment) -> None:
     x, draws = images(67), draw(67, augment, generator("draw"))
     everything = apply(x, draws, 12)
     assert everything.shape == (67, 12, 12, 3) if augment.crop else (67, 16, 16, 3)

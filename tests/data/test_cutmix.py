@@ -23,7 +23,7 @@ def flat(n: int = 5, height: int = 8, width: int = 12) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_labels_are_shared_by_the_area_of_the_box(seed: int) -> None:
+def test_labels_are_shared_by_the_boxs_area(seed: int) -> None:
     x, y = flat()
     mixed, shares = MIX(x, y, generator(seed))
     other = (y + len(y) - 1) % len(y)
@@ -34,7 +34,7 @@ def test_labels_are_shared_by_the_area_of_the_box(seed: int) -> None:
     assert mixed.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_the_box_is_one_rectangle_of_the_other_image() -> None:
+def test_the_box_is_one_rectangle_from_another_image() -> None:
     x, y = flat()
     boxes = set()
     for seed in range(50):
@@ -78,7 +78,7 @@ def test_the_loader_mixes_what_it_has_augmented() -> None:
     assert not torch.equal(batches()[1].x, batches(seed=1)[1].x)
 
 
-def test_ranks_cut_the_same_box_from_their_own_shares() -> None:
+def test_ranks_cut_one_box_from_their_shares() -> None:
     alone = batches(cutmix=None)
     for rank in (0, 1):
         for mixed, plain in zip(batches(rank, 2), alone, strict=True):

@@ -154,7 +154,7 @@ sys.meta_path.insert(0, Missing())
 """
 
 
-def test_auto_without_ffcv_says_so_and_reads_from_memory(tmp_path: Path) -> None:
+def test_auto_without_ffcv_reads_memory_and_says_so(tmp_path: Path) -> None:
     code = f"""{BLOCK}{TINY}
 from distcond.data.open import open_source, prepare
 from distcond.errors import ConfigError

@@ -51,7 +51,7 @@ def test_every_batch_has_its_share_at_random_places(make_source: Any, kind: str)
         assert torch.allclose(batch.x[:, 0, 0, 0] * 255, batch.y.float())
 
 
-def test_each_set_goes_round_before_an_image_comes_again(make_source: Any) -> None:
+def test_no_image_repeats_before_its_set_is_through(make_source: Any) -> None:
     seen = torch.cat([batch.y for batch in batches("memory", make_source)]).tolist()
     assert len(set(seen)) == len(seen) == 48
     assert set(seen) != set(torch.cat([batch.y for batch in batches("memory", make_source, epoch=1)]).tolist())
@@ -107,7 +107,7 @@ IMAGES, LABELS = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.in
         ({"image": IMAGES, "label": np.array([{}] * 4)}, "of plain arrays"),
     ],
 )
-def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path, arrays: Any, words: str) -> None:
+def test_unusable_files_are_refused_by_name(tmp_path: Path, arrays: Any, words: str) -> None:
     path = npz(tmp_path / "extra.npz", **arrays)
     with pytest.raises(ConfigError, match=words) as caught:
         prepare_extra(path, str(tmp_path), DIGITS)
@@ -123,7 +123,7 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
         prepare_extra(str(tmp_path / "text.npz"), str(tmp_path), DIGITS)
 
 
-def test_what_is_in_the_file_decides_what_the_data_are_called(tmp_path: Path) -> None:
+def test_content_decides_the_name_of_extra_data(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
     one = npz(tmp_path / "one.npz", image=images, label=np.arange(30) % 10)
     other = npz(tmp_path / "other.npz", image=images[::-1], label=np.arange(30) % 10)
@@ -147,7 +147,7 @@ def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
     assert refused > 20
 
 
-def test_large_archives_of_one_size_and_name_are_told_apart(tmp_path: Path) -> None:
+def test_large_archives_of_one_size_are_told_apart(tmp_path: Path) -> None:
     found = []
     for folder, shift in (("a", 0), ("b", 1)):
         (tmp_path / folder).mkdir()
@@ -156,7 +156,7 @@ def test_large_archives_of_one_size_and_name_are_told_apart(tmp_path: Path) -> N
     assert found == [0, 1]
 
 
-def test_a_share_that_rounds_to_nothing_or_everything_is_refused() -> None:
+def test_shares_rounding_to_none_or_all_are_refused() -> None:
     check_share(128, 0.7)
     for batch_size, share in ((64, 0.001), (1, 0.7), (4, 0.99)):
         with pytest.raises(ConfigError, match="needed: some of each kind"):

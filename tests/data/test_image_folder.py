@@ -56,7 +56,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory, on_disk: Any) -> Path:
     return root
 
 
-def test_small_squares_are_found_and_kept_to_the_pixel(squares: Path, on_disk: Any) -> None:
+def test_small_squares_are_kept_to_the_pixel(squares: Path, on_disk: Any) -> None:
     config = data(squares, loader="memory")
     assert (config.num_classes, config.image_size) == (3, 64)
     x, y = everything(config, "test")
@@ -69,7 +69,7 @@ def test_small_squares_are_found_and_kept_to_the_pixel(squares: Path, on_disk: A
     assert (augment.pad, augment.flip, augment.crop) == (4, True, None)
 
 
-def test_large_images_of_many_sizes_are_stored_as_jpeg(photos: Path) -> None:
+def test_large_images_are_stored_as_jpeg(photos: Path) -> None:
     config = data(photos, loader="memory")
     assert (config.num_classes, config.image_size) == (3, 224)
     dataset = described(config)
@@ -102,7 +102,7 @@ def test_both_loaders_give_the_same_bits(photos: Path, threads: int) -> None:
             assert torch.equal(one.y, other.y)
 
 
-def test_the_ranks_interleave_to_the_batches_of_one_process(photos: Path) -> None:
+def test_ranks_interleave_to_one_processs_batches(photos: Path) -> None:
     config = data(photos, loader="memory")
     source, augment = open_source(prepared(config), "train"), described(config).augment
     (alone, *_) = Loader(source, 21, 5, augment=augment, shuffle=True).epoch(0)
@@ -122,14 +122,14 @@ def test_training_crops_the_whole_stored_image(photos: Path) -> None:
 
 
 @pytest.mark.usefixtures("needs_ffcv")
-def test_a_jpeg_of_the_stored_form_keeps_its_bytes(photos: Path) -> None:
+def test_jpegs_of_the_stored_form_keep_their_bytes(photos: Path) -> None:
     beton = (prepared(data(photos, loader="ffcv")).folder / "test.beton").read_bytes()
     kept, scaled = photos / "val" / NAMES[1] / "4.JPEG", photos / "val" / NAMES[0] / "0.JPEG"
     assert kept.read_bytes() in beton
     assert scaled.read_bytes() not in beton
 
 
-def test_a_stored_image_is_the_centre_of_the_original(photos: Path) -> None:
+def test_stored_images_are_centres_of_the_originals(photos: Path) -> None:
     from PIL import Image
 
     config = data(photos, loader="memory")

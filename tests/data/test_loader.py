@@ -39,7 +39,7 @@ def test_both_sources_give_the_same_bits(make_source: Make, make_arrays: Make, s
 
 
 @BOTH
-def test_batches_are_the_images_as_the_network_wants_them(make_source: Make, make_arrays: Make, kind: str) -> None:
+def test_batches_have_the_layout_that_networks_want(make_source: Make, make_arrays: Make, kind: str) -> None:
     arrays: Arrays = make_arrays(100)
     batches = list(Loader(make_source(kind, arrays), 32).epoch(0))
     x, y = torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches])
@@ -52,9 +52,7 @@ def test_batches_are_the_images_as_the_network_wants_them(make_source: Make, mak
 
 @BOTH
 @pytest.mark.parametrize("world", [2, 3])
-def test_the_ranks_interleave_to_the_batches_of_one_process(
-    make_source: Make, make_arrays: Make, kind: str, world: int
-) -> None:
+def test_ranks_interleave_to_one_processs_batches(make_source: Make, make_arrays: Make, kind: str, world: int) -> None:
     source = make_source(kind, make_arrays(1003))
     alone = list(train(source).epoch(1))
     ranks = [list(train(source, rank=rank, world=world).epoch(1)) for rank in range(world)]

@@ -36,13 +36,13 @@ def test_a_restart_gives_the_tail() -> None:
     assert shares(1003, 64, 1, start=16) == [[]]
 
 
-def test_a_share_may_be_empty_and_is_not_left_out() -> None:
+def test_an_empty_share_is_not_left_out() -> None:
     first, second = shares(513, 512, 2)
     assert [len(part) for part in first] == [256, 1]
     assert [len(part) for part in second] == [256, 0]
 
 
-def test_drop_last_leaves_out_the_batch_that_is_not_full() -> None:
+def test_drop_last_leaves_out_the_short_batch() -> None:
     (parts,) = shares(1003, 64, 1, drop_last=True)
     assert [len(part) for part in parts] == [64] * 15
     assert num_steps(1003, 64, drop_last=True) == 15
@@ -60,7 +60,7 @@ def test_the_order_follows_seed_and_epoch() -> None:
     assert np.array_equal(np.concatenate(in_order), np.arange(100))
 
 
-def test_the_order_does_not_depend_on_the_batch_size() -> None:
+def test_order_does_not_depend_on_batch_size() -> None:
     assert np.array_equal(np.concatenate(shares(100, 10, 1)[0]), np.concatenate(shares(100, 32, 1)[0]))
 
 

@@ -26,7 +26,7 @@ def test_elsewhere_a_long_job_is_two_log_lines(
     assert capsys.readouterr() == ("", "")
 
 
-def test_on_a_terminal_it_is_a_bar_on_stderr(
+def test_terminals_get_a_bar_on_stderr(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("tqdm", reason="bars need tqdm")

@@ -58,7 +58,7 @@ def test_the_hubs_form_is_read_to_the_pixel(tmp_path: Path, on_disk: Any) -> Non
     assert prepared(data(tmp_path)).sizes == {"train": 54, "val": 6, "test": 12}
 
 
-def test_another_size_is_made_when_it_is_asked_for(tmp_path: Path, on_disk: Any) -> None:
+def test_another_size_is_made_when_asked_for(tmp_path: Path, on_disk: Any) -> None:
     on_disk.tiny_imagenet(tmp_path, small(on_disk), WNIDS)
     x, _ = everything(data(tmp_path, image_size=32), "test")
     assert x.shape == (12, 32, 32, 3)

@@ -79,7 +79,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
 @pytest.mark.parametrize("clean_rows", range(8))
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rows_in_order_are_sliced_with_the_same_result(clean_rows: int, training: bool, dtype: torch.dtype) -> None:
+def test_slicing_ordered_rows_gives_the_same_result(clean_rows: int, training: bool, dtype: torch.dtype) -> None:
     route = torch.arange(7) >= clean_rows
     x, results = images(7).to(dtype).requires_grad_(), []
     for split in (None, clean_rows):
@@ -105,7 +105,7 @@ def test_rows_in_order_never_meet_the_masked_form(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("route", [True, False])
-def test_one_route_for_the_pass_is_that_route_in_every_row(route: bool, training: bool) -> None:
+def test_one_route_equals_that_route_per_row(route: bool, training: bool) -> None:
     whole, rows = made(DualBatchNorm2d).train(training), made(DualBatchNorm2d).train(training)
     out = whole(images(6), at(route))
     assert torch.allclose(out, rows(images(6), at(torch.full((6,), route))), atol=1e-5)
@@ -114,7 +114,7 @@ def test_one_route_for_the_pass_is_that_route_in_every_row(route: bool, training
     assert close(statistics(other), statistics(made(DualBatchNorm2d).clean if route else made(DualBatchNorm2d).adv), 0)
 
 
-def test_eval_mode_uses_the_running_statistics_of_each_rows_route() -> None:
+def test_eval_uses_running_statistics_of_each_rows_route() -> None:
     layer = made(DualBatchNorm2d).eval()
     out = layer(images(7), at(ROUTE))
     assert torch.allclose(out[ROUTE], layer.adv(images(7)[ROUTE]), atol=1e-5)
@@ -124,7 +124,7 @@ def test_eval_mode_uses_the_running_statistics_of_each_rows_route() -> None:
 
 
 @pytest.mark.parametrize("route", [[1, 1, 1, 1], [1, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]])
-def test_a_group_of_none_or_one_leaves_its_statistics_alone_and_its_parameters_in_the_graph(route: list[int]) -> None:
+def test_small_groups_keep_statistics_and_give_parameters_gradients(route: list[int]) -> None:
     layer, start = made(DualBatchNorm2d), made(DualBatchNorm2d)
     few, many = ("clean", "adv") if sum(route) > 1 else ("adv", "clean")
     out = layer(images(4), at(torch.tensor(route, dtype=torch.bool)))
@@ -137,7 +137,7 @@ def test_a_group_of_none_or_one_leaves_its_statistics_alone_and_its_parameters_i
 
 @pytest.mark.parametrize("rows", [0, 1])
 @pytest.mark.parametrize("route", [True, False])
-def test_a_pass_of_none_or_one_row_leaves_all_statistics_alone(rows: int, route: bool) -> None:
+def test_passes_of_one_row_leave_statistics_alone(rows: int, route: bool) -> None:
     layer, start = made(DualBatchNorm2d), made(DualBatchNorm2d)
     out = layer(images(rows), at(route))
     assert out.shape == (rows, C, 4, 4)
@@ -146,7 +146,7 @@ def test_a_pass_of_none_or_one_row_leaves_all_statistics_alone(rows: int, route:
     assert all(parameter.grad is not None for parameter in layer.parameters())
 
 
-def test_reduced_precision_in_gives_reduced_precision_out_from_float32_statistics() -> None:
+def test_reduced_precision_passes_through_with_float32_statistics() -> None:
     out = made(DualBatchNorm2d)(images(7).bfloat16(), at(ROUTE))
     assert out.dtype == torch.bfloat16
     assert torch.allclose(out.float(), made(DualBatchNorm2d)(images(7).bfloat16().float(), at(ROUTE)), atol=0.02)
@@ -177,7 +177,7 @@ def one_rank(rank: int, world: int, kind: str, rows: Tensor, route: Any) -> dict
         ("plain", 5, True),
     ],
 )
-def test_statistics_shared_over_two_processes_are_those_of_one(
+def test_statistics_shared_by_two_processes_equal_one(
     run_ranks: Any, kind: str, rows: int, route: Tensor | bool
 ) -> None:
     x = images(rows)
@@ -191,7 +191,7 @@ def test_statistics_shared_over_two_processes_are_those_of_one(
     assert close(summed, alone["grads"][1:], 1e-5)
 
 
-def test_shared_statistics_of_one_process_are_those_of_torch() -> None:
+def test_shared_statistics_of_one_process_equal_torch() -> None:
     reference = made(DualBatchNorm2d).adv
     out = one_rank(0, 1, "dual", images(6), True)
     for _ in range(2):

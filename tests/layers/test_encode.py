@@ -27,7 +27,7 @@ def test_the_dct_is_that_of_scipy() -> None:
     assert torch.equal(matrix("dct", 16)[0], torch.full((16,), 2.0, dtype=torch.float64))
 
 
-def test_the_random_codes_are_orthonormal_and_a_function_of_the_seed() -> None:
+def test_random_codes_are_orthonormal_and_follow_the_seed() -> None:
     rows = matrix("rand", 32, seed=1)
     assert torch.allclose(rows @ rows.T, torch.eye(32, dtype=torch.float64), atol=1e-12)
     assert torch.equal(rows, matrix("rand", 32, seed=1))

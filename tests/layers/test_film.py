@@ -44,7 +44,7 @@ def test_it_is_the_formula_of_the_authors() -> None:
     assert np.allclose(layer(X, coded(code)).detach().numpy(), wanted, atol=1e-6)
 
 
-def test_one_code_for_the_pass_is_that_code_in_every_row() -> None:
+def test_one_code_equals_that_code_per_row() -> None:
     layer, code = made(), draw(1, 3, seed=2)
     assert torch.allclose(layer(X, coded(code)), layer(X, coded(code.expand(4, 3))), atol=1e-6)
 
@@ -65,7 +65,7 @@ def test_it_is_the_affine_it_says_it_is(rows: int) -> None:
     assert torch.allclose(X * scale.view(rows, 5, 1, 1) + shift.view(rows, 5, 1, 1), wanted, atol=1e-6)
 
 
-def test_it_can_start_as_the_identity_and_leave_it() -> None:
+def test_can_start_as_identity_and_leave_it() -> None:
     layer, cond = made(identity_start=True), coded(draw(4, 3, seed=2))
     assert torch.equal(layer(X, cond), X)
     layer(X, cond).square().sum().backward()

@@ -53,7 +53,7 @@ def test_folded_is_unfolded(network: Any, method: str, lam: float) -> None:
 
 @pytest.mark.parametrize("method", ["float", "pgd_at", "smart", "float_slim"])
 @pytest.mark.parametrize("model", ["small_cnn", "preact_resnet18"])
-def test_what_is_folded_is_used_in_place_of_the_weights(network: Any, model: str, method: str) -> None:
+def test_folded_weights_replace_the_layers_own(network: Any, model: str, method: str) -> None:
     net = network(method, model)
     folded = net.fold(net.condition(1.0, noise=net.draw_noise(3)))
     wanted = net(images(), folded)
@@ -81,7 +81,7 @@ def test_folding_rows_of_both_kinds_is_a_mistake(network: Any) -> None:
 
 
 @pytest.mark.parametrize("modulated", [True, False])
-def test_a_modulation_folds_too_and_one_per_row_stays_beside(modulated: bool) -> None:
+def test_modulation_folds_unless_it_is_per_row(modulated: bool) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         unit = ConvNorm(noisy()._replace(modulate=FiLM), 3, 4, modulated=modulated).eval()
@@ -113,7 +113,7 @@ def test_a_normalisation_alone_folds_into_one_affine(modulated: bool) -> None:
             assert torch.allclose(unit(images(), again), unit(images(), cond), atol=1e-5)
 
 
-def test_a_convolution_alone_folds_into_a_copy_without_bias() -> None:
+def test_a_bare_convolution_folds_without_bias() -> None:
     unit = ConvUnit(noisy(), 3, 4)
     cond = Condition(torch.tensor([0.5]), True, noise=torch.randn(3 * 4 * 9))
     folded = unit.fold(cond, torch.float32)

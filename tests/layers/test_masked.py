@@ -32,7 +32,7 @@ def two_paths(stride: int = 1) -> MaskedConv2d:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_each_path_is_the_convolution_with_its_own_part_of_the_weight(stride: int) -> None:
+def test_each_path_uses_its_own_masked_weight(stride: int) -> None:
     layer = two_paths(stride)
     for cond, mask in ((CLEAN, layer.clean_mask), (ADV, layer.adv_mask)):
         wanted = F.conv2d(X, layer.weight * mask, stride=stride, padding=1)
@@ -41,7 +41,7 @@ def test_each_path_is_the_convolution_with_its_own_part_of_the_weight(stride: in
     assert not torch.equal(layer(X, CLEAN), layer(X, ADV))
 
 
-def test_rows_of_both_kinds_are_the_rows_of_each() -> None:
+def test_mixed_rows_equal_the_rows_of_each_kind() -> None:
     layer = two_paths()
     mixed = layer(X, Condition(torch.ones(4), ROUTE))
     assert torch.allclose(mixed[ROUTE], layer(X[ROUTE], ADV), atol=1e-6)
@@ -57,7 +57,7 @@ def test_full_masks_are_no_masks_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("by_row", [False, True])
-def test_dense_gradients_are_those_of_each_path_without_its_mask(by_row: bool) -> None:
+def test_dense_gradients_are_each_paths_without_its_mask(by_row: bool) -> None:
     layer = two_paths()
     layer.dense_gradients = {path: torch.zeros_like(layer.weight) for path in (False, True)}
     target = draw(4, 5, 6, 6, seed=5)
@@ -95,12 +95,12 @@ def test_dense_gradients_add_up_and_only_in_training() -> None:
     assert torch.allclose(layer.dense_gradients[True], 2 * once)
 
 
-def test_one_weight_for_rows_of_both_kinds_is_a_mistake() -> None:
+def test_one_weight_for_mixed_rows_is_refused() -> None:
     with pytest.raises(AssertionError, match="one route per pass"):
         two_paths().effective_weight(Condition(torch.ones(4), ROUTE))
 
 
-def test_masks_are_saved_and_move_with_the_model_but_are_not_trained() -> None:
+def test_masks_are_saved_and_moved_but_not_trained() -> None:
     layer = two_paths()
     assert {name for name, _ in layer.named_parameters()} == {"weight"}
     other = MaskedConv2d(3, 5)
@@ -121,7 +121,7 @@ def masked_noise() -> tuple[MaskedNoisyConv2d, Tensor]:
     return layer, mask
 
 
-def test_the_deviation_is_that_of_the_kept_weights_alone() -> None:
+def test_deviation_counts_the_kept_weights_alone() -> None:
     layer, mask = masked_noise()
     weight = layer.weight.detach() + 0.3 * mask
     assert torch.allclose(kept_deviation(weight, mask), weight[mask].std(), rtol=1e-5)

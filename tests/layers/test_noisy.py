@@ -30,7 +30,7 @@ X = draw(4, 3, 6, 6, seed=2)
 
 @pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_one_amplitude_for_the_pass_is_that_amplitude_in_every_row(lam: float, stride: int) -> None:
+def test_one_amplitude_equals_that_amplitude_per_row(lam: float, stride: int) -> None:
     conv = layer(stride)
     whole = conv(X, Condition(torch.tensor([lam]), True, noise=NOISE))
     rows = conv(X, Condition(torch.full((4,), lam), True, noise=NOISE))
@@ -51,7 +51,7 @@ def test_every_row_has_its_own_amplitude() -> None:
         assert torch.allclose(rows[n : n + 1], alone, atol=1e-5)
 
 
-def test_at_zero_it_is_the_plain_convolution_bit_for_bit() -> None:
+def test_zero_amplitude_is_the_plain_convolution_exactly() -> None:
     plain = Conv2d(3, 5)
     plain.load_state_dict({"weight": layer().weight})
     wanted = plain(X, Condition(torch.zeros(1), False))
@@ -78,7 +78,7 @@ def test_the_effective_weight_by_hand() -> None:
     assert torch.allclose(conv(X, cond), F.conv2d(X, wanted, padding=1), atol=1e-5)
 
 
-def test_the_change_is_linear_in_lam_and_in_alpha() -> None:
+def test_output_is_linear_in_lam_and_alpha() -> None:
     conv = layer()
 
     def change(lam: float) -> Tensor:
@@ -92,7 +92,7 @@ def test_the_change_is_linear_in_lam_and_in_alpha() -> None:
     assert torch.allclose(change(1.0), half, atol=1e-5)
 
 
-def test_alpha_has_a_gradient_only_where_there_is_noise() -> None:
+def test_alpha_gets_gradients_only_where_noise_is() -> None:
     conv = layer()
     conv(X, Condition(torch.ones(1), True, noise=NOISE)).square().sum().backward()
     assert conv.alpha.grad is not None
@@ -105,7 +105,7 @@ class Three(nn.Module):
         self.first, self.second, self.third = layers.conv(3, 4), layers.conv(4, 4, 1), layers.conv(4, 2)
 
 
-def test_every_layer_has_a_part_of_the_noise_to_itself() -> None:
+def test_each_layer_has_its_own_noise() -> None:
     net = Three(noisy())
     size, units = number(net)
     assert (size, units) == (3 * 4 * 9 + 4 * 4 + 4 * 2 * 9, ())
@@ -115,7 +115,7 @@ def test_every_layer_has_a_part_of_the_noise_to_itself() -> None:
     assert torch.allclose(torch.cat([part.flatten() for part in seen]), ramp, rtol=1e-4)
 
 
-def test_one_amplitude_of_several_layers_is_the_same_network_and_has_the_sum_of_their_gradients() -> None:
+def test_shared_amplitude_sums_the_gradients_of_its_layers() -> None:
     def three(alpha: Amplitude) -> Three:
         with torch.random.fork_rng():
             torch.manual_seed(0)

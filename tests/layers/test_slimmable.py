@@ -40,7 +40,7 @@ def resnet(layers: LayerSet, planes: tuple[int, ...] = PLANES) -> ConditionalMod
     return ConditionalModel(net, width_mults=MULTS)
 
 
-def test_channels_are_rounded_down_and_those_of_an_image_are_kept() -> None:
+def test_channels_round_down_and_image_channels_stay() -> None:
     assert sliced(64, MULTS) == (64, 48, 32)
     assert sliced(100, (1.0, 0.29)) == (100, 29)
     assert sliced(5, (1.0, 0.5, 0.01)) == (5, 2, 1)
@@ -61,7 +61,7 @@ def narrow_state(slim: ConditionalModel, thin: nn.Module, width: int, concatenat
 
 @pytest.mark.parametrize("concatenated", [False, True])
 @pytest.mark.parametrize("width", [0, 1, 2])
-def test_a_width_of_oats_is_the_sliced_dense_network(width: int, concatenated: bool) -> None:
+def test_oats_width_equals_the_sliced_dense_network(width: int, concatenated: bool) -> None:
     slim = resnet(slimmable_film(Narrow(MULTS), 4, concatenated=concatenated))
     thin = resnet(film(4), tuple(sliced(planes, MULTS)[width] for planes in PLANES))
     thin.load_state_dict(narrow_state(slim, thin, width, concatenated))
@@ -73,7 +73,7 @@ def test_a_width_of_oats_is_the_sliced_dense_network(width: int, concatenated: b
 
 
 @pytest.mark.parametrize("width", [0, 1, 2])
-def test_a_width_of_slim_float_is_the_dense_network_of_the_cut_noisy_weights(width: int) -> None:
+def test_slim_float_width_equals_the_cut_noisy_network(width: int) -> None:
     slim = resnet(slimmable_noisy(Narrow(MULTS)))
     thin = resnet(noisy(), tuple(sliced(planes, MULTS)[width] for planes in PLANES))
     thin.load_state_dict(narrow_state(slim, thin, width, False))
@@ -89,7 +89,7 @@ def _convs(model: nn.Module) -> list[NoisyConv2d]:
     return [module for module in model.modules() if isinstance(module, NoisyConv2d)]
 
 
-def test_noise_has_the_spread_of_the_full_width_weight() -> None:
+def test_noise_spread_is_the_full_widths() -> None:
     conv = seeded(lambda: NoisySlimmableConv2d(8, 8, width_mults=(1.0, 0.5)))
     with torch.no_grad():
         conv.weight[4:] *= 10
@@ -99,7 +99,7 @@ def test_noise_has_the_spread_of_the_full_width_weight() -> None:
     assert torch.allclose(effective - conv.weight[:4, :4], 0.25 * conv.weight.std().expand(4, 4, 3, 3), atol=1e-5)
 
 
-def test_noise_per_row_is_noise_for_the_pass_at_every_width() -> None:
+def test_row_noise_equals_pass_noise_at_every_width() -> None:
     conv = seeded(lambda: NoisySlimmableConv2d(8, 8, width_mults=(1.0, 0.5)))
     noise, x = draw(conv.weight.numel()), draw(4, 4, 6, 6)
     whole = conv(x, Condition(torch.tensor([0.3]), True, 1, noise=noise))

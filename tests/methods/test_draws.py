@@ -27,7 +27,7 @@ def lam_of(part: Part) -> Tensor:
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize(("start", "stop"), [(0, 7), (0, 3), (3, 7), (3, 5), (2, 6), (7, 7)])
-def test_the_ranks_parts_are_the_whole_part_dealt_round(world: int, start: int, stop: int) -> None:
+def test_ranks_are_dealt_the_whole_in_turn(world: int, start: int, stop: int) -> None:
     whole = torch.arange(7)
     for rank in range(world):
         part = of(rank, world).part(start, stop)
@@ -38,7 +38,7 @@ def test_the_ranks_parts_are_the_whole_part_dealt_round(world: int, start: int, 
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_whether_lam_is_one_value_is_decided_alike_on_all_ranks(world: int) -> None:
+def test_all_ranks_agree_whether_lam_is_one(world: int) -> None:
     for rank in range(world):
         draws = of(rank, world)
         assert draws.part(0, 3).lam == 0.0
@@ -50,7 +50,7 @@ def test_whether_lam_is_one_value_is_decided_alike_on_all_ranks(world: int) -> N
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize(("start", "stop"), [(0, 7), (3, 7)])
-def test_the_ranks_random_starts_are_those_of_one_rank(world: int, start: int, stop: int) -> None:
+def test_random_starts_of_ranks_equal_one_ranks(world: int, start: int, stop: int) -> None:
     alone = of().part(start, stop)
     whole = of().unit(alone, torch.zeros(rows(alone), 3, 4, 4), "attack")
     found = torch.empty(7, 3, 4, 4)
@@ -60,7 +60,7 @@ def test_the_ranks_random_starts_are_those_of_one_rank(world: int, start: int, s
     assert torch.equal(found[start:stop], whole)
 
 
-def test_random_starts_are_uniform_and_named_by_seed_epoch_step_and_purpose() -> None:
+def test_random_starts_are_uniform_and_keyed_by_purpose() -> None:
     like = torch.zeros(7, 3, 16, 16)
 
     def unit(purpose: str = "attack", **other: int) -> Tensor:

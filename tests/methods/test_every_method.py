@@ -69,9 +69,7 @@ def gradients(step: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("method", table("method"))
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_step_is_finite_counts_its_rows_and_gives_every_parameter_a_gradient(
-    config: Any, method: str, precision: str
-) -> None:
+def test_steps_are_finite_and_reach_every_parameter(config: Any, method: str, precision: str) -> None:
     chosen = config(method, precision__train=precision)
     step = step_of(chosen)
     loss, counts = step(images(), Y, draws_of(chosen))
@@ -118,9 +116,7 @@ def on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", table("method"))
-def test_two_ranks_with_shared_statistics_are_one_rank_on_the_same_batch(
-    config: Any, run_ranks: Any, method: str
-) -> None:
+def test_two_ranks_sharing_statistics_equal_one_rank(config: Any, run_ranks: Any, method: str) -> None:
     chosen = config(method, shared_statistics=True)
     alone, ranks = on_rank(0, 1, chosen), run_ranks(on_rank, 2, chosen)
     mean_loss = sum(found["loss"] for found in ranks) / 2
@@ -162,13 +158,13 @@ def test_every_gradient_element_is_reduced_once_a_step(config: Any, run_ranks: A
 
 
 @pytest.mark.parametrize("lam", [0.0, 1.0])
-def test_ranks_go_on_where_a_batch_holds_rows_of_one_kind_only(config: Any, run_ranks: Any, lam: float) -> None:
+def test_ranks_accept_batches_of_one_kind_of_row(config: Any, run_ranks: Any, lam: float) -> None:
     # Half of the normalisations, and at lam = 0 the noise amplitudes, take no part in such a step.
     found = run_ranks(steps_on_rank, 2, config("float", sampler="fixed", sampler__lam=lam))
     assert found[0]["sent"] == found[1]["sent"]
 
 
-def test_ranks_without_a_row_of_their_own_take_part(config: Any, run_ranks: Any) -> None:
+def test_ranks_without_rows_take_part(config: Any, run_ranks: Any) -> None:
     # 12 rows, one of them clean: of three ranks only the first has it.
     found = run_ranks(steps_on_rank, 3, config("float", sampler__share=1 / 12))
     assert found[0]["sent"] == found[1]["sent"] == found[2]["sent"] == [found[0]["elements"]] * 3

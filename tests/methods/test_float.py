@@ -62,7 +62,7 @@ def attacked(step: TrainStep, x: Tensor, y: Tensor) -> Tensor:
     return moved
 
 
-def test_the_loss_is_half_the_clean_and_half_the_attacked_half(step: Any) -> None:
+def test_loss_is_half_clean_and_half_attacked(step: Any) -> None:
     one = step()
     net, x = copy.deepcopy(one.model), images()
     moved = attacked(one, x[4:], Y[4:])
@@ -107,7 +107,7 @@ class Watch:
 
 
 @pytest.mark.parametrize("fold", [True, False])
-def test_clean_rows_see_the_clean_statistics_and_attacked_rows_the_others(step: Any, fold: bool) -> None:
+def test_each_kind_of_row_uses_its_statistics(step: Any, fold: bool) -> None:
     one = step(fold)
     watch = Watch(one)
     one(images(), Y, half())
@@ -118,7 +118,7 @@ def test_clean_rows_see_the_clean_statistics_and_attacked_rows_the_others(step: 
 
 
 @pytest.mark.parametrize("fold", [True, False])
-def test_statistics_are_updated_once_a_pass_and_never_by_an_attack_step(step: Any, fold: bool) -> None:
+def test_attack_steps_never_move_the_statistics(step: Any, fold: bool) -> None:
     one = step(fold)
     one(images(), Y, half())
     norms = [module for module in one.model.modules() if isinstance(module, DualBatchNorm2d)]
@@ -140,7 +140,7 @@ def test_statistics_are_updated_once_a_pass_and_never_by_an_attack_step(step: An
         assert torch.allclose(branch.running_var, wanted, atol=1e-5)
 
 
-def test_at_lam_zero_there_is_no_noise_and_at_one_a_fresh_draw_in_every_pass(step: Any) -> None:
+def test_noise_is_none_at_zero_fresh_at_one(step: Any) -> None:
     one, drawn = step(), []
     original = one.model.draw_noise
     one.model.draw_noise = lambda *seed: drawn.append(seed) or original(*seed)

@@ -37,7 +37,7 @@ def stepped(tiny: Any, **settings: Any) -> Any:
     return step
 
 
-def test_every_width_has_a_clean_half_an_attack_and_an_adversarial_half(tiny: Any) -> None:
+def test_each_width_has_a_clean_and_adversarial_half(tiny: Any) -> None:
     step, seen = stepped(tiny, precision__fold_attack="false"), []
 
     def before(module: nn.Module, args: Any) -> None:
@@ -54,7 +54,7 @@ def test_every_width_has_a_clean_half_an_attack_and_an_adversarial_half(tiny: An
     assert len({tuple(noise.tolist()) for noise in noises}) == 6, "afresh in every forward"
 
 
-def test_the_loss_is_the_sum_of_floats_over_widths(tiny: Any) -> None:
+def test_loss_sums_float_over_widths(tiny: Any) -> None:
     step = stepped(tiny)
     outcome = step(images(), labels(), draws())
     passes = Passes(stepped(tiny).model, step.attack, draws(), step.fold_dtype)
@@ -71,7 +71,7 @@ def test_every_parameter_has_a_gradient(tiny: Any, heads: str) -> None:
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.7, 1.0])
-def test_folded_is_unfolded_and_a_row_is_the_pass_at_every_width(tiny: Any, lam: float) -> None:
+def test_folded_and_row_passes_agree_at_every_width(tiny: Any, lam: float) -> None:
     model = stepped(tiny).model
     for width in range(2):
         model.train()(images(), model.condition(LAM, width=width, noise=model.draw_noise(1)))
@@ -91,7 +91,7 @@ def test_there_is_one_amplitude_for_all_widths(tiny: Any) -> None:
     assert all(alpha.shape == () for alpha in alphas)
 
 
-def test_a_width_not_in_the_list_is_refused_by_name(tiny: Any) -> None:
+def test_unlisted_widths_are_refused_by_name(tiny: Any) -> None:
     model = build_model(tiny("float_slim"))
     with pytest.raises(ConfigError, match=r"^width=0.75: valid: 1, 0.5$"):
         model.width_index(0.75)

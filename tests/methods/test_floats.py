@@ -39,7 +39,7 @@ def test_the_network_is_as_sparse_at_every_lam(tiny: Any, lam: float) -> None:
     assert sum(int((weight != 0).sum()) for weight in weights) == int(0.3 * total + 0.5)
 
 
-def test_with_dense_noise_it_is_sparse_at_zero_only(tiny: Any) -> None:
+def test_dense_noise_is_sparse_at_zero_only(tiny: Any) -> None:
     model = started(tiny("floats", method__density=0.3, method__dense_noise=True))
     assert any((weight == 0).any() for weight in effective(model, 0.0))
     assert all((weight != 0).all() for weight in effective(model, 1.0))
@@ -63,7 +63,7 @@ def test_the_classifier_stays_dense(tiny: Any) -> None:
     assert all((layer.weight == 0).any() for layer in model.modules() if isinstance(layer, NoisyConv2d))
 
 
-def test_masks_are_part_of_the_network_that_is_saved(tiny: Any) -> None:
+def test_masks_are_saved_with_the_network(tiny: Any) -> None:
     config = tiny("floats", method__density=0.3)
     model, again = started(config), build_model(config)
     again.load_state_dict(model.state_dict())

@@ -15,7 +15,7 @@ from distcond.sparsity.masks import kept
 
 
 @pytest.mark.parametrize("distribution", list(DISTRIBUTIONS))
-def test_stem_and_classifier_are_masked_at_the_layer_densities_asked_for(tiny: Any, distribution: str) -> None:
+def test_stem_and_classifier_have_the_densities_asked_for(tiny: Any, distribution: str) -> None:
     config = tiny("flying_bird", method__distribution=distribution)
     model = build_model(config)
     masks = METHOD.sparsity(config, model)
@@ -50,7 +50,7 @@ def test_the_schedule_is_the_settings(tiny: Any) -> None:
     assert (masks.pace.every, masks.pace.every_late, masks.growth) == (10, 20, "random")
 
 
-def test_the_first_masks_are_a_function_of_the_runs_seed(tiny: Any) -> None:
+def test_first_masks_follow_the_runs_seed(tiny: Any) -> None:
     found = []
     for seed in (1, 1, 2):
         config = tiny("flying_bird", seed=seed)

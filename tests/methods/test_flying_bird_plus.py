@@ -68,7 +68,7 @@ def test_the_settings_reach_the_trend(config: Any) -> None:
 
 
 @pytest.mark.parametrize("every", [0, 2])
-def test_a_run_without_validation_after_every_epoch_is_refused(config: Any, every: int) -> None:
+def test_runs_without_validation_each_epoch_are_refused(config: Any, every: int) -> None:
     chosen = config(eval__every=every)
     with pytest.raises(ConfigError, match=f"eval.every={every}: flying_bird_plus .*; set eval.every=1"):
         METHOD.sparsity(chosen, build_model(chosen))

@@ -62,7 +62,7 @@ def test_it_attacks_at_the_lam_of_the_rows(tiny: Any) -> None:
     assert not torch.equal(adversarial(step, torch.float32, 1.0), adversarial(step, torch.float32, 0.2))
 
 
-def test_a_bfloat16_attack_stays_in_the_ball_and_is_as_strong(tiny: Any) -> None:
+def test_bfloat16_attacks_stay_in_the_ball_equally_strong(tiny: Any) -> None:
     step = step_of(tiny, "float", "small_cnn")
     with torch.autocast("cpu", torch.bfloat16):
         reduced = adversarial(step, torch.bfloat16)
@@ -76,7 +76,7 @@ def test_a_bfloat16_attack_stays_in_the_ball_and_is_as_strong(tiny: Any) -> None
     assert found - clean > 0.9 * (strong - clean) > 0.002
 
 
-def test_every_module_gets_its_own_mode_back_also_after_an_error() -> None:
+def test_modules_get_their_modes_back_after_errors() -> None:
     net = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Dropout())
     net[1].eval()
     with evaluating(net):

@@ -67,7 +67,7 @@ def watch(model: Any) -> list[Pass]:
     return seen
 
 
-def test_the_passes_are_clean_attack_adversarial_and_lam_chooses_the_statistics(tiny: Any) -> None:
+def test_passes_are_clean_attack_adversarial_with_own_statistics(tiny: Any) -> None:
     step = stepped(tiny, precision__fold_attack="false")
     seen = watch(step.model.train())
     step(images(), labels(), draws())
@@ -94,7 +94,7 @@ def test_running_statistics_are_those_of_the_routing_table(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize(("lam", "branch"), [(0.0, "clean"), (0.1, "adv"), (1.0, "adv")])
-def test_at_test_time_lam_above_zero_takes_the_adversarial_statistics(tiny: Any, lam: float, branch: str) -> None:
+def test_lam_above_zero_tests_with_adversarial_statistics(tiny: Any, lam: float, branch: str) -> None:
     model = stepped(tiny).model.eval()
     before = AtLambda(model, lam)(images())
     for other in ("clean", "adv"):
@@ -104,7 +104,7 @@ def test_at_test_time_lam_above_zero_takes_the_adversarial_statistics(tiny: Any,
         assert torch.equal(AtLambda(model, lam)(images()), before) is (other == "clean" and branch == "adv")
 
 
-def test_the_loss_is_the_mean_of_both_losses_weighed_by_lam(tiny: Any) -> None:
+def test_loss_is_the_mean_weighed_by_lam(tiny: Any) -> None:
     step = stepped(tiny)
     seen = watch(step.model.train())
     outcome = step(images(), labels(), draws())
@@ -147,7 +147,7 @@ def test_any_mixture_of_rows_makes_a_step(tiny: Any, lam: Tensor) -> None:
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in step.model.parameters())
 
 
-def test_a_rank_without_adversarial_rows_still_has_every_gradient(tiny: Any) -> None:
+def test_ranks_without_adversarial_rows_have_every_gradient(tiny: Any) -> None:
     step = stepped(tiny)
     step.model.train()
     lam = torch.tensor([0.0, 0.0, 0.0, 0.4])
@@ -183,7 +183,7 @@ def test_a_step_costs_its_floor(tiny: Any, skip: str, wanted: float, fold: str) 
     assert total < wanted * 1.005
 
 
-def test_rows_at_one_can_be_left_out_of_the_clean_pass(tiny: Any) -> None:
+def test_clean_passes_may_skip_rows_at_one(tiny: Any) -> None:
     step = stepped(tiny, method__skip_clean_of_adversarial="true")
     seen = watch(step.model.train())
     outcome = step(images(), labels(), draws())
@@ -210,18 +210,18 @@ def test_rows_at_one_can_be_left_out_of_the_clean_pass(tiny: Any) -> None:
         ({"method__encoding": "none", "sampler": "uniform", "eval__lam_grid": "0,0.55,0.9"}, ""),
     ],
 )  # fmt: skip
-def test_a_lam_without_a_code_is_refused_before_anything_runs(tiny: Any, settings: Any, wanted: str) -> None:
+def test_lam_without_code_is_refused_before_running(tiny: Any, settings: Any, wanted: str) -> None:
     with pytest.raises(ConfigError, match=wanted) if wanted else nullcontext():
         assert build_model(tiny("oat", **settings)).encode is not None
 
 
 @pytest.mark.parametrize("method", ["oat", "oats"])
 @pytest.mark.parametrize("recipe", ["float_digits", "pgd_at_digits", "smart_cifar10_resnet20"])
-def test_it_takes_the_place_of_a_recipes_method_with_a_grid_of_its_own(recipe: str, method: str) -> None:
+def test_replacing_a_recipes_method_brings_its_own_grid(recipe: str, method: str) -> None:
     assert build_model(resolve(recipe, {"method": method, "model.widths": "4,4,4"})).encode is not None
 
 
-def test_a_trained_network_refuses_a_lam_without_a_code(tiny: Any) -> None:
+def test_trained_networks_refuse_lam_without_code(tiny: Any) -> None:
     model = build_model(tiny("oat")).eval()
     with pytest.raises(ConfigError, match=r"lam=0.7: .*0,0.1,0.2,0.3,0.4,1"):
         AtLambda(model, 0.7)
@@ -240,7 +240,7 @@ def test_parameters_are_counted_as_in_the_paper(encoding: str, wanted: int) -> N
         assert parameters - second == 31_403_978  # the authors' count, 31.4040 M, has one normalisation
 
 
-def test_the_sampler_of_the_method_is_that_of_the_paper(tiny: Any) -> None:
+def test_default_sampler_is_the_papers(tiny: Any) -> None:
     config = tiny("oat")
     lam = SAMPLER.draw(config.sampler, 128, torch.Generator().manual_seed(0))
     assert int((lam == 0).sum()) == 22

@@ -47,7 +47,7 @@ def stepped(tiny: Any, **settings: Any) -> Any:
     return step
 
 
-def test_every_width_has_a_clean_pass_an_attack_of_its_own_and_an_adversarial_pass(tiny: Any) -> None:
+def test_each_width_has_clean_attack_and_adversarial_passes(tiny: Any) -> None:
     step, seen = stepped(tiny), []
 
     def before(module: nn.Module, args: Any) -> None:
@@ -112,7 +112,7 @@ def test_a_step_costs_the_sum_over_widths(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.4])
-def test_folded_is_unfolded_and_a_row_is_the_pass_at_every_width(tiny: Any, lam: float) -> None:
+def test_folded_and_row_passes_agree_at_every_width(tiny: Any, lam: float) -> None:
     model = stepped(tiny).model
     for width in range(3):
         model.train()(images(), model.condition(LAM, width=width))
@@ -123,7 +123,7 @@ def test_folded_is_unfolded_and_a_row_is_the_pass_at_every_width(tiny: Any, lam:
         assert torch.allclose(model(images(), model.condition(torch.full((8,), lam), width=width)), wanted, atol=1e-5)
 
 
-def test_a_width_not_in_the_list_is_refused_by_name(tiny: Any) -> None:
+def test_unlisted_widths_are_refused_by_name(tiny: Any) -> None:
     model = build_model(tiny("oats")).eval()
     assert [model.width_index(mult) for mult in (1.0, 0.75, 0.5)] == [0, 1, 2]
     with pytest.raises(ConfigError, match=r"^width=0.6: valid: 1, 0.75, 0.5$"):

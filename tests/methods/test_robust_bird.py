@@ -69,14 +69,14 @@ def test_a_run_searches_draws_and_trains_the_ticket(config: Any, tmp_path: Path)
     assert sum(int((layer.weight != 0).sum()) for layer in layers) == int(0.2 * total + 0.5)
 
 
-def test_a_search_that_finds_nothing_ends_at_its_cap(config: Any, tmp_path: Path) -> None:
+def test_fruitless_searches_end_at_their_cap(config: Any, tmp_path: Path) -> None:
     history = run(config(method__tolerance=0, epochs=1), tmp_path)
     assert [record["stage"] for record in history] == ["search"] * 4 + ["train"]
     assert [record["sparsity"]["found"] for record in history] == [0] * 5
     assert history[-1]["sparsity"]["density"] == pytest.approx(0.2, abs=1e-3)
 
 
-def test_the_search_makes_its_masks_of_convolutions_the_ticket_of_the_classifier_too(config: Any) -> None:
+def test_search_masks_convolutions_and_tickets_the_classifier_too(config: Any) -> None:
     chosen = config()
     ticket = METHOD.sparsity(chosen, build_model(chosen))
     names = set(ticket.masked.weights) - set(ticket.searched)

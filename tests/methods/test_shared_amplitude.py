@@ -28,7 +28,7 @@ def noisy_layers(model: ConditionalModel) -> list[NoisyConv2d]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_it_is_one_parameter_of_each_network_and_the_others_start_as_before(tiny: Any, method: str) -> None:
+def test_one_parameter_per_network_changes_no_other_start(tiny: Any, method: str) -> None:
     own, one = build_model(tiny(method)), build_model(tiny(method, method__shared_alpha=True))
     layers = len(noisy_layers(own))
     count, fewer = (sum(part.numel() for part in model.parameters()) for model in (own, one))
@@ -41,7 +41,7 @@ def test_it_is_one_parameter_of_each_network_and_the_others_start_as_before(tiny
     assert another.backbone is not one.backbone and noisy_layers(another)[0].alpha is not noisy_layers(one)[0].alpha
 
 
-def test_copies_averages_and_optimisers_know_that_it_is_one(tiny: Any) -> None:
+def test_copies_averages_and_optimisers_see_one_parameter(tiny: Any) -> None:
     config = tiny("float", method__shared_alpha=True)
     model = build_model(config)
     assert len({id(layer.alpha) for layer in noisy_layers(copy.deepcopy(model))}) == 1
@@ -55,7 +55,7 @@ def test_copies_averages_and_optimisers_know_that_it_is_one(tiny: Any) -> None:
     assert [layer.alpha.item() for layer in noisy_layers(target)] == pytest.approx([0.25 * 0.1 + 0.75 * 0.9] * 4)
 
 
-def test_a_run_learns_it_and_its_checkpoint_gives_it_back(tiny: Any, tmp_path: Path) -> None:
+def test_runs_learn_it_and_checkpoints_restore_it(tiny: Any, tmp_path: Path) -> None:
     settings = {"epochs": 2, "train_examples": 64, "batch_size": 32, "attack__num_steps": 1, "data__loader": "memory"}
     small = {"eval__val_examples": 16, "eval__test_examples": 16, "eval__attack__num_steps": 1, "eval__sentinel": "off"}
     config = tiny("float", method__shared_alpha=True, data__cache_dir=str(tmp_path / "cache"), **settings, **small)
@@ -69,7 +69,7 @@ def test_a_run_learns_it_and_its_checkpoint_gives_it_back(tiny: Any, tmp_path: P
     assert len(learned) == 1
 
 
-def test_runs_that_do_not_ask_for_it_keep_their_names(tiny: Any) -> None:
+def test_runs_without_it_keep_their_run_id(tiny: Any) -> None:
     names = [run_id(tiny("float", **settings), "0") for settings in ({}, {"method__shared_alpha": False})]
     names.append(run_id(tiny("float", method__scale="ranges"), "0"))
     assert set(names) == {names[0]}

@@ -55,7 +55,7 @@ def masked(config: Config) -> ConditionalModel:
 
 
 @pytest.mark.parametrize("fold", [True, False])
-def test_with_full_masks_a_step_is_that_of_dual_bn_bit_for_bit(config: Any, fold: bool) -> None:
+def test_full_masks_step_exactly_as_dual_bn(config: Any, fold: bool) -> None:
     full = step_of(config(precision__fold_attack=fold))
     dense = step_of(config(precision__fold_attack=fold, method__density=1))
     assert any(isinstance(layer, MaskedConv2d) for layer in full.modules())
@@ -72,7 +72,7 @@ def test_with_full_masks_a_step_is_that_of_dual_bn_bit_for_bit(config: Any, fold
     assert all(torch.equal(tensor, full.model.state_dict()[name]) for name, tensor in after.items())
 
 
-def test_rows_of_both_kinds_are_the_rows_of_each(config: Any) -> None:
+def test_mixed_rows_equal_the_rows_of_each_kind(config: Any) -> None:
     model, x = masked(config()), images()
     route = torch.tensor([True, False, False, True, True, False, True, False])
     mixed = model(x, Condition(route.float(), route))
@@ -96,7 +96,7 @@ def test_each_half_trains_its_own_path(config: Any, path: bool, rows: slice) -> 
     assert all((grad != 0).any() for grad in gradients[0])
 
 
-def test_a_weight_that_neither_path_keeps_has_no_part_in_anything(config: Any) -> None:
+def test_weights_kept_by_neither_path_do_nothing(config: Any) -> None:
     model, x = masked(config(method__overlap=1.0)), images()
     wanted = [AtLambda(model, lam)(x) for lam in (0.0, 1.0)]
     with torch.no_grad():
@@ -108,7 +108,7 @@ def test_a_weight_that_neither_path_keeps_has_no_part_in_anything(config: Any) -
 
 
 @pytest.mark.parametrize(("lam", "like"), [(0.2, 0.0), (0.5, 0.0), (0.51, 1.0), (0.9, 1.0)])
-def test_lam_between_the_two_points_is_the_nearer_one(config: Any, lam: float, like: float) -> None:
+def test_lam_between_two_points_takes_the_nearer(config: Any, lam: float, like: float) -> None:
     model, x = masked(config()), images()
     assert torch.equal(AtLambda(model, lam)(x), AtLambda(model, like)(x))
     assert METHOD.routing(config().method) == Routing(0.5)
@@ -127,7 +127,7 @@ def test_the_classifier_is_shared_and_dense(config: Any) -> None:
     assert (linear.weight != 0).all()
 
 
-def test_dense_gradients_are_seen_in_a_step_on_both_paths(config: Any) -> None:
+def test_steps_see_dense_gradients_on_both_paths(config: Any) -> None:
     chosen = config()
     step = step_of(chosen)
     masks = METHOD.sparsity(chosen, step.model)

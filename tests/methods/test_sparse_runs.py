@@ -94,7 +94,7 @@ def started(config: Config, path: Path, world: World | None = None) -> Job:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_run_resumed_after_any_epoch_ends_as_the_uninterrupted_one(config: Any, method: str, tmp_path: Path) -> None:
+def test_resuming_after_any_epoch_ends_the_same(config: Any, method: str, tmp_path: Path) -> None:
     chosen = config(method)
     whole = finished(chosen, tmp_path / "whole", 0)
     for epochs in (1, 2, 3):
@@ -153,9 +153,7 @@ def on_rank(rank: int, world: int, config: Config, path: str) -> list[dict[str, 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_two_ranks_with_different_data_carry_the_same_masks(
-    config: Any, run_ranks: Any, method: str, tmp_path: Path
-) -> None:
+def test_ranks_with_different_data_carry_same_masks(config: Any, run_ranks: Any, method: str, tmp_path: Path) -> None:
     chosen = config(method)
     with RunDir(tmp_path).begin(chosen):
         first, second = run_ranks(on_rank, 2, chosen, str(tmp_path))

@@ -16,7 +16,7 @@ from distcond.methods.standard import METHOD
 
 
 @pytest.mark.parametrize("lam", [0.0, 1.0])
-def test_the_loss_is_clean_cross_entropy_whatever_lam_is(tiny: Any, lam: float) -> None:
+def test_loss_is_clean_cross_entropy_at_any_lam(tiny: Any, lam: float) -> None:
     config = tiny("standard", precision__train="float32", sampler__lam=lam)
     step = build_step(config, build_model(config), torch.device("cpu"))
     net = copy.deepcopy(step.model)

@@ -69,7 +69,7 @@ def test_one_that_is_still_neither_times_nor_waits(pass_time: Callable[[float], 
         assert watch.shares() is None
 
 
-def test_what_comes_after_the_last_gradient_is_the_reduction(pass_time: Callable[[float], None]) -> None:
+def test_time_after_the_last_gradient_is_reduction(pass_time: Callable[[float], None]) -> None:
     class Slow(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:

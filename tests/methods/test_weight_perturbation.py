@@ -52,7 +52,7 @@ def draws(config: Config, rank: int = 0, world: int = 1) -> Draws:
     return Draws(0, 0, 0, rank, world, lam.sort().values)
 
 
-def test_the_gradient_is_that_of_the_worst_weights_nearby(config: Any) -> None:
+def test_gradients_are_those_of_nearby_worst_weights(config: Any) -> None:
     chosen = config(attack__num_steps=0, attack__epsilon=0.0)  # nothing moves the images: the loss is known
     step, x = made(chosen), images()
     by_hand = made(chosen)
@@ -74,7 +74,7 @@ def test_the_gradient_is_that_of_the_worst_weights_nearby(config: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["pgd_at", "float", "smart", "flying_bird"])
-def test_weights_come_back_and_statistics_move_once_per_pass(config: Any, method: str) -> None:
+def test_weights_return_and_statistics_move_once(config: Any, method: str) -> None:
     chosen, plain = config(method), config(method, gamma=0.0)
     step, other = made(chosen), made(plain)
     before = {name: tensor.clone() for name, tensor in step.named_parameters()}

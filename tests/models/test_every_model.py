@@ -96,7 +96,7 @@ def conditions(net: ConditionalModel) -> Iterator[Condition]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", ARCHITECTURES)
-def test_logits_have_a_row_per_image_and_every_parameter_a_gradient(network: Any, model: str, kind: str) -> None:
+def test_logits_fit_images_and_every_parameter_learns(network: Any, model: str, kind: str) -> None:
     for size in sizes(model):
         net = network(model, kind)
         for cond in conditions(net):
@@ -139,7 +139,7 @@ def test_a_folded_network_is_the_network(network: Any, model: str, kind: str) ->
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "noisy" not in kind])
 @pytest.mark.parametrize("model", ARCHITECTURES)
-def test_a_network_folded_for_one_lam_per_row_is_the_network(network: Any, model: str, kind: str) -> None:
+def test_folding_for_lam_per_row_changes_nothing(network: Any, model: str, kind: str) -> None:
     net, x = network(model, kind).eval(), images(sizes(model)[0])
     for cond in conditions(net):
         cond = cond._replace(route=True)
@@ -164,7 +164,7 @@ def shallow(model: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("model", "kind"), COMPILED)
-def test_the_compiler_takes_it_whole_and_once_for_all_lam(network: Any, model: str, kind: str) -> None:
+def test_compiles_whole_and_once_for_all_lam(network: Any, model: str, kind: str) -> None:
     net, x, graphs = network(model, kind, **shallow(model)).eval(), images(sizes(model)[0]), 0
 
     def counted(module: Any, _: Any) -> Any:

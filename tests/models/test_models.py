@@ -62,7 +62,7 @@ def test_resnet50_has_the_parameters_of_the_published_weights() -> None:
     assert size("resnet50", plain(), 1000) == 25_557_032
 
 
-def test_a_large_stem_makes_resnet18_the_published_one_for_large_images() -> None:
+def test_large_stem_gives_the_published_resnet18() -> None:
     options = resolve("float_digits", {"model": "resnet18", "model.stem": "large"}).model
     assert size("resnet18", plain(), 1000, options) == 11_689_512
 
@@ -72,7 +72,7 @@ def test_wrn_28_10_is_a_matter_of_depth() -> None:
     assert size("wrn34_10", plain(), 10, WideResNetOptions(depths=(4, 4, 4), widths=(160, 320, 640))) == 36_479_194
 
 
-def test_float_adds_an_amplitude_per_convolution_and_the_second_normalisation() -> None:
+def test_float_adds_amplitudes_and_a_second_normalisation() -> None:
     with torch.device("meta"):
         net = build_model(resolve("float_digits", {"model": "resnet34", "method": "float"}))
     names = dict(net.named_parameters())
@@ -96,7 +96,7 @@ def test_pixels_are_normalised_inside(tiny: Any) -> None:
     assert torch.allclose(seen[0][:, 1], (images()[:, 1] - 0.2) / 0.25)
 
 
-def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_stream_alone(tiny: Any) -> None:
+def test_initial_weights_follow_the_seed_alone(tiny: Any) -> None:
     before = torch.get_rng_state()
     one, again, other = (build_model(tiny(seed=seed)).state_dict() for seed in (1, 1, 2))
     assert torch.equal(before, torch.get_rng_state())
@@ -127,7 +127,7 @@ def test_wide_networks_start_with_he_s_weights() -> None:
     assert weight.abs().max() > 3.5 * weight.std(), "normal, not uniform"
 
 
-def test_dropout_acts_in_training_alone_and_is_off_unless_asked_for(tiny: Any) -> None:
+def test_dropout_acts_in_training_if_asked_for(tiny: Any) -> None:
     outputs = {}
     for share in ("0", "0.3"):
         net = build_model(tiny("pgd_at", "wrn40_2", model__dropout=share))

@@ -59,7 +59,7 @@ def step_of(config: Config) -> tuple[TrainStep, Any]:
 
 @pytest.mark.parametrize("model", NETWORKS)
 @pytest.mark.parametrize("method", table("method"))
-def test_a_step_is_finite_and_gives_every_parameter_a_gradient(config: Any, method: str, model: str) -> None:
+def test_steps_are_finite_and_reach_every_parameter(config: Any, method: str, model: str) -> None:
     chosen = config(method, model)
     step, _ = step_of(chosen)
     loss, counts = step(images(), Y, draws_of(chosen))
@@ -72,7 +72,7 @@ def test_a_step_is_finite_and_gives_every_parameter_a_gradient(config: Any, meth
 
 @pytest.mark.parametrize("model", NETWORKS)
 @pytest.mark.parametrize("method", SPARSE)
-def test_all_convolutions_are_masked_and_the_density_is_kept(config: Any, method: str, model: str) -> None:
+def test_all_convolutions_are_masked_at_the_density(config: Any, method: str, model: str) -> None:
     step, sparsity = step_of(config(method, model, method__density=0.5))
     convolutions = {unit.conv.weight for unit in step.model.units if not isinstance(unit, NormUnit)}
     held = getattr(sparsity, "masked", None) or sparsity.two
@@ -94,9 +94,7 @@ def on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", ["oat", "float"])
-def test_two_ranks_with_shared_statistics_are_one_rank_on_the_same_batch(
-    config: Any, run_ranks: Any, method: str
-) -> None:
+def test_two_ranks_sharing_statistics_equal_one_rank(config: Any, run_ranks: Any, method: str) -> None:
     chosen = config(method, "preact_resnet18", shared_statistics=True)
     alone, ranks = on_rank(0, 1, chosen), run_ranks(on_rank, 2, chosen)
     assert torch.allclose(sum(found["loss"] for found in ranks) / 2, alone["loss"], atol=1e-5)

@@ -73,7 +73,7 @@ def test_sparsity_winning_twice_trains_all_alike(method: str, where: str) -> Non
     assert getattr(config.model, "dropout", 0.0) == 0.0
 
 
-def test_the_figures_of_the_authors_table_are_what_to_expect() -> None:
+def test_expected_figures_are_those_of_the_authors() -> None:
     recipes = table("recipe")
     assert (
         "RA 51.70 best and 47.51 last, SA 80.74 and 83.16" in recipes["flying_bird_plus_cifar10_preact_resnet18"].expect

@@ -93,7 +93,7 @@ def test_its_cost_is_what_the_counter_counts(name: str) -> None:
     assert recipe.gpu_hours == pytest.approx(recipe.train_flops / GPU_RATE / 3600)
 
 
-def test_no_cost_is_left_of_a_recipe_that_went() -> None:
+def test_costs_belong_to_existing_recipes() -> None:
     assert set(TRAIN_FLOPS) <= set(RECIPES)
 
 
@@ -106,5 +106,5 @@ def test_its_attack_can_cross_its_ball(name: str) -> None:
 
 
 @pytest.mark.parametrize("method", table("method"))
-def test_a_method_has_a_recipe_for_each_small_budget(method: str) -> None:
+def test_methods_have_recipes_for_each_small_budget(method: str) -> None:
     assert {f"{method}_digits", f"{method}_cifar10_resnet20"} <= set(RECIPES)

@@ -15,7 +15,7 @@ def draw(n: int, seed: int = 0, **options: object) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("n", "zeros"), [(128, 22), (64, 11), (256, 43), (6, 1), (1, 1)])
-def test_one_part_in_as_many_as_choices_is_at_zero(n: int, zeros: int) -> None:
+def test_zero_gets_its_share_among_the_choices(n: int, zeros: int) -> None:
     for seed in range(3):
         lam = draw(n, seed)
         assert lam.shape == (n,)
@@ -24,7 +24,7 @@ def test_one_part_in_as_many_as_choices_is_at_zero(n: int, zeros: int) -> None:
 
 
 @pytest.mark.parametrize(("share", "zeros"), [(0.5, 50), (0.07, 7), (0.071, 8), (0.0, 0), (1.0, 100)])
-def test_the_share_can_be_set_and_is_rounded_up(share: float, zeros: int) -> None:
+def test_share_can_be_set_and_rounds_up(share: float, zeros: int) -> None:
     assert int((draw(100, share=share) == 0).sum()) == zeros
 
 
@@ -36,7 +36,7 @@ def test_the_rest_is_uniform_over_the_other_choices() -> None:
         assert share == pytest.approx(0.2, abs=0.01)
 
 
-def test_without_zero_among_the_choices_no_row_is_at_zero_and_with_zero_alone_every_row_is() -> None:
+def test_only_choices_with_zero_give_rows_at_zero() -> None:
     assert set(draw(50, choices=(0.5, 1.0)).tolist()) == {0.5, 1.0}
     assert set(draw(50, choices=(0.0,), share=0.5).tolist()) == {0.0}
 

@@ -22,7 +22,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("n", [1, 2, 7, 128])
-def test_every_row_gets_a_lam_in_the_unit_interval(name: str, n: int) -> None:
+def test_rows_get_lam_in_the_unit_interval(name: str, n: int) -> None:
     lam = SAMPLERS[name].draw(SAMPLERS[name].options, n, seeded())
     assert lam.shape == (n,)
     assert lam.dtype == torch.float32
@@ -39,7 +39,7 @@ def test_a_draw_is_a_function_of_its_generator(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_the_union_over_ranks_is_the_same_for_every_number_of_ranks(name: str) -> None:
+def test_union_over_ranks_ignores_the_number_of_ranks(name: str) -> None:
     sampler = SAMPLERS[name]
     lam = sampler.draw(sampler.options, 11, seeded(3)).sort().values
     for world in (1, 2, 3):
@@ -70,7 +70,7 @@ def test_fixed_is_one_value() -> None:
         (0.1, 1, 1),
     ],
 )
-def test_two_point_has_the_same_counts_in_every_batch(share: float, n: int, low: int) -> None:
+def test_two_point_counts_are_equal_in_all_batches(share: float, n: int, low: int) -> None:
     options = TwoPointOptions(low=0.2, high=0.75, share=share)
     for seed in range(3):
         lam = two_point(options, n, seeded(seed))

@@ -59,7 +59,7 @@ def test_an_honest_network_gets_no_warning() -> None:
 
 
 @pytest.mark.parametrize(("count", "warned"), [(0, False), (3, False), (10, False), (11, True), (N, True)])
-def test_zero_gradients_are_counted_and_a_few_are_nobodys_fault(count: int, warned: bool) -> None:
+def test_many_zero_gradients_are_faults_few_are_not(count: int, warned: bool) -> None:
     # A gradient below the smallest normal number counts as none: a sign of it is luck.
     gradient = torch.where(first(count), 1e-40, 1e-30)
     finding = zero_gradients(honest(gradient=gradient))
@@ -68,7 +68,7 @@ def test_zero_gradients_are_counted_and_a_few_are_nobodys_fault(count: int, warn
 
 
 @pytest.mark.parametrize(("alone", "warned"), [(0, False), (9, False), (10, True)])
-def test_a_single_step_is_stronger_only_if_luck_does_not_explain_it(alone: int, warned: bool) -> None:
+def test_single_step_counts_as_stronger_beyond_luck(alone: int, warned: bool) -> None:
     evidence = honest(ray=seen([0.2, 0.3, 0.4, 0.5], [0, 0, 0, 32 + alone]))
     assert single_step_stronger(evidence).warned == warned
     finding = black_box_stronger(honest(black_box=first(32 + alone)))
@@ -76,7 +76,7 @@ def test_a_single_step_is_stronger_only_if_luck_does_not_explain_it(alone: int, 
     assert finding.warned == warned
 
 
-def test_what_the_other_attack_breaks_alone_speaks_against_it() -> None:
+def test_what_another_attack_alone_breaks_speaks_against() -> None:
     path = honest().path._replace(wrong=torch.stack([~first(N - 12)]))
     assert single_step_stronger(honest(path=path, ray=seen([1.0], [14]))).value == 14
     assert not single_step_stronger(honest(path=path, ray=seen([1.0], [14]))).warned
@@ -136,7 +136,7 @@ def test_tails_by_hand() -> None:
 
 @pytest.mark.parametrize("pairs", [5, 20, 64])
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
-def test_a_network_just_within_a_threshold_is_warned_of_at_most_as_often_as_stated(pairs: int, share: float) -> None:
+def test_false_warnings_are_as_rare_as_stated(pairs: int, share: float) -> None:
     # Exact, no sampling: the probability of all counts that would warn.
     counts = [count for count in range(pairs + 1) if upper(count, pairs, share) < LEVEL]
     chance = sum(math.comb(pairs, k) * share**k * (1 - share) ** (pairs - k) for k in counts)

@@ -49,7 +49,7 @@ def test_it_costs_what_it_says(depth: Depth, norm: str) -> None:
     assert PROBE.forwards(config) == 17
 
 
-def test_it_is_a_function_of_its_arguments_and_leaves_nothing_behind() -> None:
+def test_evidence_follows_its_arguments_and_leaves_no_trace() -> None:
     before, state = X.clone(), torch.get_rng_state()
     one, again = examine(NET, X, Y, ATTACK, 3), examine(NET, X, Y, ATTACK, 3)
     assert one == again
@@ -72,7 +72,7 @@ def test_where_there_is_nothing_to_look_at() -> None:
     assert Report(()).names == ""
 
 
-def test_a_network_that_guesses_is_not_accused_of_standing_firm() -> None:
+def test_guessing_networks_are_not_accused() -> None:
     labels = torch.arange(24) % 6
 
     def constant(x: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def test_a_network_that_guesses_is_not_accused_of_standing_firm() -> None:
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_random_search_stays_in_the_ball_and_gets_better_with_queries(norm: str) -> None:
+def test_random_search_improves_within_the_ball(norm: str) -> None:
     epsilon, asked = (0.05 if norm == "Linf" else 0.5), []
 
     def logits(x: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def test_a_scale_that_saturates(how: str) -> None:
     assert how != "scaled logits" or "black_box_stronger" in names(full)
 
 
-def test_a_scale_that_does_not_saturate_is_no_fault() -> None:
+def test_scales_that_do_not_saturate_are_no_fault() -> None:
     net = robust()
     assert [names(report) for report in both(lambda x: net(x) * 8)] == [set(), set()]
 
@@ -154,7 +154,7 @@ def test_nor_is_one_without_any_robustness(seed: int, epsilon: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_nor_after_a_single_step_that_did_not_overfit(seed: int) -> None:
+def test_single_steps_without_overfitting_are_no_fault(seed: int) -> None:
     one_step = AttackConfig(epsilon=EPSILON, step_size=EPSILON, num_steps=1, random_start=False)
     assert [names(report) for report in both(trained(perceptron, seed, 8, one_step))] == [set(), set()]
 

@@ -9,7 +9,7 @@ from distcond.errors import ConfigError
 from distcond.sparsity.apportion import spread, whole
 
 
-def test_parts_are_proportional_until_a_cap_and_the_overflow_goes_on_by_share() -> None:
+def test_parts_are_proportional_and_overflow_passes_on() -> None:
     assert spread(12, [1, 2, 3], [100, 100, 100]) == pytest.approx([2, 4, 6])
     # 6 does not fit into 3; the other 9 go 1 : 2.
     assert spread(12, [1, 2, 3], [100, 100, 3]) == pytest.approx([3, 6, 3])
@@ -24,13 +24,13 @@ def test_without_any_share_the_caps_decide() -> None:
     assert spread(6, [1, 0, 0], [2, 4, 4]) == pytest.approx([2, 2, 2])
 
 
-def test_rounding_gives_to_the_largest_remainder_and_to_the_earlier_of_equals() -> None:
+def test_rounding_favours_large_remainders_then_the_earlier() -> None:
     assert whole([1.2, 2.7, 3.1], 7, [9, 9, 9]) == [1, 3, 3]
     assert whole([1.5, 1.5, 1.5, 1.5], 6, [9] * 4) == [2, 2, 1, 1]
     assert whole([1.5, 1.5, 1.5, 1.5], 6, [1, 9, 9, 9]) == [1, 2, 2, 1]
 
 
-def test_everybody_gets_the_least_and_the_richest_pays_for_it() -> None:
+def test_the_richest_pays_for_everybodys_least() -> None:
     assert whole([0.1, 0.1, 9.8], 10, [9, 9, 20], least=1) == [1, 1, 8]
 
 
@@ -50,7 +50,7 @@ def test_totals_are_met_exactly_for_any_shares() -> None:
         assert all(1 <= n <= cap for n, cap in zip(units, caps, strict=True))
 
 
-def test_large_units_stay_below_the_total_by_less_than_the_smallest() -> None:
+def test_large_units_stay_just_below_the_total() -> None:
     sizes, caps = [9, 90, 270], [3, 20, 20]
     units = whole([2.9, 4.2, 3.7], 1500, caps, sizes)
     assert 1500 - 9 < sum(n * size for n, size in zip(units, sizes, strict=True)) <= 1500 or units[0] == caps[0]

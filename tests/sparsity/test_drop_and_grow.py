@@ -35,7 +35,7 @@ def moving(
     return DropAndGrow(masked, 0.2, erk, Pace(2, 2, fraction), growth, trend)
 
 
-def test_updates_come_every_so_many_steps_another_many_in_the_second_half_and_never_last() -> None:
+def test_updates_follow_the_interval_of_each_half() -> None:
     pace = Pace(3, 4, lambda done: 0.5)
     assert [step for step in range(1, 25) if pace.due(step / 24, step)] == [3, 6, 9, 12, 16, 20]
 
@@ -56,7 +56,7 @@ def test_the_density_of_every_layer_stays(bench: Any, growth: Literal["gradient"
     assert all(not torch.equal(mask, before[name]) for name, mask in masks.masked.masks.items())
 
 
-def test_an_update_drops_the_smallest_and_grows_by_gradient(bench: Any) -> None:
+def test_updates_drop_the_smallest_and_grow_by_gradient(bench: Any) -> None:
     model = network()
     masks = moving(model, fraction=lambda done: 0.25)
     run = bench(model, masks)
@@ -79,7 +79,7 @@ def test_an_update_drops_the_smallest_and_grows_by_gradient(bench: Any) -> None:
         assert torch.equal(mask, (old[name] & ~dropped) | chosen.view(mask.shape))
 
 
-def test_random_growth_depends_on_seed_step_and_layer_alone(bench: Any) -> None:
+def test_random_growth_follows_seed_step_and_layer(bench: Any) -> None:
     found = []
     for noise in (1, 2):
         model = network()

@@ -46,12 +46,12 @@ def epochs(ticket: EarlyTicket, model: nn.Sequential, shifts: list[int]) -> list
     return found
 
 
-def test_five_masks_are_needed_even_if_all_are_equal() -> None:
+def test_five_masks_are_needed_even_if_equal() -> None:
     model = network()
     assert epochs(search(model), model, [0] * 6) == [False] * 4 + [True] * 2
 
 
-def test_a_distance_of_exactly_the_tolerance_is_near_enough() -> None:
+def test_distance_equal_to_tolerance_is_near_enough() -> None:
     model = network()
     ticket = search(model)
     # The newest is 4, 3, 2 and 1 shifts from the others: 0.08, 0.06, 0.04, 0.02.
@@ -62,7 +62,7 @@ def test_a_distance_of_exactly_the_tolerance_is_near_enough() -> None:
 
 
 @pytest.mark.parametrize("odd", range(4))
-def test_one_mask_too_far_of_the_four_is_enough_to_go_on(odd: int) -> None:
+def test_one_mask_too_far_continues_the_search(odd: int) -> None:
     model = network()
     shifts = [5 if place == odd else 0 for place in range(4)] + [0]
     assert epochs(search(model), model, shifts)[-1] is False
@@ -81,7 +81,7 @@ def test_queue_and_tolerance_are_settings() -> None:
     assert epochs(search(model, queue_length=2, tolerance=0.02), model, [0, 2, 3]) == [False, False, True]
 
 
-def test_the_ticket_is_the_largest_of_all_layers_and_keeps_its_values(bench: Any) -> None:
+def test_tickets_keep_the_largest_over_all_layers(bench: Any) -> None:
     model = network()
     ticket = search(model)
     order(model, 3)

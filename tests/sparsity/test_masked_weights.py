@@ -34,7 +34,7 @@ def test_without_masks_nothing_happens() -> None:
     assert masked.density() == 1.0
 
 
-def test_putting_masks_zeroes_what_they_leave_out_and_tells_the_noise() -> None:
+def test_putting_masks_zeroes_weights_and_tells_noise() -> None:
     model = network()
     masked = MaskedWeights(layers_by_weight(model))
     assert masked.num_weights == 3 * 4 * 9 + 4 * 4 * 9

@@ -15,7 +15,7 @@ def weights() -> dict[str, torch.Tensor]:
     return {"a": torch.tensor([3.0, -5.0, 0.5, 1.0]), "b": torch.tensor([[0.1, -4.0], [2.0, 0.0]])}
 
 
-def test_layers_are_found_by_kind_and_named_as_in_the_state_dict() -> None:
+def test_layers_have_their_names_in_the_state_dict() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
     assert list(layers_by_weight(model)) == ["0.weight"]
     found = layers_by_weight(model, (nn.Conv2d, nn.Linear))
@@ -35,7 +35,7 @@ def test_largest_is_global_and_exact() -> None:
     assert density(masks) == 3 / 8
 
 
-def test_scattered_masks_have_their_counts_and_depend_on_the_key_alone() -> None:
+def test_scattered_masks_have_counts_and_follow_the_key() -> None:
     big = {"a": torch.zeros(100), "b": torch.zeros(5, 4, 3, 3)}
     one = scattered(big, {"a": 10, "b": 90}, 7, "masks")
     assert kept(one) == {"a": 10, "b": 90}

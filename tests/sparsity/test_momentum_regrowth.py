@@ -26,7 +26,7 @@ def regrowth(model: nn.Module, density: float = 0.3, by: Granularity = WEIGHT, s
 
 
 @pytest.mark.parametrize("density", [0.05, 0.3, 0.77, 1.0])
-def test_density_is_uniform_at_first_and_exact_over_all_layers_for_ever(bench: Any, density: float) -> None:
+def test_density_starts_uniform_and_stays_exact_overall(bench: Any, density: float) -> None:
     model = network()
     masks = regrowth(model, density)
     run = bench(model, masks)
@@ -54,7 +54,7 @@ def test_layer_densities_follow_the_momentum(bench: Any) -> None:
     assert after["0.weight"] < before["0.weight"]
 
 
-def test_an_update_drops_the_smallest_and_grows_where_momentum_is_largest(bench: Any) -> None:
+def test_updates_drop_the_smallest_and_grow_by_momentum(bench: Any) -> None:
     model = network()
     masks = regrowth(model)
     run = bench(model, masks)
@@ -82,7 +82,7 @@ def test_an_update_drops_the_smallest_and_grows_where_momentum_is_largest(bench:
         assert (weight[comes] == 0).all()
 
 
-def test_the_update_of_an_epoch_waits_for_the_next_one(bench: Any) -> None:
+def test_updates_wait_for_the_next_epoch(bench: Any) -> None:
     """What was validated is what is saved."""
     model = network()
     masks = regrowth(model)
@@ -128,7 +128,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(bench: Any, resumes: Any, b
     resumes(make, 12)
 
 
-def test_the_first_masks_are_a_function_of_the_seed() -> None:
+def test_first_masks_follow_the_seed() -> None:
     one, same, other = (regrowth(network(), seed=seed) for seed in (1, 1, 2))
     for masks in (one, same, other):
         torch.manual_seed(0)

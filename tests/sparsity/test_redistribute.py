@@ -22,13 +22,13 @@ def test_drops_and_grows_by_hand() -> None:
     assert plan.grows == [4, 12]
 
 
-def test_a_nearly_full_layer_in_demand_drops_no_more_than_its_sparsity() -> None:
+def test_full_layers_drop_at_most_their_sparsity() -> None:
     layers = Layers([90, 90, 90], [100, 100, 1000], [1, 1, 1])
     plan = redistribute(layers, [0.6, 0.2, 0.2], 0.5, 270)
     assert plan.drops == [9, 45, 45]
 
 
-def test_a_layer_is_not_filled_beyond_99_percent_of_its_free_places() -> None:
+def test_layers_fill_to_99_percent_of_free_places() -> None:
     # 50 + 50 go; the first layer could take 60 at most, and gets 59 of its 60.
     plan = redistribute(Layers([100, 100], [110, 1000], [1, 1]), [1.0, 0.0], 0.5, 200)
     assert plan.drops == [10, 50]
@@ -36,7 +36,7 @@ def test_a_layer_is_not_filled_beyond_99_percent_of_its_free_places() -> None:
     assert int(0.99 * (110 - 90)) == 19
 
 
-def test_where_99_percent_is_not_enough_everything_is_filled() -> None:
+def test_everything_fills_where_99_percent_is_too_little() -> None:
     # 499 of 999 stay; of the 501 free places 500 are needed, and 99 % are 495.
     plan = redistribute(Layers([999], [1000], [1]), [1.0], 0.5, 999)
     assert (plan.drops, plan.grows) == ([500], [500])
@@ -57,7 +57,7 @@ def test_the_budget_is_met_exactly(rate: float, density: float) -> None:
         assert all(1 <= n <= most for n, most in zip(kept, total, strict=True))
 
 
-def test_channels_come_within_one_channel_of_the_budget_and_never_above() -> None:
+def test_channels_stay_within_one_below_budget() -> None:
     layers = Layers([2, 8, 16], [3, 16, 32], [144, 288, 576])
     budget = 2 * 144 + 8 * 288 + 16 * 576
     plan = redistribute(layers, [0.2, 0.5, 0.3], 0.5, budget)

@@ -41,7 +41,7 @@ def test_by_hand(gaps: list[float], losses: list[float], extra: tuple[float, flo
     assert after(gaps, losses).extra(0.6) == extra
 
 
-def test_nothing_happens_before_its_time_or_on_a_short_history() -> None:
+def test_short_histories_and_early_epochs_change_nothing() -> None:
     gaps, losses = [0.0, 0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0, 5.0]
     assert after(gaps, losses).extra(0.5) == (0.0, 0.0)
     assert after(gaps, losses, start=0.3).extra(0.5) == (0.4, 0.05)

@@ -36,7 +36,7 @@ def counts(masks: TwoPaths, path: bool) -> list[int]:
 @pytest.mark.parametrize(
     ("density", "overlap"), [(0.3, 0.0), (0.3, 0.25), (0.3, 1.0), (0.5, 0.0), (0.7, 0.8), (0.7, 2 - 1 / 0.7)]
 )
-def test_the_overlap_asked_for_is_met_in_every_layer(density: float, overlap: float) -> None:
+def test_every_layer_meets_the_overlap_asked_for(density: float, overlap: float) -> None:
     masks = paths(network(), density, overlap)
     masks.start("train")
     clean, adv = masks.two.masks(CLEAN), masks.two.masks(ADV)
@@ -61,7 +61,7 @@ def test_an_overlap_that_cannot_be_is_refused() -> None:
         paths(network(), 0.75, 0.1)
 
 
-def test_paths_take_turns_and_end_an_epoch_pair_with_the_same_layer_densities(bench: Any) -> None:
+def test_paths_alternate_and_end_at_equal_layer_densities(bench: Any) -> None:
     model = network()
     masks = paths(model)
     run = bench(model, masks, total=24)
@@ -111,7 +111,7 @@ def test_densities_follow_the_mean_of_both_paths(bench: Any) -> None:
     assert found[ADV] > 1.5 * found[None]
 
 
-def test_an_update_grows_where_the_gradient_of_its_own_path_is_large(bench: Any) -> None:
+def test_updates_grow_by_their_own_paths_gradient(bench: Any) -> None:
     model = network()
     masks = paths(model)
     run = bench(model, masks)
@@ -126,7 +126,7 @@ def test_an_update_grows_where_the_gradient_of_its_own_path_is_large(bench: Any)
     assert int((grown & target).sum()) >= min(int(grown.sum()), int(target.sum())) > 0
 
 
-def test_what_neither_path_keeps_is_zero_with_its_momentum_and_the_rest_is_not(bench: Any) -> None:
+def test_only_weights_kept_by_neither_are_zeroed(bench: Any) -> None:
     model = network()
     masks = paths(model, overlap=0.5)
     run = bench(model, masks)

@@ -28,7 +28,7 @@ def test_equal_scores_go_and_come_in_order() -> None:
     assert torch.equal(grow(mask(0, 0, 0, 0), torch.zeros(4), 2), mask(1, 1, 0, 0))
 
 
-def test_zero_changes_nothing_and_the_given_mask_is_left_alone() -> None:
+def test_zero_share_changes_nothing_and_copies_masks() -> None:
     before = mask(1, 0, 1)
     assert torch.equal(drop(before, torch.ones(3), 0), before)
     assert torch.equal(grow(before, torch.ones(3), 0), before)
@@ -52,5 +52,5 @@ def test_memory_layout_changes_neither_the_choice_nor_itself() -> None:
 @pytest.mark.parametrize(
     ("kept", "rate", "dropped"), [(10, 0.25, 3), (10, 0.0, 0), (4, 0.5, 2), (4, 1.0, 3), (1, 0.5, 0)]
 )
-def test_a_share_is_rounded_up_but_the_last_weight_stays(kept: int, rate: float, dropped: int) -> None:
+def test_shares_round_up_but_one_weight_stays(kept: int, rate: float, dropped: int) -> None:
     assert num_dropped(kept, rate) == dropped

@@ -73,7 +73,7 @@ def test_names_are_translated_and_strangers_are_not(name: str) -> None:
     assert convention.translate(tensors(*NAMES[name]) | strangers) == NAMES[name]
 
 
-def test_the_layers_of_a_vgg_are_counted_by_stage() -> None:
+def test_vgg_layers_are_counted_by_stage() -> None:
     theirs = {f"features.{index}.weight": torch.zeros(2, 2, 3, 3) for index in (0, 3, 7, 14)}
     theirs |= {f"features.{index}.running_mean": torch.zeros(2) for index in (1, 4, 8, 15)}
     theirs |= {f"features.{index}.weight": torch.zeros(2) for index in (1, 4, 8, 15)}
@@ -97,11 +97,11 @@ def test_the_layers_of_a_vgg_are_counted_by_stage() -> None:
         ("stem.conv.clean_mask", Place("stem.conv.clean_mask")),
     ],
 )
-def test_tensors_of_a_width_and_a_path_play_one_part(name: str, place: Place) -> None:
+def test_tensors_per_width_and_path_share_a_place(name: str, place: Place) -> None:
     assert place_of(name) == place
 
 
-def test_a_bias_before_a_normalisation_moves_into_its_mean() -> None:
+def test_biases_before_normalisation_move_into_its_mean() -> None:
     given = {
         "a.conv.bias": torch.ones(2),
         "a.norm.running_mean": torch.tensor([3.0, 4.0]),

@@ -44,7 +44,7 @@ def test_dictionaries_and_prefixes_are_taken_off(content: Any) -> None:
     assert found.digest == Weights(STATE).digest
 
 
-def test_where_it_was_found_and_what_lay_beside_it_is_said() -> None:
+def test_says_where_weights_lay_and_beside_what() -> None:
     found = unwrapped({"model": {"state_dict": {**STATE, "steps": 3}}})
     assert (found.entry, found.others) == ("model.state_dict", ("steps",))
 
@@ -69,7 +69,7 @@ def test_normalisation_is_found(names: tuple[str, str], prefix: str, shape: tupl
     assert torch.equal(found.std, STD[:, None, None])
 
 
-def test_normalisation_in_other_units_or_by_half_stays_a_stranger() -> None:
+def test_foreign_or_partial_normalisation_stays_unknown() -> None:
     for content in ({"mean": MEAN * 255, "std": STD * 255, **STATE}, {"mean": MEAN, **STATE}):
         found = unwrapped(content)
         assert found.mean is None
@@ -87,7 +87,7 @@ def test_content_without_a_state_dict_is_refused(content: Any) -> None:
         unwrapped(content)
 
 
-def test_the_digest_is_of_names_shapes_types_and_values() -> None:
+def test_digest_covers_names_shapes_types_and_values() -> None:
     base = Weights(STATE, MEAN, STD)
     assert Weights(dict(reversed(STATE.items())), MEAN.clone(), STD).digest == base.digest
     others = [

@@ -39,7 +39,7 @@ def test_the_header_says_question_budget_and_cost(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_the_cost_is_the_counted_work_of_what_search_seed_0_draws(path: Path) -> None:
+def test_cost_is_the_work_seed_0_draws(path: Path) -> None:
     space = read_space(path)
     words = words_of(space.words)
     proposer = Listed(grid(space, words.points)) if words.search == "grid" else Random(space, 0)
@@ -63,7 +63,7 @@ def test_a_space_fits_the_config(path: Path, small: bool) -> None:
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_whatever_is_drawn_from_a_space_fits_the_config(path: Path) -> None:
+def test_draws_from_a_space_fit_the_config(path: Path) -> None:
     space = read_space(path, small=True)
     for number in range(100):
         lam_grid(space.config(draw(space, generator(number))))
@@ -88,7 +88,7 @@ def test_the_density_space_has_every_method_with_masks() -> None:
     assert set(space.axis("method").values) == masked
 
 
-def test_the_choices_of_a_tuple_go_through_the_override_syntax() -> None:
+def test_tuple_choices_go_through_the_override_syntax() -> None:
     space = read_space(next(path for path in SPACES if path.stem == "noise_scale"))
     found = {space.config(draw(space, generator(number))).optim.no_decay for number in range(20)}
     assert found == {("alpha",), ()}

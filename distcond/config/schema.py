@@ -94,7 +94,9 @@ class OptimConfig:
 class PrecisionConfig:
     """Number format and memory layout of training. Final numbers are always float32."""
 
-    train: Literal["auto", "bf16", "float32"] = setting("auto", "autocast; auto = bf16 where the device is fast at it")
+    train: Literal["auto", "bf16", "float32"] = setting(
+        "auto", "autocast; auto = bf16 where the device is fast at it; float32 = no TF32 either"
+    )
     layout: Literal["auto", "channels_last", "contiguous"] = setting("auto", "memory layout of images and weights")
     fold_attack: bool = setting(
         True, "attack a copy with normalisation folded into the weights (same gradients, faster)"

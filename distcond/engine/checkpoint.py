@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from distcond.aside import locked
 from distcond.engine.world import World
 from distcond.errors import ConfigError
+from distcond.layers.statistics import pooled
 
 SCHEMA_VERSION = 2
 #: The network can be read from these; training goes on from the present one alone.
@@ -84,7 +85,8 @@ def save(
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True, exist_ok=True)
     world.barrier()
-    _write(aside / f"rank-{world.rank:04d}.pt", {"statistics": statistics(model.state_dict()), **own})
+    mine = {"statistics": statistics(model.state_dict()), "counted": True, **own}
+    _write(aside / f"rank-{world.rank:04d}.pt", mine)
     if world.first:
         state = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": moment.epoch, "step": moment.step}
         _write(aside / "shared.pt", {**state, "model": model.state_dict(), **shared})
@@ -166,9 +168,31 @@ def load_everyones(checkpoint: Path, device: torch.device | str = "cpu") -> list
 
 
 def averaged_statistics(checkpoint: Path, which: str = "statistics") -> dict[str, Tensor]:
-    """The mean over ranks of the running statistics: what the one network of a run is evaluated with."""
-    parts = [part[which] for part in load_everyones(checkpoint)]
-    return {name: average([part[name] for part in parts]) for name in parts[0]}
+    """The running statistics over all ranks: what the one network of a run is evaluated with."""
+    parts = load_everyones(checkpoint)
+    counted = all(part.get("counted", False) for part in parts)
+    return over_ranks([part[which] for part in parts], [part["statistics"] for part in parts], counted)
+
+
+def over_ranks(
+    parts: list[dict[str, Tensor]], counters: list[dict[str, Tensor]], counted: bool = True
+) -> dict[str, Tensor]:
+    """The running statistics of the images of all ranks, from those of every rank, by state_dict name.
+
+    Args:
+        parts: running means and variances, in rank order.
+        counters: what also holds how often every normalisation moved (num_batches_tracked).
+        counted: whether every move was counted; otherwise a rank whose statistics are not those a normalisation starts
+            with has moved, too, as in checkpoints of before.
+    """
+    found = dict(parts[0])  # counters keep the first value
+    for name in [name.removesuffix("running_mean") for name in found if name.endswith("running_mean")]:
+        mean, var = (torch.stack([part[name + kind] for part in parts]) for kind in _STATISTICS[:2])
+        moved = torch.stack([counter[name + _STATISTICS[2]] for counter in counters]) > 0
+        if not counted:
+            moved |= (mean != 0).any(1) | (var != 1).any(1)
+        found[name + "running_mean"], found[name + "running_var"] = pooled(mean, var, moved)
+    return found
 
 
 def _parts(checkpoint: Path) -> list[Path]:

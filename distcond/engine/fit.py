@@ -14,6 +14,7 @@ from distcond.engine.home import FINISHED
 from distcond.engine.job import Job, Position, make_job
 from distcond.engine.keep import resume, save
 from distcond.engine.leg import leg_over
+from distcond.engine.precision import training_numbers
 from distcond.engine.progress import Progress
 from distcond.engine.run_dir import RunDir, write_json
 from distcond.engine.save_points import Stop, never
@@ -41,7 +42,7 @@ def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Ca
         Whether the run went to its end; otherwise it was stopped.
     """
     job = make_job(config, world, RunDir(run_path), attempt, stop)
-    with uploading(job):
+    with uploading(job), training_numbers(config.precision, world.device):
         return carry_out(job)
 
 

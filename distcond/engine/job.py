@@ -23,8 +23,10 @@ from distcond.data.source import Source
 from distcond.data.subset import image_set, rows_of, subset
 from distcond.engine.averaging import Averaged
 from distcond.engine.build import build_model, build_step
+from distcond.engine.checkpoint import over_ranks, statistics
 from distcond.engine.home import home_of
 from distcond.engine.optimiser import make_optimiser
+from distcond.engine.rows_per_rank import check_rows
 from distcond.engine.run_dir import RunDir
 from distcond.engine.save_points import SavePoints, never
 from distcond.engine.sums import Sums
@@ -96,15 +98,28 @@ class Job:
             self.averaged = Averaged(self.model, self.config.optim.averaging)
 
     def evaluated_model(self) -> ConditionalModel:
-        """A copy in eval mode, averaged over steps where that is asked for, with the mean over ranks of the running
-        statistics: one network for all workers."""
+        """A copy in eval mode, averaged over steps where that is asked for, with the running statistics over all ranks:
+        one network for all workers."""
         model = copy.deepcopy(self.model).eval()
         if self.averaged is not None:
             self.averaged.put_into(model)
-        for name, tensor in model.named_buffers():
-            if name.endswith(("running_mean", "running_var")):
-                tensor.copy_(self.world.mean(tensor))
+        own = statistics(model.state_dict())
+        parts = everyones(own, self.world)
+        for name, tensor in over_ranks(parts, parts).items():
+            own[name].copy_(tensor)
         return model
+
+
+def everyones(tensors: dict[str, Tensor], world: World) -> list[dict[str, Tensor]]:
+    """The tensors of every rank, in rank order, by one collective; counters are exact up to 2**24."""
+    if world.size == 1 or not tensors:
+        return [tensors]
+    sizes = [tensor.numel() for tensor in tensors.values()]
+    flat = torch.cat([tensor.float().flatten() for tensor in tensors.values()])
+    return [
+        {name: piece.view_as(like) for (name, like), piece in zip(tensors.items(), part.split(sizes), strict=True)}
+        for part in world.gather(flat)
+    ]
 
 
 def make_job(config: Config, world: World, run: RunDir, attempt: int, stop: Callable[[], bool] = never) -> Job:
@@ -113,6 +128,7 @@ def make_job(config: Config, world: World, run: RunDir, attempt: int, stop: Call
     Raises:
         ConfigError: settings that do not fit each other or the data.
     """
+    check_rows(config, world.size)  # a cluster may have given more workers than the driver knew of
     model = build_model(config)
     step = build_step(config, model, world.device)
     sources = open_sources(config, world)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -28,6 +28,13 @@ def fast_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(probe is not None and probe() for probe in probes)
+
+
+@contextmanager
+def training_numbers(precision: PrecisionConfig, device: torch.device) -> Iterator[None]:
+    """Within the block training in float32 is float32 on a GPU, too; under autocast all is left as it was."""
+    with nullcontext() if autocast_dtype(precision, device) is not None else full_float32():
+        yield
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -56,14 +57,14 @@ class World:
         found: list[float] = agreed.tolist()
         return found
 
-    def mean(self, values: Tensor) -> Tensor:
-        """Element-wise mean over ranks, added in rank order so that every rank and every reader gets the same bits."""
+    def gather(self, values: Tensor) -> list[Tensor]:
+        """The values of every rank, in rank order, on every rank."""
         if self.size == 1:
-            return values
+            return [values]
         parts = [torch.empty_like(values) for _ in range(self.size)]
         with let_go(values, *parts):
             dist.all_gather(parts, values)
-        return torch.stack(parts).mean(0)
+        return parts
 
 
 @contextmanager
@@ -98,16 +99,64 @@ def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
     return device
 
 
+class Place(NamedTuple):
+    """Which of torchrun's processes this is: among all, and among those of its machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+#: Where the processes of a start meet.
+_MEETING = ("MASTER_ADDR", "MASTER_PORT")
+
+_LEFT_OVER = "start by torchrun, or unset RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE if they are left over"
+
+
+def place_from_environment() -> Place:
+    """This process's place by torchrun's variables; alone without them.
+
+    Raises:
+        ConfigError: they are empty, no numbers or do not fit each other, as where some are left over.
+    """
+    size, rank = _number("WORLD_SIZE", 1, 1), _number("RANK", 0, 0)
+    local_size, local_rank = _number("LOCAL_WORLD_SIZE", size, 1), _number("LOCAL_RANK", 0, 0)
+    if rank >= size:
+        of = f"WORLD_SIZE={size}" if "WORLD_SIZE" in os.environ else "WORLD_SIZE is not set"
+        raise ConfigError(f"RANK={rank}: not a rank of this run, {of}; {_LEFT_OVER}")
+    if local_rank >= local_size > 1 or local_size > size:
+        raise ConfigError(
+            f"LOCAL_RANK={local_rank}, LOCAL_WORLD_SIZE={local_size}: do not fit WORLD_SIZE={size}; {_LEFT_OVER}"
+        )
+    missing = [name for name in ("RANK", *_MEETING) if not os.environ.get(name)]
+    if size > 1 and missing:
+        raise ConfigError(f"WORLD_SIZE={size}: {' and '.join(missing)} not set; {_LEFT_OVER}")
+    if size > 1:
+        _number("MASTER_PORT", 0, 0)
+    return Place(rank, size, local_rank, local_size)
+
+
+def _number(name: str, default: int, least: int) -> int:
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    if not (text.strip().isascii() and text.strip().isdigit()) or int(text) < least:
+        raise ConfigError(f"{name}={text!r} in the environment: not a number of at least {least}; {_LEFT_OVER}")
+    return int(text)
+
+
 @contextmanager
 def world_from_environment(wanted_device: str, timeout: float, stop: Callable[[], bool]) -> Iterator[World]:
     """This process's world by torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK), or a world of one without them.
 
     Raises:
+        ConfigError: the variables do not fit each other.
         NotNow: not all of its processes came in time.
         CalledOff: `stop` said so before they were there.
     """
-    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    device = choose_device(wanted_device, int(os.environ.get("LOCAL_RANK", 0)))
+    rank, size, local_rank, _ = place_from_environment()
+    device = choose_device(wanted_device, local_rank)
     if size == 1:
         yield World(device=device)
         return

@@ -11,6 +11,8 @@ from pathlib import Path
 from distcond.attacks.in_pixels import check_lengths
 from distcond.config.schema import Config
 from distcond.data.extra import check_share
+from distcond.engine.rows_per_rank import check_rows
+from distcond.engine.world import place_from_environment
 from distcond.errors import ConfigError
 from distcond.launch import feed, local, stop_file
 from distcond.launch.capacity import check_range, number_of_workers, range_of_workers, this_machine
@@ -40,6 +42,7 @@ def check(config: Config) -> int:
     if config.batch_size < workers:
         few = f"batch_size={config.batch_size}: fewer images per step than the {workers} workers of launch.workers"
         raise ConfigError(f"{few}; valid: batch_size={workers} or more, or launch.workers={config.batch_size} or fewer")
+    check_rows(config, workers)
     if config.data.extra:
         check_share(config.batch_size, config.data.extra_share)
     return workers
@@ -89,6 +92,12 @@ def _ray_workers(config: Config) -> int:
         raise ConfigError("launch.name=ray: Ray is not installed; valid: local, or pip install 'ray[default,train]'")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise ConfigError("launch.name=ray under torchrun: every process would start a run of its own; valid: local")
+    place = place_from_environment()
+    if place.size > 1:
+        of = f"RANK={place.rank} WORLD_SIZE={place.size} in the environment"
+        raise ConfigError(
+            f"launch.name=ray with {of}: every process would start a run of its own; valid: local, or unset both"
+        )
     if not joins():
         return number_of_workers(config.launch, this_machine())
     if config.launch.workers:

@@ -55,12 +55,30 @@ def moments(x: Tensor, keep: Tensor, shared: bool = False) -> Moments:
 
 @torch.no_grad()
 def track(norm: nn.BatchNorm2d, found: Moments) -> None:
-    """Move the running statistics towards `found`, as nn.BatchNorm2d does; fewer than two rows leave them alone."""
+    """Move the running statistics towards `found` and count the move, as nn.BatchNorm2d does.
+
+    Fewer than two rows leave all of it alone.
+    """
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    assert norm.num_batches_tracked is not None
     step = torch.where(found.rows > 1, norm.momentum, 0.0)
     unbiased = found.var * found.places / (found.places - 1).clamp(min=1)
     norm.running_mean += step * (found.mean - norm.running_mean)
     norm.running_var += step * (unbiased - norm.running_var)
+    norm.num_batches_tracked += found.rows > 1
+
+
+def pooled(mean: Tensor, var: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (C,) of the images of all ranks, from those of every rank (R, C).
+
+    The variance is that within ranks and that between their means: without the second it is too small wherever ranks
+    see different images. Ranks that are not `moved` (R,) hold no image's statistics and are left out, unless all are.
+    Added in rank order: every rank and every reader gets the same bits.
+    """
+    if bool(moved.any()):
+        mean, var = mean[moved], var[moved]
+    centre = mean.mean(0)
+    return centre, var.mean(0) + (mean - centre).square().mean(0)
 
 
 def normalise_shared(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:

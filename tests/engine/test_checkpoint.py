@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from distcond.condition import Condition
 from distcond.engine import checkpoint
 from distcond.engine.checkpoint import Moment
 from distcond.engine.world import World
 from distcond.errors import ConfigError
+from distcond.layers.dual_norm import DualBatchNorm2d
 
 
 def network(fill: float = 1.0) -> nn.Module:
@@ -121,8 +123,57 @@ def test_statistics_are_averaged_over_all_rank_files(tmp_path: Path, run_ranks: 
     assert [statistics["1.running_mean"].tolist() for statistics in found] == [[float(rank)] * 4 for rank in range(3)]
     average = checkpoint.averaged_statistics(path)
     assert average["1.running_mean"].tolist() == [1.0] * 4
+    assert average["1.running_var"].tolist() == pytest.approx(
+        [1.0 + 2 / 3] * 4
+    )  # within ranks, and between their means
     assert average["1.num_batches_tracked"].dtype == torch.int64
     assert checkpoint.load_shared(path)["world_size"] == 3
     # More ranks than parts: dealt round.
     dealt = [checkpoint.load_own(path, rank)["statistics"]["1.running_mean"] for rank in range(5)]
     assert [float(mean[0]) for mean in dealt] == [0, 1, 2, 0, 1]
+
+
+def part(mean: float, var: float, moves: int) -> dict[str, torch.Tensor]:
+    values = {"running_mean": torch.full((4,), mean), "running_var": torch.full((4,), var)}
+    return {f"1.{name}": value for name, value in values.items()} | {"1.num_batches_tracked": torch.tensor(moves)}
+
+
+def test_ranks_that_never_moved_are_left_out() -> None:
+    # Started from another network, the third one's statistics are not those a normalisation starts with.
+    parts = [part(1.0, 2.0, 5), part(3.0, 4.0, 5), part(9.0, 9.0, 0), part(0.0, 1.0, 0)]
+    found = checkpoint.over_ranks(parts, parts)
+    assert found["1.running_mean"].tolist() == [2.0] * 4
+    assert found["1.running_var"].tolist() == [3.0 + 1.0] * 4
+    averaged = [{name: t for name, t in own.items() if "tracked" not in name} for own in parts]
+    assert checkpoint.over_ranks(averaged, parts)["1.running_var"].tolist() == [4.0] * 4
+    still = [part(0.0, 1.0, 0)] * 2
+    assert checkpoint.over_ranks(still, still)["1.running_var"].tolist() == [1.0] * 4
+
+
+def test_statistics_that_moved_uncounted_are_kept() -> None:
+    parts = [part(1.0, 2.0, 5), part(3.0, 4.0, 0), part(0.0, 1.0, 0)]
+    found = checkpoint.over_ranks(parts, parts, counted=False)
+    assert found["1.running_mean"].tolist() == [2.0] * 4
+
+
+def unmoved_rank(rank: int, world: int, root: Path) -> list[torch.Tensor]:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), DualBatchNorm2d(4))
+    rows = 4 if rank else 1  # the first rank's one row of a kind moves nothing
+    net[1](torch.randn(rows, 4, 5, 5, generator=torch.Generator().manual_seed(rank)), Condition(torch.ones(1), True))
+    wanted = {n: t.clone() for n, t in net.state_dict().items() if "adv.running" in n}
+    path = checkpoint.save(root, Moment(1), World(rank, world), net, {}, {})
+    found = checkpoint.averaged_statistics(path)
+    return [found["1.adv.running_mean"], found["1.adv.running_var"], *wanted.values()]
+
+
+def test_a_rank_of_single_rows_counts_for_nothing(tmp_path: Path, run_ranks: Any) -> None:
+    first, second = run_ranks(unmoved_rank, 2, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(first[:2], second[2:], strict=True))
+    assert not torch.equal(first[0], torch.zeros(4))
+
+
+def test_track_counts_what_it_moves() -> None:
+    layer = DualBatchNorm2d(4)
+    route = torch.tensor([False, True, True])
+    layer(torch.randn(3, 4, 5, 5), Condition(torch.ones(3), route))
+    assert (int(layer.clean.num_batches_tracked), int(layer.adv.num_batches_tracked)) == (0, 1)

@@ -97,6 +97,11 @@ def evaluated_on_rank(rank: int, world: int, config: Config, path: Path) -> dict
     return job.evaluated_model().state_dict()
 
 
+def mean_of(name: str) -> str:
+    """The running mean beside a running variance."""
+    return name.removesuffix("var").removesuffix("mean") + "mean"
+
+
 def test_evaluated_network_averages_rank_statistics(small: Any, tmp_path: Path, run_ranks: Any) -> None:
     config = small("float", epochs=1)
     with RunDir(tmp_path / "a").begin(config):
@@ -109,8 +114,29 @@ def test_evaluated_network_averages_rank_statistics(small: Any, tmp_path: Path, 
     for name, tensor in loaded.state_dict().items():
         assert all(torch.equal(found[name], tensor) for found in evaluated), name
         if name.endswith(("running_mean", "running_var")):
-            assert torch.allclose(tensor, (parts[0][name] + parts[1][name]) / 2)
+            between = (parts[0][mean_of(name)] - parts[1][mean_of(name)]) / 2 if name.endswith("var") else 0 * tensor
+            assert torch.allclose(tensor, (parts[0][name] + parts[1][name]) / 2 + between.square())
     assert not loaded.training
+
+
+class Looked(Exception):
+    """Stands for the end of a run whose first epoch has been looked at."""
+
+
+@pytest.mark.parametrize(("train", "kept"), [("float32", False), ("bf16", True)])
+def test_float32_training_never_rounds_to_tf32(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: str, kept: bool
+) -> None:
+    def look(job: Any, progress: Any) -> None:
+        assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is kept
+        raise Looked
+
+    monkeypatch.setattr(fit, "train_epoch", look)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with pytest.raises(Looked):
+        whole(small("float", precision__train=train), tmp_path / "a")
+    assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
 
 
 def test_a_batch_larger_than_the_data_is_refused(small: Any, tmp_path: Path) -> None:

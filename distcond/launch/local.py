@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from distcond.engine.fit import fit
 from distcond.engine.home import home_of
 from distcond.engine.meeting import CalledOff
 from distcond.engine.run_dir import working_place
-from distcond.engine.world import world_from_environment
+from distcond.engine.world import place_from_environment, world_from_environment
 from distcond.errors import ConfigError
 from distcond.launch.attempt import begin_attempt
 from distcond.launch.capacity import on_gpu, this_machine
@@ -23,23 +22,27 @@ from distcond.launch.stopped import where
 
 
 def rank() -> int:
-    """Which of torchrun's processes this is; 0 without torchrun."""
-    return int(os.environ.get("RANK", 0))
+    """Which of torchrun's processes this is; 0 without torchrun.
+
+    Raises:
+        ConfigError: its variables do not fit each other.
+    """
+    return place_from_environment().rank
 
 
 def processes(launch: LaunchConfig) -> int:
     """How many processes take part: torchrun's, or this one.
 
     Raises:
-        ConfigError: `launch` wants another number, or more than there are GPUs.
+        ConfigError: `launch` wants another number, or more than there are GPUs, or torchrun's variables do not fit.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    _, size, _, on_node = place_from_environment()
     if launch.workers not in (0, size):
         if size == 1:
             torchrun = f"torchrun --nproc-per-node={launch.workers} -m distcond.train launch=local ..."
             raise ConfigError(f"launch.workers={launch.workers} with launch=local: this is one process; use {torchrun}")
         raise ConfigError(f"launch.workers={launch.workers}: torchrun started {size} processes; valid: 0, {size}")
-    here, on_node = this_machine(), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    here = this_machine()
     if on_gpu(launch, here) and on_node > here.gpus:
         raise ConfigError(
             f"launch.device={launch.device}: torchrun started {on_node} processes for {here.gpus} GPUs; "

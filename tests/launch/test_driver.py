@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from distcond import train
 from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
 from distcond.launch import driver
@@ -20,8 +21,15 @@ HERE = Path(__file__).parent
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in torchrun nor beside a Ray cluster."""
-    for name in ("RAY_ADDRESS", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+    for name in ("RAY_ADDRESS", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def four(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of torchrun's four processes."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
 
 
 def check(**settings: Any) -> int:
@@ -104,11 +112,11 @@ def test_more_workers_than_this_machine_has_cores_are_refused() -> None:
         check(launch__workers=1000)
 
 
-def test_fewer_images_than_workers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
+@pytest.mark.usefixtures("four")
+def test_fewer_images_than_workers_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^batch_size=3: .* 4 workers .*; valid: batch_size=4 or more, or "):
         check(launch="local", launch__device="cpu", batch_size=3)
-    assert check(launch="local", launch__device="cpu", batch_size=4) == 4
+    assert check(launch="local", launch__device="cpu", batch_size=16) == 4
 
 
 @pytest.mark.parametrize("path", ["attack", "eval.attack"])
@@ -124,8 +132,8 @@ def test_local_workers_need_torchrun() -> None:
         check(launch="local", launch__workers=2)
 
 
-def test_torchrun_and_the_workers_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
+@pytest.mark.usefixtures("four")
+def test_torchrun_and_the_workers_must_agree() -> None:
     assert check(launch="local", launch__device="cpu") == check(launch="local", launch__device="cpu", launch__workers=4)
     with pytest.raises(ConfigError, match=r"^launch.workers=2: torchrun started 4 processes; valid: 0, 4$"):
         check(launch="local", launch__device="cpu", launch__workers=2)
@@ -137,10 +145,49 @@ def test_ray_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         check()
 
 
+@pytest.mark.usefixtures("four")
 def test_only_the_first_process_of_torchrun_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert driver.leads()
     monkeypatch.setenv("RANK", "1")
     assert not driver.leads()
+
+
+@pytest.mark.parametrize("launch", ["local", "ray"])
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ("RANK=3", "RANK=3"),
+        ("RANK=", "RANK=''"),
+        ("WORLD_SIZE=", "WORLD_SIZE=''"),
+        ("WORLD_SIZE=0", "WORLD_SIZE='0'"),
+        ("LOCAL_RANK=", "LOCAL_RANK=''"),
+        ("LOCAL_WORLD_SIZE=", "LOCAL_WORLD_SIZE=''"),
+        ("RANK=-1", "RANK='-1'"),
+        ("RANK=one", "RANK='one'"),
+        ("WORLD_SIZE=4", "WORLD_SIZE=4"),
+        ("RANK=1 WORLD_SIZE=4", "WORLD_SIZE=4"),
+        ("RANK=4 WORLD_SIZE=4", "RANK=4"),
+        ("RANK=1 WORLD_SIZE=4 MASTER_ADDR=127.0.0.1 MASTER_PORT=", "MASTER_PORT"),
+        ("RANK=1 WORLD_SIZE=4 MASTER_ADDR=127.0.0.1 MASTER_PORT=http", "MASTER_PORT"),
+        ("RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE=4 MASTER_ADDR=127.0.0.1 MASTER_PORT=1", "LOCAL_WORLD_SIZE=4"),
+    ],
+)
+def test_left_over_variables_are_refused_and_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launch: str, variables: str, named: str
+) -> None:
+    for name, value in (word.split("=") for word in variables.split()):
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=named) as refusal:
+        train.main([f"launch={launch}", "launch.device=cpu"])
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("four")
+def test_ray_refuses_ranks_of_another_launcher() -> None:
+    with pytest.raises(ConfigError, match=r"launch.name=ray with RANK=0 WORLD_SIZE=4"):
+        check()
 
 
 def test_a_local_run_needs_no_ray(place: Any) -> None:

@@ -18,6 +18,9 @@ from typing import Any
 
 import pytest
 
+from support.debian import bootstrap, unreachable_mirror
+from support.processes import LIMIT
+
 ROOT = Path(__file__).parents[2]
 TOOLS = ("buildah", "ip", "mmdebstrap", "unshare")
 #: Of disk that a build takes at its peak, with some to spare, and of memory that its passing files may take instead.
@@ -25,9 +28,6 @@ DISK, MEMORY = 12, 12
 
 #: Takes the place of the Python image: Debian's Python under the same names.
 STAND_IN = "localhost/python-stand-in"
-PACKAGES = "python3,python3-venv,python3-dev,ca-certificates"
-QUIET = ("path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/locale/*")
-
 #: The two ends of `networks`.
 HOSTS = "127.0.0.1 localhost\n192.0.2.1 head\n192.0.2.2 worker\n"
 
@@ -191,22 +191,11 @@ def _sources() -> list[Path]:
 
 
 def _stand_in(store: Store) -> None:
-    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
     source = next(path for path in _sources() if path.exists())
-    done = subprocess.run(
-        [
-            *["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", "--dpkgopt=force-unsafe-io"],
-            *[f"--dpkgopt={option}" for option in QUIET],
-            *['--aptopt=Dir::Cache::pkgcache ""', '--aptopt=Dir::Cache::srcpkgcache ""'],
-            '--customize-hook=chroot "$1" python3 -m venv /usr/local',
-            '--customize-hook=chroot "$1" useradd --uid 1000 --user-group --create-home ubuntu',  # as Ubuntu has
-            *[release["VERSION_CODENAME"], str(store.work / "base.tar"), str(source)],
-        ],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.skip(f"no image can be built here: mmdebstrap: {done.stderr.strip().splitlines()[-1]}")
+    reason = unreachable_mirror(source)
+    if reason:
+        pytest.skip(f"no image can be built here: {reason}")
+    bootstrap(source, store.work / "base.tar")
     container = store("from", "scratch")
     store("add", "--quiet", container, str(store.work / "base.tar"), "/")
     path = "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -218,8 +207,9 @@ def _stand_in(store: Store) -> None:
 def _cpu_torch() -> str:
     """The newest version of torch for CPUs alone that this machine's pip finds, or nothing."""
     pip = [sys.executable, "-m", "pip", "index", "versions", "torch"]
-    found = subprocess.run(pip, capture_output=True, text=True).stdout
-    return next((word for word in found.replace(",", " ").split() if word.endswith("+cpu")), "")
+    found = subprocess.run(pip, capture_output=True, text=True, timeout=LIMIT)
+    assert found.returncode == 0 or "No matching distribution" in found.stderr, found.stderr
+    return next((word for word in found.stdout.replace(",", " ").split() if word.endswith("+cpu")), "")
 
 
 def _pip(folder: Path) -> list[str]:

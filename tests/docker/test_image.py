@@ -76,8 +76,8 @@ def test_what_is_in_the_image(image: Any, alone: Any) -> None:
 
 
 def test_the_embedded_default_runs_to_its_table(image: Any, alone: Any) -> None:
-    output = alone.run(*image.config()["Cmd"], seconds=3000)
-    assert "epoch 30/30" in output, output
+    output = alone.run(*image.config()["Cmd"], "epochs=2")
+    assert "epoch 2/2" in output, output
     table = re.findall(r"^ *(\S+) +\d+\.\d+ \+- ", output, re.MULTILINE)
     assert [float(lam) for lam in table[-4:]] == [0, 0.2, 0.7, 1], output
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from distcond.engine.progress import Progress, read_progress
 from distcond.engine.restore import find_checkpoint, load
 from distcond.engine.run_dir import RunDir, read_json, run_dir_for, run_root, write_json
 from distcond.errors import ConfigError
+from support import processes
 
 CONFIG = resolve("float_digits", {"seed": 3})
 
@@ -42,15 +42,16 @@ with RunDir(Path({str(run.path)!r})).begin(resolve("float_digits", {{"seed": 3}}
     pass"""
     command = [sys.executable, "-c", code]
     with run.begin(CONFIG):
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-        assert "this run is going on in another process" in done.stderr
-    assert subprocess.run(command, cwd=Path(__file__).parents[2]).returncode == 0
+        done = processes.run(command, cwd=Path(__file__).parents[2])
+        assert done.status != 0 and "another process" in done.output
+    with run.begin(CONFIG):
+        pass
 
 
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(ConfigError, match=r"run_root: cannot write .*; set run_root=DIR"),
+        pytest.raises(ConfigError, match=r"^run_root: .*run_root=DIR"),
         RunDir(tmp_path / "file" / "run").begin(CONFIG),
     ):
         pass
@@ -69,18 +70,18 @@ from distcond.engine.run_dir import RunDir
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # as on a full disk, files cannot grow
 with RunDir(Path({str(run.path)!r})).begin(resolve("float_digits", {{"seed": 3}})):
     pass"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    wanted = f"ConfigError: run_root: cannot write {run.path} (File too large); set run_root=DIR"
-    assert done.stderr.splitlines()[-1].endswith(wanted)
+    done = processes.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    assert done.output.splitlines()[-1].startswith("distcond.errors.ConfigError: run_root: ")
+    assert f"{run.path} (File too large)" in done.output
     assert [(run.path / name).read_text() for name in ("config.json", "starts.json")] == before
 
 
 def test_no_run_or_a_newer_one_is_refused(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    with pytest.raises(ConfigError, match=r"no run here \(config.json is missing\)"):
+    with pytest.raises(ConfigError, match=r"config\.json"):
         run.config()
     write_json(tmp_path / "config.json", {"schema_version": 99, "settings": {}})
-    with pytest.raises(ConfigError, match="schema version 99; this distcond reads version 1"):
+    with pytest.raises(ConfigError, match="99"):
         run.config()
 
 
@@ -124,12 +125,12 @@ def test_json_is_written_whole(tmp_path: Path) -> None:
 def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path, which: str) -> None:
     with RunDir(tmp_path).begin(CONFIG):
         pass
-    with pytest.raises(ConfigError, match="no checkpoint yet; let the run finish at least one epoch"):
+    with pytest.raises(ConfigError, match="no checkpoint"):
         load(tmp_path, which)
 
 
 def test_another_word_for_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown value for checkpoint .first.: valid: best, last, last_raw"):
+    with pytest.raises(ConfigError, match=r"checkpoint .first.*best, last, last_raw"):
         find_checkpoint(RunDir(tmp_path), "first")
 
 

@@ -18,6 +18,7 @@ from distcond.engine.run_dir import RunDir
 from distcond.engine.together import together
 from distcond.engine.world import World
 from distcond.storage.store import StorageError, Store
+from support.processes import LIMIT
 
 _met = threading.Semaphore(0)
 
@@ -35,7 +36,7 @@ def slow() -> str:
     while _met.acquire(blocking=False):
         pass
     for _ in range(3):
-        assert _met.acquire(timeout=60), "nobody hears of this rank"
+        assert _met.acquire(timeout=LIMIT), "nobody hears of this rank"
     return "done"
 
 

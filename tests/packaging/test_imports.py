@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from support.processes import run
 
 LIGHT_ROOMS = ("layers", "models", "attacks", "samplers", "sparsity", "methods", "engine")
 HEAVY = {"ray", "pyarrow", "ffcv", "submitit", "torchvision", "pandas", "matplotlib", "sklearn", "scipy", "PIL", "tqdm"}
@@ -21,8 +22,8 @@ for room in {LIGHT_ROOMS!r}:
     for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(found.name)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run([sys.executable, "-c", code])
+    assert done.status == 0, done.output
 
 
 @pytest.mark.cluster
@@ -34,12 +35,12 @@ sys.modules["torchvision"] = None
 for name in ("train", "launch.ray_train", "launch.train_loop", "data.digits", "data.ffcv_source", "results.plot"):
     importlib.import_module("distcond." + name)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run([sys.executable, "-c", code])
+    assert done.status == 0, done.output
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert not [line for line in project["dependencies"] if line.startswith("torchvision")]
 
 
 def test_the_package_alone_does_not_even_import_torch() -> None:
     code = "import distcond, sys; print(distcond.__version__, 'torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()[1:] == ["False"]
+    assert run([sys.executable, "-c", code]).output.split()[1:] == ["False"]

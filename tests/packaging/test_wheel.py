@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from support.processes import LIMIT
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -79,6 +81,6 @@ def _sources(folder: Path) -> list[Path]:
 
 
 def _run(command: list[str], cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr
     return done.stdout

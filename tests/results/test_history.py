@@ -9,6 +9,7 @@ import pytest
 
 from distcond.errors import ConfigError
 from distcond.results.history import append, read
+from support.processes import LIMIT
 
 
 def epochs(run_dir):
@@ -84,7 +85,7 @@ from distcond.results.history import append
 sys.addaudithook(lambda event, _: event == "os.rename" and os.kill(os.getpid(), signal.SIGKILL))
 append({str(tmp_path)!r}, {{"epoch": 1}})
 """
-    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=LIMIT)
     assert done.returncode == -signal.SIGKILL
     assert epochs(tmp_path) == [0, 1, 2, 3]
     append(tmp_path, {"epoch": 1})

@@ -19,6 +19,7 @@ from distcond.results.classes import Known, by_class
 from distcond.results.cost import At, Spent
 from distcond.results.operating import fields_of
 from distcond.results.page import write_page
+from support.processes import LIMIT
 
 pytest.importorskip("plotly", reason="the page is drawn with plotly")
 
@@ -96,7 +97,7 @@ def visit(browser: str, tmp_path: Path) -> Callable[[Path], list[Any]]:
             "--host-resolver-rules=MAP * ~NOTFOUND",
             "--virtual-time-budget=20000", "--dump-dom", watched.as_uri(),
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
         found = re.search(r'<pre id="said">(.*?)</pre>', done.stdout, re.DOTALL)
         assert found, done.stderr[-2000:]
         said: list[Any] = json.loads(html.unescape(found[1]))

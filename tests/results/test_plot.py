@@ -10,6 +10,7 @@ import pytest
 from distcond.results.history import append
 from distcond.results.lines import lines_of, names_of, shared_title
 from distcond.results.place import Box, place
+from support.processes import LIMIT
 
 GRID = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
@@ -166,5 +167,5 @@ row = Row(run_id="r", epoch=1, step=1, split="test", checkpoint="best", lam=0, m
           seed=0, num_correct=1, num_examples=2)
 assert trade_off_png([row], "curve.png") is None
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LIMIT)
     assert done.stderr == "no figure: matplotlib is missing (pip install matplotlib)\n"

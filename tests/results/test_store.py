@@ -13,6 +13,7 @@ import pytest
 
 from distcond.errors import ConfigError
 from distcond.results.store import parts, read_rows, to_frame, write_part
+from support.processes import LIMIT
 
 # In a fresh interpreter: block modules, load rows, and run the rest.
 PRELUDE = """
@@ -34,7 +35,7 @@ def run(tmp_path: Path, code: str, rows: list, blocked: tuple[str, ...] = ()) ->
     file = tmp_path / "rows.pickle"
     file.write_bytes(pickle.dumps(rows))
     script = PRELUDE.format(blocked=blocked, rows=str(file)) + code
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=LIMIT)
 
 
 def visible(folder: Path) -> list[str]:
@@ -208,5 +209,5 @@ for module in pkgutil.iter_modules(distcond.results.__path__, "distcond.results.
 heavy = {"torch", "numpy", "pyarrow", "pandas", "matplotlib", "ray"}
 print(sorted({name.split(".")[0] for name in sys.modules} & heavy))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LIMIT)
     assert done.stdout.strip() == "[]"

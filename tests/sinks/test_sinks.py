@@ -20,6 +20,8 @@ from distcond.launch.feed import fed
 from distcond.results import history
 from distcond.sinks import metrics
 from distcond.sinks.sink import Sink
+from support.processes import LIMIT
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the tools warn of is not ours
 POINTS = [{"lam": lam, "width": 1.0, "sa": 0.9, "ra": 0.25 + lam / 4} for lam in (0.0, 1.0)]
@@ -28,7 +30,7 @@ POINTS = [{"lam": lam, "width": 1.0, "sa": 0.9, "ra": 0.25 + lam / 4} for lam in
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tool may take long to be imported here; each look is close to the next."""
-    monkeypatch.setattr(feed, "PATIENCE", 250.0)
+    monkeypatch.setattr(feed, "PATIENCE", LIMIT)
     monkeypatch.setattr(feed, "INTERVAL", 0.1)
 
 
@@ -127,7 +129,8 @@ def test_wandb_keeps_every_epoch_once(
     with fed(config, run):
         trained(run, 1)
         trained(run, 2)
-    time.sleep(1.1)  # W&B names a start's folder by the second
+    second = int(time.time())
+    wait_until(lambda: int(time.time()) > second, "another second, by which W&B names a start's folder")
     with fed(config, run):
         trained(run, 3)
         finished(run, 3)
@@ -188,7 +191,8 @@ def test_broken_tracker_is_one_log_line(
     with fed(resolve("float_digits", {}), run):
         trained(run, 1)
         trained(run, 2)
-    assert caplog.messages == ["sink broken: OSError: the tool is; the run goes on without it"]
+    (line,) = caplog.messages
+    assert "broken" in line and "OSError: the tool is" in line and "\n" not in line
     assert json.loads((run / "sinks" / "broken.json").read_text())["epoch"] == 1
 
 
@@ -211,8 +215,7 @@ def test_half_written_file_is_read_again(run: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(feed, "check", lambda names: [Sink("taking", "", "json", "json", lambda subject: Taking())])
     with fed(resolve("float_digits", {}), run):
         (run / "finished.json").write_text("{")
-        while not looks:
-            time.sleep(0.01)
+        wait_until(lambda: looks, "a look", every=0.01)
         finished(run, 3)
     assert taken == [4]
 
@@ -223,19 +226,20 @@ def test_a_tool_that_hangs_is_left_behind(
     import threading
 
     never = threading.Event()
-    stuck = Sink("stuck", "hangs", "json", "json", lambda subject: never.wait(60) or Broken())
+    stuck = Sink("stuck", "hangs", "json", "json", lambda subject: never.wait(LIMIT) or Broken())
     monkeypatch.setattr(feed, "check", lambda names: [stuck])
     monkeypatch.setattr(feed, "PATIENCE", 0.2)
     with fed(resolve("float_digits", {}), run):
         trained(run, 1)
-    assert caplog.messages == ["sink stuck: not done within 0.2 s; the rest comes when the run goes on"]
     never.set()
+    (line,) = caplog.messages
+    assert "stuck" in line and "0.2 s" in line
 
 
 def test_missing_tracker_is_refused_before_the_run() -> None:
-    with pytest.raises(ConfigError, match=r"sinks=none: no_such_package is not installed; pip install none-there"):
+    with pytest.raises(ConfigError, match=r"^sinks=none: no_such_package .*pip install none-there"):
         Sink("none", "", "no_such_package", "none-there", lambda subject: Broken()).check()
-    with pytest.raises(ConfigError, match="did you mean tensorboard"):
+    with pytest.raises(ConfigError, match="tensorboard"):
         feed.check(("tensorbord",))
 
 

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,8 @@ import pytest
 from cluster.slurm.ended import read_ends
 from cluster.slurm.state import Standing, standings
 from cluster.slurm.sweep import Sweep
+from support.processes import LIMIT
+from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = ROOT / "tests" / "slurm_cluster"
@@ -31,7 +32,10 @@ SMALL = (
     "eval.test_examples=20", "eval.val_examples=20", "eval.train_examples=0", "eval.lam_grid=0,1", "attack.num_steps=2",
     "eval.attack.num_steps=2", "data.loader=memory",
 )  # fmt: skip
-SECONDS = 1000.0
+#: Seconds for jobs that come one after the other.
+PATIENCE = 3 * LIMIT
+#: States of runs that are not over.
+GOING = {"running", "waiting"}
 
 
 @dataclass
@@ -42,11 +46,11 @@ class Cluster:
 
     def node(self, command: str, name: str) -> None:
         """Switch a node "on" or "off"."""
-        subprocess.run([sys.executable, str(CLUSTER), command, name], check=True)
+        subprocess.run([sys.executable, str(CLUSTER), command, name], check=True, timeout=LIMIT)
 
     def ask(self, words: str) -> str:
         """What one of SLURM's programs prints."""
-        return subprocess.run(words.split(), check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+        return subprocess.run(words.split(), check=True, capture_output=True, text=True, timeout=LIMIT).stdout.strip()
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +61,7 @@ def slurm() -> Iterator[Cluster]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             pytest.skip("another run of the tests has its SLURM up on this machine")
-        up = subprocess.run([sys.executable, str(CLUSTER), "up"], capture_output=True, text=True)
+        up = subprocess.run([sys.executable, str(CLUSTER), "up"], capture_output=True, text=True, timeout=PATIENCE)
         if up.returncode == 3:
             pytest.skip(up.stdout.strip())
         assert up.returncode == 0, up.stderr
@@ -69,7 +73,7 @@ def slurm() -> Iterator[Cluster]:
         finally:
             if before is None:
                 del os.environ["SLURM_CONF"]
-            subprocess.run([sys.executable, str(CLUSTER), "down"], check=True)
+            subprocess.run([sys.executable, str(CLUSTER), "down"], check=True, timeout=LIMIT)
 
 
 @pytest.fixture
@@ -120,22 +124,28 @@ class Bench:
 
     def wait(self, holds: Callable[[list[Standing]], bool], what: str) -> list[Standing]:
         """The standings once `holds` of them."""
-        end = time.monotonic() + SECONDS
-        while not holds(found := standings(self.sweep)):
-            assert time.monotonic() < end, f"{what} does not come: {self.call('status')[1]}{self.logs()}"
-            time.sleep(0.5)
+        found: list[Standing] = []
+
+        def looked_at() -> bool:
+            found[:] = standings(self.sweep)
+            return holds(found)
+
+        try:
+            wait_until(looked_at, what, PATIENCE, every=0.3)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.call('status')[1]}{self.logs()}") from None
         return found
 
     def settle(self) -> list[Standing]:
         """The standings once nothing runs or waits any more."""
-        return self.wait(lambda found: not {one.state for one in found} & {"running", "waiting"}, "the end")
+        return self.wait(lambda found: not {one.state for one in found} & GOING, "the end")
 
     def in_training(self, number: int = 0, epoch: int = 0) -> None:
         """Wait until a run is in an epoch, as it says itself."""
         file = Path(self.sweep.runs[number].run_dir) / "progress.json"
 
         def trains(found: list[Standing]) -> bool:
-            assert found[number].state in ("running", "waiting"), f"{found[number]}\n{self.logs()}"
+            assert found[number].state in GOING, found[number]
             return file.exists() and json.loads(file.read_text()).get("epoch", -1) >= epoch
 
         self.wait(trains, "training")
@@ -147,7 +157,13 @@ class Bench:
     def interrupted(self) -> dict[str, Any]:
         """What the first run's job said when it ended, once it has said anything."""
         name = self.sweep.runs[0].run_id
-        self.wait(lambda _: name in read_ends(self.sweep.path), "the end of the first job")
+
+        def ended(found: list[Standing]) -> bool:
+            said = name in read_ends(self.sweep.path)
+            assert said or found[0].state in GOING, found[0]
+            return said
+
+        self.wait(ended, "the end of the first job")
         return read_ends(self.sweep.path)[name]
 
     def logs(self) -> str:

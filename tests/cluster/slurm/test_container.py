@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from cluster.slurm.child import Child
 from cluster.slurm.container import Container
+from support.processes import LIMIT
+from support.waiting import wait_until
 
 #: Tasks begin with all signals as they are by default. On SIGTERM srun kills them; SIGUSR1 it passes on.
 SRUN = f"""#!{sys.executable}
@@ -25,48 +26,54 @@ signal.signal(signal.SIGTERM, lambda *_: task.kill())
 signal.signal(signal.SIGUSR1, lambda *_: task.send_signal(signal.SIGUSR1))
 sys.exit(task.wait() % 256)
 """
-#: Takes a second SIGTERM for an order to end at once.
+#: Says that it lives; takes a second SIGTERM for an order to end at once.
 RUN = """
 import os, signal, sys, time
 def stop(*_):
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+    print("stopping", flush=True)
     time.sleep(1)
     sys.exit(143)
 signal.signal(signal.SIGTERM, stop)
 print(os.getppid(), os.getpid(), flush=True)
-time.sleep(600)
+while True:
+    time.sleep(0.05)
+    print("alive", flush=True)
 """
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> tuple[Child, list[int]]:
-    """A Pyxis container, and the process ids of its step's task and of the run in it."""
+def started(tmp_path: Path) -> tuple[Child, Path, list[int]]:
+    """A Pyxis container, what it prints, and the process ids of its step's task and of the run in it."""
     (tmp_path / "srun").write_text(SRUN)
     (tmp_path / "srun").chmod(0o755)
     words = Container("pyxis", "/image.sqsh").command(1)
     out = tmp_path / "out"
     child = Child([*words, sys.executable, "-c", RUN], {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"}, out, True)
-    while not out.read_text().endswith("\n"):
-        assert child.status() is None
-        time.sleep(0.05)
-    return child, [int(word) for word in out.read_text().split()]
+    shown(child, out, "alive")
+    return child, out, [int(word) for word in out.read_text().splitlines()[0].split()]
 
 
-def test_the_wish_to_stop_goes_through_srun(started: tuple[Child, list[int]]) -> None:
-    child, _ = started
+def shown(child: Child, out: Path, word: str, count: int = 1) -> None:
+    """Wait until the run has printed a word so many times."""
+    wait_until(lambda: out.read_text().count(word) >= count, word, process=child.process)
+
+
+def test_the_wish_to_stop_goes_through_srun(started: tuple[Child, Path, list[int]]) -> None:
+    child, _, _ = started
     child.tell(signal.SIGTERM)
-    assert child.wait(60) == 143
+    assert child.wait(LIMIT) == 143
     child.end()
 
 
-def test_slurms_own_signals_to_steps_are_harmless(started: tuple[Child, list[int]]) -> None:
-    child, (task, run) = started
+def test_slurms_own_signals_to_steps_are_harmless(started: tuple[Child, Path, list[int]]) -> None:
+    child, out, (task, run) = started
     os.kill(task, signal.SIGUSR2)  # the time limit
     for number in (signal.SIGUSR1, signal.SIGUSR2):  # where SLURM has no cgroups, it tells every process of a step
         os.kill(run, number)
-    assert child.wait(0.5) is None
+    shown(child, out, "alive", count=out.read_text().count("alive") + 5)  # more than what was on its way
     os.kill(task, signal.SIGTERM)  # scancel, at which the job's own step tells it, too
-    time.sleep(0.3)
+    shown(child, out, "stopping")
     child.tell(signal.SIGTERM)
-    assert child.wait(60) == 143
+    assert child.wait(LIMIT) == 143
     child.end()

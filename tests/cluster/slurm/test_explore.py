@@ -30,12 +30,12 @@ def test_grace_follows_signal_seconds_unless_set(bench: Any) -> None:
 
 
 REFUSED = {
-    "workers": (("launch.workers=9",), LARGE, "launch.workers=9: a job of this profile has 8 GPUs; valid: 1 to 8"),
-    "gpu": (("launch.device=cuda",), {}, "launch.device=cuda: a job of this profile has no GPU"),
-    "cores": (("launch.workers=3",), {"cpus_per_task": 2}, "a job of this profile has 2 cores"),
-    "tasks": ((), {"tasks_per_node": 2}, "2 tasks with mode=plain would explore 2 times; valid: ray"),
-    "dir": (("dir=elsewhere",), {}, "dir: not a word of --tune"),
-    "search": (("search=random", "search_seed=-1"), {}, "search_seed=-1: must be at least 0"),
+    "workers": (("launch.workers=9",), LARGE, ("launch.workers=9: ", "1 to 8")),
+    "gpu": (("launch.device=cuda",), {}, ("launch.device=cuda: ",)),
+    "cores": (("launch.workers=3",), {"cpus_per_task": 2}, ("launch.workers=3", "2 cores")),
+    "tasks": ((), {"tasks_per_node": 2}, ("2 tasks", "mode=plain", "ray")),
+    "dir": (("dir=elsewhere",), {}, ("dir: ", "--tune")),
+    "search": (("search=random", "search_seed=-1"), {}, ("search_seed=-1: ",)),
 }
 
 
@@ -44,4 +44,4 @@ def test_what_could_never_run_is_one_line(case: str, bench: Any) -> None:
     words, profile, said = REFUSED[case]
     status, out, error = plan(bench, *words, **profile)
     assert (status, out) == (2, ""), error
-    assert said in error and error.count("\n") == 1
+    assert all(word in error for word in said) and error.count("\n") == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -84,22 +83,22 @@ def test_run_ids_match_training_and_are_unique(tmp_path: Path) -> None:
 
 
 BAD = {
-    "grid": (Ask(grid=("epochs",)), "--grid epochs: needed: PATH=VALUE,VALUE,..."),
-    "empty": (Ask(grid=("epochs=1,,2",)), "--grid epochs=1,,2: needed"),
-    "seeds": (Ask(seeds="one"), "--seeds one: needed: 0,1,2 or 0-4"),
-    "space": (Ask(space="noise"), "unknown space 'noise': did you mean noise_scale?"),
-    "trials": (Ask(trials=3), "--trials 3: of what? Name a search space with --space"),
-    "fresh": (Ask(("fresh=true",)), "fresh: not a setting of a sweep"),
-    "launch": (Ask(("launch=local",)), "launch: not a setting of a sweep: the profile decides it"),
-    "uri": (Ask(("run_root=s3://bucket/runs",)), "run_root=s3://bucket/runs: a sweep is watched by its runs' files"),
-    "value": (Ask(grid=("optim.lr=0.1,-1",)), "optim.lr=-1: must be more than 0"),
-    "path": (Ask(grid=("optim.rate=0.1",)), "unknown setting 'optim.rate'"),
+    "grid": (Ask(grid=("epochs",)), ("--grid epochs: ", "PATH=VALUE")),
+    "empty": (Ask(grid=("epochs=1,,2",)), ("--grid epochs=1,,2: ",)),
+    "seeds": (Ask(seeds="one"), ("--seeds one: ", "0-4")),
+    "space": (Ask(space="noise"), ("'noise'", "noise_scale")),
+    "trials": (Ask(trials=3), ("--trials 3: ", "--space")),
+    "fresh": (Ask(("fresh=true",)), ("fresh: ",)),
+    "launch": (Ask(("launch=local",)), ("launch: ",)),
+    "uri": (Ask(("run_root=s3://bucket/runs",)), ("run_root=s3://bucket/runs: ",)),
+    "value": (Ask(grid=("optim.lr=0.1,-1",)), ("optim.lr=-1: ",)),
+    "path": (Ask(grid=("optim.rate=0.1",)), ("'optim.rate'",)),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_words_are_one_line(case: str, tmp_path: Path) -> None:
     ask, said = BAD[case]
-    with pytest.raises(ConfigError, match=re.escape(said)) as error:
+    with pytest.raises(ConfigError) as error:
         identified(runs_of(ask), tmp_path)
-    assert "\n" not in str(error.value)
+    assert all(word in str(error.value) for word in said) and "\n" not in str(error.value)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.slurm.ended import read_ends
+from support.processes import LIMIT
 
 ROOT = Path(__file__).parents[3]
 
@@ -63,6 +64,6 @@ def processes(path: Path) -> list[str]:
 def apart(bench: Any, command: str, *words: str) -> str:
     """What a command in a process of its own prints: who reads it must not wait for the runs that it starts."""
     line = [sys.executable, "-m", "cluster.slurm", command, str(bench.sweep.path), *words]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout

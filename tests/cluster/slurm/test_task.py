@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -24,6 +23,8 @@ from cluster.slurm.profile import from_plain
 from cluster.slurm.ranks import rank_variables
 from cluster.slurm.slots import slot
 from cluster.slurm.task import RunFailed, Task
+from support.processes import run
+from support.waiting import wait_until
 
 STOPS = """
 import signal, sys, time
@@ -51,8 +52,7 @@ def task_of(tmp_path: Path, program: str, minutes_ago: float = 0.0, **profile: A
     out = tmp_path / "out"
     out.unlink(missing_ok=True)
     task.child = Child([sys.executable, "-c", program], {}, out)
-    while not out.read_text():
-        time.sleep(0.05)
+    wait_until(out.read_text, "its first words", process=task.child.process)
     return task
 
 
@@ -147,18 +147,17 @@ def test_child_can_be_waited_for_in_signal_handlers(tmp_path: Path) -> None:
         print(child.wait(), flush=True)
         child.end()
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120,
-        cwd=Path(__file__).parents[3],
-    )  # fmt: skip
-    assert done.stdout.split() == ["-15", "-15"], done.stderr
+    done = run([sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[3])
+    assert done.output.split() == ["-15", "-15"], done.output
 
 
-def test_early_sigusr2_does_not_reach_the_child() -> None:
-    child = Child(["sleep", "600"], {"PATH": "/usr/bin:/bin"}, deaf=True)
-    time.sleep(0.5)
-    child.tell(signal.SIGUSR2)
-    assert child.wait(1) is None
+def test_early_sigusr2_does_not_reach_the_child(tmp_path: Path) -> None:
+    out, answers = tmp_path / "out", 'trap "echo alive" USR1; echo up; while :; do sleep 0.1; done'
+    child = Child(["sh", "-c", answers], {"PATH": "/usr/bin:/bin"}, out, deaf=True)
+    wait_until(lambda: "up" in out.read_text(), "its start", process=child.process)
+    for number in (signal.SIGUSR2, signal.SIGUSR1):
+        child.tell(number)
+    wait_until(lambda: "alive" in out.read_text(), "a sign of life", process=child.process)
     child.end()
     assert child.process.returncode == -signal.SIGKILL
 

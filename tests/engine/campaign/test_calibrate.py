@@ -199,25 +199,23 @@ def test_sa_target_attacks_few_lams(run, capsys):
 
 
 def test_unreachable_target_names_the_reachable(run):
-    with pytest.raises(
-        ConfigError, match=r"^ra=0.999: not reached with 90 % confidence; .* RA .*; valid: up to 0\.\d+$"
-    ):
+    with pytest.raises(ConfigError, match=r"^ra=0.999: .*90 %.*up to 0\.\d+$"):
         calibrate.main([str(run), "ra=0.999", *WORDS])
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sa=0.5", "ra=0.5"], "2 targets: give one of"),
+        (["sa=0.5", "ra=0.5"], "2 targets"),
         ([], "0 targets"),
-        (["ra=1"], "ra=1: must be more than 0 and less than 1"),
-        (["ra=25"], "expected an accuracy, such as 0.3 or 30%"),
-        (["ra=0.2", "split=test"], "validation split only; valid: val"),
-        (["ra=0.2", "attack=none"], "attack=none: calibration needs exactly one"),
-        (["ra=0.2", "attack=pgd,cw"], "needs exactly one"),
-        (["ra=0.2", "confidence=1"], "confidence=1: must be less than 1"),
-        (["ra=0.2", "width=0.5"], "width=0.5: valid: 1"),
-        (["ra=0.2", "threat=worst"], "unknown setting of a calibration 'threat'"),
+        (["ra=1"], "ra=1: .*less than 1"),
+        (["ra=25"], "ra=25: .*30%"),
+        (["ra=0.2", "split=test"], "split=test.*val"),
+        (["ra=0.2", "attack=none"], "attack=none: .*one"),
+        (["ra=0.2", "attack=pgd,cw"], "attack=pgd,cw: .*one"),
+        (["ra=0.2", "confidence=1"], "confidence=1: .*less than 1"),
+        (["ra=0.2", "width=0.5"], "width=0.5: .*1"),
+        (["ra=0.2", "threat=worst"], "'threat'"),
     ],
 )
 def test_words_that_cannot_be(run, words, message):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,12 +17,13 @@ from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.plan import Plan
 from distcond.evaluate import main, planned
 from distcond.launch.block_pool import counting
+from support.processes import Process, run, start
+from support.waiting import wait_until
 
 pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")
 
 WORDS = ["attack=autoattack", "eval.attack.num_steps=3", "eval.lam_grid=0,1", "eval.test_examples=50"]
 BLOCKS = [*WORDS, "eval.batch_size=10"]
-SECONDS = 120.0
 
 
 @pytest.fixture
@@ -43,9 +42,9 @@ def broken_by(plan: Plan) -> list[np.ndarray]:
     ]
 
 
-def started(path: Path, workers: int) -> subprocess.Popen[bytes]:
+def started(path: Path, workers: int) -> Process:
     command = [sys.executable, "-m", "distcond.evaluate", str(path), *BLOCKS, f"launch.workers={workers}"]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()})
+    return start(command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()})
 
 
 def files(path: Path) -> dict[Path, int]:
@@ -65,13 +64,6 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < deadline, "nothing in time"
-        time.sleep(0.02)
-
-
 def test_workers_and_a_kill_do_not_change_outcomes(copy: Callable[[str], Path]) -> None:
     alone = copy("alone")
     assert main([str(alone), *BLOCKS, "launch.workers=1"]) == 0
@@ -82,13 +74,13 @@ def test_workers_and_a_kill_do_not_change_outcomes(copy: Callable[[str], Path]) 
     assert all(map(np.array_equal, expected, broken_by(planned([str(three), *BLOCKS]))))
 
     killed = copy("killed")
-    run = started(killed, workers=2)
-    wait_for(lambda: len(files(killed)) >= 6)
-    workers = children(run.pid)
-    assert len(workers) >= 2
-    run.send_signal(signal.SIGKILL)
-    run.wait()
-    wait_for(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in workers))
+    with started(killed, workers=2) as process:
+        wait_until(lambda: len(files(killed)) >= 6, "the first outcomes", process=process, every=0.01)
+        workers = children(process.pid)
+        assert len(workers) >= 2
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        wait_until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in workers), "the end of its workers")
     before = files(killed)
     assert len(before) < len(expected), "killed too late to show anything"
     assert main([str(killed), *BLOCKS, "launch.workers=2"]) == 0
@@ -101,11 +93,12 @@ def test_workers_and_a_kill_do_not_change_outcomes(copy: Callable[[str], Path]) 
 
 def test_block_of_dead_worker_goes_to_another(copy: Callable[[str], Path]) -> None:
     path = copy("dies")
-    run = started(path, workers=2)
-    wait_for(lambda: len(files(path)) >= 2)
-    worker = next(pid for pid in children(run.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    os.kill(worker, signal.SIGKILL)
-    assert run.wait(SECONDS) == 0
+    with started(path, workers=2) as process:
+        wait_until(lambda: len(files(path)) >= 2, "the first outcomes", process=process, every=0.01)
+        found = children(process.pid)
+        worker = next(pid for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(worker, signal.SIGKILL)
+        assert process.wait() == 0, process.output
     assert len(files(path)) == len(broken_by(planned([str(path), *BLOCKS])))
 
 
@@ -164,7 +157,7 @@ def test_workers_of_a_ray_cluster(copy: Callable[[str], Path]) -> None:
     alone, path = copy("alone"), copy("ray")
     assert main([str(alone), *words, "launch.workers=1"]) == 0
     command = [sys.executable, "-m", "distcond.evaluate", str(path), *words, "launch=ray", "launch.workers=2"]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "PGD-best-2 Linf" in done.stdout
+    done = run(command, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    assert done.status == 0, done.output
+    assert "PGD-best-2 Linf" in done.output
     assert all(map(np.array_equal, broken_by(planned([str(alone), *words])), broken_by(planned([str(path), *words]))))

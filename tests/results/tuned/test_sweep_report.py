@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from distcond.tuning.space import find_space
 from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.trial import Trial
 from distcond.tuning.words import words_of
+from support.processes import run
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +71,7 @@ sys.modules["ray"] = sys.modules["torch"] = None
 from distcond.results import trials
 print(len(trials({str(sweep)!r})))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
-    assert done.stdout.strip() == "17", done.stderr
+    assert run([sys.executable, "-c", code]).output.strip() == "17"
 
 
 def test_front_holds_exactly_the_unbeaten_trials(sweep: Path) -> None:

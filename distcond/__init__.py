@@ -1,7 +1,8 @@
 """Train once, choose later: conditional models between accuracy and robustness.
 
 `distcond.load(run_dir)` gives a finished run's network to Python; `AtLambda(model, 0.3)` is a plain
-`x in [0, 1] -> logits` module at one point of the trade-off. Neither needs Ray or FFCV.
+`x in [0, 1] -> logits` module at one lam, `AtDial(model, 0.3)` at a blend of the network's two paths. None needs Ray or
+FFCV.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AtLambda", "__version__", "load"]
+__all__ = ["AtDial", "AtLambda", "__version__", "load"]
 
 if TYPE_CHECKING:
     from distcond.condition import AtLambda
+    from distcond.dial import AtDial
     from distcond.engine.restore import load
 
-_HOMES = {"AtLambda": "distcond.condition", "load": "distcond.engine.restore"}
+_HOMES = {"AtDial": "distcond.dial", "AtLambda": "distcond.condition", "load": "distcond.engine.restore"}
 
 
 def __getattr__(name: str) -> Any:

@@ -37,6 +37,7 @@ from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.val_counts import ValCounts, standing_places
 from distcond.engine.campaign.words import campaign_of
 from distcond.engine.copies import here, send_back
+from distcond.engine.grid import positions
 from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
@@ -76,7 +77,7 @@ def _search(plan: Plan, target: Target, words: dict[str, str]) -> int:
     lams = standing_places(plan.config, model.encode, _number(words, "resolution", 0.01, gt=0, le=1))
     with counting(plan, workers_for(plan)) as count:
         counts = ValCounts(plan, count, logging.info)
-        search = Search(counts, plan.blocks, plan.examples, lams, plan.lam_grid, target)
+        search = Search(counts, plan.blocks, plan.examples, lams, positions(plan.config), target)
         found = search.run()
     if not found.reached:
         raise ConfigError(_refusal(target, found))

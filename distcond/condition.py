@@ -88,10 +88,14 @@ def _split(route: Tensor) -> int | None:
 
 
 class Conditional(Protocol):
-    """What `AtLambda` needs of a network; `distcond.models.conditional.ConditionalModel` is the one there is."""
+    """What `AtLambda` and blends need of a network; `models.conditional.ConditionalModel` is the one there is."""
 
     training: bool
     noise_size: int
+    mean: Tensor
+
+    @property
+    def two_paths(self) -> bool: ...
 
     def condition(self, lam: float, *, width: int = 0, noise: Tensor | None = None) -> Condition: ...
     def width_index(self, width_mult: float) -> int: ...
@@ -100,12 +104,45 @@ class Conditional(Protocol):
     def __call__(self, x: Tensor, cond: Condition) -> Tensor: ...
 
 
-class AtLambda(nn.Module):
-    """A conditional network at one operating point: `forward(x)` takes x in [0, 1] (N, 3, H, W) to logits (N, K).
+class Held(nn.Module):
+    """A conditional network with everything that does not depend on x folded into weights that it holds.
 
-    The one adapter that attack libraries, exporters and sweeps use. Normalisation is inside. Everything that does
-    not depend on x, one draw of the weight noise included, is folded into the weights here, once: no random number
-    is drawn in `forward`. Later changes of the model's weights are not seen.
+    `forward(x)` takes x in [0, 1] (N, 3, H, W) to logits (N, K). Later changes of the model's weights are not seen.
+    """
+
+    cond_lam: Tensor
+
+    def __init__(self, model: Conditional, cond: Condition) -> None:
+        """`cond` is folded; its tensors become buffers, so that `.to(device)` moves them with the model."""
+        super().__init__()
+        assert cond.folded is not None
+        self.model = model
+        self.route, self.width_index = cond.route, cond.width
+        self.register_buffer("cond_lam", cond.lam, persistent=False)
+        self.num_folded = len(cond.folded)
+        for index, folded in enumerate(cond.folded):
+            self.register_buffer(f"weight_{index}", folded.weight, persistent=False)
+            self.register_buffer(f"bias_{index}", folded.bias, persistent=False)
+        # Attack libraries put back the mode they found: it must not be the training mode of a fresh module.
+        self.eval()
+
+    def folded(self, index: int) -> Folded:
+        """Weight and bias of one unit, in model order."""
+        return Folded(getattr(self, f"weight_{index}"), getattr(self, f"bias_{index}"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        folded = tuple(self.folded(index) for index in range(self.num_folded))
+        cond = Condition(self.cond_lam, self.route, self.width_index, folded=folded)
+        logits: Tensor = self.model(x, cond)
+        return logits
+
+
+class AtLambda(Held):
+    """A conditional network at one lam: `forward(x)` takes x in [0, 1] (N, 3, H, W) to logits (N, K).
+
+    Normalisation is inside. Everything that does not depend on x, one draw of the weight noise included, is folded
+    into the weights here, once: no random number is drawn in `forward`. Later changes of the model's weights are not
+    seen. Sweeps, attacks and exporters reach it through `distcond.dial.at`, which knows blends too.
 
     Args:
         model: a conditional model in eval mode.
@@ -117,40 +154,19 @@ class AtLambda(nn.Module):
         ValueError: lam outside [0, 1], a width that the model does not have, or a model in training mode.
     """
 
-    cond_lam: Tensor
-
     def __init__(self, model: Conditional, lam: float, width: float = 1.0, noise_seed: int = 0) -> None:
-        super().__init__()
-        if not 0 <= lam <= 1:
-            raise ValueError(f"lam={lam}: must be in [0, 1]")
-        if model.training:
-            raise ValueError("AtLambda folds running statistics: call model.eval() first")
-        self.model = model
+        super().__init__(model, folded_at(model, lam, width, noise_seed))
         self.lam, self.width, self.noise_seed = lam, width, noise_seed
-        self.width_index = model.width_index(width)
-        with torch.no_grad():
-            # On the CPU: the network with noise seed 0 is to be one and the same wherever it is looked at and used.
-            noise = model.draw_noise(noise_seed, on="cpu") if lam > 0 else None
-            self._keep(model.fold(model.condition(lam, width=self.width_index, noise=noise)))
-        # Attack libraries put back the mode they found: it must not be the training mode of a fresh module.
-        self.eval()
 
-    def _keep(self, cond: Condition) -> None:
-        """Hold the folded tensors as buffers, so that `.to(device)` moves them with the model."""
-        assert cond.folded is not None
-        self.route = cond.route
-        self.register_buffer("cond_lam", cond.lam, persistent=False)
-        self.num_folded = len(cond.folded)
-        for index, folded in enumerate(cond.folded):
-            self.register_buffer(f"weight_{index}", folded.weight, persistent=False)
-            self.register_buffer(f"bias_{index}", folded.bias, persistent=False)
 
-    def folded(self, index: int) -> Folded:
-        """Weight and bias of one unit, in model order."""
-        return Folded(getattr(self, f"weight_{index}"), getattr(self, f"bias_{index}"))
-
-    def forward(self, x: Tensor) -> Tensor:
-        folded = tuple(self.folded(index) for index in range(self.num_folded))
-        cond = Condition(self.cond_lam, self.route, self.width_index, folded=folded)
-        logits: Tensor = self.model(x, cond)
-        return logits
+@torch.no_grad()
+def folded_at(model: Conditional, lam: float, width: float = 1.0, noise_seed: int = 0) -> Condition:
+    """The condition at one lam with everything folded; arguments and errors are those of `AtLambda`."""
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam={lam}: must be in [0, 1]")
+    if model.training:
+        raise ValueError("AtLambda folds running statistics: call model.eval() first")
+    # On the CPU: the network with noise seed 0 is to be one and the same wherever it is looked at and used.
+    noise = model.draw_noise(noise_seed, on="cpu") if lam > 0 else None
+    dtype = torch.promote_types(torch.float32, model.mean.dtype)
+    return model.fold(model.condition(lam, width=model.width_index(width), noise=noise), dtype)

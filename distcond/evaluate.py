@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     print("\n\n".join(filter(None, (trade_off_table(rows), threat_table(rows), explained(plan)))))
     if plan.campaign.probe:
         shares = gradient_signs(plan, device).items()
-        print("\nsigns of input gradients, bf16 as float32:", ", ".join(f"{s:.1%} at lam {lam:g}" for lam, s in shares))
+        print("\nsigns of input gradients, bf16 as float32:", ", ".join(f"{s:.1%} at {point}" for point, s in shares))
     return 0
 
 

@@ -56,6 +56,15 @@ class EvalConfig:
     """The sweep over the trade-off, always in float32."""
 
     lam_grid: tuple[float, ...] = setting((0.0, 0.2, 0.7, 1.0), "operating points of the sweep", ge=0, le=1)
+    dial: Literal["switch", "weights", "outputs"] = setting(
+        "switch",
+        "what the sweep turns: lam, over eval.lam_grid (switch), or over eval.dial_grid a blend of the network's two "
+        "paths, of their weights or of their outputs",
+    )
+    dial_grid: tuple[float, ...] = setting(
+        (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0), "positions of the dial, where eval.dial is no switch", ge=0, le=1
+    )
+    dial_lam: float = setting(1.0, "lam of a blend's robust end; the other end is lam 0", gt=0, le=1)
     attack: AttackConfig = group(AttackConfig(num_steps=20), "the attack behind RA")
     every: int = setting(1, "epochs between validation sweeps; 0 = only at the end", ge=0)
     val_examples: int = setting(0, "validation examples per sweep, of every class; 0 = all", ge=0)

@@ -6,6 +6,7 @@ import torch
 
 from distcond.config.schema import Config
 from distcond.data.described import described
+from distcond.engine.grid import operating_points
 from distcond.engine.precision import autocast_dtype, memory_format
 from distcond.methods.method import Method
 from distcond.methods.train_step import TrainStep
@@ -23,6 +24,7 @@ def build_model(config: Config) -> ConditionalModel:
     """
     method: Method = lookup("method", config.method.name)
     method.lam_grid(config)
+    operating_points(config)
     encode, width_mults = method.encode(config.method), method.widths(config.method)
     network: Model = lookup("model", config.model.name)
     dataset = described(config.data)

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import AtLambda
+from distcond.condition import Held
+from distcond.dial import OutputBlend, at
 from distcond.layers.norm_unit import NormUnit
 from distcond.models.conditional import ConditionalModel
+from distcond.operating_point import Place
 
 
 class Cost(NamedTuple):
@@ -24,6 +26,15 @@ class Cost(NamedTuple):
     nonzeros: int  # weights that are not zero
     weights: int  # all of them
 
+    def __or__(self, other: Cost) -> Cost:
+        """Both, one after the other."""
+        return Cost(
+            self.flops + other.flops,
+            self.dense_flops + other.dense_flops,
+            self.nonzeros + other.nonzeros,
+            self.weights + other.weights,
+        )
+
     @property
     def density(self) -> float:
         """Share of the weights that is not zero."""
@@ -31,12 +42,20 @@ class Cost(NamedTuple):
 
 
 @torch.no_grad()
-def cost_at(model: ConditionalModel, lam: float, width: int, image_size: int) -> Cost:
-    """The cost of a network in eval mode at one lam and width (by its index), by one forward of one empty image.
+def cost_at(model: ConditionalModel, place: Place, width: int, image_size: int) -> Cost:
+    """The cost of a network in eval mode at a point and width (by its index), by one forward of one empty image.
 
-    A network on the meta device has no values: its cost is that without zeros, and takes no time.
+    A blend of outputs costs what both ends cost. A network on the meta device has no values: its cost is that without
+    zeros, and takes no time.
     """
-    network = AtLambda(model, lam, model.width_mults[width])
+    network = at(model, place, model.width_mults[width])
+    if isinstance(network, OutputBlend):
+        return _cost_of(network.clean, model, image_size) | _cost_of(network.robust, model, image_size)
+    return _cost_of(network, model, image_size)
+
+
+def _cost_of(network: nn.Module, model: ConditionalModel, image_size: int) -> Cost:
+    assert isinstance(network, Held)
     parts: list[tuple[Tensor, int]] = []  # weight, positions it is applied at
     hooks = [
         unit.register_forward_hook(lambda unit, _, out: parts.append((network.folded(unit.index).weight, _area(out))))

@@ -8,32 +8,33 @@ result does not depend on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distcond.attacks.pgd import pgd, summed_cross_entropy
-from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
 from distcond.data.source import Source
 from distcond.data.subset import Subset, image_set, rows_of, split_digest
+from distcond.dial import Logits, at, stand_ins
 from distcond.engine.cost import Cost, cost_at
 from distcond.engine.precision import full_float32
 from distcond.engine.world import World
 from distcond.models.conditional import ConditionalModel
+from distcond.operating_point import OperatingPoint, Place, point_of
 from distcond.seeding import generator
 
 
 class Count(NamedTuple):
     """Correct examples at one operating point."""
 
-    lam: float
+    point: OperatingPoint
     width: float  # the multiplier
     sa_correct: int
     ra_correct: int  # right on the clean image and on every attacked one
@@ -41,6 +42,11 @@ class Count(NamedTuple):
     ra_loss: float  # mean cross-entropy on the attacked images
     seconds: float
     cost: Cost
+
+    @property
+    def lam(self) -> float:
+        """Of the network, or of the robust end of a blend."""
+        return self.point.lam
 
 
 @dataclass(frozen=True)
@@ -79,34 +85,35 @@ def sweep(
     model: ConditionalModel,
     blocks: Blocks,
     world: World,
-    lam_grid: tuple[float, ...],
+    places: Sequence[Place],
     attack: AttackConfig,
     *,
     seed: int,
     noise_seed: int,
     seen: Callable[[int], None] = lambda rows: None,
 ) -> Iterator[Count]:
-    """Counts at each lam and width, the same on every rank. `model` is in eval mode and in float32.
+    """Counts at each operating point and width, the same on every rank. `model` is in eval mode and in float32.
 
     `seen` is told how many rows each block of this rank had, once it is done.
 
-    Attack and network share one fixed draw of the weight noise: the attacker knows lam, the weights and the noise.
+    Attack and network share one fixed draw of the weight noise: the attacker knows the
+    point, the weights and the noise.
     """
-    for lam in lam_grid:
+    for point in map(point_of, places):
         for width, width_mult in enumerate(model.width_mults):
             began = time.perf_counter()
-            network = AtLambda(model, lam, width_mult, noise_seed)
+            network = at(model, point, width_mult, noise_seed)
             with full_float32():
                 counts, loss = _count(network, blocks, world, attack, seed, seen)
             clean, robust, total = (int(n) for n in world.sum(counts).tolist())
             mean_loss = float(world.sum(loss)) / total
             seconds = time.perf_counter() - began
-            cost = cost_at(model, lam, width, blocks.source.image_size)
-            yield Count(lam, width_mult, clean, robust, total, mean_loss, seconds, cost)
+            cost = cost_at(model, point, width, blocks.source.image_size)
+            yield Count(point, width_mult, clean, robust, total, mean_loss, seconds, cost)
 
 
 def _count(
-    network: AtLambda, blocks: Blocks, world: World, attack: AttackConfig, seed: int, seen: Callable[[int], None]
+    network: nn.Module, blocks: Blocks, world: World, attack: AttackConfig, seed: int, seen: Callable[[int], None]
 ) -> tuple[Tensor, Tensor]:
     """(clean correct, robust, examples) of this rank's blocks, int64, and the summed loss under attack, float64."""
     mine = blocks.of(world)
@@ -125,14 +132,23 @@ def _count(
 
 @torch.no_grad()
 def survives(
-    network: AtLambda, x: Tensor, y: Tensor, attack: AttackConfig, key: tuple[object, ...]
+    network: nn.Module, x: Tensor, y: Tensor, attack: AttackConfig, key: tuple[object, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Which examples (N,) bool stay right under every restart of the attack; the last restart's summed loss (0-d)."""
+    """Which examples (N,) bool stay right under every restart of the attack; the last restart's summed loss (0-d).
+
+    Of averaged outputs the attack is run on the stand-ins of the network too; their images are judged by itself.
+    """
     alive, loss = torch.ones(len(y), dtype=torch.bool, device=x.device), x.new_zeros(())
+    networks: tuple[Logits, ...] = (*stand_ins(network), network)
     for restart in range(attack.restarts):
         source = generator(*key, restart, device=x.device)
         unit = torch.rand(x.shape, generator=source, device=x.device) * 2 - 1
-        logits = network(pgd(lambda at, step: network(at), x, y, attack, unit))
-        alive &= logits.argmax(1) == y
+        for attacked in networks:
+            logits = network(pgd(partial(_asked, attacked), x, y, attack, unit))
+            alive &= logits.argmax(1) == y
         loss = summed_cross_entropy(logits, y)
     return alive, loss
+
+
+def _asked(network: Logits, x: Tensor, step: int) -> Tensor:
+    return network(x)

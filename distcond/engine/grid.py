@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from distcond.config.schema import Config
+from distcond.dial import dialled
+from distcond.errors import ConfigError
 from distcond.methods.method import Method
+from distcond.operating_point import OperatingPoint
 from distcond.registry import lookup
 
 
@@ -15,3 +20,47 @@ def lam_grid(config: Config) -> tuple[float, ...]:
     """
     method: Method = lookup("method", config.method.name)
     return method.lam_grid(config)
+
+
+def positions(config: Config) -> tuple[float, ...]:
+    """Where the run's dial is looked at, each once, in the order given: `eval.lam_grid` for a switch.
+
+    Raises:
+        ConfigError: as `lam_grid`, or a blend that the method's networks do not have.
+    """
+    if config.eval.dial == "switch":
+        return tuple(dict.fromkeys(lam_grid(config)))
+    check_ends(config)
+    return tuple(dict.fromkeys(config.eval.dial_grid))
+
+
+def place_at(config: Config, position: float) -> OperatingPoint:
+    """The operating point that a position of the run's dial means."""
+    return dialled(config.eval.dial, position, config.eval.dial_lam)
+
+
+def operating_points(config: Config) -> tuple[OperatingPoint, ...]:
+    """Where the run's network is looked at.
+
+    Raises:
+        ConfigError: as `positions`.
+    """
+    return tuple(place_at(config, position) for position in positions(config))
+
+
+def check_ends(config: Config) -> None:
+    """Refuse a blend without two ends, before any network is made.
+
+    Raises:
+        ConfigError: the method has one path, or no network at `eval.dial_lam` on the adversarial one.
+    """
+    settings, method = config.eval, lookup("method", config.method.name)
+    if not hasattr(method.layers(config.method, False).norm(1), "two_paths"):
+        raise ConfigError(
+            f"eval.dial={settings.dial}: {config.method.name} has one path, a blend needs two; valid: switch"
+        )
+    valid = method.lam_grid(replace(config, eval=replace(settings, lam_grid=(0.0, settings.dial_lam))))
+    if settings.dial_lam not in valid or not method.routing(config.method).at(settings.dial_lam).route:
+        raise ConfigError(
+            f"eval.dial_lam={settings.dial_lam:g}: {config.method.name} has no robust path there; try a larger one"
+        )

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
+from distcond.dial import at
 from distcond.engine.evaluate import Blocks
 from distcond.engine.job import Job
 from distcond.engine.precision import full_float32
 from distcond.models.conditional import ConditionalModel
+from distcond.operating_point import OperatingPoint
 from distcond.seeding import key
 from distcond.sentinel.evidence import PROBE
 from distcond.sentinel.examine import Report, examine
 
-#: (lam, width multiplier).
-Place = tuple[float, float]
+#: (operating point, width multiplier).
+Place = tuple[OperatingPoint, float]
 
 #: Most examples per operating point.
 EXAMPLES = 64
@@ -31,13 +32,18 @@ SHARE = 0.02
 
 
 def looked_at(
-    job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfig, lams: Iterable[float], work: float
+    job: Job,
+    model: ConditionalModel,
+    blocks: Blocks,
+    attack: AttackConfig,
+    points: Iterable[OperatingPoint],
+    work: float,
 ) -> dict[Place, Report]:
-    """Reports on `model` at full width, by (lam, width), from as many examples as `affordable` allows.
+    """Reports on `model` at full width, by (point, width), from as many examples as `affordable` allows.
 
     Empty on all ranks but the first, too: there is no collective in here.
     """
-    places = tuple(lams)
+    places = tuple(points)
     examples = affordable(len(blocks), len(places), attack, work)
     if not job.world.first or not examples:
         return {}
@@ -45,8 +51,8 @@ def looked_at(
     x, seed, noise_seed = to_float(raw), key(job.config.seed, "sentinel"), job.config.eval.noise_seed
     with full_float32():
         return {
-            (lam, 1.0): examine(AtLambda(model, lam, noise_seed=noise_seed), x, y, attack, seed, PROBE)
-            for lam in places
+            (point, 1.0): examine(at(model, point, noise_seed=noise_seed), x, y, attack, seed, PROBE)
+            for point in places
         }
 
 

@@ -13,6 +13,7 @@ from distcond.config.schema import AttackConfig, Config
 from distcond.engine.environment import hardware
 from distcond.engine.evaluate import Count
 from distcond.engine.world import World
+from distcond.operating_point import OperatingPoint
 from distcond.results.row import Row
 
 
@@ -37,13 +38,13 @@ def rows_of(
     counts: Iterable[Count],
     attack: AttackConfig,
     origin: Origin,
-    warnings: Mapping[tuple[float, float], str] = MappingProxyType({}),
+    warnings: Mapping[tuple[OperatingPoint, float], str] = MappingProxyType({}),
 ) -> list[Row]:
-    """Two rows per operating point: SA (attack "none") and RA, which holds the sentinel's warnings at (lam, width)."""
+    """Two rows per operating point: SA (attack "none") and RA, which holds the sentinel's warnings there."""
     settings = asdict(attack) | {"random_start": int(attack.random_start)}
     rows = []
     for count in counts:
-        common, warned = _common(count, origin), warnings.get((count.lam, count.width), "")
+        common, warned = _common(count, origin), warnings.get((count.point, count.width), "")
         rows.append(Row(**common, num_correct=count.sa_correct))
         rows.append(Row(**common, num_correct=count.ra_correct, attack="pgd", warnings=warned, **settings))
     return rows
@@ -58,7 +59,9 @@ def _common(count: Count, origin: Origin) -> dict[str, Any]:
         "step": origin.step,
         "split": origin.split,
         "checkpoint": origin.checkpoint,
-        "lam": count.lam,
+        "lam": count.point.lam,
+        "blend": count.point.blend,
+        "blend_t": count.point.t,
         "width": count.width,
         "density": count.cost.density,
         "noise_mode": "fixed" if origin.noisy else "none",

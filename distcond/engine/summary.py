@@ -6,6 +6,8 @@ from typing import Any
 
 from distcond.engine.evaluate import Count
 from distcond.engine.job import Job
+from distcond.engine.masking import Place
+from distcond.engine.validate import blend_of
 
 
 def summary(job: Job, counts: dict[str, list[Count]]) -> dict[str, Any]:
@@ -16,7 +18,7 @@ def summary(job: Job, counts: dict[str, list[Count]]) -> dict[str, Any]:
     final sweep (Rice et al. 2020; Sparsity Winning Twice, arXiv 2202.09844): robust overfitting = best - last, robust
     generalisation = training images - test, both at last.
     """
-    found = {name: {(count.lam, count.width): count for count in points} for name, points in counts.items()}
+    found = {name: {(count.point, count.width): count for count in points} for name, points in counts.items()}
     return {
         "epochs": job.position.done,
         "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
@@ -25,11 +27,12 @@ def summary(job: Job, counts: dict[str, list[Count]]) -> dict[str, Any]:
     }
 
 
-def _point(at: tuple[float, float], found: dict[str, dict[tuple[float, float], Count]]) -> dict[str, Any]:
+def _point(at: Place, found: dict[str, dict[Place, Count]]) -> dict[str, Any]:
     last, best, train = found["last"][at], found["best"][at], found.get("train", {}).get(at)
     return {
-        "lam": at[0],
+        "lam": at[0].lam,
         "width": at[1],
+        **blend_of(at[0]),
         "sa": best.sa_correct / best.num_examples,
         "ra": _ra(best),
         "flops": last.cost.flops,

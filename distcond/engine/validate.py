@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from distcond.config.schema import AttackConfig
 from distcond.engine.checkpoint import Moment
 from distcond.engine.evaluate import Blocks, Count, sweep
-from distcond.engine.grid import lam_grid
+from distcond.engine.grid import operating_points
 from distcond.engine.job import Job
 from distcond.engine.masking import Place, looked_at, names, sweep_work, training_work
 from distcond.engine.pace import Pace
@@ -15,6 +16,7 @@ from distcond.engine.progress import Meter, Progress
 from distcond.engine.restore import load_from
 from distcond.engine.rows import Origin, rows_of
 from distcond.models.conditional import ConditionalModel
+from distcond.operating_point import OperatingPoint
 from distcond.results.store import write_part
 from distcond.sentinel.examine import Report
 
@@ -24,7 +26,7 @@ def validate(job: Job, epoch: int, progress: Progress) -> tuple[float, dict[str,
 
     Returns:
         The score that chooses the best checkpoint, the mean of SA and RA over the grid, and what the history keeps:
-        the curve, and "warnings", the sentinel's at the largest lam, where it looked.
+        the curve, and "warnings", the sentinel's at the most robust point, where it looked.
     """
     config = job.config
     attack = replace(config.eval.attack, num_steps=config.eval.val_steps, restarts=1)
@@ -44,18 +46,28 @@ def validate(job: Job, epoch: int, progress: Progress) -> tuple[float, dict[str,
 
 
 def _probe(job: Job, model: ConditionalModel, blocks: Blocks) -> dict[Place, Report]:
-    """The sentinel at the largest lam, beside a validation sweep."""
+    """The sentinel at the most robust point, beside a validation sweep."""
     settings = job.config.eval
     if settings.sentinel != "every":
         return {}
     sweep = sweep_work(replace(settings.attack, num_steps=settings.val_steps, restarts=1), _rows(job, blocks))
-    return looked_at(job, model, blocks, settings.attack, [max(lam_grid(job.config))], training_work(job) + sweep)
+    return looked_at(job, model, blocks, settings.attack, [_most_robust(job)], training_work(job) + sweep)
 
 
-def point(count: Count) -> dict[str, float]:
+def point(count: Count) -> dict[str, Any]:
     """One operating point of the history: accuracies in [0, 1]."""
     sa, ra = count.sa_correct / count.num_examples, count.ra_correct / count.num_examples
-    return {"lam": count.lam, "width": count.width, "sa": sa, "ra": ra, "ra_loss": count.ra_loss}
+    at = {"lam": count.point.lam, "width": count.width, "sa": sa, "ra": ra, "ra_loss": count.ra_loss}
+    return at | blend_of(count.point)
+
+
+def blend_of(point: OperatingPoint) -> dict[str, Any]:
+    """What records of a run say about a blend; nothing where there is none."""
+    return {"blend": point.blend, "blend_t": point.t} if point.blend else {}
+
+
+def _most_robust(job: Job) -> OperatingPoint:
+    return max(operating_points(job.config), key=lambda point: point.position)
 
 
 def pace_of(job: Job) -> Pace:
@@ -115,7 +127,7 @@ def _read_back(job: Job, epoch: int, which: str) -> ConditionalModel:
 
 def _tested(job: Job, model: ConditionalModel, blocks: Blocks, meter: Meter) -> tuple[list[Count], dict[Place, Report]]:
     """Counts at every operating point, and what the sentinel says there at full width."""
-    attack, grid = job.config.eval.attack, lam_grid(job.config)
+    attack, grid = job.config.eval.attack, operating_points(job.config)
     counts = swept(job, model, blocks, attack, meter)
     if job.config.eval.sentinel == "off":
         return counts, {}
@@ -124,7 +136,7 @@ def _tested(job: Job, model: ConditionalModel, blocks: Blocks, meter: Meter) -> 
 
 def _rows(job: Job, blocks: Blocks) -> int:
     """How many rows one sweep brings to this rank."""
-    points = len(lam_grid(job.config)) * len(job.model.width_mults)
+    points = len(operating_points(job.config)) * len(job.model.width_mults)
     return points * sum(len(part) for _, part in blocks.of(job.world))
 
 
@@ -139,7 +151,7 @@ def swept(job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfi
     Raises:
         Stop: the run was asked to stop before the last of them; what was counted is lost.
     """
-    seed, noise_seed, grid = job.config.seed, job.config.eval.noise_seed, lam_grid(job.config)
+    seed, noise_seed, grid = job.config.seed, job.config.eval.noise_seed, operating_points(job.config)
     counts, places = list[Count](), len(grid) * len(model.width_mults)
     for count in sweep(model, blocks, job.world, grid, attack, seed=seed, noise_seed=noise_seed, seen=meter):
         counts.append(count)

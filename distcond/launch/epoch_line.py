@@ -36,11 +36,11 @@ def validation(record: Mapping[str, Any]) -> str:
     points = [point for point in record.get("val") or [] if point.get("width") == record["val"][0].get("width")]
     if not points:
         return ""
-    points.sort(key=lambda point: point["lam"])
+    points.sort(key=lambda point: point.get("blend_t", point["lam"]))
     ends = [points[0], points[-1]] if len(points) > 1 else points
     sa, ra = ("/".join(f"{100 * point[name]:.1f}" for point in ends) for name in ("sa", "ra"))
-    lams = "/".join(f"{point['lam']:g}" for point in ends)
-    return f"val SA {sa} RA {ra} at lam {lams}"
+    places = "/".join(f"{point.get('blend_t', point['lam']):g}" for point in ends)
+    return f"val SA {sa} RA {ra} at {'t' if 'blend' in points[0] else 'lam'} {places}"
 
 
 def masking(record: Mapping[str, Any]) -> str:

@@ -22,6 +22,9 @@ class DualBatchNorm2d(nn.Module):
     `shared` = batch statistics over all ranks of the process group instead of this rank's rows.
     """
 
+    #: Looked for by those who blend paths.
+    two_paths = True
+
     def __init__(self, channels: int, shared: bool = False) -> None:
         super().__init__()
         self.clean = nn.BatchNorm2d(channels)

@@ -72,6 +72,8 @@ class NoisySlimmableConv2d(NoisyConv2d):
 class SwitchableDualBatchNorm2d(nn.Module):
     """One dual batch normalisation per width: statistics of one width are wrong for another."""
 
+    two_paths = True
+
     def __init__(self, channels: int, width_mults: tuple[float, ...], shared: bool = False) -> None:
         super().__init__()
         self.norms = nn.ModuleList(DualBatchNorm2d(count, shared) for count in sliced(channels, width_mults))

@@ -68,6 +68,11 @@ class ConditionalModel(nn.Module):
             self.encode.check(lam)
         return self.routing.at(lam, self.mean.device)._replace(width=width, noise=noise)
 
+    @property
+    def two_paths(self) -> bool:
+        """Whether clean and adversarial rows take different normalisations: what a blend lies between."""
+        return any(getattr(module, "two_paths", False) for module in self.backbone.modules())
+
     def width_index(self, width_mult: float) -> int:
         """The index of a width in `width_mults`, by its multiplier.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from distcond.results.canvas import INK, dress, has_matplotlib, new_figure, save
 from distcond.results.cost import At
-from distcond.results.label import aligned
+from distcond.results.label import aligned, blend_label
 from distcond.results.series import Score
 
 if TYPE_CHECKING:
@@ -64,17 +64,18 @@ def class_text(found: Mapping[Known, ByClass], every: bool = False) -> str:
     """
     if not found:
         return "classes: no outcomes here; python -m distcond.evaluate keeps what became of every example"
-    groups: dict[tuple[str, float, str, str], dict[float, ByClass]] = {}
+    groups: dict[tuple[str, float, str, str, str], dict[float, ByClass]] = {}
     for (attack, at, line), scores in found.items():
-        groups.setdefault((at.run_id, at.width, line, attack), {})[at.lam] = scores
+        blend = blend_label(at.blend, at.lam)
+        groups.setdefault((at.run_id, at.width, line, attack, blend), {})[at.place.position] = scores
     return "\n\n".join(_class_table(place, points, every) for place, points in groups.items())
 
 
-def _class_table(place: tuple[str, float, str, str], points: Mapping[float, ByClass], every: bool) -> str:
-    run_id, width, line, attack = place
+def _class_table(place: tuple[str, float, str, str, str], points: Mapping[float, ByClass], every: bool) -> str:
+    run_id, width, line, attack, blend = place
     total = len({number for point in points.values() for number in point.classes})
     rows = shown_classes(list(points.values()), total if every or total <= SHOWN else FEW)
-    columns = [["lam", "class", *map(str, rows)]]
+    columns = [["t" if blend else "lam", "class", *map(str, rows)]]
     for lam, text in zip(points, aligned(points), strict=True):
         for head, name in ((text, "sa"), ("", "ra")):
             of = dict(zip(points[lam].classes, getattr(points[lam], name), strict=True))
@@ -86,7 +87,7 @@ def _class_table(place: tuple[str, float, str, str], points: Mapping[float, ByCl
         for cells in zip(*columns, strict=True)
     ]
     lines.insert(2, "  ".join("-" * size for size in sizes))
-    words = ("SA and RA % by class", run_id, line, attack, f"width {width:g}" if width != 1 else "")
+    words = ("SA and RA % by class", run_id, line, attack, blend, f"width {width:g}" if width != 1 else "")
     more = f"the {len(rows)} of {total} classes with the lowest mean RA; all of them: classes=all"
     lines += [more] if len(rows) < total else []
     return "\n".join(filter(None, (" | ".join(filter(None, words)), *lines)))
@@ -124,14 +125,14 @@ def _panel(axes: Axes, title: str, found: Mapping[At, ByClass], name: str, rows:
         for number, score in zip(point.classes, getattr(point, name), strict=True):
             if number in rows:
                 values[rows.index(number)][column] = 100 * score.accuracy
-    dress(axes, "λ", "", title)
+    dress(axes, "t" if all(at.blend for at in found) else "λ", "", title)
     axes.grid(False)
     axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
     for row, column in itertools.product(range(len(rows)), range(len(found))):
         value = values[row][column]
         colour = "white" if value < 55 else "black"
         axes.text(column, row, "-" if math.isnan(value) else f"{value:.0f}", ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(found)), [f"{at.lam:.3g}" for at in found])
+    axes.set_xticks(range(len(found)), [f"{at.place.position:.3g}" for at in found])
     axes.set_yticks(range(len(rows)), [str(number) for number in rows])
 
 

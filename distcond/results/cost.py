@@ -6,17 +6,25 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from distcond.operating_point import Blend, OperatingPoint
 from distcond.results.store import parts, read_rows
 
 FILE = "finished.json"
 
 
 class At(NamedTuple):
-    """A place of a run; lam and width as rounded to 1e-6."""
+    """A place of a run; numbers as rounded to 1e-6."""
 
     run_id: str
     lam: float
     width: float
+    blend: Blend = ""
+    blend_t: float = 0.0
+
+    @property
+    def place(self) -> OperatingPoint:
+        """Where the network stands, whatever its width."""
+        return OperatingPoint(self.lam, self.blend, self.blend_t)
 
 
 class Spent(NamedTuple):
@@ -35,7 +43,8 @@ def costs_below(root: Path | str) -> dict[At, Spent]:
     for run_id, run_dir in run_dirs_below(root).items():
         file = run_dir / FILE
         for p in json.loads(file.read_text()).get("points", []) if file.exists() else []:
-            found[At(run_id, round(p["lam"], 6), round(p["width"], 6))] = Spent(p["flops"], p["nonzeros"])
+            at = At(run_id, round(p["lam"], 6), round(p["width"], 6), p.get("blend", ""), round(p.get("blend_t", 0), 6))
+            found[at] = Spent(p["flops"], p["nonzeros"])
     return found
 
 
@@ -69,10 +78,12 @@ def _inference(point: dict[str, Any]) -> str:
 
 
 def _gap(points: list[dict[str, Any]], name: str) -> str:
-    values = [
-        f"{100 * point[name]:+.1f} at lam {point['lam']:g}" for point in _widest(points) if point[name] is not None
-    ]
+    values = [f"{100 * point[name]:+.1f} at {_place(point)}" for point in _widest(points) if point[name] is not None]
     return f"{name.replace('_', ' ')}, points: {', '.join(values)}" if values else ""
+
+
+def _place(point: dict[str, Any]) -> OperatingPoint:
+    return OperatingPoint(point["lam"], point.get("blend", ""), point.get("blend_t", 0.0))
 
 
 def _widest(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distcond.results.canvas import GREY, INK, dress, has_matplotlib, lam_colour, new_figure, save
 from distcond.results.history import Record, read
@@ -30,7 +30,7 @@ def history_png(run_dir: Path | str, path: Path | str | None = None) -> Path | N
 
 def draw(records: Sequence[Record], name: str) -> Figure:
     """The figure of a history: loss over learning rate on the left, accuracies, if any, on the right."""
-    points = sorted({(p.get("width", 1.0), p["lam"]) for record in records for p in record.get("val") or []})
+    points = sorted({(p.get("width", 1.0), _position(p)) for record in records for p in record.get("val") or []})
     figure = new_figure(name, _speed(records), width=11.5 if points else 7.5)
     grid = figure.add_gridspec(2, 2 if points else 1, height_ratios=(4, 1))
     loss = figure.add_subplot(grid[0, 0])
@@ -53,12 +53,13 @@ def _accuracies(axes: Axes, records: Sequence[Record], points: Sequence[tuple[fl
     widest = max(width for width, _ in points)
     lams = [lam for width, lam in points if width == widest]
     dress(axes, "epoch", "accuracy, %", "Validation SA (solid) and RA (dashed)")
+    blended = any("blend" in point for record in records for point in record.get("val") or [])
     for rank, lam in enumerate(lams):
         # By rank, not by value: grids are dense near 0, and neighbours should still be told apart.
         colour = lam_colour(rank / max(len(lams) - 1, 1))
         _line(axes, _scores(records, "sa", lam, widest), colour, "-")
         _line(axes, _scores(records, "ra", lam, widest), colour, "--")
-        axes.plot([], [], color=colour, linewidth=3, label=f"λ = {lam:.3g}")
+        axes.plot([], [], color=colour, linewidth=3, label=f"{'t' if blended else 'λ'} = {lam:.3g}")
     axes.set_ylim(0, 100)
     axes.legend(frameon=False, fontsize=10, loc="upper left", bbox_to_anchor=(1, 1))
 
@@ -83,8 +84,13 @@ def _scores(records: Sequence[Record], score: str, lam: float, width: float) -> 
         (record["epoch"], 100 * point[score])
         for record in records
         for point in record.get("val") or []
-        if (point["lam"], point.get("width", 1.0)) == (lam, width) and point.get(score) is not None
+        if (_position(point), point.get("width", 1.0)) == (lam, width) and point.get(score) is not None
     ]
+
+
+def _position(point: Mapping[str, Any]) -> float:
+    """Where a record lies along its dial: the share of a blend, otherwise lam."""
+    return float(point["blend_t"] if "blend" in point else point["lam"])
 
 
 def _speed(records: Sequence[Record]) -> str:

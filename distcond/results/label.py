@@ -74,6 +74,11 @@ def noise_label(noise_mode: str, draws: int, eot_draws: int = 1) -> str:
     return f"noise {noise_mode}{averaged}" + (f", {draws} draws" if draws > 1 else "")
 
 
+def blend_label(blend: str, lam: float) -> str:
+    """What the dial of a curve blends, in words; "" where it turns lam."""
+    return f"blend of {blend}, t from lam 0 to lam {lam:.3g}" if blend else ""
+
+
 def threat_label(threat: str, attack_lam: float) -> str:
     """What the attacker knows, in words; "" where it knows lam, which is the rule."""
     if threat == "transfer":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from distcond.results.label import attack_label, images_label, noise_label, threat_label
+from distcond.results.label import attack_label, blend_label, images_label, noise_label, threat_label
 from distcond.results.row import Row
 from distcond.results.series import Point, Score, Series, series_of, source
 
@@ -13,15 +13,15 @@ NO_NOISE = noise_label("none", 1)
 
 
 class Line(NamedTuple):
-    """Points of one series at one width, sorted by lam."""
+    """Points of one series at one width, sorted along the dial."""
 
     series: Series
     width: float
     points: list[Point]
 
     def pairs(self) -> list[tuple[float, Score, Score]]:
-        """(lam, SA, RA) where both were measured."""
-        return [(point.lam, point.sa, point.ra) for point in self.points if point.sa and point.ra]
+        """(lam or share of a blend, SA, RA) where both were measured."""
+        return [(point.position, point.sa, point.ra) for point in self.points if point.sa and point.ra]
 
 
 def lines_of(rows: Iterable[Row]) -> list[Line]:
@@ -36,6 +36,11 @@ def lines_of(rows: Iterable[Row]) -> list[Line]:
     best = {_network(series) for series in saved if series.origin.checkpoint == "best"}
     shown = [series for series in saved if series.origin.checkpoint == "best" or _network(series) not in best]
     return [line for series in shown or kept for line in _by_width(series)]
+
+
+def dial_of(lines: Sequence[Line]) -> str:
+    """What the points of the lines are at: λ, the share t of blends, or both."""
+    return " or ".join(sorted({"t" if line.series.origin.blend else "λ" for line in lines}, reverse=True))
 
 
 def names_of(lines: Sequence[Line]) -> list[str]:
@@ -58,7 +63,7 @@ def shared_title(lines: Sequence[Line]) -> tuple[str, str]:
     origins = [line.series.origin for line in lines]
     scores = [score for line in lines for point in line.points for score in (point.sa, point.ra) if score]
     what = [[o.method for o in origins], [o.model for o in origins], [o.dataset for o in origins]]
-    how = [[_attack(line) for line in lines], [_noise(line) for line in lines]]
+    how = [[_attack(line) for line in lines], [_noise(line) for line in lines], [_blend(line.series) for line in lines]]
     how += [[f"{o.split} split" for o in origins], [_checkpoint(line) for line in lines]]
     how += [[f"epoch {o.epoch}" for o in origins], [f"n = {score.examples_per_draw}" for score in scores]]
     return _shared(what), _shared(how)
@@ -70,7 +75,7 @@ def _joined(columns: Sequence[Sequence[str]], count: int) -> list[str]:
 
 def _network(series: Series) -> tuple[object, ...]:
     o = series.origin
-    how = (o.precision, o.noise_mode, o.eot_draws, o.block_size, o.threat, source(o), o.images)
+    how = (o.precision, o.noise_mode, o.eot_draws, o.block_size, o.threat, source(o), o.images, _blend(series))
     return o.run_id, o.epoch, series.attack, *how
 
 
@@ -81,13 +86,13 @@ def _by_width(series: Series) -> list[Line]:
 
 def _facts(line: Line) -> tuple[str, ...]:
     o = line.series.origin
-    width, seed = f"width {line.width:g}", f"seed {o.seed}"
-    return o.method, o.model, o.dataset, width, seed, _checkpoint(line), _attack(line), _noise(line)
+    place = o.method, o.model, o.dataset, f"width {line.width:g}", f"seed {o.seed}"
+    return *place, _checkpoint(line), _attack(line), _noise(line), _blend(line.series)
 
 
 def _shared(facts: Iterable[Sequence[str]]) -> str:
     """The facts on which all agree."""
-    return " · ".join(fact[0] for fact in facts if len(set(fact)) == 1)
+    return " · ".join(fact[0] for fact in facts if len(set(fact)) == 1 and fact[0])
 
 
 def _checkpoint(line: Line) -> str:
@@ -96,6 +101,10 @@ def _checkpoint(line: Line) -> str:
 
 def _attack(line: Line) -> str:
     return attack_label(line.series.attack) if line.series.attack else "SA only"
+
+
+def _blend(series: Series) -> str:
+    return blend_label(series.origin.blend, series.origin.lam)
 
 
 def _noise(line: Line) -> str:

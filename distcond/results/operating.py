@@ -24,7 +24,7 @@ class Operating(NamedTuple):
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        place = f"lam {self.at.lam:.3g}" + (f", width {self.at.width:g}" if self.at.width != 1 else "")
+        place = str(self.at.place) + (f", width {self.at.width:g}" if self.at.width != 1 else "")
         return f"{self.name}, {place}" if self.name else place
 
 
@@ -133,10 +133,10 @@ def _plain(name: str, lines: Sequence[Line]) -> str:
 
 
 def _points(line: Line, name: str, costs: Mapping[At, Spent]) -> list[Operating]:
-    found = []
+    found, origin = [], line.series.origin
     for point in line.points:
         if point.sa and point.ra:
-            at = At(line.series.origin.run_id, round(point.lam, 6), round(point.width, 6))
+            at = At(origin.run_id, round(point.lam, 6), round(point.width, 6), point.blend, round(point.t, 6))
             flops = costs[at].flops if at in costs else None
             found.append(Operating(at, name, point.sa, point.ra, point.density, flops, point.warnings))
     return found

@@ -1,5 +1,5 @@
 "use strict";
-// FIELDS: [{attack, how, notes, lams, classes, of_classes, runs: [{name, colour, lone, shades, points: [{lam, sa, ra, n,
+// FIELDS: [{attack, dial, how, notes, lams, classes, of_classes, runs: [{name, colour, lone, shades, points: [{lam, sa, ra, n,
 // flops, density, mark, classes: {sa, ra}}]}]}]; an accuracy is [value, low, high] in %.
 // Every panel draws one field, and one lam of it as "now".
 
@@ -26,7 +26,7 @@ const bars = (points, score, colour) => ({
 });
 const written = ([value, low, high]) => `${value.toFixed(1)} (${low.toFixed(1)}-${high.toFixed(1)})`;
 const said = (run, point) =>
-  `${run.name}<br>λ = ${point.lam}<br>SA ${written(point.sa)} %<br>RA ${written(point.ra)} %`;
+  `${run.name}<br>${field.dial} = ${point.lam}<br>SA ${written(point.sa)} %<br>RA ${written(point.ra)} %`;
 
 function layout(x, y, extra = {}) {
   const axis = (title) => ({
@@ -98,9 +98,9 @@ function drawOver() {
   const rings = shown().flatMap(([run, point]) =>
     ["sa", "ra"].map((score) => ring(point.lam, point[score][0], shade(run, score))));
   const lam = field.lams[now];
-  draw("over", [...traces, ...rings], layout("λ  (0 = standard, 1 = robust)", "accuracy, %", {
+  draw("over", [...traces, ...rings], layout(`${field.dial}  (0 = standard, 1 = robust)`, "accuracy, %", {
     shapes: [{ type: "line", x0: lam, x1: lam, y0: 0, y1: 1, yref: "paper", line: { color: ink("faint"), width: 1, dash: "dot" } }],
-    xaxis: { ...layout("λ  (0 = standard, 1 = robust)", "").xaxis, range: [-0.04, 1.04] },
+    xaxis: { ...layout(`${field.dial}  (0 = standard, 1 = robust)`, "").xaxis, range: [-0.04, 1.04] },
     yaxis: { ...layout("", "accuracy, %").yaxis, range: [-2, 103] },
   }));
 }
@@ -150,14 +150,14 @@ function shown() {
 }
 
 function readOut() {
-  at("lam").textContent = `λ = ${field.lams[now]}`;
-  at("slider").setAttribute("aria-valuetext", `lam ${field.lams[now]}`);
+  at("lam").textContent = `${field.dial} = ${field.lams[now]}`;
+  at("slider").setAttribute("aria-valuetext", `${field.dial} ${field.lams[now]}`);
   at("readout").replaceChildren(...field.runs.map((run) => {
     const row = document.createElement("tr");
     const point = pointAt(run, field.lams[now]);
     const cells = point
       ? [written(point.sa), written(point.ra), point.flops === null ? "?" : point.flops.toPrecision(3), point.density.toFixed(3), point.n]
-      : ["not measured at this λ", "", "", "", ""];
+      : [`not measured at this ${field.dial}`, "", "", "", ""];
     row.append(...[`${run.name}${point && point.mark ? ` ${point.mark}` : ""}`, ...cells].map((text) => {
       const cell = document.createElement("td");
       cell.textContent = text;
@@ -190,6 +190,7 @@ function open(index) {
   const lam = field.lams[now];
   field = FIELDS[index];
   at("how").textContent = field.how;
+  for (const each of document.querySelectorAll(".dial")) each.textContent = field.dial;
   at("slider").max = field.lams.length - 1;
   const few = field.lams.length <= 12 ? field.lams : [field.lams[0], field.lams.at(-1)];
   at("ticks").replaceChildren(...few.map((each) => Object.assign(document.createElement("span"), { textContent: each })));

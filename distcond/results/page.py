@@ -15,7 +15,7 @@ from distcond.errors import ConfigError
 from distcond.results.canvas import COLOURS
 from distcond.results.choices import IN_SET, PERHAPS, judge, knee_line, legend, volume_lines, warning_lines
 from distcond.results.classes import ByClass, Known, shown_classes
-from distcond.results.lines import shared_title
+from distcond.results.lines import dial_of, shared_title
 from distcond.results.operating import Field, Operating
 from distcond.results.pareto import XY
 from distcond.results.series import Score
@@ -89,9 +89,10 @@ def _field(field: Field, reference: XY, classes: Mapping[Known, ByClass]) -> Pla
     ]
     return {
         "attack": field.attack,
+        "dial": dial_of(field.lines),
         "how": shared_title(field.lines)[1],
         "notes": [*notes, knee_line(verdict.knee), *warning_lines(field.points)],
-        "lams": sorted({point.at.lam for point in field.points}),
+        "lams": sorted({point.at.place.position for point in field.points}),
         "classes": [str(number) for number in numbers],
         "of_classes": len({number for by_class in named for number in by_class.classes}),
         "runs": [_run(field, index, plain) for index, plain in enumerate(points)],
@@ -112,7 +113,7 @@ def _run(field: Field, index: int, points: list[Plain]) -> Plain:
 
 def _point(point: Operating, mark: str) -> Plain:
     return {
-        "lam": point.at.lam,
+        "lam": point.at.place.position,
         "sa": _percents(point.sa),
         "ra": _percents(point.ra),
         "n": point.ra.examples_per_draw,

@@ -18,7 +18,7 @@ from distcond.results.canvas import (
     new_figure,
     save,
 )
-from distcond.results.lines import Line, lines_of, names_of, shared_title
+from distcond.results.lines import Line, dial_of, lines_of, names_of, shared_title
 from distcond.results.place import Label, annotate
 from distcond.results.row import Row
 from distcond.results.series import Score
@@ -91,7 +91,7 @@ def marks(marker: str, size: float) -> dict[str, Any]:
 
 def trade_off(axes: Axes, lines: Sequence[Line], styles: Sequence[Style]) -> None:
     """SA against RA, a point per lam with its 95 % bars; of a line alone, points run from the SA to the RA colour."""
-    along = "labelled with λ" if len(lines) <= LABELLED_LINES else "along λ"
+    along = f"labelled with {dial_of(lines)}" if len(lines) <= LABELLED_LINES else f"along {dial_of(lines)}"
     dress(axes, "robust accuracy (RA), %", "standard accuracy (SA), %", f"SA against RA, {along}")
     for line, style in zip(lines, styles, strict=True):
         lams, sa, ra = (list(column) for column in zip(*line.pairs(), strict=True)) if line.pairs() else ([], [], [])
@@ -115,15 +115,21 @@ def over_lam(axes: Axes, lines: Sequence[Line], styles: Sequence[Style]) -> None
     """SA (solid) and RA (dashed) over lam with 95 % bands."""
     shown: dict[str, tuple[str, str, str]] = {}
     for line, style in zip(lines, styles, strict=True):
-        sa = [(point.lam, point.sa) for point in line.points if point.sa]
-        ra = [(point.lam, point.ra) for point in line.points if point.ra]
+        sa = [(point.position, point.sa) for point in line.points if point.sa]
+        ra = [(point.position, point.ra) for point in line.points if point.ra]
         for name, scores, look in (("SA", sa, (style.sa, "-", "o")), ("RA", ra, (style.ra, "--", "s"))):
             if scores:
                 _curve(axes, scores, *look)
                 shown[name] = look if len(lines) == 1 else (FAINT, *look[1:])
     for name, (colour, dash, marker) in shown.items():
         axes.plot([], [], color=colour, linestyle=dash, label=name, **marks(marker, 7))
-    dress(axes, "λ  (0 = standard, 1 = robust)", "accuracy, %", f"{' and '.join(shown)} over λ, with 95 % bands")
+    dial = dial_of(lines)
+    dress(
+        axes,
+        f"{dial}  (0 = standard, 1 = robust)",
+        "accuracy, %",
+        f"{' and '.join(shown)} over {dial}, 95 % bands",
+    )
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(0, 100)
     axes.legend(frameon=False, fontsize=10, handlelength=3)

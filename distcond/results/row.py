@@ -9,11 +9,12 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from distcond.errors import ConfigError
+from distcond.operating_point import BLENDS
 from distcond.results.interval import Interval, wilson
 
 SCHEMA_VERSION = 4
 #: Read too: what later versions added has its default there.
-_SINCE_4 = ("images",)
+_SINCE_4 = ("images", "blend", "blend_t")
 _SINCE_3 = ("random_start", "weights", *_SINCE_4)
 OLDER = {1: ("threat", "attack_lam", "eot_draws", "block_size", "warnings", *_SINCE_3), 2: _SINCE_3, 3: _SINCE_4}
 SPLITS = ("train", "val", "test")
@@ -31,6 +32,9 @@ class Row:
     units of the [0, 1] input. `checkpoint` "live" is the network while it trains,
     "last_raw" the last one as trained where "best" and "last" are averages of weights. `attempt` counts the starts of
     a run: the highest wins where two rows have one `key`.
+
+    `blend` is "" of the network at `lam`; of a blend of its two paths it says of what ("weights", "outputs"), `lam` is
+    that of its robust end and `blend_t` the share of that end, in [0, 1]. Rows of versions 1 to 3 have no blend.
 
     `threat` says what the attacker knows: "adaptive" = lam, "transfer" = the attack was optimised at `attack_lam`,
     "worst" = correct is what survives the attacks optimised at every lam of the grid (`attack_lam` is -1).
@@ -84,6 +88,8 @@ class Row:
     weights: str = ""
     images: str = ""
     warnings: str = ""
+    blend: str = ""
+    blend_t: float = 0.0
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -120,6 +126,8 @@ class Key(NamedTuple):
     split: str
     checkpoint: str
     lam: float
+    blend: str
+    blend_t: float
     width: float
     attack: Attack
     threat: str
@@ -140,13 +148,17 @@ def attack_of(row: Row) -> Attack:
 
 
 def key(row: Row) -> Key:
-    """What the row measures. `lam` and `width` are rounded to 1e-6: 0.2 is one point in float32 and in float64."""
-    lam, width, attack_lam = round(row.lam, 6), round(row.width, 6), round(row.attack_lam, 6)
+    """What the row measures. Places are rounded to 1e-6: 0.2 is one point in float32 and in float64."""
+    lam, t, width, attack_lam = (round(n, 6) for n in (row.lam, row.blend_t, row.width, row.attack_lam))
     return Key(
-        row.run_id, row.epoch, row.split, row.checkpoint, lam, width, attack_of(row), row.threat, attack_lam,
-        row.noise_mode, row.noise_seed, row.eot_draws, row.block_size,
-        row.images,
+        row.run_id, row.epoch, row.split, row.checkpoint, lam, row.blend, t, width, attack_of(row), row.threat,
+        attack_lam, row.noise_mode, row.noise_seed, row.eot_draws, row.block_size, row.images,
     )  # fmt: skip
+
+
+def position(row: Row) -> float:
+    """Where the row lies along its dial, in [0, 1]: `blend_t` of a blend, otherwise lam, rounded to 1e-6."""
+    return key(row).blend_t if row.blend else key(row).lam
 
 
 def accuracy(row: Row) -> float:
@@ -213,7 +225,14 @@ def _typed(name: str, kind: str, value: Any) -> str | int | float:
 
 
 def _check_choices(row: Row) -> None:
-    valid = {"split": SPLITS, "checkpoint": CHECKPOINTS, "norm": NORMS, "threat": THREATS, "noise_mode": NOISE_MODES}
+    valid = {
+        "split": SPLITS,
+        "blend": BLENDS,
+        "checkpoint": CHECKPOINTS,
+        "norm": NORMS,
+        "threat": THREATS,
+        "noise_mode": NOISE_MODES,
+    }
     for name, choices in valid.items():
         if getattr(row, name) not in choices:
             raise ConfigError(f"row.{name} is {getattr(row, name)!r}; choose from {', '.join(map(repr, choices))}")
@@ -222,6 +241,8 @@ def _check_choices(row: Row) -> None:
 def _check_ranges(row: Row) -> None:
     if not 0 <= row.lam <= 1:
         raise ConfigError(f"row.lam is {row.lam}; it must lie in [0, 1]")
+    if not 0 <= row.blend_t <= (1 if row.blend else 0):
+        raise ConfigError(f"row.blend_t is {row.blend_t}; it must lie in [0, 1], and be 0 without a blend")
     if row.num_examples < 1 or not 0 <= row.num_correct <= row.num_examples:
         counts = f"{row.num_correct} of {row.num_examples}"
         raise ConfigError(f"row.num_correct is {counts}; it must lie in [0, num_examples] with num_examples >= 1")

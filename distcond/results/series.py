@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from distcond.operating_point import BLENDS, Blend, OperatingPoint
 from distcond.results.interval import Interval, wilson
 from distcond.results.row import Attack, Row, attack_of, highest_attempt, key
 
@@ -42,6 +43,18 @@ class Point(NamedTuple):
     sa: Score | None
     ra: Score | None
     warnings: tuple[str, ...] = ()
+    blend: Blend = ""
+    t: float = 0.0
+
+    @property
+    def place(self) -> OperatingPoint:
+        """Where the network stands."""
+        return OperatingPoint(self.lam, self.blend, self.t)
+
+    @property
+    def position(self) -> float:
+        """Where it lies along its curve, in [0, 1]: `t` of a blend, otherwise lam."""
+        return self.place.position
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ class Series:
     """What one run reaches over lam and width under one attack and threat model, at the latest epoch of that attack.
 
     `origin` is one of its rows: it says which run, checkpoint, epoch, precision, threat and noise mode. `attack` is
-    None where only SA was measured. `points` are sorted by (width, lam).
+    None where only SA was measured. `points` are sorted by width, lam and share of a blend.
     """
 
     origin: Row
@@ -63,16 +76,17 @@ class Series:
 
 
 def series_of(rows: Iterable[Row]) -> list[Series]:
-    """Join SA with RA. One series per run, split, checkpoint, noise mode, precision, block size, attack and threat.
+    """Join SA with RA. One series per run, split, checkpoint, noise, precision, block size, blend, attack and threat.
 
     Each is of one set of images: no line of a table mixes accuracies over different ones. Attacks that
     transfer make one series for each lam they were optimised at. Of several epochs the latest counts, and SA is taken
     from the epoch of RA. Noise seeds are added up.
     """
-    groups: dict[tuple[str | int, ...], list[Row]] = {}
+    groups: dict[tuple[str | int | float, ...], list[Row]] = {}
     for row in highest_attempt(rows):
-        group = (row.run_id, row.split, row.checkpoint, row.noise_mode, row.eot_draws, row.precision, row.block_size)
-        groups.setdefault((*group, row.images), []).append(row)
+        how = (row.noise_mode, row.eot_draws, row.precision, row.block_size, row.images)
+        group = (row.run_id, row.split, row.checkpoint, *how, row.blend, key(row).lam if row.blend else 0.0)
+        groups.setdefault(group, []).append(row)
     return [series for _, group in sorted(groups.items()) for series in _of_one_network(group)]
 
 
@@ -95,25 +109,40 @@ def source(row: Row) -> float:
 def _series(clean: list[Row], attacked: list[Row], attack: Attack | None) -> Series:
     epoch = max(row.epoch for row in attacked or clean)
     sa, ra = ([row for row in rows if row.epoch == epoch] for rows in (clean, attacked))
-    places = {(key(row).width, key(row).lam): row for row in sa + ra}
-    points = [
-        Point(lam, width, row.density, _score(sa, lam, width), _score(ra, lam, width), _warnings(sa + ra, lam, width))
-        for (width, lam), row in sorted(places.items(), key=lambda item: item[0])
-    ]
-    return Series((ra or sa)[0], attack, tuple(points))
+    places = {_place(row): row for row in sa + ra}
+    found = [_point(row, _score(sa, at), _score(ra, at), _warnings(sa + ra, at)) for at, row in _in_order(places)]
+    return Series((ra or sa)[0], attack, tuple(found))
 
 
-def _at(rows: list[Row], lam: float, width: float) -> list[Row]:
-    return [row for row in rows if (key(row).lam, key(row).width) == (lam, width)]
+def _in_order(places: dict[tuple[float, float, float], Row]) -> list[tuple[tuple[float, float, float], Row]]:
+    return sorted(places.items(), key=lambda item: item[0])
 
 
-def _warnings(rows: list[Row], lam: float, width: float) -> tuple[str, ...]:
-    names = {name.strip() for row in _at(rows, lam, width) for name in row.warnings.split(",")}
+def _point(row: Row, sa: Score | None, ra: Score | None, warnings: tuple[str, ...]) -> Point:
+    at = key(row)
+    return Point(at.lam, at.width, row.density, sa, ra, warnings, _blend(row), at.blend_t)
+
+
+def _blend(row: Row) -> Blend:
+    return BLENDS[BLENDS.index(row.blend)]
+
+
+def _place(row: Row) -> tuple[float, float, float]:
+    what = key(row)
+    return what.width, what.lam, what.blend_t
+
+
+def _at(rows: list[Row], place: tuple[float, float, float]) -> list[Row]:
+    return [row for row in rows if _place(row) == place]
+
+
+def _warnings(rows: list[Row], place: tuple[float, float, float]) -> tuple[str, ...]:
+    names = {name.strip() for row in _at(rows, place) for name in row.warnings.split(",")}
     return tuple(sorted(names - {""}))
 
 
-def _score(rows: list[Row], lam: float, width: float) -> Score | None:
-    draws = _at(rows, lam, width)
+def _score(rows: list[Row], place: tuple[float, float, float]) -> Score | None:
+    draws = _at(rows, place)
     if not draws:
         return None
     return Score(sum(r.num_correct for r in draws), sum(r.num_examples for r in draws), len(draws))

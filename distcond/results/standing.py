@@ -153,9 +153,15 @@ def _accuracies(finished: Any, records: list[Any]) -> dict[str, Any]:
     split = "test" if points else "val"
     if not points:
         points = next((record["val"] for record in reversed(records) if record.get("val")), [])
-    points = sorted((p for p in points if p.get("width") == points[0].get("width")), key=lambda p: p["lam"])
+    points = sorted((p for p in points if p.get("width") == points[0].get("width")), key=_position)
     if not points:
         return {}
     ends = [points[0], points[-1]] if len(points) > 1 else points
     lams, sa, ra = (tuple(float(point[name]) for point in ends) for name in ("lam", "sa", "ra"))
+    lams = tuple(map(_position, ends))
     return {"split": split, "lams": lams, "sa": sa, "ra": ra}
+
+
+def _position(point: dict[str, Any]) -> float:
+    """Where a record lies along its dial: the share of a blend, otherwise lam."""
+    return float(point.get("blend_t", point["lam"]))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from distcond.results.label import aligned, attack_label, images_label, noise_label, threat_label
+from distcond.results.label import aligned, attack_label, blend_label, images_label, noise_label, threat_label
 from distcond.results.row import Row
 from distcond.results.series import Point, Score, Series, series_of, source
 
 EMPTY = "no results"
 ORIGIN = (
     *("run_id", "method", "model", "dataset", "seed", "split", "checkpoint", "epoch", "noise_mode", "precision"),
-    *("threat", "eot_draws", "block_size", "images"),
+    *("threat", "eot_draws", "block_size", "images", "blend"),
     *("attack", "norm", "epsilon", "step_size", "num_steps", "restarts", "random_start"),
 )
 Record = dict[str, str | int | float | None]
@@ -50,7 +50,7 @@ def _blocks(rows: Iterable[Row], plus_minus: str) -> list[Block]:
     for series in series_of(rows):
         o = series.origin
         how = (o.precision, o.noise_mode, o.eot_draws, o.block_size, o.images, o.threat, source(o), series.attack)
-        group = (o.method, o.model, o.dataset, o.split, o.checkpoint, *how)
+        group = (o.method, o.model, o.dataset, o.split, o.checkpoint, *how, _blend(o))
         groups.setdefault(group, []).append(series)
     titles: dict[tuple[str, str], list[Row]] = {}
     for alike in groups.values():
@@ -78,8 +78,13 @@ def _title(group: list[Series], telling: Collection[str] = ()) -> tuple[str, str
     noise = noise_label(origin.noise_mode, max(series.draws for series in group), origin.eot_draws)
     blocks = f"blocks of {origin.block_size}" if "blocks" in telling else ""
     images = images_label(origin) if "images" in telling else ""
-    how = " | ".join(filter(None, (threat, threat_label(origin.threat, origin.attack_lam), noise, blocks, images)))
+    known = threat_label(origin.threat, origin.attack_lam)
+    how = " | ".join(filter(None, (threat, _blend(origin), known, noise, blocks, images)))
     return " | ".join((origin.method, origin.model, origin.dataset, origin.split, checkpoint)), how
+
+
+def _blend(origin: Row) -> str:
+    return blend_label(origin.blend, origin.lam)
 
 
 def _body(group: list[Series], plus_minus: str) -> tuple[list[str], list[list[str]]]:
@@ -91,7 +96,7 @@ def _body(group: list[Series], plus_minus: str) -> tuple[list[str], list[list[st
     for name, values in (("width", [p.width for p in points]), ("density", [p.density for p in points])):
         if len(set(values)) > 1:
             columns[name] = aligned(values)
-    columns["lam"] = aligned([point.lam for point in points])
+    columns["t" if group[0].origin.blend else "lam"] = aligned([point.position for point in points])
     columns["SA %"] = _percent([point.sa for point in points], plus_minus)
     if group[0].attack:
         columns["RA %"] = _percent([point.ra for point in points], plus_minus)
@@ -107,7 +112,7 @@ def _notes(group: list[Series]) -> list[str]:
         for point in series.points:
             width = f" width {point.width:g}" if point.width != 1 else ""
             if point.warnings:
-                places.setdefault(", ".join(point.warnings), []).append(f"lam {point.lam:g}{width}{of_run}")
+                places.setdefault(", ".join(point.warnings), []).append(f"{point.place}{width}{of_run}")
     return [f"warning: gradient masking at {', '.join(at)}: {names}" for names, at in places.items()]
 
 
@@ -150,7 +155,7 @@ def _markdown(block: Block) -> str:
 def _record(series: Series, point: Point) -> Record:
     record: Record = {name: getattr(series.origin, name) for name in ORIGIN}
     record |= {"attack_lam": point.lam if series.origin.threat == "adaptive" else series.origin.attack_lam}
-    record |= {"lam": point.lam, "width": point.width, "density": point.density}
+    record |= {"lam": point.lam, "blend_t": point.t, "width": point.width, "density": point.density}
     record |= {"warnings": ",".join(point.warnings)}
     return record | _score_record("sa", point.sa) | _score_record("ra", point.ra)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from distcond.results.label import aligned, attack_label
-from distcond.results.row import Row, accuracy, attack_of, highest_attempt, key
+from distcond.results.label import aligned, attack_label, blend_label
+from distcond.results.row import Row, accuracy, attack_of, highest_attempt, key, position
 
 #: (noise mode, draws averaged over, threat, lam of the attack); the order of the columns.
 _How = tuple[int, int, int, float]
@@ -20,8 +20,9 @@ def threat_table(rows: Iterable[Row]) -> str:
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in highest_attempt(rows):
         if row.attack != "none":
-            group = (row.run_id, row.epoch, row.split, row.checkpoint, key(row).width, attack_of(row), row.block_size)
-            groups.setdefault((*group, row.images), []).append(row)
+            network = (row.run_id, row.epoch, row.split, row.checkpoint, row.blend, row.lam if row.blend else 0.0)
+            group = (*network, key(row).width, attack_of(row), row.block_size, row.images)
+            groups.setdefault(group, []).append(row)
     return "\n\n".join(_table(group) for group in groups.values() if len({_how(row) for row in group}) > 1)
 
 
@@ -31,9 +32,9 @@ def _how(row: Row) -> _How:
 
 
 def _table(rows: list[Row]) -> str:
-    hows, lams = sorted({_how(row) for row in rows}), sorted({key(row).lam for row in rows})
-    cells = {(key(row).lam, _how(row)): f"{100 * accuracy(row):.2f}" for row in rows}
-    columns = [["lam", "", *aligned(lams)]]
+    hows, lams = sorted({_how(row) for row in rows}), sorted({position(row) for row in rows})
+    cells = {(position(row), _how(row)): f"{100 * accuracy(row):.2f}" for row in rows}
+    columns = [["t" if rows[0].blend else "lam", "", *aligned(lams)]]
     columns += [[*_heading(how), *(cells.get((lam, how), "-") for lam in lams)] for how in hows]
     sizes = [max(map(len, column)) for column in columns]
     lines = [
@@ -43,7 +44,8 @@ def _table(rows: list[Row]) -> str:
     lines.insert(2, "  ".join("-" * size for size in sizes))
     width = f" | width {rows[0].width:g}" if rows[0].width != 1 else ""
     count = f" | n = {rows[0].num_examples}"
-    return "\n".join([f"RA % under {attack_label(attack_of(rows[0]))}{width}{count}", "", *lines])
+    blend = " | ".join(("", blend_label(rows[0].blend, rows[0].lam))) if rows[0].blend else ""
+    return "\n".join([f"RA % under {attack_label(attack_of(rows[0]))}{blend}{width}{count}", "", *lines])
 
 
 def _heading(how: _How) -> tuple[str, str]:

@@ -29,7 +29,7 @@ class Trend:
 
     def note(self, record: Mapping[str, Any]) -> None:
         """Take an epoch's history record: "train_ra" and, of the most robust point of "val", "ra" and "ra_loss"."""
-        point = max(record["val"], key=lambda point: point["lam"])
+        point = max(record["val"], key=lambda point: point.get("blend_t", point["lam"]))
         self.gaps.append(record["train_ra"] - point["ra"])
         self.losses.append(point["ra_loss"])
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from distcond.config.schema import Config
-from distcond.engine.grid import lam_grid
+from distcond.engine.grid import positions
 from distcond.errors import ConfigError
 from distcond.registry import unknown
 from distcond.results.label import pixel_fraction
@@ -26,7 +26,7 @@ class Objective(NamedTuple):
     Attributes:
         name: as it was asked for.
         kind: hypervolume, sa, ra, train_flops or seconds.
-        lam: of sa and ra.
+        lam: of sa and ra; of a sweep along a blend its t.
         up: whether more is better.
     """
 
@@ -55,10 +55,11 @@ def read_objective(name: str, config: Config) -> Objective:
         lam = float(found[2])
     except ValueError as error:
         raise ConfigError(f"objective={name}: {found[2]} is no number") from error
-    grid = lam_grid(config)
+    grid = positions(config)
     if not any(math.isclose(lam, at, abs_tol=1e-6) for at in grid):
         valid = ", ".join(f"{at:g}" for at in grid)
-        raise ConfigError(f"objective={name}: never measured, eval.lam_grid is {valid}; valid: one of these, or add it")
+        setting = "eval.lam_grid" if config.eval.dial == "switch" else "eval.dial_grid"
+        raise ConfigError(f"objective={name}: never measured, {setting} is {valid}; valid: one of these, or add it")
     return Objective(name, found[1], lam, True)
 
 
@@ -90,8 +91,8 @@ def described(objectives: Sequence[Objective], config: Config, reference: tuple[
     examples = str(settings.val_examples or "all")
     how = (
         f"PGD-{settings.val_steps} {attack.norm} eps={pixel_fraction(attack.epsilon)} "
-        f"step={pixel_fraction(attack.step_size)}, {examples} validation examples, lam "
-        f"{', '.join(f'{lam:g}' for lam in lam_grid(config))}"
+        f"step={pixel_fraction(attack.step_size)}, {examples} validation examples, "
+        f"{'lam' if settings.dial == 'switch' else settings.dial} {', '.join(f'{at:g}' for at in positions(config))}"
     )
     above = f" above SA {reference[0]:g}, RA {reference[1]:g}"
     names = [f"{one.name}{above if one.kind == 'hypervolume' else ''}" for one in objectives]
@@ -103,6 +104,6 @@ def _value(objective: Objective, kept: Record, records: Sequence[Record], refere
         return area([(at["sa"], at["ra"]) for at in kept["val"]], reference)
     if objective.kind in ("sa", "ra"):
         # Of several widths the first is the full one.
-        found = [at for at in kept["val"] if objective.is_at(at["lam"])]
+        found = [at for at in kept["val"] if objective.is_at(at.get("blend_t", at["lam"]))]
         return float(found[0][objective.kind]) if found else math.nan
     return spent(records)[objective.kind == "seconds"]

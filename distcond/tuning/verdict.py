@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from distcond.errors import ConfigError
 from distcond.results.pareto import XY, area
-from distcond.results.row import Row, accuracy
+from distcond.results.row import Row, accuracy, position
 from distcond.tuning.objective import Objective
 
 #: Two-sided 95 % quantiles of Student's t by degrees of freedom; from 10 on, that of 10 is taken: a little too strict.
@@ -109,9 +109,9 @@ def counted(objective: Objective, rows: Iterable[Row], reference: XY) -> float:
     widest = max((row.width for row in rows), default=1.0)
     for row in rows:
         if row.width == widest and row.attack == "none":
-            sa[row.lam] = accuracy(row)
+            sa[position(row)] = accuracy(row)
         elif row.width == widest:
-            ra[row.lam] = min(accuracy(row), ra.get(row.lam, 1.0))
+            ra[position(row)] = min(accuracy(row), ra.get(position(row), 1.0))
     if objective.kind == "hypervolume":
         return area([(sa[lam], ra[lam]) for lam in sa if lam in ra], reference)
     found = [value for lam, value in (sa if objective.kind == "sa" else ra).items() if objective.is_at(lam)]

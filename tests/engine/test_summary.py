@@ -11,10 +11,11 @@ import torch
 from distcond.engine.cost import Cost
 from distcond.engine.evaluate import Count
 from distcond.engine.summary import summary
+from distcond.operating_point import OperatingPoint
 
 
 def count(lam: float, ra: int, width: float = 1.0, nonzeros: int = 40) -> Count:
-    return Count(lam, width, 90, ra, 100, 1.0, 2.0, Cost(8.0 * nonzeros, 800.0, nonzeros, 100))
+    return Count(OperatingPoint(lam), width, 90, ra, 100, 1.0, 2.0, Cost(8.0 * nonzeros, 800.0, nonzeros, 100))
 
 
 def job() -> Any:

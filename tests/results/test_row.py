@@ -8,7 +8,16 @@ import pytest
 
 from distcond.errors import ConfigError
 from distcond.results.interval import wilson
-from distcond.results.row import OLDER, SCHEMA_VERSION, accuracy, from_dict, highest_attempt, interval, key
+from distcond.results.row import (
+    OLDER,
+    SCHEMA_VERSION,
+    accuracy,
+    from_dict,
+    highest_attempt,
+    interval,
+    key,
+    position,
+)
 
 
 def test_a_row_survives_a_dict(make_sweep):
@@ -151,3 +160,25 @@ def test_the_interval_holds_the_accuracy_at_both_ends(num_examples: int) -> None
     for num_correct in (0, num_examples):
         low, high = wilson(num_correct, num_examples)
         assert low <= num_correct / num_examples <= high
+
+
+def test_row_of_version_3_has_no_blend(make_row):
+    old = {n: v for n, v in asdict(make_row(lam=0.3)).items() if n not in OLDER[3]} | {"schema_version": 3}
+    row = from_dict(old)
+    assert (row.lam, row.blend, row.blend_t, row.schema_version) == (0.3, "", 0.0, SCHEMA_VERSION)
+
+
+def test_points_of_a_blend_are_told_apart(make_row):
+    rows = [make_row(lam=1.0, blend=blend, blend_t=t) for blend in ("weights", "outputs") for t in (0.0, 0.5, 1.0)]
+    rows.append(make_row(lam=1.0))
+    assert len(highest_attempt(rows)) == 7
+    assert [position(row) for row in (rows[1], rows[-1])] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("blend", "t", "said"),
+    [("", 0.5, "row.blend_t is 0.5"), ("weights", 1.5, "row.blend_t is 1.5"), ("mean", 0.5, "row.blend is 'mean'")],
+)
+def test_a_blend_outside_its_range_is_refused(make_row, blend, t, said):
+    with pytest.raises(ConfigError, match=said):
+        make_row(lam=1.0, blend=blend, blend_t=t)

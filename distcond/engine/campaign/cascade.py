@@ -14,6 +14,7 @@ from distcond.attacks.ball import distances
 from distcond.config.schema import AttackConfig
 from distcond.engine.campaign.outcomes import ROBUST, WRONG
 from distcond.errors import ConfigError
+from distcond.operating_point import OperatingPoint
 from distcond.seeding import key
 
 #: An attacked image may leave [0, 1] or a ball by so much, from rounding. Of a pixel that is 2 ** -25, and once more to
@@ -54,23 +55,23 @@ def adaptive(
 
 @torch.no_grad()
 def transfer(
-    attacker: Logits, judges: Mapping[float, Logits], x: Tensor, y: Tensor, right: Mapping[float, Tensor],
-    attack: Attack, config: AttackConfig, seed: int,
-) -> dict[float, Tensor]:  # fmt: skip
-    """`broken_by` at each judge's lam of attacks optimised against another network, each stage on every image.
+    attacker: Logits, judges: Mapping[OperatingPoint, Logits], x: Tensor, y: Tensor,
+    right: Mapping[OperatingPoint, Tensor], attack: Attack, config: AttackConfig, seed: int,
+) -> dict[OperatingPoint, Tensor]:  # fmt: skip
+    """`broken_by` at each judge's point of attacks optimised against another network, each stage on every image.
 
     Every image, because what no longer fools the attacker's network may still fool a judge, and so that what is found
     does not depend on which judges are asked.
     """
-    found = {lam: start(right[lam]) for lam in judges}
+    found = {point: start(right[point]) for point in judges}
     for number, stage, once, drawn in _tries(attack, attacker, config, seed):
         if not any((values == ROBUST).any() for values in found.values()):
             break
         moved = _moved(stage, attacker, x, y, once, drawn)
-        for lam, judge in judges.items():
-            rows = torch.nonzero(found[lam] == ROBUST).squeeze(1)
+        for point, judge in judges.items():
+            rows = torch.nonzero(found[point] == ROBUST).squeeze(1)
             if len(rows):
-                found[lam][rows[judge(moved[rows]).argmax(1) != y[rows]]] = number
+                found[point][rows[judge(moved[rows]).argmax(1) != y[rows]]] = number
     return found
 
 

@@ -13,17 +13,19 @@ from distcond.attacks.attack import Attack
 from distcond.data.described import prepared
 from distcond.data.loader import to_float
 from distcond.data.open import open_source
+from distcond.dial import STAND_INS
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.cascade import adaptive, start, transfer
 from distcond.engine.campaign.masking_files import look_at_points
 from distcond.engine.campaign.noise_modes import Counted, attacker, judge
-from distcond.engine.campaign.outcomes import Outcome
+from distcond.engine.campaign.outcomes import ROBUST, Outcome
 from distcond.engine.campaign.plan import Measure, Plan
 from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.precision import full_float32
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.run_dir import RunDir, write_json
 from distcond.errors import ConfigError
+from distcond.operating_point import OperatingPoint
 
 #: (measure, the attacked network, x, y) to named numbers that are kept with the outcome of an attack.
 Inspect = Callable[[Measure, Counted, Tensor, Tensor], dict[str, float]]
@@ -65,58 +67,68 @@ class Part:
     def __init__(self, counter: BlockCounter, block: int, width: int, noise: str, x: Tensor, y: Tensor) -> None:
         self.counter, self.plan, self.block = counter, counter.plan, block
         self.width, self.noise, self.x, self.y = width, noise, x, y
-        self.right: dict[float, Tensor] = {}
+        self.right: dict[OperatingPoint, Tensor] = {}
 
     def count(self) -> None:
         """Clean answers once, then every attack."""
-        for lam in self.plan.lam_grid:
-            self.right[lam] = self._clean(self.plan.clean(lam, self.width, self.noise))
+        for point in self.plan.points:
+            self.right[point] = self._clean(self.plan.clean(point, self.width, self.noise))
         for attack in self.plan.attacks:
             measures = self.plan.attacked(attack, self.width, self.noise)
             missing = [m for m in measures if not self.plan.file(m, self.block).exists()]
             for measure in missing:
-                if measure.attack_lam == measure.lam:
+                if measure.source == measure.point:
                     self._adaptive(attack, measure)
-            for source in dict.fromkeys(m.attack_lam for m in missing if m.attack_lam != m.lam):
-                self._transfer(attack, [m for m in missing if m.attack_lam == source != m.lam], source)
+            for source in dict.fromkeys(m.source for m in missing if m.source != m.point):
+                self._transfer(attack, [m for m in missing if m.source == source != m.point], source)
 
     @torch.no_grad()
     def _clean(self, measure: Measure) -> Tensor:
         file, members = self.plan.file(measure, self.block), self.plan.members(self.block)
         if file.exists():
             return torch.from_numpy(outcomes.read(file, members).correct).to(self.x.device)
-        began, network = time.perf_counter(), self._judge(measure.lam)
+        began, network = time.perf_counter(), self._judge(measure.point)
         right = network(self.x).argmax(1) == self.y
         self._keep(measure, start(right), network.rows, began, {})
         return right
 
     def _adaptive(self, attack: Attack, measure: Measure) -> None:
-        began, network, judging = time.perf_counter(), self._attacker(attack, measure.lam), self._judge(measure.lam)
+        began, network, judging = time.perf_counter(), self._attacker(attack, measure.point), self._judge(measure.point)
         strength, seed = self.plan.strengths[attack.name], self.plan.attack_seed(attack, self.block)
-        right = self.right[measure.lam]
+        right, others = self.right[measure.point], self._stand_ins(attack, measure.point)
         found = adaptive(network, judging, self.x, self.y, right, attack, strength, seed)
-        rows, inspect = network.rows + judging.rows, self.counter.inspect
+        for other in others:
+            # Of averaged outputs: what the attack left is attacked through each end and through the mean of logits.
+            more = adaptive(other, judging, self.x, self.y, found == ROBUST, attack, strength, seed)
+            found = torch.where((found == ROBUST) & (more > 0), more, found)
+        rows, inspect = network.rows + judging.rows + sum(other.rows for other in others), self.counter.inspect
         statistics = inspect(measure, network, self.x, self.y) if inspect else {}
         self._keep(measure, found, rows, began, statistics)
 
-    def _transfer(self, attack: Attack, measures: list[Measure], source: float) -> None:
+    def _transfer(self, attack: Attack, measures: list[Measure], source: OperatingPoint) -> None:
         began, network = time.perf_counter(), self._attacker(attack, source)
-        judges = {measure.lam: self._judge(measure.lam) for measure in measures}
+        judges = {measure.point: self._judge(measure.point) for measure in measures}
         strength, seed = self.plan.strengths[attack.name], self.plan.attack_seed(attack, self.block)
         found = transfer(network, judges, self.x, self.y, self.right, attack, strength, seed)
         share = -(-network.rows // len(measures))  # what was paid once, spread over what it was paid for
         for measure in measures:
-            self._keep(measure, found[measure.lam], share + judges[measure.lam].rows, began, {}, len(measures))
+            self._keep(measure, found[measure.point], share + judges[measure.point].rows, began, {}, len(measures))
 
-    def _judge(self, lam: float) -> Counted:
+    def _judge(self, point: OperatingPoint) -> Counted:
         noise_seed = self.plan.config.eval.noise_seed
-        return judge(self.counter.model, lam, self.width, self.noise, noise_seed, self.block)
+        return judge(self.counter.model, point, self.width, self.noise, noise_seed, self.block)
 
-    def _attacker(self, attack: Attack, lam: float) -> Counted:
+    def _stand_ins(self, attack: Attack, point: OperatingPoint) -> list[Counted]:
+        """What else an attacker of averaged outputs goes by: each end, and the mean of their logits."""
+        return [self._attacker(attack, point, which) for which in range(STAND_INS)] if point.forwards > 1 else []
+
+    def _attacker(self, attack: Attack, point: OperatingPoint, which: int | None = None) -> Counted:
         # An attack that averages over draws by itself is given single ones.
         noise = "fresh" if self.noise == "eot" and attack.eot_draws > 1 else self.noise
         draws, noise_seed = self.plan.draws(attack, self.noise), self.plan.config.eval.noise_seed
-        return attacker(self.counter.model, lam, self.width, noise, noise_seed, draws, (attack.name, self.block))
+        return attacker(
+            self.counter.model, point, self.width, noise, noise_seed, draws, (attack.name, self.block), which
+        )
 
     def _keep(
         self, measure: Measure, found: Tensor, rows: int, began: float, statistics: dict[str, float], shared: int = 1

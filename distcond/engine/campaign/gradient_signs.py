@@ -7,21 +7,22 @@ from torch import Tensor
 
 from distcond.attacks.attack import Logits
 from distcond.attacks.pgd import input_gradient, summed_cross_entropy
-from distcond.condition import AtLambda
 from distcond.data.described import prepared
 from distcond.data.loader import to_float
 from distcond.data.open import open_source
 from distcond.data.subset import rows_of
+from distcond.dial import at
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.precision import full_float32
 from distcond.engine.restore import load
+from distcond.operating_point import OperatingPoint
 
 #: Images that the probe looks at: enough pixels for a share, few enough to take seconds.
 EXAMPLES = 64
 
 
-def gradient_signs(plan: Plan, device: torch.device) -> dict[float, float]:
-    """For each lam, the share of pixels in [0, 1] whose gradient has one sign in bf16 (autocast) and in float32.
+def gradient_signs(plan: Plan, device: torch.device) -> dict[OperatingPoint, float]:
+    """For each point, the share of pixels in [0, 1] whose gradient has one sign in bf16 (autocast) and in float32.
 
     Measured at full width on some images of every class. Pixels without gradient in float32 are left out; 1 where
     no pixel is left.
@@ -31,14 +32,14 @@ def gradient_signs(plan: Plan, device: torch.device) -> dict[float, float]:
     ((raw, y),) = source.read([rows_of(source, EXAMPLES)])
     x, seed = to_float(raw), plan.config.eval.noise_seed
     with full_float32():
-        return {lam: agreement(AtLambda(model, lam, noise_seed=seed), x, y) for lam in plan.lam_grid}
+        return {point: agreement(at(model, point, noise_seed=seed), x, y) for point in plan.points}
 
 
 def agreement(logits: Logits, x: Tensor, y: Tensor) -> float:
     """Share of pixels of x (N, C, H, W) whose loss gradient has the same sign under bf16 autocast."""
 
-    def loss(at: Tensor) -> Tensor:
-        return summed_cross_entropy(logits(at), y)
+    def loss(moved: Tensor) -> Tensor:
+        return summed_cross_entropy(logits(moved), y)
 
     exact = input_gradient(loss, x)
     with torch.autocast(x.device.type, torch.bfloat16):

@@ -12,11 +12,12 @@ from distcond.data.subset import in_runs, rows_of, split_digest, stratified_orde
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.campaign.words import Campaign, attacks_of, strength
-from distcond.engine.grid import lam_grid
+from distcond.engine.grid import operating_points
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
+from distcond.operating_point import OperatingPoint
 
 
 def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[str], mixed: bool = False) -> Plan:
@@ -39,15 +40,15 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     files = prepared(config.data)
     source = open_source(files, campaign.split, "cpu", config.data.threads)
     wanted = config.eval.test_examples if campaign.split == "test" else config.eval.val_examples
-    grid = tuple(dict.fromkeys(lam_grid(config)))
-    _check_sources(campaign, grid, model)
+    points = tuple(dict.fromkeys(operating_points(config)))
+    _check_sources(campaign, points, model)
     return Plan(
         run_path=run.path,
         config=config,
         campaign=campaign,
         strengths=strengths,
         epoch=epoch_at(run, campaign.checkpoint),
-        lam_grid=grid,
+        points=points,
         width_mults=model.width_mults,
         widths=tuple(range(len(model.width_mults))),
         examples=min(wanted or len(source), len(source)),
@@ -66,11 +67,16 @@ def _rows(source: Source, wanted: int, mixed: bool) -> np.ndarray | None:
     return stratified_order(source.labels) if mixed and in_runs(source.labels) else None
 
 
-def _check_sources(campaign: Campaign, grid: tuple[float, ...], model: ConditionalModel) -> None:
+def _check_sources(campaign: Campaign, points: tuple[OperatingPoint, ...], model: ConditionalModel) -> None:
     if model.encode is not None and {"transfer", "worst"} & set(campaign.threat):
         for source in campaign.attack_lam:
             model.encode.check(source, "attack_lam")
-    elsewhere = any(source != lam for source in campaign.attack_lam or grid for lam in grid)
+    if "transfer" in campaign.threat and not campaign.attack_lam and any(point.blend for point in points):
+        raise ConfigError(
+            "threat=transfer: along a dial of blends say from which lam: attack_lam=0,1; valid too: worst"
+        )
+    sources = [OperatingPoint(lam) for lam in campaign.attack_lam] or points
+    elsewhere = any(source != point for source in sources for point in points)
     for threat in ("transfer", "worst"):
         if threat in campaign.threat and not elsewhere:
             raise ConfigError(

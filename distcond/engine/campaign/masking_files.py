@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from distcond.condition import AtLambda
 from distcond.data.loader import to_float
 from distcond.data.source import Source
 from distcond.data.subset import stratified_order
+from distcond.dial import at
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.run_dir import read_json, write_json
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
+from distcond.operating_point import OperatingPoint
 from distcond.seeding import key
 from distcond.sentinel.check import Finding
 from distcond.sentinel.evidence import FULL
@@ -34,8 +35,8 @@ def look_at_points(plan: Plan, model: ConditionalModel, source: Source) -> None:
         return
     ((raw, y),) = source.read([_looked_at(plan, source)])
     x, seed = to_float(raw).contiguous(), key(plan.config.seed, "sentinel")
-    for (lam, width), file in missing.items():
-        network = AtLambda(model, lam, model.width_mults[width], plan.config.eval.noise_seed)
+    for (point, width), file in missing.items():
+        network = at(model, point, model.width_mults[width], plan.config.eval.noise_seed)
         report = examine(network, x, y, plan.config.eval.attack, seed, FULL)
         write_json(file, [finding._asdict() for finding in report.findings])
 
@@ -46,23 +47,23 @@ def _looked_at(plan: Plan, source: Source) -> np.ndarray:
     return order[: min(EXAMPLES, plan.examples)]
 
 
-def report_at(plan: Plan, lam: float, width: int) -> Report:
+def report_at(plan: Plan, point: OperatingPoint, width: int) -> Report:
     """The report on an operating point; an empty one where the sentinel is off.
 
     Raises:
         ConfigError: its file cannot be read.
     """
-    file = plan.sentinel_files().get((lam, width))
+    file = plan.sentinel_files().get((point, width))
     return _read(file) if file is not None else Report(())
 
 
 def explained(plan: Plan) -> str:
     """What every report warns of, with what it rests on and what to do: a line each; "" without warnings."""
     lines: list[str] = []
-    for lam, width in plan.sentinel_files():
-        at = f"lam {lam:g}" + (f" width {plan.width_mults[width]:g}" if len(plan.width_mults) > 1 else "")
-        for finding in report_at(plan, lam, width).warned:
-            lines.append(f"{finding.name} at {at} ({finding.fact}): {finding.meaning}")
+    for point, width in plan.sentinel_files():
+        where = str(point) + (f" width {plan.width_mults[width]:g}" if len(plan.width_mults) > 1 else "")
+        for finding in report_at(plan, point, width).warned:
+            lines.append(f"{finding.name} at {where} ({finding.fact}): {finding.meaning}")
     return "\n".join(lines)
 
 

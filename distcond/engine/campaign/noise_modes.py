@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from distcond.condition import AtLambda
+from distcond.dial import Logits, at, stand_ins
 from distcond.models.conditional import ConditionalModel
+from distcond.operating_point import Place, point_of
 from distcond.seeding import key
 
 
@@ -32,32 +33,48 @@ class Counted:
 
 
 class Drawn:
-    """`x -> logits`, each call with the next of a named series of draws."""
+    """`x -> logits`, each call with the next of a named series of draws; `which` of its stand-ins, if not itself."""
 
-    def __init__(self, model: ConditionalModel, lam: float, width: int, *name: object) -> None:
-        self.model, self.lam, self.name, self.calls = model, lam, name, 0
-        self.width_mult = model.width_mults[width]
+    def __init__(self, model: ConditionalModel, place: Place, width: int, which: int | None, *name: object) -> None:
+        self.model, self.place, self.width_mult, self.name, self.calls = model, place, model.width_mults[width], name, 0
+        self.which = which
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (N, K) at a draw of this call's own."""
         self.calls += 1
-        logits: Tensor = AtLambda(self.model, self.lam, self.width_mult, key(*self.name, self.calls))(x)
-        return logits
+        network = at(self.model, self.place, self.width_mult, key(*self.name, self.calls))
+        return _chosen(network, self.which)(x)
 
 
-def judge(model: ConditionalModel, lam: float, width: int, noise: str, noise_seed: int, block: int) -> Counted:
+def judge(model: ConditionalModel, place: Place, width: int, noise: str, noise_seed: int, block: int) -> Counted:
     """The network whose answers count. With "fresh" and "eot" noise: one draw per block, unknown to the attacker."""
     seed = noise_seed if noise == "fixed" else key(noise_seed, "judge", block)
-    return Counted(AtLambda(model, lam, model.width_mults[width], seed))
+    return Counted(at(model, place, model.width_mults[width], seed), point_of(place).forwards)
 
 
 def attacker(
-    model: ConditionalModel, lam: float, width: int, noise: str, noise_seed: int, draws: int, name: tuple[object, ...]
+    model: ConditionalModel,
+    place: Place,
+    width: int,
+    noise: str,
+    noise_seed: int,
+    draws: int,
+    name: tuple[object, ...],
+    which: int | None = None,
 ) -> Counted:
-    """The network that the attacker asks; `name` names its series of draws, of which "eot" averages `draws`."""
-    if noise == "fixed" or lam == 0 or not model.noise_size:
-        return Counted(AtLambda(model, lam, model.width_mults[width], noise_seed))
-    drawn = Drawn(model, lam, width, noise_seed, "attacker", *name)
+    """The network that the attacker asks, or `which` of its stand-ins.
+
+    `name` names its series of draws, of which "eot" averages `draws`.
+    """
+    point = point_of(place)
+    passes = 1 if which in (0, 1) else point.forwards
+    if noise == "fixed" or not point.robust or not model.noise_size:
+        return Counted(_chosen(at(model, point, model.width_mults[width], noise_seed), which), passes)
+    drawn = Drawn(model, point, width, which, noise_seed, "attacker", *name)
     if noise == "fresh":
-        return Counted(drawn, random=True)
-    return Counted(lambda x: torch.stack([drawn(x) for _ in range(draws)]).mean(0), draws, random=True)
+        return Counted(drawn, passes, random=True)
+    return Counted(lambda x: torch.stack([drawn(x) for _ in range(draws)]).mean(0), draws * passes, random=True)
+
+
+def _chosen(network: nn.Module, which: int | None) -> Logits:
+    return network if which is None else stand_ins(network)[which]

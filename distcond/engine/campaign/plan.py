@@ -21,6 +21,7 @@ from distcond.config.schema import AttackConfig, Config
 from distcond.data.subset import image_set
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.words import Campaign, attacks_of
+from distcond.operating_point import OperatingPoint, Place, point_of
 from distcond.seeding import key
 
 FOLDER = "outcomes"
@@ -29,16 +30,26 @@ ORDER = "stratified-1"
 
 
 class Measure(NamedTuple):
-    """One thing counted on every block: answers at (lam, width) under an attack optimised at `attack_lam`.
+    """One thing counted on every block: answers at (point, width) under an attack optimised at `source`.
 
-    `attack` is None for clean images; then `attack_lam` is lam, and `noise` is "fixed", or "fresh" for "eot" too.
+    `attack` is None for clean images; then `source` is the point, and `noise` is "fixed", or "fresh" for "eot" too.
     """
 
     attack: Attack | None
-    lam: float
+    point: OperatingPoint
     width: int
     noise: str
-    attack_lam: float
+    source: OperatingPoint
+
+    @property
+    def lam(self) -> float:
+        """Of the network, or of the robust end of a blend."""
+        return self.point.lam
+
+    @property
+    def attack_lam(self) -> float:
+        """That of the network the attack was optimised at."""
+        return self.source.lam
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class Plan:
 
     Attributes:
         strengths: name of each attack to what it uses.
-        lam_grid: where answers are counted.
+        points: where answers are counted.
         width_mults: the network's widths, widest first.
         widths: indices of those that are looked at.
         examples: how many of the split.
@@ -63,7 +74,7 @@ class Plan:
     campaign: Campaign
     strengths: dict[str, AttackConfig]
     epoch: int
-    lam_grid: tuple[float, ...]
+    points: tuple[OperatingPoint, ...]
     width_mults: tuple[float, ...]
     widths: tuple[int, ...]
     examples: int
@@ -99,14 +110,14 @@ class Plan:
         return image_set(self.split_images, np.arange(self.examples) if self.rows is None else self.rows)
 
     def attack_seed(self, attack: Attack, block: int) -> int:
-        """What a block's attack draws from: one seed for all stages and every lam."""
+        """What a block's attack draws from: one seed for all stages and every point."""
         return key(self.config.seed, attack.name, block)
 
     def measures(self) -> Iterator[Measure]:
         """Everything that is counted on a block, each once, in the order in which it is done."""
         for width in self.widths:
             for noise in self.campaign.noise:
-                yield from (self.clean(lam, width, noise) for lam in self.lam_grid)
+                yield from (self.clean(point, width, noise) for point in self.points)
                 for attack in self.attacks:
                     yield from self.attacked(attack, width, noise)
 
@@ -116,40 +127,41 @@ class Plan:
         files = {block: [folder / self._name(block) for folder in folders] for block in range(self.blocks)}
         return files | {0: [*self.sentinel_files().values(), *files[0]]}
 
-    def sentinel_files(self) -> dict[tuple[float, int], Path]:
-        """Of each (lam, width), where the sentinel's report on masked gradients lies; whoever counts block 0 writes it.
+    def sentinel_files(self) -> dict[tuple[OperatingPoint, int], Path]:
+        """Of each (point, width), where the sentinel's report on masked gradients lies; who counts block 0 writes it.
 
         None where `eval.sentinel` is off or nothing is attacked.
         """
-        settings, found = self.config.eval, dict[tuple[float, int], Path]()
+        settings, found = self.config.eval, dict[tuple[OperatingPoint, int], Path]()
         if settings.sentinel == "off" or not self.attacks:
             return found
         for width in self.widths:
-            for lam in self.lam_grid:
-                clean = self.identity(self.clean(lam, width, "fixed"))
+            for point in self.points:
+                clean = self.identity(self.clean(point, width, "fixed"))
                 decides = [clean, asdict(settings.attack), self.examples, ORDER]
                 of_width = f"-width{self.width_mults[width]:g}" if len(self.width_mults) > 1 else ""
-                words = f"sentinel-lam{lam:g}{of_width}"
-                found[lam, width] = self.run_path / FOLDER / f"{words}-{_digest(decides)}.json"
+                words = f"sentinel-{point.slug}{of_width}"
+                found[point, width] = self.run_path / FOLDER / f"{words}-{_digest(decides)}.json"
         return found
 
-    def clean(self, lam: float, width: int, noise: str) -> Measure:
+    def clean(self, place: Place, width: int, noise: str) -> Measure:
         """Answers without attack."""
-        return Measure(None, lam, width, "fixed" if noise == "fixed" else "fresh", lam)
+        point = point_of(place)
+        return Measure(None, point, width, "fixed" if noise == "fixed" else "fresh", point)
 
     def attacked(self, attack: Attack, width: int, noise: str) -> list[Measure]:
-        """What one attack is counted on; attacks from one lam stand together."""
+        """What one attack is counted on; attacks from one point stand together."""
         threats, own, pairs = self.campaign.threat, [], []
         if "adaptive" in threats or "worst" in threats:
-            own = [(lam, lam) for lam in self.lam_grid]
+            own = [(point, point) for point in self.points]
         if "transfer" in threats or "worst" in threats:
-            pairs = [(source, lam) for source in self.sources for lam in self.lam_grid if source != lam]
-        return [Measure(attack, lam, width, noise, source) for source, lam in [*own, *pairs]]
+            pairs = [(source, point) for source in self.sources for point in self.points if source != point]
+        return [Measure(attack, point, width, noise, source) for source, point in [*own, *pairs]]
 
     @property
-    def sources(self) -> tuple[float, ...]:
-        """The lam values at which attacks that transfer are optimised."""
-        return self.campaign.attack_lam or self.lam_grid
+    def sources(self) -> tuple[OperatingPoint, ...]:
+        """The points at which attacks that transfer are optimised."""
+        return tuple(map(OperatingPoint, self.campaign.attack_lam)) or self.points
 
     def draws(self, attack: Attack | None, noise: str) -> int:
         """How many draws of the noise an attacker averages over."""
@@ -166,8 +178,8 @@ class Plan:
 
     def folder(self, measure: Measure) -> Path:
         """Readable, and told apart by everything that decides an outcome."""
-        words = [measure.attack.name if measure.attack else "clean", f"lam{measure.lam:g}"]
-        words += [f"from{measure.attack_lam:g}"] if measure.attack_lam != measure.lam else []
+        words = [measure.attack.name if measure.attack else "clean", measure.point.slug]
+        words += [f"from{_number(measure.source)}"] if measure.source != measure.point else []
         words += [f"width{self.width_mults[measure.width]:g}"] if len(self.width_mults) > 1 else []
         words += [measure.noise] if self.noisy else []
         plain = re.sub(r"[^\w.-]+", "_", "-".join(words))
@@ -175,17 +187,19 @@ class Plan:
 
     def identity(self, measure: Measure) -> dict[str, Any]:
         """Everything that decides the outcomes of a measure, as plain values."""
-        attack = measure.attack
+        attack, point, source = measure.attack, measure.point, measure.source
         return {
             "weights": self.weights,
             "epoch": self.epoch,
             "split": self.campaign.split,
             "data": self.fingerprint,
-            "lam": measure.lam,
+            "lam": point.lam,
+            **({"blend": point.blend, "blend_t": point.t} if point.blend else {}),
             "width": self.width_mults[measure.width],
             "attack": attack.name if attack else "none",
             "strength": asdict(self.strengths[attack.name]) if attack else {},
-            "attack_lam": measure.attack_lam,
+            "attack_lam": source.lam,
+            **({"attack_blend": source.blend, "attack_blend_t": source.t} if source.blend else {}),
             "noise": measure.noise if self.noisy else "none",
             "noise_seed": self.config.eval.noise_seed if self.noisy else 0,
             "eot_draws": self.draws(attack, measure.noise) if attack else 1,
@@ -195,6 +209,10 @@ class Plan:
             # Examples as stored were counted before there was another order: their outcomes keep their names.
             **({} if self.rows is None else {"order": ORDER}),
         }
+
+
+def _number(source: OperatingPoint) -> str:
+    return source.slug if source.blend else f"{source.lam:g}"
 
 
 def _digest(values: Any) -> str:

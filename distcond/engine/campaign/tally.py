@@ -21,6 +21,7 @@ from distcond.engine.cost import cost_at
 from distcond.engine.environment import hardware
 from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
+from distcond.operating_point import OperatingPoint
 from distcond.results.row import Row
 from distcond.results.store import write_part
 
@@ -74,31 +75,34 @@ def _rows(plan: Plan, workers: int, device: torch.device) -> Iterator[Row]:
     origin = _origin(plan, workers, device, starts)
     size = described(plan.config.data).image_size
     for width in plan.widths:
-        for lam in plan.lam_grid:
-            place = {"lam": lam, "width": plan.width_mults[width], "density": cost_at(model, lam, width, size).density}
+        for point in plan.points:
+            place = {"lam": point.lam, "blend": point.blend, "blend_t": point.t, "width": plan.width_mults[width]}
+            place |= {"density": cost_at(model, point, width, size).density}
             for noise in plan.campaign.noise:
-                yield from _rows_at(plan, origin | place | _noise(plan, noise), lam, width, noise)
+                yield from _rows_at(plan, origin | place | _noise(plan, noise), point, width, noise)
 
 
-def _rows_at(plan: Plan, common: dict[str, Any], lam: float, width: int, noise: str) -> Iterator[Row]:
-    clean, warned = tally(plan, plan.clean(lam, width, noise)), report_at(plan, lam, width).names
+def _rows_at(plan: Plan, common: dict[str, Any], point: OperatingPoint, width: int, noise: str) -> Iterator[Row]:
+    clean, warned = tally(plan, plan.clean(point, width, noise)), report_at(plan, point, width).names
     # SA stands beside every RA, and series are told apart by their draws.
     for draws in sorted({plan.draws(attack, noise) for attack in plan.attacks or (None,)}):
         yield Row(**common, eot_draws=draws, **_counts(clean))
     for attack in plan.attacks:
         attacked = common | {"eot_draws": plan.draws(attack, noise), "warnings": warned} | _strength(plan, attack)
-        for threat, found in _threats(plan, attack, lam, width, noise):
+        for threat, found in _threats(plan, attack, point, width, noise):
             yield Row(**attacked, **threat, **_counts(found))
 
 
-def _threats(plan: Plan, attack: Attack, lam: float, width: int, noise: str) -> Iterator[tuple[dict[str, Any], Tally]]:
-    measures = [m for m in plan.attacked(attack, width, noise) if m.lam == lam]
-    tallies = {m.attack_lam: tally(plan, m) for m in measures}
+def _threats(
+    plan: Plan, attack: Attack, point: OperatingPoint, width: int, noise: str
+) -> Iterator[tuple[dict[str, Any], Tally]]:
+    measures = [m for m in plan.attacked(attack, width, noise) if m.point == point]
+    tallies = {m.source: tally(plan, m) for m in measures}
     wanted = plan.campaign.threat
     if "adaptive" in wanted:
-        yield {"threat": "adaptive"}, tallies[lam]
+        yield {"threat": "adaptive"}, tallies[point]
     if "transfer" in wanted:
-        yield from (({"threat": "transfer", "attack_lam": s}, found) for s, found in tallies.items() if s != lam)
+        yield from (({"threat": "transfer", "attack_lam": s.lam}, found) for s, found in tallies.items() if s != point)
     if "worst" in wanted:
         yield {"threat": "worst", "attack_lam": -1.0}, worst(list(tallies.values()))
 

@@ -9,18 +9,18 @@ from distcond.config.schema import Config
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.count_block import Count
 from distcond.engine.campaign.plan import Measure, Plan
-from distcond.engine.grid import lam_grid
+from distcond.engine.grid import lam_grid, place_at, positions
 from distcond.errors import ConfigError
 from distcond.layers.encode import Codebook
 from distcond.results.series import Score
 
 
 class ValCounts:
-    """`counts(name, lam, blocks)`: how many of the first so many blocks are right, "sa" clean or "ra" attacked.
+    """`counts(name, position, blocks)`: how many of the first so many blocks are right, "sa" clean or "ra" attacked.
 
     Args:
-        plan: an evaluation of the validation split at one width under one attack and one noise mode; its lam grid is
-            not used.
+        plan: an evaluation of the validation split at one width under one attack and one noise mode; its points
+            are not used.
         count: what counts blocks that were not counted before, in this process or elsewhere.
         told: called with a line after each of them.
     """
@@ -31,9 +31,9 @@ class ValCounts:
         self.plan = replace(plan, config=replace(plan.config, eval=replace(plan.config.eval, sentinel="off")))
         self.count, self.told, self.attacked = count, told, 0
 
-    def __call__(self, name: str, lam: float, blocks: int) -> Score:
+    def __call__(self, name: str, position: float, blocks: int) -> Score:
         """The counts; blocks that were counted before, by whatever command, are only read."""
-        plan, measure = self._asked(name, lam)
+        plan, measure = self._asked(name, position)
         wanted = range(min(blocks, plan.blocks))
         missing = [block for block in wanted if not plan.file(measure, block).exists()]
         if missing:
@@ -41,11 +41,12 @@ class ValCounts:
         right = [outcomes.read(plan.file(measure, block), plan.members(block)).correct for block in wanted]
         return Score(int(sum(part.sum() for part in right)), sum(len(part) for part in right), 1)
 
-    def _asked(self, name: str, lam: float) -> tuple[Plan, Measure]:
+    def _asked(self, name: str, position: float) -> tuple[Plan, Measure]:
         """What is to be counted, and the plan in which it is the last thing."""
-        plan, noise, (width,) = replace(self.plan, lam_grid=(lam,)), self.plan.campaign.noise[0], self.plan.widths
+        point = place_at(self.plan.config, position)
+        plan, noise, (width,) = replace(self.plan, points=(point,)), self.plan.campaign.noise[0], self.plan.widths
         if name == "sa":
-            return replace(plan, campaign=replace(plan.campaign, attack=("none",))), plan.clean(lam, width, noise)
+            return replace(plan, campaign=replace(plan.campaign, attack=("none",))), plan.clean(point, width, noise)
         return plan, plan.attacked(plan.attacks[0], width, noise)[0]
 
     def _done(self, plan: Plan, measure: Measure, block: int) -> None:
@@ -55,20 +56,23 @@ class ValCounts:
             len(plan.members(block)),
         )
         self.attacked += size if measure.attack else 0
-        self.told(f"lam {measure.lam:.3g}: {kind}, examples {first} to {first + size - 1} of {plan.examples}")
+        self.told(f"{measure.point}: {kind}, examples {first} to {first + size - 1} of {plan.examples}")
 
 
 def standing_places(config: Config, encode: object, resolution: float) -> list[float]:
-    """Every lam at which the network can stand, sorted; `resolution` apart where it can stand anywhere.
+    """Every lam, or position of the dial, at which the network can stand, sorted; `resolution` apart if anywhere.
 
     Raises:
         ConfigError: `eval.lam_grid` or the sampler do not fit the method.
     """
-    own = lam_grid(config)
+    own = positions(config)
     steps = round(1 / resolution)
-    wanted = {step / steps for step in range(steps + 1)} | set(encode.known if isinstance(encode, Codebook) else ())
+    wanted = {step / steps for step in range(steps + 1)}
+    codes = set(encode.known if isinstance(encode, Codebook) else ())
+    if config.eval.dial != "switch":
+        return sorted(wanted | set(own))
     found = set(own)
-    for lam in wanted - found:
+    for lam in (wanted | codes) - found:
         try:
             found |= set(lam_grid(replace(config, eval=replace(config.eval, lam_grid=(lam,)))))
         except ConfigError:

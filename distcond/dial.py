@@ -1,0 +1,157 @@
+"""A network held at one operating point of its dial: at a lam, or at a blend of its two paths.
+
+    weights:  w(t) = (1 - t) w_clean + t w_robust,  b(t) likewise, of the two ends with everything folded
+    outputs:  log((1 - t) p_clean(x) + t p_robust(x))
+
+The ends are the network at lam 0 and the network at the lam of the robust end. Blended weights are one plain network of
+the same operators. Interpolating weights and mixing outputs of two networks are known (robust soups, arXiv 2302.10164;
+adaptive smoothing, arXiv 2301.12554); here both networks are the paths of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distcond.condition import AtLambda, Condition, Conditional, Folded, Held, folded_at
+from distcond.errors import ConfigError
+from distcond.operating_point import OperatingPoint, Place, point_of
+
+Logits = Callable[[Tensor], Tensor]
+
+
+def at(model: Conditional, place: Place, width: float = 1.0, noise_seed: int = 0) -> nn.Module:
+    """The network at one operating point: a plain module, x in [0, 1] (N, 3, H, W) to logits (N, K).
+
+    The one door for evaluations, attacks, the sentinel and exporters.
+
+    Args:
+        model: a conditional model in eval mode.
+        place: an operating point, or a lam.
+        width: multiplier of the width, one of the model's `width_mults`; 1.0 = full width.
+        noise_seed: which draw of the weight noise the robust end carries.
+
+    Raises:
+        ConfigError: a blend of a model with one path, or of two points of one path.
+        ValueError: as `AtLambda`.
+    """
+    point = point_of(place)
+    if not point.blend:
+        return AtLambda(model, point.lam, width, noise_seed)
+    check_two_paths(model, point.checked())
+    if point.blend == "weights":
+        return WeightBlend(model, point, width, noise_seed)
+    ends = AtLambda(model, 0.0, width), AtLambda(model, point.lam, width, noise_seed)
+    return ends[int(point.t)] if point.t in (0, 1) else OutputBlend(*ends, point.t)
+
+
+def check_two_paths(model: Conditional, point: OperatingPoint) -> None:
+    """Refuse a blend that has no two ends.
+
+    Raises:
+        ConfigError: the model has one path, or the robust end lies on the clean one.
+    """
+    if not model.two_paths:
+        raise ConfigError(f"dial={point.blend}: this network has one path, a blend needs two; valid: switch")
+    if model.condition(point.lam).route is not True:
+        raise ConfigError(
+            f"dial_lam={point.lam:g}: lies on the clean path; the robust end of a blend needs a larger lam"
+        )
+
+
+class WeightBlend(Held):
+    """The folded weights and biases of both ends, interpolated; at t = 0 and t = 1 an end bit for bit."""
+
+    def __init__(self, model: Conditional, point: OperatingPoint, width: float = 1.0, noise_seed: int = 0) -> None:
+        clean, robust = folded_at(model, 0.0, width), folded_at(model, point.lam, width, noise_seed)
+        super().__init__(model, interpolated(clean, robust, point.t))
+        self.point = point
+
+
+@torch.no_grad()
+def interpolated(clean: Condition, robust: Condition, t: float) -> Condition:
+    """The folded condition a share `t` of the way from one end to the other."""
+    assert clean.folded is not None and robust.folded is not None
+    pairs = zip(clean.folded, robust.folded, strict=True)
+    return robust._replace(folded=tuple(_between(one, other, t) for one, other in pairs))
+
+
+def _between(clean: Folded, robust: Folded, t: float) -> Folded:
+    weight = torch.lerp(clean.weight, robust.weight, t)
+    if clean.bias is None or robust.bias is None:
+        return Folded(weight, None)
+    return Folded(weight, torch.lerp(clean.bias, robust.bias, t))
+
+
+class OutputBlend(nn.Module):
+    """The log of the mean probability of two networks, (N, K): two forwards.
+
+    By logaddexp: a small constant inside the log would cut gradients off where one network is sure. `t` lies inside
+    (0, 1).
+    """
+
+    def __init__(self, clean: nn.Module, robust: nn.Module, t: float) -> None:
+        super().__init__()
+        self.clean, self.robust, self.t = clean, robust, t
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        clean, robust = F.log_softmax(self.clean(x), 1), F.log_softmax(self.robust(x), 1)
+        return torch.logaddexp(clean + math.log1p(-self.t), robust + math.log(self.t))
+
+    def mean_logits(self, x: Tensor) -> Tensor:
+        """The mean of the logits instead, (N, K): another network to attack, whose gradients do not saturate."""
+        return torch.lerp(self.clean(x), self.robust(x), self.t)
+
+
+#: How many networks an attacker tries besides one that averages outputs.
+STAND_INS = 3
+
+
+def stand_ins(network: object) -> tuple[Logits, ...]:
+    """Networks that an attacker of `network` tries besides: of averaged outputs both ends and the mean of their logits.
+
+    Where one end is sure its probabilities have no gradient, and those of the mean hardly any; the worst over all of
+    these attacks counts.
+    """
+    return (network.clean, network.robust, network.mean_logits) if isinstance(network, OutputBlend) else ()
+
+
+def AtDial(
+    model: Conditional, dial: float, rule: str = "weights", lam: float = 1.0, width: float = 1.0, noise_seed: int = 0
+) -> nn.Module:
+    """The network at a position of its dial, 0 = most accurate, 1 = most robust: x in [0, 1] to logits.
+
+    Args:
+        model: a conditional model in eval mode, as `distcond.load` gives it.
+        dial: in [0, 1].
+        rule: what the dial moves: "weights" or "outputs" of the two paths, or "switch", the papers' lam.
+        lam: of the robust end; not used by "switch".
+        width: multiplier of the width, one of the model's `width_mults`; 1.0 = full width.
+        noise_seed: which draw of the weight noise to carry.
+
+    Raises:
+        ConfigError: a dial outside [0, 1], an unknown rule, or a blend of a model with one path.
+    """
+    return at(model, dialled(rule, dial, lam), width, noise_seed)
+
+
+def dialled(rule: str, dial: float, lam: float = 1.0) -> OperatingPoint:
+    """The operating point that a position of the dial means under a rule.
+
+    Raises:
+        ConfigError: a dial outside [0, 1] or an unknown rule.
+    """
+    if not 0 <= dial <= 1:
+        raise ConfigError(f"dial={dial:g}: must be in [0, 1]")
+    if rule == "switch":
+        return OperatingPoint(dial)
+    if rule == "weights":
+        return OperatingPoint(lam, "weights", dial).checked()
+    if rule == "outputs":
+        return OperatingPoint(lam, "outputs", dial).checked()
+    raise ConfigError(f"dial rule {rule!r}: valid: switch, weights, outputs")

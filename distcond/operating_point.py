@@ -1,0 +1,75 @@
+"""Where a network with two paths stands between accuracy and robustness, as a value."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from distcond.errors import ConfigError
+
+Blend = Literal["", "weights", "outputs"]
+BLENDS: tuple[Blend, ...] = ("", "weights", "outputs")
+
+
+class OperatingPoint(NamedTuple):
+    """One place between standard and robust; with a width and a draw of the weight noise it is one network.
+
+    Without a blend the network is the one the method trains for `lam`: the papers' knob. A blend lies between two such
+    networks, the one at lam 0 and the one at `lam`, a share `t` of the way: "weights" interpolates their folded weights
+    and biases (one forward), "outputs" averages their probabilities (two forwards).
+    """
+
+    lam: float  # in [0, 1]; of a blend that of its robust end, above 0
+    blend: Blend = ""
+    t: float = 0.0  # share of the robust end, in [0, 1]; 0 without a blend
+
+    def __str__(self) -> str:
+        if not self.blend:
+            return f"lam {self.lam:.3g}"
+        return f"{self.blend} t {self.t:.3g}" + (f" of lam {self.lam:.3g}" if self.lam != 1 else "")
+
+    @property
+    def position(self) -> float:
+        """Where it lies along its curve, in [0, 1]: `t` of a blend, otherwise lam."""
+        return self.t if self.blend else self.lam
+
+    @property
+    def robust(self) -> bool:
+        """Whether the network at lam above 0, and with it its weight noise, takes part."""
+        return self.lam > 0 and (not self.blend or self.t > 0)
+
+    @property
+    def forwards(self) -> int:
+        """How many networks answer for one image."""
+        return 2 if self.blend == "outputs" and 0 < self.t < 1 else 1
+
+    @property
+    def slug(self) -> str:
+        """For names of files: "lam0.5", "weights0.25", "weights0.25-lam0.2"."""
+        if not self.blend:
+            return f"lam{self.lam:g}"
+        return f"{self.blend}{self.t:g}" + (f"-lam{self.lam:g}" if self.lam != 1 else "")
+
+    def checked(self) -> OperatingPoint:
+        """The point itself.
+
+        Raises:
+            ConfigError: a number outside its range, or no such blend.
+        """
+        if not 0 <= self.lam <= 1:
+            raise ConfigError(f"lam={self.lam:g}: must be in [0, 1]")
+        if self.blend not in BLENDS:
+            raise ConfigError(f"blend={self.blend}: valid: weights, outputs")
+        if not 0 <= self.t <= 1:
+            raise ConfigError(f"t={self.t:g}: must be in [0, 1]")
+        if self.blend and not self.lam:
+            raise ConfigError("lam=0: the robust end of a blend must be above 0")
+        return self
+
+
+#: A lam by itself is the point without a blend.
+Place = OperatingPoint | float
+
+
+def point_of(place: Place) -> OperatingPoint:
+    """The operating point, also of a plain lam."""
+    return place if isinstance(place, OperatingPoint) else OperatingPoint(float(place))

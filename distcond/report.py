@@ -40,7 +40,7 @@ from distcond.results.page import write_page
 from distcond.results.plot import trade_off_png
 from distcond.results.question import Question, asked
 from distcond.results.row import Row
-from distcond.results.store import read_rows
+from distcond.results.store import read_runs
 from distcond.results.table import trade_off_table
 from distcond.results.threat_table import threat_table
 from distcond.results.tuned.read import is_sweep
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     question = asked(words)
     demand, reference = question.demand, question.reference
     rows = rows_at(question.places, question.split)
-    costs: dict[At, Spent] = {at: spent for place in question.places for at, spent in costs_below(place).items()}
+    costs: dict[At, Spent] = costs_below(*question.places)
     fields = fields_of(rows, costs)
     classes = classes_at(question, fields) if question.classes else {}
     said = [trade_off_table(rows), threat_table(rows), *(field_text(field, reference) for field in fields)]
@@ -86,21 +86,22 @@ def fetched(uri: str) -> Path:
 
 def rows_at(places: Sequence[Path], split: str) -> list[Row]:
     """Rows of the best checkpoints on one split; on val, where none was swept, of the network as it trained."""
-    rows: list[Row] = []
+    rows, runs = list[Row](), read_runs(places)
     for place in places:
-        held = [row for row in read_rows(place) if row.split == split]
+        below = [held for run_dir, held in runs.items() if run_dir.is_relative_to(place.resolve())]
+        held = [row for of_run in below for row in of_run if row.split == split]
         found = [row for row in held if row.checkpoint == "best"] or [row for row in held if row.checkpoint == "live"]
         if not found:
             raise ConfigError(f"{place}: no {split} rows here; name a finished run or a directory of runs")
         rows += found
-    return rows
+    return list(dict.fromkeys(rows))  # a run that two places hold is one
 
 
 def classes_at(question: Question, fields: Sequence[Field]) -> dict[Known, ByClass]:
     """The classes' scores wherever outcomes were kept."""
     from distcond.engine.campaign.by_class import classes_of  # torch and the data: only where they are needed
 
-    run_dirs = {run_id: path for place in question.places for run_id, path in run_dirs_below(place).items()}
+    run_dirs = run_dirs_below(*question.places)
     return {known: scores for field in fields for known, scores in classes_of(field, run_dirs).items()}
 
 

@@ -20,6 +20,7 @@ from distcond.engine.starting.report import Report
 from distcond.errors import NotNow
 from distcond.launch import driver
 from distcond.launch.failure import LaunchFailed, Stopped
+from distcond.results import history
 from distcond.results.label import threat_model
 from distcond.results.report import summarise, write_report
 from distcond.storage.uri import open_store
@@ -37,19 +38,21 @@ def main(argv: Sequence[str]) -> int:
         logging.info(command.why)
     config = replace(config, data=settled(config.data))
     origin = init_from.check(config)
-    driver.check(config)
+    workers = driver.check(config)
     try:
-        return lead(config, origin) if driver.leads() else follow(config, origin)
+        return lead(config, origin, workers) if driver.leads() else follow(config, origin)
     except NotNow as error:
         print(f"failed: {error}\nthe same command tries again", file=sys.stderr)
         return 1
 
 
-def lead(config: Config, origin: Report | None) -> int:
-    """Train and report; a finished run is only shown."""
+def lead(config: Config, origin: Report | None, workers: int) -> int:
+    """Train and report; a finished run is only shown. `workers` is how many the command would train with."""
     run = run_of(config, origin)
     home = arrive(config, run)
     if run.finished:
+        run.check(config)
+        _tell_world_size(run.path, workers)
         write_report(run.path)
         print(f"already finished, nothing to do; fresh=true starts another\n{summarise(run.path)}")
         return 0
@@ -78,6 +81,17 @@ def go_on(config: Config, run: RunDir, origin: Report | None, home: Home | None)
     if home is not None:
         print(f"home     {home.uri}")
     return 0
+
+
+def _tell_world_size(run_path: Path, workers: int) -> None:
+    """Where a run happens is no part of its name, but BN statistics per worker make it another network."""
+    trained = history.world_sizes(run_path)
+    if trained and trained != (workers,):
+        sizes = ", then ".join(map(str, trained))
+        logging.warning(
+            f"trained with {sizes} worker{'' if trained == (1,) else 's'}, this command would take {workers}: BN "
+            "statistics per worker saw other shares of a batch, so its results may differ; fresh=true trains anew"
+        )
 
 
 @contextmanager

@@ -35,6 +35,7 @@ def train_epoch(job: Job, progress: Progress) -> dict[str, Any]:
     steps, job.began = job.train.steps, time.perf_counter()
     if job.sums is None:
         job.sums = Sums.none(forward_flops(job), job.world.device)
+    job.world_sizes = tuple(sorted({*job.world_sizes, job.world.size}))
     job.model.train()
     watch = job.bare_step.watch = progress.watch
     watch.reset()
@@ -87,6 +88,7 @@ def told(job: Job, sums: Sums) -> dict[str, Any]:
         "seconds": sums.seconds,
         "train_flops": job.train_flops + epoch_flops(job, sums),
         "images_per_second": steps * job.config.batch_size / sums.seconds,
+        "world_sizes": list(job.world_sizes),
     }
 
 

@@ -73,6 +73,7 @@ class Job:
     position: Position = Position()  # noqa: RUF009  immutable
     best: tuple[int, float] | None = None  # epoch and validation score, within the stage
     train_flops: float = 0.0  # spent so far, over all ranks
+    world_sizes: tuple[int, ...] = ()  # numbers of ranks that trained it, ascending
     averaged: Averaged | None = None  # what is evaluated, where weights are averaged
     sums: Sums | None = None  # of the epoch that is under way
     trained_on: str = ""  # digest of which training images are used

@@ -31,6 +31,7 @@ def save(job: Job) -> None:
         "position": tuple(job.position),
         "best": job.best,
         "train_flops": job.train_flops,
+        "world_sizes": job.world_sizes,
         "sparsity": job.sparsity.state_dict() if job.sparsity is not None else None,
         "averaged": job.averaged.state_dict() if job.averaged is not None else None,
     }
@@ -79,6 +80,7 @@ def resume(job: Job) -> bool:
         job.averaged.load_state_dict(shared["averaged"], mine["averaged"])
     job.sums = Sums(**mine["sums"]) if mine["sums"] is not None else None
     job.train_flops = shared["train_flops"]
+    job.world_sizes = tuple(shared.get("world_sizes", (shared["world_size"],)))
     job.best = tuple(shared["best"]) if shared["best"] is not None else None
     return True
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from distcond.engine.pace import Pace
 from distcond.engine.run_dir import read_json, write_json
+from distcond.errors import ConfigError
 from distcond.methods.stopwatch import STILL, Stopwatch
 
 FILE = "progress.json"
@@ -93,7 +94,13 @@ class Meter:
 
 
 def read_progress(run_path: Path) -> dict[str, Any] | None:
-    """The last word of a run, or None before its first."""
+    """The last word of a run, or None before its first.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
     file = run_path / FILE
-    progress: dict[str, Any] | None = read_json(file) if file.exists() else None
+    progress = read_json(file) if file.exists() else None
+    if progress is not None and not (isinstance(progress, dict) and {"stage", "epochs"} <= progress.keys()):
+        raise ConfigError(f"{file}: damaged, not what a run writes; delete it")
     return progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from distcond.engine.copies import here
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
+
+_log = logging.getLogger(__name__)
 
 WHICH = ("best", "last", "last_raw")
 
@@ -34,6 +37,9 @@ def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | s
     """
     run = RunDir(here(run_dir, checkpoints=True))
     path = find_checkpoint(run, checkpoint)
+    changed = run.changed_source(run.config())
+    if changed:
+        _log.warning("%s", changed)
     try:
         return load_from(run, path, checkpoint, device)
     except ConfigError:

@@ -32,6 +32,7 @@ class Origin:
     noisy: bool  # whether the network carries weight noise
     git_commit: str
     images: str = ""  # `Blocks.images`
+    train_world_sizes: tuple[int, ...] = ()  # numbers of ranks that trained it
 
 
 def rows_of(
@@ -75,6 +76,7 @@ def _common(count: Count, origin: Origin) -> dict[str, Any]:
         "num_examples": count.num_examples,
         "wall_seconds": round(count.seconds, 3),
         "world_size": origin.world.size,
+        "train_world_sizes": ",".join(map(str, origin.train_world_sizes)),
         "torch_version": torch.__version__,
         "git_commit": origin.git_commit,
         "hardware": hardware(origin.world.device),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from distcond.aside import write_text
 from distcond.config.identity import differences, run_id
 from distcond.config.overrides import from_settings, to_settings
 from distcond.config.schema import Config
+from distcond.engine.custom_source import source_digests
 from distcond.engine.environment import describe_start
 from distcond.errors import ConfigError
 from distcond.storage.refusal import refused
@@ -23,6 +25,10 @@ from distcond.storage.staging import staging
 from distcond.storage.uri import child, is_uri, open_store
 
 SCHEMA_VERSION = 1
+
+#: What `fresh=true` puts behind a name; the hash before it has 8 digits.
+_NUMBERED = re.compile(r"-\d{1,6}$")
+_AWAY = "rename it, or set run_root=DIR or fresh=true"
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +76,7 @@ class RunDir:
             raise self._unwritable(error) from error
         with lock:
             self._take(lock)
-            self._check(config)
+            self.check(config)
             starts = self.starts()
             try:
                 self._write_start(config, starts)
@@ -86,7 +92,8 @@ class RunDir:
                 raise
 
     def _write_start(self, config: Config, starts: list[dict[str, Any]]) -> None:
-        write_json(self.path / "config.json", {"schema_version": SCHEMA_VERSION, "settings": to_settings(config)})
+        written = {"schema_version": SCHEMA_VERSION, "run_id": self.name, "settings": to_settings(config)}
+        write_json(self.path / "config.json", written | {"sources": source_digests(config)})
         write_json(self.path / "starts.json", [*starts, describe_start()])
 
     def _unwritable(self, error: OSError) -> ConfigError:
@@ -100,16 +107,40 @@ class RunDir:
                 mark = {"why": why, "failed": failed, "time": time.time()}
                 write_json(self.path / "starts.json", [*starts[:-1], starts[-1] | {"ended": mark}])
 
-    def _check(self, config: Config) -> None:
-        """Refuse a directory in which another run lies, as after one was renamed or copied."""
+    def check(self, config: Config) -> None:
+        """Refuse a directory that does not hold the run of `config`, to resume it or to show it.
+
+        Raises:
+            ConfigError: another run lies there, as after one was renamed or copied; or it was trained with other code
+                of the user's.
+        """
         if not (self.path / "config.json").exists():
+            if self.finished:
+                raise ConfigError(
+                    f"{self.path}: config.json is missing, so whose results these are is not known; {_AWAY}"
+                )
             return
         other = differences(self.config(), config)
         if other:
             path, (there, here) = next(iter(other.items()))
             more = f" and {len(other) - 1} more" if len(other) > 1 else ""
-            differs = f"{path}={there} there, {here} here{more}"
-            raise ConfigError(f"{self.path}: holds another run ({differs}); rename it, or set run_root=DIR")
+            raise ConfigError(f"{self.path}: holds another run ({path}={there} there, {here} here{more}); {_AWAY}")
+        name = str(self._written().get("run_id", self.name))
+        if self.name not in (name, _NUMBERED.sub("", name)):
+            raise ConfigError(f"{self.path}: holds another run (its name was {name}); {_AWAY}")
+        changed = self.changed_source(config)
+        if changed:
+            raise ConfigError(f"{changed}; fresh=true trains anew")
+
+    def changed_source(self, config: Config) -> str:
+        """One line on what code of the user's is not what the run was trained with; "" = none that is known."""
+        there, here = self._written().get("sources") or {}, source_digests(config)
+        for kind, digest in here.items():
+            if there.get(kind, digest) != digest:
+                name = getattr(config, kind).name
+                differs = f"{kind}={name}: its source is not what {self.path} was trained with"
+                return f"{differs} (digest {there[kind]} there, {digest} here)"
+        return ""
 
     def _take(self, lock: IO[str]) -> None:
         try:
@@ -125,21 +156,29 @@ class RunDir:
         """The config the run was started with.
 
         Raises:
-            ConfigError: no run here, or one written by a newer distcond.
+            ConfigError: no run here, one written by a newer distcond, or a file that is damaged.
         """
+        return from_settings(self._written()["settings"])
+
+    def _written(self) -> dict[str, Any]:
+        """What `config.json` holds."""
         file = self.path / "config.json"
         if not file.exists():
             raise ConfigError(f"{self.path}: no run here (config.json is missing); name a run directory")
         written = read_json(file)
-        if written.get("schema_version") != SCHEMA_VERSION:
-            version = written.get("schema_version")
+        version = written.get("schema_version") if isinstance(written, dict) else None
+        if version != SCHEMA_VERSION:
             raise ConfigError(f"{file}: schema version {version!r}; this distcond reads version {SCHEMA_VERSION}")
-        return from_settings(written["settings"])
+        if not isinstance(written.get("settings"), dict):
+            raise ConfigError(f"{file}: holds no settings; put back the file that the run wrote")
+        return dict[str, Any](written)
 
     def starts(self) -> list[dict[str, Any]]:
         """One record per start of this run: when, by which command, at which commit."""
         file = self.path / "starts.json"
-        starts: list[dict[str, Any]] = read_json(file) if file.exists() else []
+        starts = read_json(file) if file.exists() else []
+        if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+            raise ConfigError(f"{file}: holds no list of starts; put back the file that the run wrote, or delete it")
         return starts
 
 
@@ -194,5 +233,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value `write_json` wrote."""
-    return json.loads(path.read_text())
+    """The value `write_json` wrote.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise ConfigError(f"{path}: damaged, no JSON ({error}); put back the file that the run wrote") from error

@@ -165,4 +165,5 @@ def origin(job: Job, blocks: Blocks, epoch: int, split: str, which: str) -> Orig
     images = blocks.images if job.world.first else ""
     step, noisy = epoch * job.train.steps, job.model.noise_size > 0
     commit = job.run.starts()[-1]["git_commit"]
-    return Origin(job.run.name, job.config, job.world, job.attempt, epoch, step, split, which, noisy, commit, images)
+    here = (job.run.name, job.config, job.world, job.attempt, epoch, step, split, which, noisy, commit)
+    return Origin(*here, images, job.world_sizes)

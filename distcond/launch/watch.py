@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from distcond.engine.progress import read_progress
+from distcond.errors import ConfigError
 from distcond.launch.attempt import last_attempt, last_workers
 from distcond.launch.failure import FOLDER, lost_peer
 from distcond.launch.screen import Screen, screen
@@ -49,12 +51,19 @@ class Watch:
     def __init__(self, run_path: Path, shown: Screen) -> None:
         self.run_path, self.screen = run_path, shown
         self._old = history.read(run_path)
-        self._progress = read_progress(run_path)
+        self._progress = self._last_word()
         self._attempt, self._workers = last_attempt(run_path), last_workers(run_path)
         self._fresh = False  # whether the workers have begun
         self._shown: set[int] = set()
         self._size = -1
         self._stage, self._since, self._named = "", time.monotonic(), False
+
+    def _last_word(self) -> dict[str, Any] | None:
+        try:
+            return read_progress(self.run_path)
+        except ConfigError as error:
+            self.screen.say(f"{error}; the run writes it anew")
+            return None
 
     def look(self) -> None:
         """Read the run's files and show what has changed."""

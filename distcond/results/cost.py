@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from distcond.errors import ConfigError
 from distcond.operating_point import Blend, OperatingPoint
-from distcond.results.store import parts, read_rows
+from distcond.results.store import read_runs
 
 FILE = "finished.json"
 
@@ -34,33 +35,29 @@ class Spent(NamedTuple):
     nonzeros: int
 
 
-def costs_below(root: Path | str) -> dict[At, Spent]:
-    """What the finished runs at or below a folder say an image costs at each of their operating points.
+def costs_below(*roots: Path | str) -> dict[At, Spent]:
+    """What the finished runs at or below folders say an image costs at each of their operating points.
 
     Counted at the last checkpoint; a method that still moves its masks may have spent a little else at the best one.
     """
     found = {}
-    for run_id, run_dir in run_dirs_below(root).items():
+    for run_id, run_dir in run_dirs_below(*roots).items():
         file = run_dir / FILE
-        for p in json.loads(file.read_text()).get("points", []) if file.exists() else []:
+        for p in _finished(file).get("points", []):
             at = At(run_id, round(p["lam"], 6), round(p["width"], 6), p.get("blend", ""), round(p.get("blend_t", 0), 6))
             found[at] = Spent(p["flops"], p["nonzeros"])
     return found
 
 
-def run_dirs_below(root: Path | str) -> dict[str, Path]:
-    """The run directories at or below a folder by their run_id."""
-    folders = sorted({part.parent.parent for part in parts(Path(root))})
+def run_dirs_below(*roots: Path | str) -> dict[str, Path]:
+    """The run directories at or below folders by the run_id of their rows, as `read_runs` names it."""
     # Not the folder's name: a run that was moved or renamed keeps its rows.
-    return {row.run_id: folder for folder in folders for row in read_rows(folder)}
+    return {row.run_id: run_dir for run_dir, rows in read_runs(roots).items() for row in rows}
 
 
 def cost_lines(run_dir: Path | str) -> str:
     """Parameters, training FLOPs, and per operating point inference FLOPs, density and gaps; "" before the end."""
-    file = Path(run_dir) / FILE
-    if not file.exists():
-        return ""
-    found = json.loads(file.read_text())
+    found = _finished(Path(run_dir) / FILE)
     points = found.get("points")
     if not points:
         return ""
@@ -69,6 +66,17 @@ def cost_lines(run_dir: Path | str) -> str:
     spread = "" if cheapest["flops"] == dearest["flops"] else f" (down to {_inference(cheapest)})"
     gaps = [_gap(points, name) for name in ("robust_overfitting_gap", "robust_generalization_gap")]
     return "\n".join(filter(None, (f"{head} | inference {_inference(dearest)}{spread}", *gaps)))
+
+
+def _finished(file: Path) -> dict[str, Any]:
+    """What a run came to; empty before its end."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError as error:
+        raise ConfigError(f"{file}: damaged, no JSON ({error}); put back the file that the run wrote") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file}: damaged, not what a run writes; put back the file that the run wrote")
+    return found
 
 
 def _inference(point: dict[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 A record is a flat mapping with an integer `epoch`. Figures know these further names: `step`, `train_loss`, `lr`,
 `images_per_second`, `seconds`, and `val`, a list of {"lam", "sa", "ra"} with accuracies in [0, 1] (`width` besides
-where there are several); other names are kept as they are. Only one process of a run may write.
+where there are several). `world_sizes` are the numbers of processes that trained the run so far. Other names are kept
+as they are. Only one process of a run may write.
 """
 
 from __future__ import annotations
@@ -57,6 +58,16 @@ def read(run_dir: Path | str) -> list[Record]:
         elif number < len(lines):
             raise ConfigError(f"{path}, line {number} is no JSON object with an integer epoch; mend or delete the line")
     return records
+
+
+def world_sizes(run_dir: Path | str) -> tuple[int, ...]:
+    """The numbers of processes that a run was trained by, ascending; empty where no record says.
+
+    Raises:
+        ConfigError: as `read`.
+    """
+    said = [record["world_sizes"] for record in read(run_dir) if isinstance(record.get("world_sizes"), list)]
+    return tuple(sorted(int(size) for size in said[-1])) if said else ()
 
 
 def _parse(line: bytes) -> Record | None:

@@ -14,7 +14,7 @@ from distcond.results.interval import Interval, wilson
 
 SCHEMA_VERSION = 4
 #: Read too: what later versions added has its default there.
-_SINCE_4 = ("images", "blend", "blend_t")
+_SINCE_4 = ("images", "blend", "blend_t", "train_world_sizes")
 _SINCE_3 = ("random_start", "weights", *_SINCE_4)
 OLDER = {1: ("threat", "attack_lam", "eot_draws", "block_size", "warnings", *_SINCE_3), 2: _SINCE_3, 3: _SINCE_4}
 SPLITS = ("train", "val", "test")
@@ -44,8 +44,10 @@ class Row:
     0 in rows of version 1. `random_start` is 1 where the attack was told to begin at a random point of the ball, 0
     where it begins at the image or has a start of its own; rows of versions 1 and 2 do not say and are read as the
     default. `images` names the set of examples, the same for every run that counted the same ones; "" in rows of
-    versions 1 to 3, which counted the first of the split. `weights` is the digest of the network that was counted, ""
-    where none was made. `warnings` are names, comma-separated, "" = none found or none looked for.
+    versions 1 to 3, which counted the first of the split. `world_size` counts the processes that did the counting,
+    `train_world_sizes` those that trained: "2", or "1,2" where their number changed, "" in rows that do not say.
+    `weights` is the digest of the network that was counted, "" where none was made. `warnings` are names,
+    comma-separated, "" = none found or none looked for.
 
     Raises:
         ConfigError: a field has the wrong type or is out of range.
@@ -82,6 +84,7 @@ class Row:
     num_examples: int
     wall_seconds: float = 0.0
     world_size: int = 1
+    train_world_sizes: str = ""
     torch_version: str = ""
     git_commit: str = ""
     hardware: str = ""

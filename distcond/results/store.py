@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distcond.aside import written_aside
 from distcond.errors import ConfigError
-from distcond.results.row import COLUMNS, Row, accuracy, from_dict, highest_attempt
+from distcond.results.row import COLUMNS, Row, accuracy, from_dict, highest_attempt, key
 
 if TYPE_CHECKING:
     import pandas
@@ -49,10 +49,52 @@ def read_rows(root: Path | str) -> list[Row]:
     Raises:
         ConfigError: no such folder, a part that cannot be read, or a parquet part where pyarrow is missing.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise ConfigError(f"no folder {root}; give a run_dir or a folder of runs")
-    return highest_attempt(row for part in parts(root) for row in _read_part(part))
+    return sorted((row for rows in read_runs([root]).values() for row in rows), key=key)
+
+
+def read_runs(places: Sequence[Path | str]) -> dict[Path, list[Row]]:
+    """The rows of every run at and below folders, by run directory; one per key, sorted by key.
+
+    Two directories that hold runs of one name are two runs: their rows say `NAME (DIRECTORY)`. That happens to a copy,
+    and to runs of one configuration below two roots.
+
+    Raises:
+        ConfigError: as `read_rows`.
+    """
+    by_run = dict[Path, list[Path]]()
+    for root in map(Path, places):
+        if not root.is_dir():
+            raise ConfigError(f"no folder {root}; give a run_dir or a folder of runs")
+        for part in parts(root.resolve()):
+            of_run = by_run.setdefault(part.parent.parent, [])
+            of_run += [part] if part not in of_run else []
+    rows = {at: highest_attempt(row for part in own for row in _read_part(part)) for at, own in by_run.items()}
+    return _told_apart(rows)
+
+
+def _told_apart(found: dict[Path, list[Row]]) -> dict[Path, list[Row]]:
+    dirs = dict[str, list[Path]]()
+    for run_dir, rows in found.items():
+        for run_id in {row.run_id for row in rows}:
+            dirs.setdefault(run_id, []).append(run_dir)
+    names = {
+        (run_id, at): name for run_id, places in dirs.items() for at, name in zip(places, _names(places), strict=True)
+    }
+    return {
+        at: [replace(row, run_id=f"{row.run_id} ({name})") if (name := names[row.run_id, at]) else row for row in rows]
+        for at, rows in found.items()
+    }
+
+
+def _names(places: list[Path]) -> list[str]:
+    """What tells directories apart: as few of the last parts of their paths as it takes; "" of one alone."""
+    if len(places) == 1:
+        return [""]
+    for parts_taken in range(1, max(len(place.parts) for place in places) + 1):
+        names = [str(Path(*place.parts[-parts_taken:])) for place in places]
+        if len(set(names)) == len(names):
+            return names
+    raise AssertionError(places)
 
 
 def parts(root: Path) -> list[Path]:

@@ -44,6 +44,8 @@ def test_a_finished_run_leaves_its_records(small: Any, tmp_path: Path) -> None:
         (which, lam, attack) for which in ("best", "last") for lam in (0.0, 1.0) for attack in ("none", "pgd")
     }
     assert {row.num_examples for row in rows} == {61}
+    assert {row.train_world_sizes for row in read_rows(path)} == {"1"}
+    assert [record["world_sizes"] for record in records] == [[1], [1]]
     network = AtLambda(load(path), 0.3)
     assert network(torch.rand(2, 3, 8, 8)).shape == (2, 10)
 

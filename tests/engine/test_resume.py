@@ -138,6 +138,7 @@ def test_fewer_ranks_resume_with_a_notice(
     with RunDir(tmp_path / "a").begin(config):
         run(config, tmp_path / "a")
     assert "resuming with 1 workers a run saved by 2" in capfd.readouterr().err
+    assert history.world_sizes(tmp_path / "a") == (1, 2)
     assert RunDir(tmp_path / "a").finished
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from distcond.errors import ConfigError
-from distcond.results.store import parts, read_rows, to_frame, write_part
+from distcond.results.cost import run_dirs_below
+from distcond.results.store import parts, read_rows, read_runs, to_frame, write_part
 from support.processes import LIMIT
 
 # In a fresh interpreter: block modules, load rows, and run the rest.
@@ -156,6 +157,17 @@ def test_root_of_runs_is_read_with_highest_attempts(tmp_path, make_row):
     (tmp_path / "sweep" / "float-1a2b" / "results" / "._live-1.jsonl").write_bytes(b"\0 left by a file manager")
     assert [(row.run_id, row.num_correct) for row in read_rows(tmp_path)] == [("float-1a2b", 2), ("oat-3c4d", 5)]
     assert [row.run_id for row in read_rows(tmp_path / "key=value")] == ["oat-3c4d"]
+
+
+def test_two_runs_of_one_name_are_both_there(tmp_path, make_row):
+    for place, correct in (("local", 6), ("ray", 15)):
+        write_part(tmp_path / place / "float-1a2b", "test-best", [make_row(num_correct=correct)])
+    names = {row.run_id: row.num_correct for row in read_rows(tmp_path)}
+    assert names == {"float-1a2b (local/float-1a2b)": 6, "float-1a2b (ray/float-1a2b)": 15}
+    assert [row.run_id for row in read_rows(tmp_path / "ray")] == ["float-1a2b"]
+    found = read_runs([tmp_path / "local", tmp_path / "ray" / "float-1a2b", tmp_path / "local" / "float-1a2b"])
+    assert [row.run_id for rows in found.values() for row in rows] == list(names)
+    assert run_dirs_below(tmp_path) == {name: tmp_path / name[12:-1] for name in names}
 
 
 def test_empty_part_and_missing_results_read_empty(tmp_path):

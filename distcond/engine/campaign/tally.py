@@ -22,6 +22,7 @@ from distcond.engine.environment import hardware
 from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
 from distcond.operating_point import OperatingPoint
+from distcond.results import history
 from distcond.results.row import Row
 from distcond.results.store import write_part
 
@@ -140,6 +141,7 @@ def _origin(plan: Plan, workers: int, device: torch.device, starts: list[dict[st
         "dataset": config.data.name,
         "seed": config.seed,
         "world_size": workers,
+        "train_world_sizes": ",".join(map(str, history.world_sizes(plan.run_path))),
         "torch_version": torch.__version__,
         "git_commit": starts[-1]["git_commit"] if starts else "unknown",
         "hardware": hardware(device),

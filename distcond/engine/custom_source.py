@@ -1,0 +1,76 @@
+"""Digests of code that distcond does not bring: a method, model, sampler or data set named `package.module:NAME`.
+
+A run's name says what was asked for; what that code was when the run was trained stands in its `config.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from distcond.config.overrides import NAMED
+from distcond.config.schema import Config
+from distcond.registry import lookup
+
+_STANDARD_LIBRARY = Path(os.__file__).parent
+
+
+def source_digests(config: Config) -> dict[str, str]:
+    """{"method": 16 hex digits, ...} of what the config names by module: its file and those of the user it imports.
+
+    What comes with distcond is left out, and so is code without a file, as in a notebook.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    named = {kind: getattr(config, kind).name for kind in (*NAMED, "data")}
+    found = {kind: _digest(kind, name) for kind, name in named.items() if ":" in name}
+    return {kind: digest for kind, digest in found.items() if digest}
+
+
+def _digest(kind: str, name: str) -> str:
+    value, start = lookup(kind, name), sys.modules[name.partition(":")[0]]
+    # The value may have been made elsewhere: a module that only hands it on says nothing about it.
+    files = _files_of([start, *_modules_in(value)], start.__name__.partition(".")[0])
+    digest = hashlib.blake2b(digest_size=8)
+    for module, file in sorted(files.items()):
+        digest.update(f"{module} ".encode() + file.read_bytes())
+    return digest.hexdigest() if files else ""
+
+
+def _files_of(modules: list[ModuleType], package: str) -> dict[str, Path]:
+    """The source files of these modules and of the user's modules behind them, by module name."""
+    files, seen = dict[str, Path](), set[str]()
+    while modules:
+        module = modules.pop()
+        file = Path(getattr(module, "__file__", None) or "")
+        if module.__name__ in seen or not _of_user(module, file, package):
+            continue
+        seen.add(module.__name__)
+        files[module.__name__] = file
+        modules += [other for value in vars(module).values() for other in _modules_of(value)]
+    return files
+
+
+def _of_user(module: ModuleType, file: Path, package: str) -> bool:
+    top = module.__name__.partition(".")[0]
+    if top == "distcond" or file.suffix != ".py" or not file.is_file():
+        return False
+    installed = "site-packages" in file.parts or "dist-packages" in file.parts
+    return top == package or not (installed or file.is_relative_to(_STANDARD_LIBRARY))
+
+
+def _modules_in(value: Any) -> list[ModuleType]:
+    return [module for part in (value, *vars(value).values()) for module in _modules_of(part)]
+
+
+def _modules_of(value: Any) -> list[ModuleType]:
+    """The module that a value is, or where it or its type was defined."""
+    if isinstance(value, ModuleType):
+        return [value]
+    names = {getattr(value, "__module__", None), type(value).__module__}
+    return [sys.modules[name] for name in names if isinstance(name, str) and name in sys.modules]

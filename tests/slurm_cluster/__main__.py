@@ -1,4 +1,4 @@
-"""A real SLURM of four nodes on this machine, for tests: `python tests/slurm_cluster up|down|on NODE|off NODE`.
+"""A real SLURM of four nodes on this machine, for tests: `python tests/slurm_cluster install|up|down|on NODE|off NODE`.
 
 `up` prints what the machine allows; use it with SLURM_CONF=/run/distcond-slurm/slurm.conf. Needs root. Nothing of the
 machine is changed but for what `down` takes away: processes, a network bridge, /run/distcond-slurm.
@@ -93,12 +93,13 @@ def main(argv: list[str]) -> int:
     os.environ["SLURM_CONF"] = str(CONF)
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     match argv:
-        case ["up"]:
+        case ["install" | "up" as command]:
             reason = missing()
             if reason:
                 print(reason)
                 return 3
-            up()
+            if command == "up":
+                up()
         case ["down"]:
             down()
         case ["on", name] if name in NODES:

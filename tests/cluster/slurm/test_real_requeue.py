@@ -19,7 +19,7 @@ from distcond.engine.checkpoint import moment_of, newest
 from distcond.results import history
 from distcond.results.store import read_rows
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = pytest.mark.timeout(2400)
 #: With places to stop at within an epoch.
 EPOCHS = 3
 LONG = ("method=faulty:METHOD", f"epochs={EPOCHS}", "train_examples=1200", "batch_size=32", f"eval.every={EPOCHS}")
@@ -33,22 +33,26 @@ def weights(run: Path) -> dict[str, list[float]]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(slurm: Any, make_bench: Any, slow_runs: Any) -> dict[str, list[float]]:
-    """The weights at the end of a run that nobody disturbs."""
+def uninterrupted(slurm: Any, make_bench: Any, slow_runs: Any) -> Any:
+    """The bench of a run that nobody disturbs: submitted, and waited for by who needs its end."""
     bench = make_bench()
-    bench.submit(*LONG)
+    bench.submit(*LONG, sbatch={"nodelist": "n2"})  # where no test preempts jobs or switches the node off
+    return bench
+
+
+def finished(bench: Any) -> Path:
+    """The directory of a bench's only run, once that is finished."""
     assert bench.settle()[0].state == "finished", bench.logs()
-    return weights(Path(bench.sweep.runs[0].run_dir))
+    return Path(bench.sweep.runs[0].run_dir)
 
 
-def check(bench: Any, uninterrupted: dict[str, list[float]], starts: int) -> None:
+def check(bench: Any, uninterrupted: Any, starts: int) -> None:
     """The run is finished, by one job, every epoch counted once, with the weights of a run without interruptions."""
-    assert bench.settle()[0].state == "finished", bench.logs()
-    run = Path(bench.sweep.runs[0].run_dir)
+    run, wanted = finished(bench), weights(finished(uninterrupted))
     assert len(json.loads((run / "starts.json").read_text())) == starts, bench.logs()
     assert len(bench.sweep.submissions()) == 1
     assert [record["epoch"] for record in history.read(run)] == list(range(1, EPOCHS + 1))
-    assert not [name for name, value in weights(run).items() if value != uninterrupted[name]]
+    assert not [name for name, value in weights(run).items() if value != wanted[name]]
 
 
 def account(name: str, since: str) -> Job:
@@ -72,6 +76,14 @@ def test_signal_leads_to_checkpoint_and_requeue(slurm: Any, bench: Any, uninterr
     check(bench, uninterrupted, starts=2)
 
 
+def test_submitted_run_trains(slurm: Any, uninterrupted: Any) -> None:
+    run = finished(uninterrupted)
+    assert [record["epoch"] for record in history.read(run)] == list(range(1, EPOCHS + 1))
+    assert {row.checkpoint for row in read_rows(run) if row.split == "test"} == {"best", "last"}
+    assert "of 1 of 1 runs" in uninterrupted.call("gather")[1]
+
+
+@pytest.mark.cluster
 def test_two_nodes_stop_and_go_on_together(separate: Any, bench: Any, make_bench: Any, slow_runs: Any) -> None:
     undisturbed = make_bench()
     undisturbed.submit(*LONG, nodes=2)
@@ -83,13 +95,12 @@ def test_two_nodes_stop_and_go_on_together(separate: Any, bench: Any, make_bench
     (second,) = bench.sweep.jobs.glob("*_1_log.err")
     assert "passing SIGUSR2 on to the run" in second.read_text()
     bench.swift()
-    (alone,) = undisturbed.settle()
-    assert alone.state == "finished", undisturbed.logs()
-    check(bench, weights(Path(alone.run.run_dir)), starts=2)
-    for run in (alone.run, bench.sweep.runs[0]):
+    check(bench, undisturbed, starts=2)
+    for run in (undisturbed.sweep.runs[0], bench.sweep.runs[0]):
         assert {row.world_size for row in read_rows(run.run_dir)} == {2}
 
 
+@pytest.mark.cluster
 def test_signal_reaches_a_container_step(slurm: Any, bench: Any, slow_runs: Any) -> None:
     srun = bench.path / "srun"  # without the plugin: its words are left out
     srun.write_text(
@@ -109,6 +120,7 @@ def test_signal_reaches_a_container_step(slurm: Any, bench: Any, slow_runs: Any)
     assert bench.settle()[0].state == "finished", bench.logs()
 
 
+@pytest.mark.cluster
 def test_a_job_of_a_higher_partition_only_interrupts(
     slurm: Any, bench: Any, uninterrupted: Any, slow_runs: Any
 ) -> None:
@@ -120,6 +132,7 @@ def test_a_job_of_a_higher_partition_only_interrupts(
     check(bench, uninterrupted, starts=2)
 
 
+@pytest.mark.cluster
 def test_dark_node_costs_time_but_no_work(separate: Any, bench: Any, uninterrupted: Any, slow_runs: Any) -> None:
     bench.submit(*LONG, "save_steps=5", sbatch={"exclude": "n[1-2]"}, environment=slow_runs(bench))
     bench.in_training()

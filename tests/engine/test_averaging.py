@@ -19,6 +19,7 @@ from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
 from distcond.results.store import read_rows
+from support.groups import quick
 
 
 class Killed(Exception):
@@ -109,7 +110,7 @@ def test_last_rows_are_of_the_average(small: Any, tmp_path: Path) -> None:
     assert counts(path, "last") == expected
 
 
-@pytest.mark.parametrize("method", ["float", "oats", "flying_bird", "robust_bird"])
+@pytest.mark.parametrize("method", quick("robust_bird", of=["float", "oats", "flying_bird", "robust_bird"]))
 def test_a_resumed_average_is_the_uninterrupted_one(small: Any, tmp_path: Path, method: str) -> None:
     own = {"method__search_epochs": 2, "method__queue_length": 2} if method == "robust_bird" else {}
     config = small(method, optim__averaging=0.9, **own)

@@ -13,6 +13,7 @@ from distcond.engine.budget import forward_flops, forwards, forwards_per_image, 
 from distcond.engine.fit import fit
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
+from support.groups import quick
 
 RESNET34 = 2_318_804_992.0  # 2 x 1.159 G multiply-accumulates
 
@@ -54,7 +55,7 @@ def test_a_search_is_part_of_the_cost() -> None:
     assert forwards_per_image(config) == pytest.approx((20 * 3 + 30 * 17) / 30)
 
 
-@pytest.mark.parametrize("method", ["float", "oats", "trades"])
+@pytest.mark.parametrize("method", quick("oats", of=["float", "oats", "trades"]))
 def test_a_run_counts_the_same(small: Any, tmp_path: Path, method: str) -> None:
     config = small(method, epochs=2)
     with RunDir(tmp_path).begin(config):

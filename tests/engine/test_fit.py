@@ -20,6 +20,7 @@ from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.results import history
 from distcond.results.store import read_rows
+from support.groups import quick
 
 
 def whole(config: Config, path: Path) -> Path:
@@ -81,7 +82,7 @@ def on_rank(rank: int, world: int, config: Config, path: Path) -> None:
     fit.fit(config, World(rank, world), path)
 
 
-@pytest.mark.parametrize("method", ["pgd_at", "float", "oat"])
+@pytest.mark.parametrize("method", quick("float", of=["pgd_at", "float", "oat"]))
 def test_two_processes_sharing_statistics_train_as_one(small: Any, tmp_path: Path, run_ranks: Any, method: str) -> None:
     config = small(method, epochs=2, shared_statistics=True, optim__lr=0.01)
     with RunDir(tmp_path / "a").begin(config):

@@ -16,6 +16,7 @@ from distcond.engine.epoch import draws, train_step
 from distcond.engine.job import make_job
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
+from support.groups import quick
 
 
 def events(profiled: Any) -> list[tuple[str, int]]:
@@ -46,7 +47,7 @@ def sent(rank: int, world: int, config: Config, folder: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("method", ["pgd_at", "float", "oat"])
+@pytest.mark.parametrize("method", quick("float", of=["pgd_at", "float", "oat"]))
 def test_step_reduces_gradients_once_and_attack_nothing(small: Any, tmp_path: Any, run_ranks: Any, method: str) -> None:
     for found in run_ranks(sent, 2, small(method, attack__num_steps=3), str(tmp_path)):
         assert found["known"] == [("gloo:all_reduce", 28)], "the counter counts"

@@ -17,6 +17,7 @@ from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.layers.encode import Codebook
 from distcond.results import history
+from support.groups import quick
 
 
 class Killed(Exception):
@@ -57,14 +58,15 @@ def in_parts(config: Config, path: Path, *stops: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    "method", ["float", "float_slim", "pgd_at", "trades", "standard", "flying_bird", "smart", "oat", "oats"]
+    "method",
+    quick("float", of=["float", "float_slim", "pgd_at", "trades", "standard", "flying_bird", "smart", "oat", "oats"]),
 )
 def test_a_resumed_run_is_the_uninterrupted_one(small: Any, tmp_path: Path, same_run: Any, method: str) -> None:
     config = small(method)
     same_run.assert_same_run(whole(config, tmp_path / "a"), in_parts(config, tmp_path / "b", 1, 3))
 
 
-@pytest.mark.parametrize("method", ["oat", "oats"])
+@pytest.mark.parametrize("method", quick("oat", of=["oat", "oats"]))
 def test_lam_codes_come_from_the_checkpoint(small: Any, tmp_path: Path, method: str) -> None:
     config = small(method, epochs=1)
     saved = checkpoint.newest(RunDir(whole(config, tmp_path)).checkpoints)

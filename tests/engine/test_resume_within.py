@@ -18,6 +18,7 @@ from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
 from distcond.results import history
+from support.groups import quick
 
 STEPS = 3  # per epoch, in all of these runs
 
@@ -69,7 +70,7 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", quick("float", "flying_bird_plus", "robust_bird", "oat", "pgd_at", of=METHODS))
 def test_run_killed_within_an_epoch_resumes_exactly(small: Any, tmp_path: Path, same_run: Any, method: str) -> None:
     config = small(method, **{"epochs": 3, "save_steps": 2, **METHODS[method]})
     same_run.assert_same_run(in_parts(config, tmp_path / "a"), in_parts(config, tmp_path / "b", 3, 5, 8))
@@ -81,7 +82,7 @@ def test_every_method_is_here() -> None:
     assert set(METHODS) == set(table("method"))
 
 
-@pytest.mark.parametrize("loader", ["memory", "ffcv"])
+@pytest.mark.parametrize("loader", quick("ffcv", of=["memory", "ffcv"]))
 def test_a_kill_at_every_step_loses_nothing(small: Any, tmp_path: Path, same_run: Any, loader: str) -> None:
     if loader == "ffcv" and importlib.util.find_spec("ffcv") is None:
         pytest.skip("ffcv is not installed")
@@ -93,7 +94,7 @@ def on_rank(rank: int, world: int, config: Config, path: Path, kill_after: int |
     run(config, path, World(rank, world), kill_after)
 
 
-@pytest.mark.parametrize(("method", "ranks"), [("smart", 2), ("float", 3)])
+@pytest.mark.parametrize(("method", "ranks"), [("smart", 2), pytest.param("float", 3, marks=pytest.mark.cluster)])
 def test_several_ranks_go_on_within_an_epoch(
     small: Any, tmp_path: Path, same_run: Any, run_ranks: Any, method: str, ranks: int
 ) -> None:
@@ -105,7 +106,9 @@ def test_several_ranks_go_on_within_an_epoch(
     same_run.assert_same_run(tmp_path / "a", tmp_path / "b", ranks=ranks)
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(2, 1), *(pytest.param(*ranks, marks=pytest.mark.cluster) for ranks in ((1, 2), (2, 3)))]
+)
 def test_another_world_size_resumes_with_the_same_sums(
     small: Any, tmp_path: Path, run_ranks: Any, before: int, after: int
 ) -> None:

@@ -171,6 +171,7 @@ def test_honest_evaluation_is_probed_once_without_warning(finished: Path) -> Non
         report_at(plan, 0.0, 0)
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize(("method", "seed"), [("float", 1), ("float", 2), ("oat", 1), ("pgd_at", 1)])
 def test_honest_runs_of_other_methods_are_not_accused(
     tiny: Any, digits_cache: Path, tmp_path: Path, monkeypatch: Any, method: str, seed: int

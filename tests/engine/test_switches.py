@@ -18,6 +18,7 @@ from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
 from distcond.methods.passes import Passes
 from distcond.registry import table
+from support.groups import quick
 
 SWITCHES: dict[str, dict[str, Any]] = {
     "averaging": {"optim.averaging": 0.9},
@@ -53,7 +54,7 @@ def evaluated(job: Job) -> Tensor:
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-@pytest.mark.parametrize("method", table("method"))
+@pytest.mark.parametrize("method", quick("float", "flying_bird_plus", of=table("method")))
 def test_a_step_with_it_is_whole_and_another(small: Any, tmp_path: Path, extra: str, method: str, switch: str) -> None:
     plain = small(method)
     config = apply(plain, SWITCHES[switch] | ({"data.extra": extra} if switch == "extra" else {}))

@@ -185,6 +185,7 @@ def test_the_answer_is_that_of_an_evaluation(run, capsys):
     assert {found["split"] for found in settings} == {"val"}
 
 
+@pytest.mark.cluster
 def test_two_workers_calibrate_as_one(run, trained, tmp_path, capsys):
     # A directory of the same name, since tables name the run.
     other = Path(shutil.copytree(trained, tmp_path / run.name, ignore=shutil.ignore_patterns("outcomes")))

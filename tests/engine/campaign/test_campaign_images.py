@@ -20,6 +20,7 @@ from distcond.errors import ConfigError
 from distcond.evaluate import main, planned
 from distcond.launch.block_pool import counting
 
+pytestmark = pytest.mark.cluster
 NUMBER = 1003
 WORDS = ["attack=pgd-best", "eval.batch_size=100"]
 

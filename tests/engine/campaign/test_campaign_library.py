@@ -64,9 +64,9 @@ def library_keeps(net: nn.Module, x: Tensor, y: Tensor, config: AttackConfig, na
     [
         ("apgd-ce", "Linf", 100),
         ("apgd-ce", "L2", 100),
-        ("apgd-t", "Linf", 100),
+        pytest.param("apgd-t", "Linf", 100, marks=pytest.mark.cluster),
         ("apgd-t", "L2", 20),
-        ("autoattack", "Linf", 100),
+        pytest.param("autoattack", "Linf", 100, marks=pytest.mark.cluster),
         ("autoattack", "L2", 6),
     ],
 )
@@ -84,7 +84,14 @@ def test_example_by_example(name: str, norm: str, num_steps: int) -> None:
     assert (found[:2] == 0).all()
 
 
-@pytest.mark.parametrize(("name", "num_steps"), [("apgd-ce", 100), ("apgd-t", 100), ("autoattack", 20)])
+@pytest.mark.parametrize(
+    ("name", "num_steps"),
+    [
+        ("apgd-ce", 100),
+        pytest.param("apgd-t", 100, marks=pytest.mark.cluster),
+        pytest.param("autoattack", 20, marks=pytest.mark.cluster),
+    ],
+)
 def test_noisy_conditional_network_agrees_with_library(
     plan: Any, carried_out: Any, correct: Any, name: str, num_steps: int
 ) -> None:

@@ -64,6 +64,18 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def test_two_workers_agree_with_one(copy: Callable[[str], Path]) -> None:
+    words = ["attack=pgd-best,fgsm", "eval.lam_grid=0,1", "eval.test_examples=50", "eval.batch_size=10"]
+    found = []
+    for workers in (1, 2):
+        path = copy(str(workers))
+        assert main([str(path), *words, f"launch.workers={workers}"]) == 0
+        found.append(broken_by(planned([str(path), *words])))
+    assert {-1, 0, 1} <= set(np.concatenate(found[0]).tolist())
+    assert all(map(np.array_equal, *found))
+
+
+@pytest.mark.cluster
 def test_workers_and_a_kill_do_not_change_outcomes(copy: Callable[[str], Path]) -> None:
     alone = copy("alone")
     assert main([str(alone), *BLOCKS, "launch.workers=1"]) == 0
@@ -91,6 +103,7 @@ def test_workers_and_a_kill_do_not_change_outcomes(copy: Callable[[str], Path]) 
     assert all(map(np.array_equal, expected, broken_by(planned([str(killed), *BLOCKS]))))
 
 
+@pytest.mark.cluster
 def test_block_of_dead_worker_goes_to_another(copy: Callable[[str], Path]) -> None:
     path = copy("dies")
     with started(path, workers=2) as process:

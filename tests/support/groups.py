@@ -1,0 +1,19 @@
+"""One behaviour over many methods: a few of them, one for each mechanism, in the quick group, all in the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def quick(*few: str, of: Iterable[str]) -> list[Any]:
+    """Values for `pytest.mark.parametrize`: all but `few` are marked `cluster`.
+
+    Raises:
+        AssertionError: one of the few is not among the others.
+    """
+    every = list(of)
+    assert set(few) <= set(every), few
+    return [name if name in few else pytest.param(name, marks=pytest.mark.cluster) for name in every]

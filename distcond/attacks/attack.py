@@ -13,7 +13,9 @@ from torch import Tensor
 
 from distcond.config.schema import AttackConfig
 
-#: Images (N, C, H, W) in [0, 1] to logits (N, K). One with a true attribute `random` answers differently each time.
+#: Images (N, C, H, W) in [0, 1] to logits (N, K). One with a true attribute `random` answers differently each time;
+#: of one without the attribute, FAB and Square ask first (`randomness.is_random`). An attribute `draws` says over how
+#: many answers an attack that ranks by their mean loss takes it.
 Logits = Callable[[Tensor], Tensor]
 
 #: (logits, x, y, config, seed) to the strongest images found, shape of x: those that change the answer where there
@@ -53,6 +55,8 @@ class Attack:
         settle: (the config's attack, which of its settings the user gave by name) to what this attack will use.
         eot_draws: draws of a random network that the attack averages over by itself; 1 = none.
         min_classes: the fewest classes its loss is defined for.
+        refuses_random: whether it stops at the first wrong answer, which one draw of a random network may have been.
+        ranks_draws: whether it ranks a random network's answers by their mean loss over as many draws as it is told.
     """
 
     name: str
@@ -62,6 +66,8 @@ class Attack:
     settle: Callable[[AttackConfig, frozenset[str]], AttackConfig] = as_configured
     eot_draws: int = 1
     min_classes: int = 2
+    refuses_random: bool = False
+    ranks_draws: bool = False
 
     def __post_init__(self) -> None:
         assert (self.run is None) == bool(self.stages), f"{self.name}: either one attack or stages"

@@ -21,6 +21,7 @@ STANDARD = Attack(
     stages=(APGD_CE, APGD_T, FAB_T, replace(SQUARE, run=partial(square, queries_per_step=50))),
     settle=protocol(100),
     min_classes=4,
+    refuses_random=True,
 )
 RAND = Attack(
     "autoattack-rand",

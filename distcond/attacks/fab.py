@@ -10,11 +10,19 @@ from torch import Tensor
 from distcond.attacks.apgd import TARGETS
 from distcond.attacks.attack import Attack, Logits, protocol
 from distcond.attacks.library import drawing, number_of_classes, part
+from distcond.attacks.randomness import is_random, random_refusal
 from distcond.config.schema import AttackConfig
+from distcond.errors import ConfigError
 
 
 def fab_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> Tensor:
-    """See `attack.Run`: towards each of the most likely wrong classes in turn, at most nine."""
+    """See `attack.Run`: towards each of the most likely wrong classes in turn, at most nine.
+
+    Raises:
+        ConfigError: a random network.
+    """
+    if is_random(logits, x, y):
+        raise ConfigError(random_refusal("fab-t"))
     with drawing(seed, x.device):
         targets = min(TARGETS, number_of_classes(logits, x) - 1)
         attack = part("fab_pt", "FABAttack_PT")(
@@ -26,4 +34,4 @@ def fab_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, see
 
 
 FAB_T = Attack("fab-t", "nearest wrong answer towards nine targets, 100 steps each", fab_targeted,
-               settle=protocol(100))  # fmt: skip
+               settle=protocol(100), refuses_random=True)  # fmt: skip

@@ -70,7 +70,7 @@ def noise_label(noise_mode: str, draws: int, eot_draws: int = 1) -> str:
     """The noise in words: "no noise", "noise fixed", "noise fixed, 3 draws" or "noise eot over 20 draws"."""
     if noise_mode == "none":
         return "no noise"
-    averaged = f" over {eot_draws} draws" if noise_mode == "eot" else ""
+    averaged = f" over {eot_draws} draws" if noise_mode == "eot" or eot_draws > 1 else ""
     return f"noise {noise_mode}{averaged}" + (f", {draws} draws" if draws > 1 else "")
 
 

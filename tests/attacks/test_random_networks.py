@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from distcond.attacks.attack import Attack, proves
+from distcond.attacks.randomness import answers_spread, is_random
 from distcond.config.schema import AttackConfig
 from distcond.engine.campaign.cascade import adaptive, transfer
 from distcond.engine.campaign.noise_modes import Counted
-from distcond.registry import lookup
+from distcond.errors import ConfigError
+from distcond.registry import lookup, table
 
 pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")
 
 N = 6
 X, Y = torch.full((N, 3, 4, 4), 0.5), torch.zeros(N, dtype=torch.int64)
 CONFIG = AttackConfig(epsilon=0.1, step_size=0.02, num_steps=4, restarts=3)
-NAMES = ["pgd-best", "cw", "apgd-ce", "apgd-dlr", "apgd-t"]
+GRADIENT = ["pgd-best", "cw", "apgd-ce", "apgd-dlr", "apgd-t"]
+NAMES = [*GRADIENT, "square"]
 
 
 def honest(x: Tensor) -> Tensor:
@@ -50,13 +54,65 @@ def asked(network: Counted, name: str) -> int:
     return network.rows
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GRADIENT)
 def test_wrong_answers_end_the_search_without_noise_only(name: str) -> None:
     still, moving = Counted(unlucky), Counted(unlucky, random=True)
     assert (proves(still), proves(moving), proves(unlucky)) == (True, False, True)
     # Of a network that stands still the image itself is looked at, too; apgd-t does so of any, for its targets.
     image = 0 if name == "apgd-t" else N
     assert asked(still, name) < asked(moving, name) == asked(Counted(honest), name) - image
+
+
+def test_square_counts_every_draw_of_every_query() -> None:
+    queries, restarts = CONFIG.num_steps, CONFIG.restarts
+    for draws in (10, 3):
+        network = Counted(unlucky, random=True, draws=draws)
+        assert asked(network, "square") == restarts * (1 + queries + 1) * draws * N
+    # Unlucky from the first answer on: of a network that stands still the library asks no more.
+    assert asked(Counted(unlucky), "square") == N
+
+
+class Noisy:
+    """Two classes; the mean pixel decides, under noise so large that single answers say next to nothing."""
+
+    def __init__(self, says: bool) -> None:
+        self.noise = torch.Generator().manual_seed(0)
+        if says:
+            self.random = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        right = 0.3 - 2 * (x - 0.5).flatten(1).mean(1) + 0.3 * torch.randn(len(x), generator=self.noise)
+        return torch.stack([right, torch.zeros_like(right)], 1)
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_square_ranks_by_the_mean_loss(says: bool) -> None:
+    config = replace(settled(attack("square")), num_steps=60, restarts=2)
+    moved = attack("square").run(Noisy(says), X, Y, config, 0)  # type: ignore[misc]
+    # A search that a lucky answer ends stays near its start, where the mean is 0.
+    assert (moved - X).mean() > 0.05
+
+
+@pytest.mark.parametrize("network", [Counted(honest, random=True), Noisy(True), Noisy(False)])
+def test_fab_refuses_random_networks(network: Any) -> None:
+    with pytest.raises(ConfigError, match=r"attack=fab-t: .*random.*autoattack-rand"):
+        attack("fab-t").run(network, X, Y, settled(attack("fab-t")), 0)  # type: ignore[misc]
+
+
+def test_the_standard_ensemble_refuses_random_networks() -> None:
+    refused = [name for name, found in table("attack").items() if found.refuses_random]
+    assert sorted(refused) == ["autoattack", "fab-t"]
+    with pytest.raises(ConfigError, match=r"fab-t: .*autoattack-rand"):
+        adaptive(
+            Counted(unlucky, random=True), honest, X, Y, Y == 0, attack("autoattack"), settled(attack("autoattack")), 0
+        )
+
+
+def test_randomness_is_asked_for_where_unsaid() -> None:
+    assert [is_random(Noisy(says), X, Y) for says in (True, False)] == [True, True]
+    assert not is_random(honest, X, Y)
+    assert not is_random(Counted(honest), X, Y)
+    assert answers_spread(Noisy(False), X) > 0.01 and answers_spread(honest, X) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)

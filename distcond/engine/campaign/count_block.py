@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distcond.attacks.attack import Attack
+from distcond.attacks.attack import Attack, Logits
+from distcond.attacks.randomness import answers_differ
 from distcond.data.described import prepared
 from distcond.data.loader import to_float
 from distcond.data.open import open_source
@@ -42,12 +43,19 @@ class BlockCounter:
 
     def __init__(self, plan: Plan, device: torch.device, inspect: Inspect | None = None) -> None:
         self.plan, self.device, self.inspect = plan, device, inspect
+        self._random: dict[tuple[OperatingPoint, int], bool] = {}
         run, data = RunDir(plan.run_path), plan.config.data
         # Nobody wants gradients of the weights: without them a backward pass costs half.
         self.model = load(plan.run_path, plan.campaign.checkpoint, device).requires_grad_(False)
         if epoch_at(run, plan.campaign.checkpoint) != plan.epoch or weights_digest(self.model) != plan.weights:
             raise ConfigError(f"{plan.run_path}: has a new {plan.campaign.checkpoint} checkpoint; start again for it")
         self.source = open_source(prepared(data), plan.campaign.split, device, data.threads)
+
+    def random_at(self, point: OperatingPoint, width: int, logits: Logits, x: Tensor, y: Tensor) -> bool:
+        """Whether the network itself answers at random there, weight noise apart; asked once per operating point."""
+        if (point, width) not in self._random:
+            self._random[point, width] = answers_differ(logits, x, y)
+        return self._random[point, width]
 
     def __call__(self, block: int) -> None:
         """Count one block."""
@@ -124,11 +132,14 @@ class Part:
 
     def _attacker(self, attack: Attack, point: OperatingPoint, which: int | None = None) -> Counted:
         # An attack that averages over draws by itself is given single ones.
-        noise = "fresh" if self.noise == "eot" and attack.eot_draws > 1 else self.noise
+        own = attack.eot_draws > 1 or attack.ranks_draws
+        noise = "fresh" if self.noise == "eot" and own else self.noise
         draws, noise_seed = self.plan.draws(attack, self.noise), self.plan.config.eval.noise_seed
-        return attacker(
-            self.counter.model, point, self.width, noise, noise_seed, draws, (attack.name, self.block), which
-        )
+        model, name = self.counter.model, (attack.name, self.block)
+        found = attacker(model, point, self.width, noise, noise_seed, draws, name, which)
+        found.random = found.random or self.counter.random_at(point, self.width, found.logits, self.x, self.y)
+        found.draws = self.plan.campaign.eot_draws
+        return found
 
     def _keep(
         self, measure: Measure, found: Tensor, rows: int, began: float, statistics: dict[str, float], shared: int = 1

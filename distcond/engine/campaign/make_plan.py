@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
+from distcond.attacks.randomness import answers_differ, random_refusal
 from distcond.config.schema import Config
 from distcond.data.described import described, prepared
+from distcond.data.loader import to_float
 from distcond.data.open import open_source
 from distcond.data.source import Source
 from distcond.data.subset import in_runs, rows_of, split_digest, stratified_order
+from distcond.dial import at
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.campaign.words import Campaign, attacks_of, strength
@@ -18,6 +23,9 @@ from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
 from distcond.operating_point import OperatingPoint
+
+#: Images about which a network is asked whether it answers at random.
+_ASKED_ABOUT = 4
 
 
 def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[str], mixed: bool = False) -> Plan:
@@ -34,14 +42,16 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         ConfigError: no checkpoint, no images, or settings that do not fit the network or each other.
     """
     model = load(run.path, campaign.checkpoint)
-    _check_noise(campaign, model.noise_size > 0)
+    points = tuple(dict.fromkeys(operating_points(config)))
+    everywhere = {*points, *(OperatingPoint(lam) for lam in campaign.attack_lam)}
+    _check_noise(campaign, model.noise_size > 0, any(point.robust for point in everywhere))
     classes = described(config.data).num_classes
     strengths = {a.name: strength(a, config.eval.attack, given, classes) for a in attacks_of(campaign)}
     files = prepared(config.data)
     source = open_source(files, campaign.split, "cpu", config.data.threads)
     wanted = config.eval.test_examples if campaign.split == "test" else config.eval.val_examples
-    points = tuple(dict.fromkeys(operating_points(config)))
     _check_sources(campaign, points, model)
+    _check_random(campaign, model, everywhere, source)
     return Plan(
         run_path=run.path,
         config=config,
@@ -84,11 +94,28 @@ def _check_sources(campaign: Campaign, points: tuple[OperatingPoint, ...], model
             )
 
 
-def _check_noise(campaign: Campaign, noisy: bool) -> None:
+def _check_random(
+    campaign: Campaign, model: ConditionalModel, points: Iterable[OperatingPoint], source: Source
+) -> None:
+    """Raise ConfigError where an attack that a lucky draw ends is to be made on a network that answers at random."""
+    refused = [attack.name for attack in attacks_of(campaign) if attack.refuses_random]
+    if not refused or not len(source):
+        return
+    ((raw, y),) = source.read([np.arange(min(_ASKED_ABOUT, len(source)))])
+    x = to_float(raw).contiguous()
+    for width in model.width_mults:
+        for point in sorted(points):
+            if answers_differ(at(model, point, width), x, y):
+                raise ConfigError(random_refusal(refused[0]))
+
+
+def _check_noise(campaign: Campaign, noisy: bool, above_zero: bool) -> None:
     drawn = [noise for noise in campaign.noise if noise != "fixed"]
     if drawn and not noisy:
         raise ConfigError(f"noise={drawn[0]}: this network has no weight noise; valid: fixed (or leave it out)")
     for attack in attacks_of(campaign):
+        if attack.refuses_random and drawn and above_zero:
+            raise ConfigError(f"noise={drawn[0]}: {random_refusal(attack.name)}")
         if attack.eot_draws > 1 and "fresh" in campaign.noise:
             how = f"attack={attack.name} averages over {attack.eot_draws} draws by itself"
             raise ConfigError(f"noise=fresh: {how}; valid: eot, fixed")

@@ -21,10 +21,15 @@ from distcond.seeding import key
 
 
 class Counted:
-    """`x -> logits` that counts the images it is asked about; `random` where every answer has a draw of its own."""
+    """`x -> logits` that counts the images it is asked about; `random` where every answer has a draw of its own.
 
-    def __init__(self, logits: Callable[[Tensor], Tensor], passes: int = 1, random: bool = False) -> None:
-        self.logits, self.passes, self.random, self.rows = logits, passes, random, 0
+    `draws`: over how many answers of a random network an attack ranks that ranks by a mean.
+    """
+
+    def __init__(
+        self, logits: Callable[[Tensor], Tensor], passes: int = 1, random: bool = False, draws: int = 10
+    ) -> None:
+        self.logits, self.passes, self.random, self.draws, self.rows = logits, passes, random, draws, 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (N, K)."""

@@ -165,6 +165,8 @@ class Plan:
 
     def draws(self, attack: Attack | None, noise: str) -> int:
         """How many draws of the noise an attacker averages over."""
+        if attack is not None and attack.ranks_draws and noise != "fixed":
+            return self.campaign.eot_draws
         if noise != "eot":
             return 1
         return attack.eot_draws if attack is not None and attack.eot_draws > 1 else self.campaign.eot_draws
@@ -188,7 +190,9 @@ class Plan:
     def identity(self, measure: Measure) -> dict[str, Any]:
         """Everything that decides the outcomes of a measure, as plain values."""
         attack, point, source = measure.attack, measure.point, measure.source
-        return {
+        # Outcomes of older versions, in which a lucky draw ended the search, are not taken for these.
+        ranked = {"ranked_by": "mean loss"} if attack and attack.ranks_draws and measure.noise != "fixed" else {}
+        return ranked | {
             "weights": self.weights,
             "epoch": self.epoch,
             "split": self.campaign.split,

@@ -24,7 +24,7 @@ class Campaign:
     threat: tuple[str, ...] = setting(("adaptive",), "adaptive (attacker knows lam), transfer, worst, or several")
     attack_lam: tuple[float, ...] = setting((), "transfer and worst: where to optimise; empty = every lam of the grid")
     noise: tuple[str, ...] = setting(("fixed",), "of weight noise: fixed (attacker knows the draw), fresh, eot")
-    eot_draws: int = setting(10, "noise=eot: draws that the attacker averages over", ge=2)
+    eot_draws: int = setting(10, "noise=eot, and square on any random network: draws that are averaged", ge=2)
     checkpoint: str = setting("best", "best, last, or last_raw = without weight averaging")
     split: str = setting("test", "test or val")
     probe: bool = setting(False, "also say how often bf16 and float32 agree on the sign of input gradients")

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from distcond.condition import AtLambda
 from distcond.engine.fit import fit
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
@@ -48,11 +50,26 @@ def test_what_cannot_be_looked_at_is_refused(plan: Any, tmp_path: Path) -> None:
         plan("threat=transfer", "eval.lam_grid=1")
     with pytest.raises(ConfigError, match=r"^noise=fresh: attack=autoattack-rand"):
         plan("attack=autoattack-rand", "noise=fresh")
-    with pytest.raises(ConfigError, match=r"epsilon=128: .*128/255"):
+    for attack in ("fab-t", "autoattack", "pgd-best,fab-t"):
+        for noise in ("fresh", "eot", "fixed,fresh"):
+            with pytest.raises(ConfigError, match=r"^noise=(fresh|eot): attack=(fab-t|autoattack): .*autoattack-rand"):
+                plan(f"attack={attack}", f"noise={noise}")
+    # At lam 0 there is no noise.
+    assert plan("attack=fab-t", "noise=fresh", "eval.lam_grid=0").attacks[0].name == "fab-t"
+    with pytest.raises(ConfigError, match=r"epsilon=128: pixels are in \[0, 1\]; did you mean 128/255"):
         plan("eval.attack.norm=L2", "eval.attack.epsilon=128")
     shutil.rmtree(path / "checkpoints")
     with pytest.raises(ConfigError, match="no checkpoint"):
         plan()
+
+
+def test_randomness_of_any_source_is_refused(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = AtLambda.forward
+    monkeypatch.setattr(AtLambda, "forward", lambda self, x: forward(self, x + 0.05 * torch.rand_like(x)))
+    for attack in ("fab-t", "autoattack"):
+        with pytest.raises(ConfigError, match=f"attack={attack}: .*random.*autoattack-rand"):
+            plan(f"attack={attack}")
+    assert plan("attack=square,pgd-best").attacks
 
 
 def test_attack_lam_without_code_is_refused(small: Any, tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from distcond.attacks.attack import Attack
+from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig
+from distcond.engine.campaign import count_block, outcomes
 from distcond.engine.campaign.cascade import adaptive
 from distcond.engine.campaign.gradient_signs import agreement, gradient_signs
-from distcond.engine.campaign.noise_modes import attacker, judge
+from distcond.engine.campaign.noise_modes import Counted, attacker, judge
 from distcond.engine.campaign.tally import keep_rows
 from distcond.engine.restore import load
 from distcond.errors import ConfigError
@@ -132,3 +134,35 @@ def test_more_restarts_break_more_under_noise(plan: Any, carried_out: Any, corre
         found[restarts] = correct(made)["pgd-best", 1.0, noise, 1.0]
     assert not (found[4] & ~found[1]).any(), "the first of four is the one alone"
     assert 0 < found[4].sum() < found[1].sum()
+
+
+def test_square_under_noise_is_no_lucky_draw(plan: Any, carried_out: Any, correct: Any) -> None:
+    words = ("attack=square", "eval.lam_grid=1", "eval.attack.num_steps=150", "eval.attack.epsilon=0.15")
+    words += ("eval.sentinel=off", "noise=fixed,fresh,eot", "eot_draws=4")
+    made = plan(*words)
+    carried_out(made)
+    right = {noise: correct(made)["square", 1.0, noise, 1.0].mean() for noise in ("fixed", "fresh", "eot")}
+    # A search that the first lucky answer ends is about as harmless as none.
+    assert max(right.values()) <= right["fixed"] + 0.2
+    (measure,) = [m for m in made.measures() if m.attack and m.noise == "fresh"]
+    rows = outcomes.read(made.file(measure, 0), made.members(0)).forward_rows
+    assert rows >= 4 * 150 * 10, "every draw of every query is counted"
+    assert {row.eot_draws for row in keep_rows(made, 1, CPU) if row.attack == "square"} == {1, 4}
+
+
+def test_a_network_random_by_itself_proves_nothing(
+    plan: Any, carried_out: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, seen = plan("attack=pgd-best", "eval.lam_grid=0"), list[bool]()
+    real = count_block.adaptive
+
+    def watched(network: Counted, *rest: Any) -> torch.Tensor:
+        seen.append(network.random)
+        return real(network, *rest)
+
+    monkeypatch.setattr(count_block, "adaptive", watched)
+    carried_out(made, [0])
+    forward = AtLambda.forward
+    monkeypatch.setattr(AtLambda, "forward", lambda self, x: forward(self, x + 0.05 * torch.rand_like(x)))
+    carried_out(made, [1])
+    assert seen == [False, True]

@@ -17,7 +17,7 @@ from distcond.errors import ConfigError
 from distcond.launch import feed, local, stop_file
 from distcond.launch.capacity import check_range, number_of_workers, range_of_workers, this_machine
 from distcond.launch.feed import fed
-from distcond.launch.ray_cluster import cluster, joins
+from distcond.launch.ray_cluster import cluster, joins, require_ray
 from distcond.launch.watch import watched
 
 _log = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ def _ray_workers(config: Config) -> int:
         )
     if not joins():
         return number_of_workers(config.launch, this_machine())
+    require_ray()
     if config.launch.workers:
         return config.launch.workers  # the cluster's size is looked at when the run has joined it
     with cluster() as ray:

@@ -17,6 +17,7 @@ from distcond.errors import ConfigError
 from distcond.launch.capacity import Capacity, this_machine
 from distcond.launch.failure import LaunchFailed, one_line
 from distcond.launch.private import RAY, locked, private_directory, processes
+from distcond.launch.ray_address import require_answer
 from distcond.launch.signals import STATUS, stoppable
 from distcond.launch.variables import variables
 
@@ -84,11 +85,22 @@ def joins() -> bool:
     return address not in ("", "local") or _initialised()
 
 
+def require_ray() -> None:
+    """See that the Ray that a run joins answers.
+
+    Raises:
+        ConfigError: it does not, or not to this process.
+    """
+    if not _initialised():
+        require_answer(os.environ["RAY_ADDRESS"])
+
+
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """Join the Ray that is there or start one; leave nothing of the latter behind, also after Ctrl-C and SIGTERM.
 
     Raises:
+        ConfigError: no Ray answers at RAY_ADDRESS.
         LaunchFailed: Ray cannot be joined or started.
     """
     quiet = {name: os.environ.get(name, value) for name, value in _QUIET.items()}
@@ -102,6 +114,7 @@ def cluster() -> Iterator[Cluster]:
 
 @contextmanager
 def _joined() -> Iterator[Cluster]:
+    require_ray()
     import ray
 
     # A job has brought its code along; otherwise what lies here lies there too.

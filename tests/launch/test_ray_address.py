@@ -1,0 +1,117 @@
+"""A RAY_ADDRESS that leads nowhere is one line in seconds, and leaves no run directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distcond import train
+from distcond.errors import ConfigError
+from distcond.launch import ray_address
+from distcond.launch.ray_address import require_answer
+from support.ray_cluster import Ray
+
+pytest.importorskip("ray")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Little patience, and no Ray of others: `auto` looks for one in the temporary folder and among processes."""
+    monkeypatch.setattr(ray_address, "PORT_SECONDS", 1.0)
+    monkeypatch.setattr(ray_address, "SECONDS", 8.0)
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    require_answer.cache_clear()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of something that listens and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def refusal(address: str) -> str:
+    with pytest.raises(ConfigError, match="RAY_ADDRESS=") as raised:
+        require_answer(address)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "127.0.0.1:http", "no-such-host.invalid:6379", "x:0"])
+def test_address_without_ray_is_refused(address: str) -> None:
+    assert f"RAY_ADDRESS={address}: no Ray is there (" in refusal(address)
+
+
+def test_auto_without_ray_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)  # other tests' own
+    assert "RAY_ADDRESS=auto: no Ray is there (" in refusal("auto")
+
+
+def test_silent_port_is_refused_in_time(silent: str, capfd: pytest.CaptureFixture[str]) -> None:
+    began = time.monotonic()
+    assert "no Ray answers there within 8 s" in refusal(silent)
+    assert time.monotonic() - began < 30
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_missing_token_is_refused(
+    silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    from distcond.launch.private import _reread
+
+    _reread()
+    try:
+        assert "RAY_AUTH_TOKEN_PATH" in refusal(silent)
+    finally:
+        monkeypatch.undo()
+        _reread()
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_command_refuses_before_a_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"RAY_ADDRESS=127\.0\.0\.1:1"):
+        train.main([f"launch.workers={workers}"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_sigterm_is_heard_while_ray_is_asked(silent: str) -> None:
+    script = "from distcond.launch import ray_address as r; print('asking', flush=True); r.require_answer({!r})"
+    with subprocess.Popen([sys.executable, "-c", script.format(silent)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(3)
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("own", [True, False])
+def test_token_decides_who_is_answered(shared_ray: Ray, tmp_path: Path, own: bool) -> None:
+    other = tmp_path / "token"
+    other.write_text("of-another-cluster-of-another-cluster")
+    environment = {**os.environ, **shared_ray.joining} | ({} if own else {"RAY_AUTH_TOKEN_PATH": str(other)})
+    script = "from distcond.launch import ray_cluster; ray_cluster.require_ray()"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert (done.returncode == 0) is own, done.stderr
+    assert own or "it asks for a token and does not take this one" in done.stderr.splitlines()[-1]

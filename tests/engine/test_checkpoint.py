@@ -83,7 +83,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str, size: int) -> No
     file = path / name
     file.write_bytes(file.read_bytes()[:size])
     load = checkpoint.load_shared if name == "shared.pt" else partial(checkpoint.load_own, rank=0)
-    with pytest.raises(ConfigError, match=f"{name}: not a readable checkpoint .*; delete its directory") as refusal:
+    with pytest.raises(ConfigError, match=f"{name}: .*delete") as refusal:
         load(path)
     assert "\n" not in str(refusal.value)
 
@@ -91,7 +91,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str, size: int) -> No
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
     torch.save({"schema_version": 1, "run": Path}, path / "shared.pt")
-    with pytest.raises(ConfigError, match=r"shared.pt: not a readable checkpoint"):
+    with pytest.raises(ConfigError, match=r"shared\.pt: "):
         checkpoint.load_shared(path)
 
 
@@ -99,7 +99,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
     state = torch.load(path / "shared.pt", weights_only=True) | {"schema_version": checkpoint.SCHEMA_VERSION + 1}
     torch.save(state, path / "shared.pt")
-    with pytest.raises(ConfigError, match=r"epoch-0001: checkpoint schema 3; this distcond reads 1 and 2"):
+    with pytest.raises(ConfigError, match=r"epoch-0001: .*3.*1 and 2"):
         checkpoint.load_shared(path)
 
 

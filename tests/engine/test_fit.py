@@ -72,7 +72,7 @@ def test_training_learns(small: Any, tmp_path: Path) -> None:
 
 def test_non_finite_loss_stops_before_saving(small: Any, tmp_path: Path) -> None:
     config = small("standard", optim__lr=1e30)
-    with pytest.raises(FloatingPointError, match=r"epoch \d: the loss is (nan|inf); try a lower optim.lr"):
+    with pytest.raises(FloatingPointError, match=r"epoch \d: .*(nan|inf).*optim\.lr"):
         whole(config, tmp_path / "a")
     assert checkpoint.newest(RunDir(tmp_path / "a").checkpoints) is None
     assert not RunDir(tmp_path / "a").finished
@@ -143,7 +143,7 @@ def test_float32_training_never_rounds_to_tf32(
 
 
 def test_a_batch_larger_than_the_data_is_refused(small: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="batch_size=200: more than the 100 training images; valid: 1 to 100"):
+    with pytest.raises(ConfigError, match=r"^batch_size=200: .*1 to 100"):
         whole(small("float", batch_size=200), tmp_path / "a")
 
 

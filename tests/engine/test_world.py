@@ -68,7 +68,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         assert choose_device("auto").type == choose_device("cuda").type == "cuda"
         return
     assert choose_device("auto") == CPU
-    with pytest.raises(ConfigError, match=r"launch.device=cuda: torch sees no GPU here; valid: auto, cpu"):
+    with pytest.raises(ConfigError, match=r"^launch\.device=cuda: .*auto, cpu"):
         choose_device("cuda")
 
 

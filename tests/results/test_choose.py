@@ -176,7 +176,7 @@ def test_levels(text, level):
 
 @pytest.mark.parametrize("text", ["30", "-0.1", "nan", "inf", "a", "", "%", "101%"])
 def test_what_is_no_level(text):
-    with pytest.raises(ConfigError, match=r"^ra=.*: expected an accuracy, such as 0.3 or 30%$"):
+    with pytest.raises(ConfigError, match=r"^ra=.*: .*30%"):
         read_level("ra", text)
 
 

@@ -170,13 +170,13 @@ def test_the_page_holds_all_it_needs(tmp_path, make_sweep):
 
 
 def test_no_point_no_page(tmp_path, make_row):
-    with pytest.raises(ConfigError, match=r"no page without an operating point"):
+    with pytest.raises(ConfigError, match="no page"):
         write_page(fields_of([make_row()]), tmp_path / "page.html")
 
 
 def test_a_missing_plotly_is_one_line(make_sweep, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.delitem(sys.modules, "plotly.offline", raising=False)
-    with pytest.raises(ConfigError, match=r"^html=FILE needs plotly: pip install 'distcond\[html\]'$"):
+    with pytest.raises(ConfigError, match=r"^html=FILE.*plotly.*pip install"):
         write_page(fields_of(make_sweep()), tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []

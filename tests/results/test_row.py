@@ -70,7 +70,7 @@ def test_bad_values_are_refused(make_row, changes, says):
 
 def test_other_schemas_are_refused(make_row):
     good = asdict(make_row())
-    with pytest.raises(ConfigError, match=r"part-7: schema_version is 99; this distcond reads versions 1, 2, 3, 4"):
+    with pytest.raises(ConfigError, match=r"part-7: schema_version is 99.* 1, 2, 3, 4"):
         from_dict(good | {"schema_version": 99}, "part-7")
     with pytest.raises(ConfigError, match="schema_version is None"):
         from_dict({})
@@ -78,7 +78,7 @@ def test_other_schemas_are_refused(make_row):
         from_dict({name: value for name, value in good.items() if name not in ("lam", "num_correct")})
     with pytest.raises(ConfigError, match="unknown accuracy"):
         from_dict(good | {"accuracy": 0.9})
-    with pytest.raises(ConfigError, match=r"part-7: row\.lam is '0\.5'; it must be a finite float"):
+    with pytest.raises(ConfigError, match=r"part-7: row\.lam is '0\.5'"):
         from_dict(good | {"lam": "0.5"}, "part-7")
 
 

@@ -58,7 +58,7 @@ def test_damaged_outcome_is_refused_by_name(plan: Any, tmp_path: Path, carried_o
     np.savez(tmp_path / "pickled.npz", examples=np.array([{}], dtype=object))
     for bad in (whole[:-30], b"", b"no archive", (tmp_path / "pickled.npz").read_bytes()):
         file.write_bytes(bad)
-        with pytest.raises(ConfigError, match=r"block\.npz is no outcome of this block .*; delete it") as refusal:
+        with pytest.raises(ConfigError, match=r"block\.npz.*delete") as refusal:
             outcomes.read(file, members)
         assert "\n" not in str(refusal.value)
     file.write_bytes(whole)
@@ -67,7 +67,7 @@ def test_damaged_outcome_is_refused_by_name(plan: Any, tmp_path: Path, carried_o
     made = plan("attack=fgsm")
     carried_out(made)
     made.files()[0][-1].write_bytes(b"gone")
-    with pytest.raises(ConfigError, match=r"block-00000-n16\.npz is no outcome"):
+    with pytest.raises(ConfigError, match=r"block-00000-n16\.npz"):
         keep_rows(made, 1, CPU)
 
 

@@ -44,7 +44,7 @@ def test_later_stages_skip_broken_examples() -> None:
     found = adaptive(network, network, x, y, network(x).argmax(1) == y, attack, AttackConfig(epsilon=0.02), 0)
     assert asked == [7, 5]
     assert found.tolist() == [1, 1, 2, 2, 2, -1, -1, 0]
-    with pytest.raises(ConfigError, match=r"attack a: left the Linf ball of 0\.001 by"):
+    with pytest.raises(ConfigError, match=r"^attack a: .*0\.001"):
         adaptive(network, network, x, y, y == 0, attack, AttackConfig(epsilon=0.001), 0)
 
 
@@ -60,7 +60,7 @@ def test_attack_outside_ball_or_box_is_refused(place: float, by: float) -> None:
         return torch.tensor([[1.0, 0.0]]).repeat(len(at), 1)
 
     assert adaptive(network, network, x, y, y == 0, moves(by), config, 0).tolist() == [-1, -1]
-    with pytest.raises(ConfigError, match="attack a: left the Linf ball"):
+    with pytest.raises(ConfigError, match=r"^attack a: "):
         adaptive(network, network, x, y, y == 0, moves(by + 3e-6), config, 0)
 
 

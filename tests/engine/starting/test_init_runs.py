@@ -195,7 +195,7 @@ def test_unreadable_source_is_refused_before_the_launcher(
 
     monkeypatch.setattr(train.driver, "check", too_late)
     for launcher in ("ray", "local"):
-        with pytest.raises(ConfigError, match=r"init_from=.*nowhere: no such file or directory on"):
+        with pytest.raises(ConfigError, match=r"^init_from=.*nowhere: "):
             train.main(words(small("float", launch=launcher), tmp_path, init_from=str(tmp_path / "nowhere")))
     assert list(tmp_path.iterdir()) == []
 

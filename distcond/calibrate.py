@@ -154,7 +154,7 @@ def _answer(plan: Plan, target: Target, found: Found) -> str:
 def _attack(plan: Plan) -> str:
     (attack,) = plan.attacks
     strength = plan.strengths[attack.name]
-    named = Attack(attack.name, strength.norm, strength.epsilon, 0, strength.num_steps, 0, "float32")
+    named = Attack(attack.name, strength.norm, strength.epsilon, strength.step_size, strength.num_steps, 0, "float32")
     return attack_label(named)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from distcond.attacks.in_pixels import check_lengths
+from distcond.attacks.moves import check_moves
 from distcond.config.schema import Config
 from distcond.data.extra import check_share
 from distcond.engine.rows_per_rank import check_rows
@@ -19,6 +21,7 @@ from distcond.launch.capacity import check_range, number_of_workers, range_of_wo
 from distcond.launch.feed import fed
 from distcond.launch.ray_cluster import cluster, joins, require_ray
 from distcond.launch.watch import watched
+from distcond.results.label import trains_on_attacks
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ def check(config: Config) -> int:
     feed.check(config.sinks)
     check_lengths("attack", config.attack)
     check_lengths("eval.attack", config.eval.attack)
+    _check_moves(config)
     check_range(config.launch)
     workers = local.processes(config.launch) if config.launch.name == "local" else _ray_workers(config)
     if config.batch_size < workers:
@@ -46,6 +50,14 @@ def check(config: Config) -> int:
     if config.data.extra:
         check_share(config.batch_size, config.data.extra_share)
     return workers
+
+
+def _check_moves(config: Config) -> None:
+    """Raise ConfigError where training or a sweep of the run would call images attacked that are not."""
+    if trains_on_attacks(config):
+        check_moves("attack", config.attack, "method=standard")
+    check_moves("eval.attack", config.eval.attack)
+    check_moves("eval.attack", replace(config.eval.attack, num_steps=config.eval.val_steps), steps="eval.val_steps")
 
 
 def launch(config: Config, run_path: Path, attempt: int) -> None:

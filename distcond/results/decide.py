@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from distcond.operating_point import OperatingPoint
 from distcond.results.choose import Demand, cheapest, nearest_miss, reached
 from distcond.results.cost import At
 from distcond.results.operating import Field, Game, Operating
@@ -80,7 +81,7 @@ def _lowest(pairs: Sequence[tuple[Field, Operating]], sure: bool) -> _Seen:
 
 def _choices(seen: dict[At, _Seen], demand: Demand) -> list[Choice]:
     deciding = {game for found in seen.values() for game in found.deciding}
-    lams = {run: {at.lam for at in seen if at.run_id == run} for run in {at.run_id for at in seen}}
+    lams = {run: {at.place for at in seen if at.run_id == run} for run in {at.run_id for at in seen}}
     lacks = {at: frozenset(_lacking(at, found, deciding, len(lams[at.run_id]))) for at, found in seen.items()}
     choices = []
     for lack in dict.fromkeys(lacks.values()):
@@ -97,7 +98,7 @@ def _lacking(at: At, found: _Seen, deciding: Iterable[Game], lams: int) -> set[G
     """The deciding games that could have been measured at a point and were not."""
 
     def possible(game: Game) -> bool:
-        return game.threat == "adaptive" or (lams > 1 and game.source != at.lam)
+        return game.threat == "adaptive" or (lams > 1 and OperatingPoint(game.source) != at.place)
 
     return {game for game in deciding if possible(game)} - found.games
 

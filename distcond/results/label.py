@@ -37,11 +37,20 @@ def pixel_fraction(value: float) -> str:
 
 
 def attack_name(attack: Attack) -> str:
-    """The name with its number of steps, "PGD-20"; "AutoAttack" where the number says nothing."""
+    """The name with its number of steps, "PGD-20"; "AutoAttack" where the number says nothing; "no attack (PGD)"."""
     name = ATTACK_NAMES.get(attack.name, attack.name)
+    if _is_none(attack):
+        return f"no attack ({name})"
     if attack.name.startswith("autoattack") and attack.num_steps == 100:  # its protocol
         return name
     return f"{name}-{attack.num_steps}" if attack.num_steps else name
+
+
+def _is_none(attack: Attack) -> bool:
+    """Whether nothing follows the gradient; older versions counted such rows as those of an attack."""
+    given_steps = attack.name in ("pgd", "pgd-best", "cw")
+    known = attack.name in ATTACK_NAMES
+    return (known and not attack.epsilon) or (given_steps and not (attack.num_steps and attack.step_size))
 
 
 def attack_label(attack: Attack) -> str:
@@ -57,8 +66,13 @@ def attack_label(attack: Attack) -> str:
 def threat_model(config: Config) -> str:
     """What a run is trained under and what its RA means, in one line."""
     trained, tested = (_pgd(attack) for attack in (config.attack, config.eval.attack))
-    standard = config.method.name == "standard" or getattr(config.sampler, "lam", None) == 0
-    return f"{'trained on clean images' if standard else f'trained under {trained}'}, tested under {tested}"
+    how = f"trained under {trained}" if trains_on_attacks(config) else "trained on clean images"
+    return f"{how}, tested under {tested}"
+
+
+def trains_on_attacks(config: Config) -> bool:
+    """Whether training makes adversarial images."""
+    return config.method.name != "standard" and getattr(config.sampler, "lam", None) != 0
 
 
 def _pgd(attack: AttackConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,37 @@ def test_fewer_images_than_workers_are_refused() -> None:
 def test_lengths_of_another_unit_are_refused(path: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{path}.epsilon=8: pixels are in \[0, 1\]; did you mean 8/255\?$"):
         driver.check(resolve("float_digits", {f"{path}.epsilon": 8}))
+
+
+STILL = {
+    "attack__step_size": ("0", "1e-9", "1e-5"),
+    "attack__num_steps": ("0",),
+    "attack__epsilon": ("0", "1e-12"),
+    "eval__attack__step_size": ("0", "1e-6"),
+    "eval__attack__num_steps": ("0",),
+    "eval__attack__epsilon": ("0",),
+    "eval__val_steps": ("0",),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in STILL.items() for value in values])
+@pytest.mark.parametrize("start", ["true", "false"])
+def test_attacks_that_move_nothing_are_refused(name: str, value: str, start: str) -> None:
+    path = name.replace("__", ".")
+    other = {f"{path.rpartition('.')[0]}.random_start": start} if "attack" in name else {}
+    with pytest.raises(ConfigError, match=rf"^{re.escape(path)}=.*valid: ") as refusal:
+        check(**{name: value}, **{key.replace(".", "__"): said for key, said in other.items()})
+    assert "\n" not in str(refusal.value)
+
+
+def test_training_without_attack_needs_none() -> None:
+    still = {"attack__epsilon": "0", "attack__num_steps": "0", "launch__name": "local"}
+    assert check(method="standard", **still) == 1
+    assert check(method="pgd_at", sampler__lam="0", **still) == 1
+    with pytest.raises(ConfigError, match=r"^attack\.epsilon=0: .*method=standard"):
+        check(method="pgd_at", **still)
+    with pytest.raises(ConfigError, match=r"^eval\.val_steps=0: "):
+        check(method="standard", eval__val_steps="0", launch__name="local")
 
 
 def test_local_workers_need_torchrun() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from distcond.results.label import aligned, attack_label, duration, noise_label, pixel_fraction
+from distcond.results.operating import fields_of
 from distcond.results.row import attack_of
 from distcond.results.table import as_records, markdown_table, trade_off_table
 
@@ -140,3 +142,11 @@ def test_labels(make_row):
     assert aligned([0, 0.25, 1]) == ["0.00", "0.25", "1.00"]
     assert aligned([0, 1]) == ["0.0", "1.0"]
     assert [duration(s) for s in (41.2, 3300, 44280)] == ["41 s", "55 min", "12.3 h"]
+
+
+@pytest.mark.parametrize("changes", [{"step_size": 0.0}, {"num_steps": 0}, {"epsilon": 0.0}])
+def test_rows_of_no_attack_are_named_so(make_sweep, changes):
+    rows = [replace(row, **changes) if row.attack == "pgd" else row for row in make_sweep()]
+    assert "no attack (PGD)" in trade_off_table(rows)
+    assert "no attack" in fields_of(rows)[0].attack
+    assert "no attack" not in trade_off_table(make_sweep())

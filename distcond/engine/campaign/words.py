@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 from distcond.attacks.attack import Attack, as_configured
 from distcond.attacks.in_pixels import check_lengths
+from distcond.attacks.moves import check_moves
 from distcond.config.schema import AttackConfig
 from distcond.config.setting import check_bounds, choice, read, setting
 from distcond.engine.restore import WHICH
@@ -78,19 +79,12 @@ def strength(attack: Attack, config: AttackConfig, given: frozenset[str], classe
         classes: how many the network tells apart.
 
     Raises:
-        ConfigError: zero steps, steps of no length, lengths that are no pixels in [0, 1], or too few classes for the
-            attack's loss.
+        ConfigError: an attack that moves nothing, lengths that are no pixels in [0, 1], or too few classes for its
+            loss.
     """
     settled = attack.settle(config, given)
-    if not settled.num_steps:
-        raise ConfigError(
-            f"eval.attack.num_steps=0: {attack.name} would move nothing; valid: 1 or more, or attack=none"
-        )
-    if not settled.step_size and attack.settle is as_configured:
-        raise ConfigError(
-            f"eval.attack.step_size=0: {attack.name} would move nothing; valid: more than 0, such as 2/255"
-        )
     check_lengths("eval.attack", settled)
+    check_moves("eval.attack", settled, "attack=none", own_steps=attack.settle is not as_configured, name=attack.name)
     if classes < attack.min_classes:
         raise ConfigError(
             f"attack={attack.name}: its loss needs {attack.min_classes} classes or more, here are {classes}"

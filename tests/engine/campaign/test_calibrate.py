@@ -175,7 +175,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 def test_the_answer_is_that_of_an_evaluation(run, capsys):
     first = said(capsys, run, "ra=5%", "confidence=0.6")
     lam = float(first.split("lam = ")[1].split(":")[0])
-    assert "SA" in first and "n = 180 validation images under PGD-best-2 Linf eps=0.1 float32" in first
+    assert "SA" in first and "n = 180 validation images under PGD-best-2 Linf eps=0.1 step=0.05 float32" in first
     assert "attacked 0 images" not in first
     assert "attacked 0 images" in said(capsys, run, "ra=5%", "confidence=0.6")
     evaluate.main([str(run), "split=val", *WORDS[:2], f"eval.lam_grid={lam}"])

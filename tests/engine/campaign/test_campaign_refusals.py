@@ -21,6 +21,8 @@ REFUSED = {
     "attak=fgsm": ("'attak'", "attack"),
     "eval.attack.num_steps=0": ("pgd-best", "eval.attack.num_steps"),
     "eval.attack.step_size=0": ("pgd-best", "eval.attack.step_size", "2/255"),
+    "eval.attack.epsilon=0": ("pgd-best", "eval.attack.epsilon=0: ", "attack=none"),
+    "eval.attack.step_size=1e-7": ("eval.attack.step_size=1e-07: ",),
     "eval.attack.epsilon=8": ("eval.attack.epsilon=8: ", "8/255"),
     "eval.attack.step_size=2": ("eval.attack.step_size=2: ", "2/255"),
     "threat=whitebox": ("whitebox", "adaptive, transfer, worst"),

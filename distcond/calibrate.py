@@ -28,8 +28,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
 
-from distcond.config.command_line import guarded
+from distcond.config.command_line import earlier, guarded
 from distcond.config.overrides import apply
+from distcond.config.schema import Config
 from distcond.config.setting import check_bounds, read
 from distcond.engine.campaign.calibrate import Found, Search, Target, against_the_rule
 from distcond.engine.campaign.make_plan import make_plan
@@ -133,7 +134,23 @@ def _words(argv: Sequence[str]) -> dict[str, str]:
         if path not in (*_OWN, *_CAMPAIGN) and not path.startswith(_OPEN):
             raise ConfigError(unknown("setting of a calibration", path, [*_OWN, *_CAMPAIGN, *_OPEN]))
         words[path] = value
+    for path, value in earlier([word.replace(">=", "=", 1) for word in argv]):
+        _check({path: value})
     return words
+
+
+def _check(word: dict[str, str]) -> None:
+    """Refuse a value that a later one replaces, and that could not count."""
+    (name,) = word
+    if name in ("sa", "ra"):
+        target_of(word)
+    elif name in _OWN:
+        bounds = {"confidence": {"ge": 0.5, "lt": 1.0}, "resolution": {"gt": 0.0, "le": 1.0}, "width": {"gt": 0.0}}
+        _number(word, name, 0.0, **bounds[name])
+    elif name in _CAMPAIGN:
+        campaign_of({"split": "val", **word})
+    else:
+        apply(Config(), word)
 
 
 def _number(words: dict[str, str], name: str, default: float, **bounds: float) -> float:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from distcond.config.command_line import guarded
+from distcond.config.command_line import earlier, guarded
 from distcond.config.overrides import apply
 from distcond.engine.campaign.gradient_signs import gradient_signs
 from distcond.engine.campaign.make_plan import make_plan
@@ -86,6 +86,10 @@ def planned(argv: Sequence[str]) -> Plan:
     """
     run = RunDir(here(argv[0], checkpoints=True))
     campaign, settings = _split(argv[1:])
+    for path, value in earlier(argv[1:]):
+        own, of_run = _split([f"{path}={value}"])
+        campaign_of({**campaign, **own})
+        apply(run.config(), of_run)
     config = apply(run.config(), {"launch": "local", "launch.workers": "0", **settings})
     prefix = "eval.attack."
     given = frozenset(path.removeprefix(prefix) for path in settings if path.startswith(prefix))

@@ -30,6 +30,10 @@ KINDS = {
 }
 
 
+#: With more names than this a message names the nearest alone.
+_MANY = 30
+
+
 @cache
 def table(kind: str) -> dict[str, Any]:
     """Every value of one kind ("recipe", "method", "model", "data", "sampler") by name, sorted."""
@@ -53,7 +57,8 @@ def lookup(kind: str, name: str) -> Any:
         return _imported(kind, name)
     values = table(kind)
     if name not in values:
-        raise ConfigError(f"{unknown(kind, name, values)}; or your own as package.module:{kind.upper()}")
+        known = _nearest(kind, name, values) if len(values) > _MANY else unknown(kind, name, values)
+        raise ConfigError(f"{known}; or your own as package.module:{kind.upper()}")
     return values[name]
 
 
@@ -63,6 +68,12 @@ def unknown(what: str, name: str, choices: Iterable[str], likely: Sequence[str] 
     near = likely or difflib.get_close_matches(name, valid, n=1)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"unknown {what} {name!r}: {hint}valid: {', '.join(valid)}"
+
+
+def _nearest(kind: str, name: str, choices: Iterable[str]) -> str:
+    """`unknown`, where there are too many choices for one line."""
+    near = difflib.get_close_matches(name, list(choices), n=5, cutoff=0)
+    return f"unknown {kind} {name!r}: nearest are {', '.join(near)}; all: python -m distcond.train --list {kind}"
 
 
 def _values(module: ModuleType, value_type: type) -> list[Any]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from distcond.config.command_line import guarded
+from distcond.config.command_line import check_value, earlier, guarded
 from distcond.config.fitting_recipe import refitted
 from distcond.errors import ConfigError
 from distcond.launch.failure import LaunchFailed, Stopped
@@ -101,6 +101,11 @@ def asked(said: Sequence[str]) -> tuple[SweepDir, Space, Words]:
     recipe = recipe or refitted(space.recipe, told).recipe
     space = replace(space, recipe=recipe, fixed={**space.fixed, **told})
     words = words_of({**space.words, **own})
+    for name, value in earlier(said):
+        if name in NAMES:
+            words_of({**space.words, **own, name: value})
+        else:
+            check_value(name, value, recipe, told)
     path = Path(words.dir or Path("sweeps") / names[0].replace(":", ".").removesuffix(".toml").rpartition("/")[2])
     sweep = SweepDir(path.expanduser().absolute())
     if sweep.trials() and sweep.asked() != (space, words):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distcond.config.command_line import split_words
+from distcond.config.command_line import check_earlier, split_words
 from distcond.config.fitting_recipe import fitting_recipe, refitted
 from distcond.errors import ConfigError
 
@@ -57,6 +57,7 @@ def runs_of(ask: Ask) -> list[Asked]:
         ConfigError: a word that cannot be read.
     """
     recipe, fixed = split_words(ask.words)
+    check_earlier(ask.words, recipe or fitting_recipe(fixed).recipe)
     axes: list[list[tuple[str, Any]]] = [_axis(word) for word in ask.grid]
     if ask.seeds:
         axes.append([("seed", seed) for seed in _seeds(ask.seeds)])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from distcond.config.fitting_recipe import Fitting, fitting_recipe
 from distcond.config.listing import about, listing
-from distcond.config.overrides import resolve, settings_of
+from distcond.config.overrides import NAMED, resolve, settings_of
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
+from distcond.registry import lookup
 
 _USAGE = """\
 usage: python -m distcond.train [RECIPE] [PATH=VALUE ...] [--list [KIND]] [--show] [--help]
@@ -61,6 +62,7 @@ def parse(argv: Sequence[str]) -> Command:
         _leave(lambda: listing(found.listing))
     recipe, overrides = split_words(found.words)
     fitting = Fitting(recipe) if recipe else fitting_recipe(overrides)
+    check_earlier(found.words, fitting.recipe)
     config = resolve(fitting.recipe, overrides)
     if found.help:
         settings = f"settings of {config.recipe} (any of them as PATH=VALUE):\n\n{describe(config)}"
@@ -71,11 +73,41 @@ def parse(argv: Sequence[str]) -> Command:
 def split_words(words: Sequence[str]) -> tuple[str, dict[str, str]]:
     """One recipe name ("" where there is none) and {path: value}; of a path given twice, the last counts."""
     recipes = [word for word in words if "=" not in word]
+    overrides = dict(word.split("=", 1) for word in words if "=" in word)
+    recipes += [overrides.pop("recipe")] if "recipe" in overrides else []
     if len(recipes) > 1:
         raise ConfigError(f"two recipes, {recipes[0]} and {recipes[1]}: name one; settings are PATH=VALUE")
-    overrides = dict(word.split("=", 1) for word in words if "=" in word)
-    named = overrides.pop("recipe", "")
-    return recipes[0] if recipes else named, overrides
+    return recipes[0] if recipes else "", overrides
+
+
+def earlier(words: Sequence[str]) -> list[tuple[str, str]]:
+    """(path, value) of every PATH=VALUE whose path a later one sets again: it does not count, but is checked."""
+    said = [(path, value) for path, equals, value in (word.partition("=") for word in words) if equals]
+    return [pair for number, pair in enumerate(said) if pair[0] in {path for path, _ in said[number + 1 :]}]
+
+
+def check_earlier(words: Sequence[str], recipe: str) -> None:
+    """Refuse a value that does not count and could not: who wrote it is mistaken about the command.
+
+    Raises:
+        ConfigError: as `resolve`.
+    """
+    settings = dict(word.split("=", 1) for word in words if "=" in word)
+    for path, value in earlier(words):
+        check_value(path, value, recipe, settings)
+
+
+def check_value(path: str, value: str, recipe: str, settings: Mapping[str, str]) -> None:
+    """Refuse a value that the method, model and sampler of `recipe` and `settings` could not take.
+
+    Raises:
+        ConfigError: as `resolve`.
+    """
+    choices = {name: choice for name, choice in settings.items() if name.removesuffix(".name") in NAMED}
+    if path == "recipe" or path in choices:
+        lookup(path.removesuffix(".name"), value)  # the options are those of the one that counts
+    else:
+        resolve(recipe, {**choices, path: value})
 
 
 def describe(config: Config) -> str:

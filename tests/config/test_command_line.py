@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from distcond import calibrate
 from distcond.config.command_line import guarded, parse, split_words
 from distcond.errors import ConfigError
 from distcond.registry import KINDS
@@ -26,6 +27,44 @@ def test_no_word_is_the_embedded_default() -> None:
 def test_two_recipes_are_refused() -> None:
     with pytest.raises(ConfigError, match="two recipes, float_digits and pgd_at_digits"):
         parse(["float_digits", "pgd_at_digits"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "epochs=three epochs=1",
+        "optim.lr=-1 optim.lr=0.1",
+        "epoch=3 epoch=2",
+        "method=oatt method=oat",
+        "data=cifar9 data=digits",
+        "method=oat method.nothing=1 method.nothing=2",
+        "recipe=no_such recipe=float_digits",
+        "float_digits recipe=oat_digits",
+        "epochs= epochs=2",
+    ],
+)
+def test_a_value_that_a_later_one_replaces_is_checked(words: str) -> None:
+    with pytest.raises(ConfigError):
+        parse(words.split())
+
+
+def test_good_earlier_values_give_way() -> None:
+    config = parse(["method=floats", "method=oats", "method.dim=8", "method=oat", "sampler=uniform", "sampler=beta"]).config
+    assert (config.method.name, config.sampler.name) == ("oat", "beta")
+
+
+def test_evaluation_words_are_all_checked() -> None:
+    with pytest.raises(ConfigError, match="confidence=2"):
+        calibrate._words(["ra=0.2", "confidence=2", "confidence=0.9"])
+    with pytest.raises(ConfigError, match=r"eval\.batch_size=many"):
+        calibrate._words(["eval.batch_size=many", "eval.batch_size=8"])
+
+
+def test_an_unknown_recipe_names_the_nearest_five() -> None:
+    with pytest.raises(ConfigError, match=r"nearest are ([a-z0-9_]+, ){4}[a-z0-9_]+; all: .* --list recipe") as refused:
+        parse(["float_cifar_resnet"])
+    assert "float_cifar10_resnet20" in str(refused.value)
+    assert len(str(refused.value)) < 400
 
 
 def test_an_unknown_flag_is_refused() -> None:

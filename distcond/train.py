@@ -14,6 +14,7 @@ from distcond.config.schema import Config
 from distcond.data.described import prepared, settled
 from distcond.engine.checkpoint import newest
 from distcond.engine.home import Home, home_of
+from distcond.engine.job import check_job
 from distcond.engine.run_dir import RunDir, run_dir_for
 from distcond.engine.starting import init_from
 from distcond.engine.starting.report import Report
@@ -119,9 +120,16 @@ def arrive(config: Config, run: RunDir) -> Home | None:
 
 
 def run_of(config: Config, origin: Report | None) -> RunDir:
-    """Where the config's run lies; its data are prepared for that. `origin` is what its weights start from."""
-    content = prepared(config.data).fingerprint
-    return run_dir_for(config, content if origin is None else f"{content}+{origin.digest}")
+    """Where the config's run lies; its data are prepared for that. `origin` is what its weights start from.
+
+    Raises:
+        ConfigError: the data cannot be used, or the settings do not fit them.
+    """
+    found = prepared(config.data)
+    run = run_dir_for(config, found.fingerprint if origin is None else f"{found.fingerprint}+{origin.digest}")
+    if not run.finished:
+        check_job(config, found.sizes["train"])
+    return run
 
 
 def follow(config: Config, origin: Report | None) -> int:

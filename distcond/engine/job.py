@@ -134,9 +134,7 @@ def make_job(config: Config, world: World, run: RunDir, attempt: int, stop: Call
     step = build_step(config, model, world.device)
     sources = open_sources(config, world)
     train = train_loader(config, sources["train"], world)
-    if not train.steps:
-        few = f"batch_size={config.batch_size}: more than the {len(train.source)} training images"
-        raise ConfigError(f"{few}; valid: 1 to {len(train.source)}")
+    _check_batch(config, len(train.source))
     method: Method = lookup("method", config.method.name)
     stages = stages_of(config, method)
     sparsity, optimiser = method.sparsity(config, model), make_optimiser(model, stages[0].optim)
@@ -149,6 +147,28 @@ def make_job(config: Config, world: World, run: RunDir, attempt: int, stop: Call
         config, world, run, attempt, model, step, wrap(step, world), stages, sparsity, optimiser, train, sources,
         points, upload, trained_on=trained_on,
     )  # fmt: skip
+
+
+def check_job(config: Config, train_images: int) -> None:
+    """Refuse, before anything is started or written, what `make_job` would refuse of settings alone.
+
+    Args:
+        config: the run.
+        train_images: how many the data set has.
+
+    Raises:
+        ConfigError: settings that do not fit each other or the data.
+    """
+    _check_batch(config, min(config.train_examples or train_images, train_images))
+    method: Method = lookup("method", config.method.name)
+    stages_of(config, method)
+    method.sparsity(config, build_model(config))
+
+
+def _check_batch(config: Config, images: int) -> None:
+    if config.batch_size > images:
+        few = f"batch_size={config.batch_size}: more than the {images} training images"
+        raise ConfigError(f"{few}; valid: 1 to {images}")
 
 
 def stages_of(config: Config, method: Method) -> tuple[Stage, ...]:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ from distcond.config.overrides import from_settings, to_settings
 from distcond.config.schema import Config
 from distcond.engine.custom_source import source_digests
 from distcond.engine.environment import describe_start
-from distcond.errors import ConfigError
+from distcond.errors import ConfigError, NotNow
 from distcond.storage.refusal import refused
 from distcond.storage.staging import staging
 from distcond.storage.uri import child, is_uri, open_store
@@ -69,6 +70,7 @@ class RunDir:
         Raises:
             ConfigError: the directory cannot be written, holds another run, or another process is at this one.
         """
+        new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / ".lock", "w")  # noqa: SIM115  held until the run ends, by the with below
@@ -86,6 +88,8 @@ class RunDir:
                 yield len(starts)
             except ConfigError as error:
                 self.ended(str(error), failed=True)
+                if new and not isinstance(error, NotNow) and not any(self.checkpoints.glob("*")):
+                    shutil.rmtree(self.path, ignore_errors=True)  # nothing was begun: a refusal leaves nothing
                 raise
             except BaseException as error:
                 self.ended(type(error).__name__, failed=isinstance(error, Exception))

@@ -49,7 +49,8 @@ def test_a_value_that_a_later_one_replaces_is_checked(words: str) -> None:
 
 
 def test_good_earlier_values_give_way() -> None:
-    config = parse(["method=floats", "method=oats", "method.dim=8", "method=oat", "sampler=uniform", "sampler=beta"]).config
+    words = "method=floats method=oats method.dim=8 method=oat sampler=uniform sampler=beta"
+    config = parse(words.split()).config
     assert (config.method.name, config.sampler.name) == ("oat", "beta")
 
 

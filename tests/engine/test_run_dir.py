@@ -15,7 +15,7 @@ from distcond.engine.environment import COMMIT_VARIABLE, describe_start, git_com
 from distcond.engine.progress import Progress, read_progress
 from distcond.engine.restore import find_checkpoint, load
 from distcond.engine.run_dir import RunDir, read_json, run_dir_for, run_root, write_json
-from distcond.errors import ConfigError
+from distcond.errors import ConfigError, NotNow
 from support import processes
 
 CONFIG = resolve("float_digits", {"seed": 3})
@@ -46,6 +46,17 @@ with RunDir(Path({str(run.path)!r})).begin(resolve("float_digits", {{"seed": 3}}
         assert done.status != 0 and "another process" in done.output
     with run.begin(CONFIG):
         pass
+
+
+def test_a_refused_first_start_leaves_nothing(tmp_path: Path) -> None:
+    for error, kept in ((ConfigError("no"), False), (NotNow("later"), True), (RuntimeError("dead"), True)):
+        run = RunDir(tmp_path / "runs" / type(error).__name__)
+        with pytest.raises(type(error)), run.begin(CONFIG):
+            raise error
+        assert run.path.exists() == kept
+    with pytest.raises(ConfigError), run.begin(CONFIG):  # what was there before stays
+        raise ConfigError("no")
+    assert run.starts()[-1]["ended"]["why"] == "no"
 
 
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

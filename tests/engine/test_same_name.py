@@ -118,3 +118,20 @@ def test_the_package_itself_has_no_source_digest() -> None:
     config = resolve("float_digits", {"method": "distcond.methods.pgd_at:METHOD"})
     assert source_digests(config) == {}
     assert source_digests(replace(config, method=resolve("float_digits", {}).method)) == {}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "batch_size=5000",
+        "train_examples=100 batch_size=101",
+        "method=oat eval.lam_grid=0.05",
+        "method=float_slim method.width_mults=0.5",
+    ],
+)
+@pytest.mark.parametrize("launcher", ["ray", "local"])
+def test_a_refusal_leaves_no_run_directory(tmp_path: Path, wrong: str, launcher: str) -> None:
+    with pytest.raises(ConfigError):
+        train.main(words(tmp_path, *wrong.split(), f"launch={launcher}"))
+    assert not list(tmp_path.glob("runs/*"))
+    assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()

@@ -11,6 +11,7 @@ from typing import Any
 from distcond.config.schema import Config
 from distcond.data.described import prepared, settled
 from distcond.engine.grid import lam_grid
+from distcond.engine.job import check_job
 from distcond.engine.run_dir import run_dir_for
 from distcond.engine.starting import init_from
 from distcond.errors import ConfigError
@@ -138,7 +139,9 @@ def placed(config: Config) -> Path:
     origin = init_from.check(config)
     driver.check(config)
     lam_grid(config)  # whether sampler and grid fit the method
-    content = prepared(config.data).fingerprint
+    found = prepared(config.data)
+    check_job(config, found.sizes["train"])
+    content = found.fingerprint
     return run_dir_for(config, content if origin is None else f"{content}+{origin.digest}").path
 
 

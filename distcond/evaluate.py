@@ -41,7 +41,8 @@ Count what a run's network gets right at every lam of a grid, without attack (SA
 
 Examples are counted in blocks of eval.batch_size, each with a seed of its own: the number of workers changes nothing.
 What is counted stays in RUN_DIR/outcomes, example by example. A command that was stopped goes on where it was; the
-same command again only prints its table. Rows stand in RUN_DIR/results, those of another setting beside the run's own.
+same command again only prints its table. Rows stand in RUN_DIR/results, those of another setting beside the run's own;
+of a run that cannot be written, both are kept in ./evaluations/RUN.
 
 attacks (attack=NAME or several; they know lam unless threat= says otherwise):
 {attacks}

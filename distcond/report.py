@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         print(report(words[0]))
         return 0
     question = asked(words)
-    demand, reference = question.demand, question.reference
+    demand, reference, png, html = question.demand, question.reference, question.png, question.html
     rows = rows_at(question.places, question.split)
     costs: dict[At, Spent] = costs_below(*question.places)
     fields = fields_of(rows, costs)
@@ -69,11 +69,11 @@ def main(argv: Sequence[str]) -> int:
     said += [class_text(classes, question.every_class)] if question.classes else []
     print("\n\n".join(filter(None, said)))
     taken = [(c.best.point.sa.accuracy, c.best.point.ra.accuracy) for c in chosen if c.meets]
-    drawn = [trade_off_png(rows, question.png, taken), *class_figures(fields, classes, question.png.parent)]
+    drawn = [trade_off_png(rows, png, taken), *class_figures(fields, classes, png.parent)]
     for path in filter(None, drawn):
         print(f"\nfigure: {path}")
-    if question.html:
-        print(f"page: {write_page(fields, question.html, reference, classes)}")
+    if html:
+        print(f"page: {write_page(fields, html, reference, classes)}")
     return 0
 
 

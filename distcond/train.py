@@ -54,7 +54,8 @@ def lead(config: Config, origin: Report | None, workers: int) -> int:
     if run.finished:
         run.check(config)
         _tell_world_size(run.path, workers)
-        write_report(run.path)
+        with suppress(OSError):  # somebody else's run
+            write_report(run.path)
         print(f"already finished, nothing to do; fresh=true starts another\n{summarise(run.path)}")
         return 0
     return go_on(config, run, origin, home)

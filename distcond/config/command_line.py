@@ -13,6 +13,7 @@ from distcond.config.listing import about, listing
 from distcond.config.overrides import NAMED, resolve, settings_of
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
+from distcond.places import unusable
 from distcond.registry import lookup
 
 _USAGE = """\
@@ -123,6 +124,12 @@ def guarded(main: Callable[[], int]) -> NoReturn:
         status = main()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except (OSError, RuntimeError) as error:
+        line = unusable(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("stopped; the same command resumes", file=sys.stderr)

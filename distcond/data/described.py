@@ -9,6 +9,7 @@ from distcond.data.dataset import Augment, Dataset
 from distcond.data.extra import prepare_extra
 from distcond.data.open import Prepared, prepare
 from distcond.errors import ConfigError
+from distcond.places import named
 from distcond.registry import lookup
 
 #: Images up to this side are stored as they are, larger ones as JPEG at 8/7 of it: 256 pixels for 224.
@@ -46,7 +47,8 @@ def settled(data: DataConfig) -> DataConfig:
     dataset: Dataset = lookup("data", data.name)
     if dataset.found is None or (data.num_classes and data.image_size):
         return data
-    found = dataset.found(data.root)
+    with named(_places(data)):
+        found = dataset.found(data.root)
     return replace(
         data, num_classes=data.num_classes or found.num_classes, image_size=data.image_size or found.image_size
     )
@@ -61,11 +63,16 @@ def prepared(data: DataConfig) -> Prepared:
         ConfigError: `data.root` or `data.extra` cannot be used.
     """
     dataset = described(data)
-    found = prepare(dataset, data.root, data.cache_dir, data.loader)
-    if not data.extra:
-        return found
-    extra = prepare_extra(data.extra, data.cache_dir, dataset)
+    with named(_places(data)):
+        found = prepare(dataset, data.root, data.cache_dir, data.loader)
+        if not data.extra:
+            return found
+        extra = prepare_extra(data.extra, data.cache_dir, dataset)
     return replace(found, fingerprint=f"{found.fingerprint}+{extra.fingerprint}")
+
+
+def _places(data: DataConfig) -> dict[str, str]:
+    return {"data.root": data.root, "data.extra": data.extra, "data.cache_dir": data.cache_dir}
 
 
 def _check_fixed(data: DataConfig, dataset: Dataset) -> None:

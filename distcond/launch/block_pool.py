@@ -135,7 +135,7 @@ def _serve(plan: Plan, rank: int, link: Connection) -> None:
     answer: tuple[str, str, int, str] | None = None
     with suppress(EOFError, OSError):
         try:
-            with told(plan.run_path, rank, 0):
+            with told(plan.keep_path, rank, 0):
                 counter = BlockCounter(plan, choose_device(plan.config.launch.device, rank))
                 while True:
                     work = _received(link)

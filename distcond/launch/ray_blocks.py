@@ -31,7 +31,7 @@ class Worker:
     def count(self, block: int) -> tuple[str, str, int, str] | None:
         """Count a block; an error comes back as plain texts."""
         try:
-            with told(self.plan.run_path, self.rank, 0):
+            with told(self.plan.keep_path, self.rank, 0):
                 if self.counter is None:
                     self.counter = BlockCounter(self.plan, choose_device(self.plan.config.launch.device))
                 self.counter(block)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from distcond.config.setting import choice, read
 from distcond.errors import ConfigError
+from distcond.places import can_write, require_target
 from distcond.registry import unknown
 from distcond.results.choose import Demand, read_level
 
@@ -56,12 +57,18 @@ class Question:
     @property
     def png(self) -> Path:
         """Where the figure goes."""
-        return Path(self.words.get("png", self.places[0] / "curves.png")).expanduser()
+        if "png" in self.words:
+            return require_target("png", Path(self.words["png"]).expanduser())
+        folder = self.places[0]
+        if not can_write(folder):  # somebody else's runs
+            folder = Path.cwd()
+            require_target("png", folder / "curves.png")
+        return folder / "curves.png"
 
     @property
     def html(self) -> Path | None:
         """Where the page goes, if one is wanted."""
-        return Path(self.words["html"]).expanduser() if "html" in self.words else None
+        return require_target("html", Path(self.words["html"]).expanduser()) if "html" in self.words else None
 
 
 def asked(argv: Sequence[str]) -> Question:

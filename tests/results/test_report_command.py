@@ -57,6 +57,7 @@ def test_tables_points_and_the_chosen_point(runs, capsys):
 
 def test_page_and_figure_paths_can_be_set(runs, capsys, tmp_path):
     pytest.importorskip("plotly", reason="the page is drawn with plotly")
+    (tmp_path / "x").mkdir()  # what is missing is refused
     text = said(capsys, runs / "b", f"png={tmp_path / 'x' / 'a.png'}", f"html={tmp_path / 'x' / 'a.html'}")
     assert f"page: {tmp_path / 'x' / 'a.html'}" in text
     assert {path.name for path in (tmp_path / "x").iterdir()} == {"a.png", "a.html"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from distcond.data.open import open_source
 from distcond.data.source import Source
 from distcond.data.subset import in_runs, rows_of, split_digest, stratified_order
 from distcond.dial import at
+from distcond.engine.campaign.plan import FOLDER as OUTCOMES
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.campaign.words import Campaign, attacks_of, strength
@@ -23,6 +26,13 @@ from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
 from distcond.operating_point import OperatingPoint
+from distcond.places import can_write
+from distcond.results.store import FOLDER as RESULTS
+
+_log = logging.getLogger(__name__)
+
+#: What an evaluation writes below a run's directory.
+_WRITTEN = (OUTCOMES, RESULTS)
 
 #: Images about which a network is asked whether it answers at random.
 _ASKED_ABOUT = 4
@@ -54,6 +64,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     _check_random(campaign, model, everywhere, source)
     return Plan(
         run_path=run.path,
+        keep_path=_keep_path(run.path),
         config=config,
         campaign=campaign,
         strengths=strengths,
@@ -68,6 +79,24 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         split_images=split_digest(source),
         rows=_rows(source, wanted, mixed),
     )
+
+
+def _keep_path(run_path: Path) -> Path:
+    """The run's directory or, where that cannot be written, one of its name in the present one.
+
+    Raises:
+        ConfigError: neither can be written.
+    """
+    if all(map(can_write, (run_path, *(path for name in _WRITTEN if (path := run_path / name).exists())))):
+        return run_path
+    aside = Path.cwd() / "evaluations" / run_path.name
+    try:
+        aside.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        where = f"{run_path}: cannot be written, nor can {aside} ({error.strerror})"
+        raise ConfigError(f"{where}; start the command in a directory in which outcomes can be kept") from error
+    _log.info("%s cannot be written: outcomes and rows are kept in %s", run_path, aside)
+    return aside
 
 
 def _rows(source: Source, wanted: int, mixed: bool) -> np.ndarray | None:

@@ -57,6 +57,7 @@ class Plan:
     """An evaluation of one checkpoint.
 
     Attributes:
+        keep_path: where outcomes and rows are kept: in the run's directory, unless it cannot be written.
         strengths: name of each attack to what it uses.
         points: where answers are counted.
         width_mults: the network's widths, widest first.
@@ -70,6 +71,7 @@ class Plan:
     """
 
     run_path: Path
+    keep_path: Path
     config: Config
     campaign: Campaign
     strengths: dict[str, AttackConfig]
@@ -124,7 +126,7 @@ class Plan:
     def files(self) -> dict[int, list[Path]]:
         """Of each block, the files in which it ends up."""
         folders = list(dict.fromkeys(self.folder(measure) for measure in self.measures()))
-        files = {block: [folder / self._name(block) for folder in folders] for block in range(self.blocks)}
+        files = {block: [self._kept(f"{f}/{self._name(block)}") for f in folders] for block in range(self.blocks)}
         return files | {0: [*self.sentinel_files().values(), *files[0]]}
 
     def sentinel_files(self) -> dict[tuple[OperatingPoint, int], Path]:
@@ -141,7 +143,7 @@ class Plan:
                 decides = [clean, asdict(settings.attack), self.examples, ORDER]
                 of_width = f"-width{self.width_mults[width]:g}" if len(self.width_mults) > 1 else ""
                 words = f"sentinel-{point.slug}{of_width}"
-                found[point, width] = self.run_path / FOLDER / f"{words}-{_digest(decides)}.json"
+                found[point, width] = self._kept(f"{words}-{_digest(decides)}.json")
         return found
 
     def clean(self, place: Place, width: int, noise: str) -> Measure:
@@ -173,19 +175,24 @@ class Plan:
 
     def file(self, measure: Measure, block: int) -> Path:
         """Where a block's outcome lies."""
-        return self.folder(measure) / self._name(block)
+        return self._kept(f"{self.folder(measure)}/{self._name(block)}")
 
     def _name(self, block: int) -> str:
         return outcomes.file_name(block, len(self.members(block)))
 
-    def folder(self, measure: Measure) -> Path:
+    def _kept(self, name: str) -> Path:
+        """A file of outcomes: where it is already, else where this evaluation keeps its own."""
+        there = self.run_path / FOLDER / name
+        return there if self.keep_path == self.run_path or there.exists() else self.keep_path / FOLDER / name
+
+    def folder(self, measure: Measure) -> str:
         """Readable, and told apart by everything that decides an outcome."""
         words = [measure.attack.name if measure.attack else "clean", measure.point.slug]
         words += [f"from{_number(measure.source)}"] if measure.source != measure.point else []
         words += [f"width{self.width_mults[measure.width]:g}"] if len(self.width_mults) > 1 else []
         words += [measure.noise] if self.noisy else []
         plain = re.sub(r"[^\w.-]+", "_", "-".join(words))
-        return self.run_path / FOLDER / f"{plain}-{_digest(self.identity(measure))}"
+        return f"{plain}-{_digest(self.identity(measure))}"
 
     def identity(self, measure: Measure) -> dict[str, Any]:
         """Everything that decides the outcomes of a measure, as plain values."""

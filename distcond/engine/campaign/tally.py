@@ -61,7 +61,7 @@ def keep_rows(plan: Plan, workers: int, device: torch.device) -> list[Row]:
     """The rows of a plan that has been carried out, written to the run's results. The same plan replaces its own."""
     rows = list(_rows(plan, workers, device))
     name = hashlib.blake2b(_text(plan).encode(), digest_size=4).hexdigest()
-    write_part(plan.run_path, f"{plan.campaign.split}-{plan.campaign.checkpoint}-{name}", rows)
+    write_part(plan.keep_path, f"{plan.campaign.split}-{plan.campaign.checkpoint}-{name}", rows)
     return rows
 
 

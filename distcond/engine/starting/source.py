@@ -11,6 +11,7 @@ from distcond.engine.checkpoint import averaged_statistics, load_shared
 from distcond.engine.restore import find_checkpoint
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
+from distcond.places import named
 from distcond.starting_points.state_file import read_file
 from distcond.starting_points.wrapping import Weights, unwrapped
 
@@ -21,14 +22,17 @@ def read(init_from: str) -> Weights:
     Raises:
         ConfigError: nothing there that can be read; the message names the machine, since others may see other files.
     """
-    path = Path(init_from).expanduser().absolute()
     try:
-        if path.is_dir():
-            return unwrapped(_of_checkpoint(_checkpoint(path)))
-        if path.is_file():
-            return unwrapped(read_file(path))
+        with named({"init_from": init_from}):
+            path = Path(init_from).expanduser().absolute()
+            if path.is_dir():
+                return unwrapped(_of_checkpoint(_checkpoint(path)))
+            if path.is_file():
+                open(path, "rb").close()  # what may not be read is not damaged
+                return unwrapped(read_file(path))
     except ConfigError as error:
-        raise ConfigError(f"init_from={init_from}: {error}") from error
+        said = str(error)
+        raise ConfigError(said if said.startswith("init_from=") else f"init_from={init_from}: {said}") from error
     wanted = "name a run directory, one of its checkpoints or a file of weights, which every worker has to see"
     raise ConfigError(f"init_from={init_from}: no such file or directory on {socket.gethostname()}; {wanted}")
 

@@ -66,7 +66,7 @@ def test_a_uri_tells_the_same_as_the_folder(tmp_path: Path, capsys: pytest.Captu
         (["--wach"], "did you mean --watch"),
     ],
 )
-def test_what_it_refuses(words: list[str], said: str, tmp_path: Path) -> None:
+def test_invalid_options_are_refused(words: list[str], said: str, tmp_path: Path) -> None:
     if words:
         made(tmp_path / "run")
     with pytest.raises(ConfigError, match=said):

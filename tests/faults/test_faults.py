@@ -37,7 +37,7 @@ def bench() -> Iterator[Bench]:
     ("kind", "launcher"),
     [pytest.param(*turn, marks=pytest.mark.ray if turn[1] == "ray" else ()) for turn in TURNS],
 )
-def test_a_run_that_something_happens_to_comes_to_the_end_it_would_have_come_to(
+def test_run_survives_a_fault_bit_for_bit(
     bench: Bench, tmp_path: Path, kind: str, launcher: str
 ) -> None:
     reason = why_no_storage(tmp_path) if KINDS[kind].disk else ""
@@ -48,5 +48,5 @@ def test_a_run_that_something_happens_to_comes_to_the_end_it_would_have_come_to(
     assert outcome["ok"], json.dumps(outcome, indent=1)
 
 
-def test_every_kind_is_among_them() -> None:
+def test_every_kind_of_fault_is_tested() -> None:
     assert {kind for kind, _ in TURNS} == set(KINDS)

@@ -19,7 +19,7 @@ STEPS = 32  # in an epoch: sixteen seconds, as long as they are slow
 LONG = ("method=faulty:METHOD", f"train_examples={16 * STEPS}", "batch_size=16", "launch.grace=300")
 
 
-def test_asha_stops_with_checkpoints_and_spends_what_it_says(place: Any, wait_for: Callable[..., None]) -> None:
+def test_stopped_asha_sweep_resumes_without_repeating_a_step(place: Any, wait_for: Callable[..., None]) -> None:
     sweep, steps, swift = place.path / "sweep", place.path / "steps", place.path / "swift"
     faults = {"FAULT_STEPS": str(steps), "FAULT_SLOW": str(swift)}
     process = sweeps.begin(place, 4, *ASHA, *LONG, **faults)

@@ -94,21 +94,21 @@ def test_the_range_of_workers(cores: int, settings: dict[str, Any], workers: tup
     assert range_of_workers(launch, there, elastic=True) == workers
 
 
-def test_a_ray_of_ones_own_has_a_fixed_size_and_the_least_must_fit() -> None:
+def test_min_workers_must_fit_and_need_a_cluster() -> None:
     launch = resolve("float_digits", {"launch.workers": 4, "launch.min_workers": 3}).launch
     assert range_of_workers(launch, Capacity(4, 0, "this machine"), elastic=False) == (4, 4)
     with pytest.raises(ConfigError, match=r"^launch.min_workers=3: the Ray cluster has 2 cores; valid: 1 to 2$"):
         range_of_workers(launch, Capacity(2, 0, "the Ray cluster"), elastic=True)
 
 
-def test_a_least_number_of_workers_that_contradicts_the_rest_is_refused() -> None:
+def test_contradicting_min_workers_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^launch.min_workers=1: launch=local does not change workers; valid: 0$"):
         check(launch="local", launch__min_workers=1)
     with pytest.raises(ConfigError, match=r"^launch.min_workers=3: more than launch.workers=2; valid: 0 to 2$"):
         check(launch__min_workers=3, launch__workers=2)
 
 
-def test_more_workers_than_this_machine_has_cores_are_refused() -> None:
+def test_more_workers_than_cores_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^launch.workers=1000: this machine has \d+ (core|GPU)s?; valid: 1"):
         check(launch__workers=1000)
 
@@ -235,7 +235,7 @@ def test_a_local_run_needs_no_ray(place: Any) -> None:
     assert (place.path / "run" / "finished.json").exists()
 
 
-def test_a_local_error_is_one_line_and_a_traceback_in_a_file(place: Any) -> None:
+def test_local_error_is_one_line_and_a_file(place: Any) -> None:
     run = place.start("launch=local", "method=faulty:METHOD", FAULT="raise", FAULT_STEP="1", FAULT_RANK="0")
     assert run.end() == 1
     assert "trained under" not in run.output

@@ -70,7 +70,7 @@ def test_attempts_count_on_from_whatever_is_higher(tmp_path: Path) -> None:
     assert last_attempt(tmp_path) == 8
 
 
-def test_attempts_of_a_run_at_a_uri_count_on_on_a_machine_that_is_new_to_it(tmp_path: Path) -> None:
+def test_attempts_at_a_uri_count_on_across_machines(tmp_path: Path) -> None:
     homes = [Home(f"file://{tmp_path}/there/run", tmp_path / machine / "run") for machine in "aba"]
     for home in homes:
         home.local.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def test_sigterm_unwinds_the_main_thread() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_handler_that_was_there_stays_and_comes_back_after_ray_replaced_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_earlier_signal_handler_comes_back_after_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[int] = []
 
     def mine(number: int, frame: object) -> None:

@@ -21,7 +21,7 @@ LONG = ("method=faulty:METHOD", "epochs=2", "train_examples=1024", "batch_size=1
 
 
 @pytest.mark.parametrize("ray_nodes", [0], indirect=True)
-def test_it_survives_a_lost_node_and_a_stop_that_only_the_storage_can_pass_on(
+def test_run_at_uri_survives_lost_node_and_stop(
     place: Any, placed: Any, ray_nodes: Any, mounts: None, wait_for: Callable[..., None],
     same_end: Callable[..., None], tmp_path: Path,
 ) -> None:  # fmt: skip

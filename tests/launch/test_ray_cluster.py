@@ -29,7 +29,7 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 @pytest.mark.ray
 @pytest.mark.cluster
-def test_a_ray_of_ones_own_is_locked_on_loopback_and_leaves_nothing(place: Any, leftovers: Any) -> None:
+def test_own_ray_is_locked_and_leaves_nothing(place: Any, leftovers: Any) -> None:
     held = _hold(place, RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN="of another cluster")
     assert held.stdin is not None and held.stdout is not None
     held.stdin.write("\n")
@@ -60,7 +60,7 @@ def test_sigterm_while_ray_starts_leaves_nothing(place: Any, leftovers: Any, wai
     assert not list(place.short.glob("distcond-*"))
 
 
-def test_what_a_killed_driver_left_is_removed_and_what_a_living_one_has_is_not(
+def test_only_directories_of_killed_drivers_are_removed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     short = Path(tempfile.mkdtemp(prefix="d-", dir="/tmp"))

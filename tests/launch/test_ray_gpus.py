@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real CUDA device: it would be used")
-def test_each_worker_gets_a_gpu_and_one_that_torch_does_not_see_is_refused(place: Any, ray_nodes: Any) -> None:
+def test_gpus_that_torch_does_not_see_are_refused(place: Any, ray_nodes: Any) -> None:
     ray_nodes.add(2, cpus=4, gpus=2)
     run = place.start("launch=ray", "batch_size=3", **ray_nodes.joining)  # as many workers as GPUs, not as cores
     assert run.end() == 2, run.output

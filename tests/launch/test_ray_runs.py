@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 RAY = ("launch=ray", "launch.workers=2")
 
 
-def test_two_ray_workers_train_what_two_torchrun_processes_train(
+def test_two_ray_workers_equal_two_torchrun_processes(
     place: Any, leftovers: Any, torchrun_run: Any, same_end: Callable[..., None]
 ) -> None:
     run = place.start(*RAY, "method=faulty:METHOD", COUNT_RAY=str(place.path / "calls"))
@@ -35,7 +35,7 @@ def test_two_ray_workers_train_what_two_torchrun_processes_train(
     same_end(run.path, torchrun_run.path)
 
 
-def test_a_worker_that_dies_is_restarted_and_nothing_is_lost(
+def test_dead_worker_is_restarted_and_nothing_is_lost(
     place: Any, torchrun_run: Any, same_end: Callable[..., None]
 ) -> None:
     run = place.start(*RAY, "method=faulty:METHOD", FAULT="exit", FAULT_STEP="3")
@@ -48,7 +48,7 @@ def test_a_worker_that_dies_is_restarted_and_nothing_is_lost(
     same_end(run.path, torchrun_run.path)
 
 
-def test_an_error_in_a_worker_is_told_first_and_not_repeated(place: Any, leftovers: Any) -> None:
+def test_worker_error_is_reported_and_not_repeated(place: Any, leftovers: Any) -> None:
     run = place.start(*RAY, "method=faulty:METHOD", FAULT="raise", FAULT_STEP="1")
     assert run.end() == 1, run.output
     file = run.path / "failures" / "attempt-00-worker-0001.txt"
@@ -59,7 +59,7 @@ def test_an_error_in_a_worker_is_told_first_and_not_repeated(place: Any, leftove
     assert not list(place.short.glob("distcond-*"))
 
 
-def test_sigterm_ends_a_run_that_cannot_save_in_time_and_all_of_its_ray(
+def test_sigterm_ends_run_that_cannot_save(
     place: Any, leftovers: Any, wait_for: Callable[..., None]
 ) -> None:
     run = place.start(*RAY, "method=faulty:METHOD", "launch.grace=1", FAULT="wait", FAULT_STEP="1")

@@ -72,7 +72,7 @@ def test_only_what_a_restart_repeats_ends_a_run() -> None:
         stop.after_exception(None, {0: LOST, 1: WRONG})
 
 
-def test_a_directory_that_went_away_is_named_before_what_it_led_to(tmp_path: Path) -> None:
+def test_missing_directory_is_named_before_its_consequences(tmp_path: Path) -> None:
     from distcond.launch.ray_train import _told
     from distcond.launch.shared import marked
 

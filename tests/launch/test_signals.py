@@ -64,7 +64,7 @@ def refuse() -> None:
 
 
 @pytest.mark.parametrize("ask", [lambda: None, refuse])
-def test_neither_a_closed_pipe_nor_a_full_disk_ends_a_run(ask: Callable[[], None]) -> None:
+def test_closed_pipe_or_full_disk_ends_no_run(ask: Callable[[], None]) -> None:
     kept, (reader, writer) = os.dup(2), os.pipe()
     os.close(reader)
     os.dup2(writer, 2)
@@ -79,7 +79,7 @@ def test_neither_a_closed_pipe_nor_a_full_disk_ends_a_run(ask: Callable[[], None
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_the_cleaning_up_of_an_outer_block_is_not_interrupted(signals: int) -> None:
+def test_outer_cleanup_is_not_interrupted(signals: int) -> None:
     cleaned: list[int] = []
 
     def run() -> None:

@@ -105,7 +105,7 @@ def waits(process: int) -> bool:
     return not (int(lines["ShdPnd"], 16) | int(lines["SigPnd"], 16)) & 1 << signal.SIGTERM - 1
 
 
-def test_the_word_in_the_file(tmp_path: Path) -> None:
+def test_stop_file_names_the_start(tmp_path: Path) -> None:
     assert not stop_file.asked(tmp_path, "one")
     stop_file.ask(tmp_path, "one")
     assert stop_file.asked(tmp_path, "one")

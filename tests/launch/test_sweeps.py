@@ -115,7 +115,7 @@ def _has_the_donors_network(heir: Path, wait_for: Any) -> None:
         (("search=bayes",), "unknown value for search 'bayes'"),
     ],
 )
-def test_what_cannot_run_is_refused_before_ray_starts(place: Any, words: tuple[str, ...], said: str) -> None:
+def test_invalid_sweep_is_refused_before_ray_starts(place: Any, words: tuple[str, ...], said: str) -> None:
     process = sweeps.begin(place, 2, *words)
     output = process.communicate(timeout=600)[0]
     assert process.returncode == 2, output

@@ -69,7 +69,7 @@ def of_a_newer_schema(file: Path) -> None:
         ("shared.pt", of_a_newer_schema, ": checkpoint schema 3; this distcond reads 1 and 2"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_read_is_refused_and_all_stays(
+def test_unreadable_checkpoint_is_refused_and_nothing_changes(
     saved: Path, cache: str, capfd: pytest.CaptureFixture[str], name: str, harm: Callable[[Path], None], says: str
 ) -> None:
     (run,) = saved.iterdir()
@@ -89,7 +89,7 @@ def test_a_checkpoint_that_cannot_be_read_is_refused_and_all_stays(
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("keeps_store", ["torchrun", "the first process"])
-def test_a_start_to_which_not_all_processes_come_is_one_line(
+def test_incomplete_rendezvous_is_one_line(
     cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
     rank: int, keeps_store: str,
 ) -> None:  # fmt: skip

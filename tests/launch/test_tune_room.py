@@ -27,7 +27,7 @@ def test_as_many_trials_as_their_workers_have_room() -> None:
     assert room(LaunchConfig(workers=2), two, [NODE, NODE], 1) == 1
 
 
-def test_what_is_left_over_on_two_machines_makes_no_worker() -> None:
+def test_no_worker_spans_two_machines() -> None:
     launch = LaunchConfig(device="cpu", cpus_per_worker=5)
     assert room(launch, Capacity(16, 0, "the Ray cluster"), [NODE, NODE], 0) == 2
     with pytest.raises(ConfigError, match=r"hold 2 workers of launch.cpus_per_worker=5, none of which may span"):
@@ -49,7 +49,7 @@ def test_what_never_fits_is_refused_in_a_line(launch: LaunchConfig, concurrent: 
     assert "\n" not in str(error.value)
 
 
-def test_a_trial_is_the_run_that_train_would_make(tmp_path: Path) -> None:
+def test_trial_is_the_run_of_train(tmp_path: Path) -> None:
     settings = {"method.alpha": 0.3, "run_root": str(tmp_path), "data.cache_dir": str(tmp_path / "cache")}
     config = find_space("noise_scale", small=True).config(settings)
     assert placed(config) == run_of(config, None).path

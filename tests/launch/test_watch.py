@@ -79,7 +79,7 @@ def test_every_epoch_gets_one_line(tmp_path: Path, seen: Callable[[], list[str]]
     assert [line.split("  ")[0] for line in seen()] == ["epoch 3/3"]
 
 
-def test_a_resumed_run_shows_what_is_new_and_what_is_done_again(tmp_path: Path, seen: Callable[[], list[str]]) -> None:
+def test_resumed_run_shows_new_and_repeated_epochs(tmp_path: Path, seen: Callable[[], list[str]]) -> None:
     begin(tmp_path, 0)
     at(tmp_path, "train", epoch=2, step=3)
     history.append(tmp_path, record(1))
@@ -92,7 +92,7 @@ def test_a_resumed_run_shows_what_is_new_and_what_is_done_again(tmp_path: Path, 
     assert [line.split("  ")[0] for line in seen()] == ["epoch 2/3", "epoch 3/3"]
 
 
-def test_a_restart_of_the_workers_is_told_and_shows_no_epoch_twice(
+def test_restart_is_shown_and_no_epoch_twice(
     tmp_path: Path, seen: Callable[[], list[str]]
 ) -> None:
     begin(tmp_path, 4)  # of an earlier start
@@ -114,7 +114,7 @@ def test_a_restart_of_the_workers_is_told_and_shows_no_epoch_twice(
     assert seen() == [f"attempt 7: {again} (OSError: the disk is full)"]
 
 
-def test_time_left_and_what_is_wrong_with_the_storage_come_with_an_epoch(
+def test_time_left_and_storage_error_follow_an_epoch(
     tmp_path: Path, seen: Callable[[], list[str]]
 ) -> None:
     seen()
@@ -158,7 +158,7 @@ def test_a_file_that_cannot_be_read_costs_nothing(tmp_path: Path, capsys: pytest
         (tmp_path / "attempt.json").mkdir()
 
 
-def test_a_bar_counts_the_steps_of_the_whole_run() -> None:
+def test_bar_counts_steps_of_the_whole_run() -> None:
     tqdm = pytest.importorskip("tqdm").tqdm
     out = io.StringIO()
     bar = Bar(tqdm(total=1, bar_format="{desc}|{n_fmt}/{total_fmt}|{postfix}", file=out))

@@ -28,7 +28,7 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Home, Home]:
     return driver, worker
 
 
-def test_a_wish_to_stop_reaches_another_machine_and_no_later_start(
+def test_stop_request_reaches_another_machine_only_once(
     homes: tuple[Home, Home], wait_for: Callable[..., None]
 ) -> None:
     driver, worker = homes

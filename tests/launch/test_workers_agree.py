@@ -59,7 +59,7 @@ def test_workers_need_the_same_images(run_ranks: Any, tmp_path: Path) -> None:
     assert one.startswith("data.root: other images on ") and one.endswith("; needed: the same files on every node")
 
 
-def test_a_directory_of_the_same_name_is_not_the_same(tmp_path: Path) -> None:
+def test_directory_of_the_same_name_is_not_shared(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
@@ -79,7 +79,7 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_start_that_cannot_be_written_down_may_be_tried_again(tmp_path: Path) -> None:
+def test_unrecorded_start_may_be_retried(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WorkerError) as caught:
         begin_attempt(World(), tmp_path / "file", 0)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from support import processes
+from support.ports import held_port
+from support.waiting import wait_until
 
 KEY = SECRET = "S3RVER"  # the only ones it knows
 
@@ -22,8 +23,7 @@ class Server:
 
     folder: Path
     port: int
-    log: Path
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    process: processes.Process | None = field(default=None, repr=False)
 
     @property
     def uri(self) -> str:
@@ -35,23 +35,15 @@ class Server:
         return f"s3://{place}?{self.uri.partition('?')[2]}"
 
     def start(self) -> None:
-        """Serve, and wait until it answers."""
+        """Serve, and wait until it says so."""
         words = [_s3rver(), "-d", str(self.folder), "-a", "127.0.0.1", "-p", str(self.port), "--no-vhost-buckets"]
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([*words, "--configure-bucket", "bucket"], stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
+        process = self.process = processes.start([*words, "--configure-bucket", "bucket"])
+        wait_until(lambda: "listening" in process.output, "the S3 server", process=process)
 
     def stop(self) -> None:
         """Be gone."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait()
             self.process = None
 
 
@@ -71,10 +63,8 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", ""))
     monkeypatch.delenv("AWS_REQUEST_CHECKSUM_CALCULATION")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    made = Server(tmp_path / "server", port, tmp_path / "server.log")
-    made.start()
-    yield made
-    made.stop()
+    with held_port() as port:
+        made = Server(tmp_path / "server", port)
+        made.start()
+        yield made
+        made.stop()

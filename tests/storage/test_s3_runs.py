@@ -5,58 +5,67 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distcond.config.command_line import guarded
+from distcond.engine import upload
 from distcond.storage.uri import child, open_store
+from support.processes import Process, start
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
+#: Where the methods with a fault are.
+LAUNCH = ROOT / "tests" / "launch"
 SETTINGS = {
     "launch": "local", "data.loader": "memory", "epochs": 3, "train_examples": 128, "batch_size": 32,
     "model.widths": "4,8", "attack.num_steps": 1, "eval.lam_grid": "0,1", "eval.every": 1, "eval.val_examples": 32,
     "eval.val_steps": 1, "eval.test_examples": 32, "eval.train_examples": 0, "eval.attack.num_steps": 1,
 }  # fmt: skip
 
+#: Seconds before each try to send what is left at the end of a run.
+AT_LAST = (0.0, 1.0)
+
 #: The entry point, less patient at the end.
-COMMAND = "import sys; from distcond.engine import upload; upload.AT_LAST = (0.0, 1.0); import distcond.train as t; "
+COMMAND = f"import sys; from distcond.engine import upload; upload.AT_LAST = {AT_LAST}; import distcond.train as t; "
 COMMAND += "t.guarded(lambda: t.main(sys.argv[1:]))"
 
 
 @pytest.fixture
-def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """`train(run_root)`: start a run there, with more words if given; none outlives the test."""
-    started: list[subprocess.Popen[str]] = []
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """`words(run_root)`: the command line of a run there, with more words if given."""
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where copies for reading go
+    monkeypatch.setattr(upload, "AT_LAST", AT_LAST)
+    monkeypatch.syspath_prepend(LAUNCH)
 
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "launch")])
-    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "FAULT_PACE": "0.3"}
-
-    def start(run_root: str, *more: str) -> subprocess.Popen[str]:
+    def command_line(run_root: str, *more: str) -> list[str]:
         given = SETTINGS | {"run_root": run_root, "data.cache_dir": tmp_path / "cache"}
-        words = [f"{path}={value}" for path, value in given.items()]
-        process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *words, *more],
-            cwd=tmp_path, env={**os.environ, **own}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        started.append(process)
-        return process
+        return [*(f"{path}={value}" for path, value in given.items()), *more]
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return command_line
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output = process.communicate(timeout=280)[0]
-    return process.returncode, output
+def started(words: list[str], cwd: Path) -> Process:
+    """A run in a process of its own, for what has to happen to it meanwhile."""
+    own = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(LAUNCH)]), "OMP_NUM_THREADS": "1", "FAULT_PACE": "0.3"}
+    return start([sys.executable, "-c", COMMAND, *words], cwd=cwd, env={**os.environ, **own})
+
+
+def status_of(words: list[str]) -> int:
+    """The exit status of a run in this process."""
+    from distcond.train import main
+
+    with pytest.raises(SystemExit) as end:
+        guarded(lambda: main(words))
+    assert isinstance(end.value.code, int)
+    return end.value.code
 
 
 def run_at(uri: str) -> str:
@@ -64,31 +73,26 @@ def run_at(uri: str) -> str:
     return child(uri, name)
 
 
-def until(uri: str, name: str, process: subprocess.Popen[str]) -> None:
-    """Wait until a file is there."""
-    store, deadline = open_store(uri), time.monotonic() + 280
-    while not any(held.endswith(name) for held in store.names()):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def wait_for_file(uri: str, name: str, process: Process) -> None:
+    store = open_store(uri)
+    wait_until(lambda: any(held.endswith(name) for held in store.names()), name, process=process)
 
 
-@pytest.mark.cluster
-@pytest.mark.timeout(900)
-def test_a_killed_run_goes_on_elsewhere_and_is_read_by_its_uri(
-    s3: Any, train: Callable[..., subprocess.Popen[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_killed_run_resumes_elsewhere_and_is_readable(
+    s3: Any, words: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
 
     from distcond import calibrate, evaluate, load, report, status
 
-    first = train(s3.uri)
-    until(s3.uri, "checkpoints/epoch-0001/complete.json", first)
-    first.send_signal(signal.SIGKILL)
-    ended(first)
+    with started(words(s3.uri), tmp_path) as first:
+        wait_for_file(s3.uri, "checkpoints/epoch-0001/complete.json", first)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
     shutil.rmtree(tmp_path / "cache" / "staging")
-    assert ended(train(s3.uri))[0] == 0
-    assert ended(train(str(tmp_path / "plain")))[0] == 0
+    assert status_of(words(s3.uri)) == 0
+    assert status_of(words(str(tmp_path / "plain"))) == 0
+    capsys.readouterr()
 
     uri = run_at(s3.uri)
     (plain,) = (path for path in (tmp_path / "plain").iterdir() if path.is_dir())
@@ -115,30 +119,23 @@ def test_a_killed_run_goes_on_elsewhere_and_is_read_by_its_uri(
     assert "FGSM" in capsys.readouterr().out
 
 
-@pytest.mark.cluster
-@pytest.mark.timeout(900)
-def test_without_the_server_the_run_goes_on_but_is_not_finished(
-    s3: Any, train: Callable[..., subprocess.Popen[str]], tmp_path: Path
+def test_run_without_its_server_is_not_finished(
+    s3: Any, words: Callable[..., list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    slow = "method=faulty:METHOD"  # not over before the server is gone
-    run = train(s3.uri, slow)
-    until(s3.uri, "checkpoints/epoch-0001/complete.json", run)
-    s3.stop()
-    code, output = ended(run)
-    assert code == 1
-    assert "not reachable" in output
-    (last,) = (line for line in output.splitlines() if line.startswith("failed: "))
-    assert "StorageError: everything is in" in last
-    assert "the same command sends it; s3://bucket/some/runs/faulty" in last
+    slow = words(s3.uri, "method=faulty:METHOD")  # not over before the server is gone
+    with started(slow, tmp_path) as run:
+        wait_for_file(s3.uri, "checkpoints/epoch-0001/complete.json", run)
+        s3.stop()
+        assert run.wait() == 1
+    assert "not reachable" in run.output
+    (last,) = (line for line in run.output.splitlines() if line.startswith("failed: "))
+    assert "StorageError" in last and "s3://bucket/some/runs/faulty" in last
     (here,) = (tmp_path / "cache" / "staging").glob("*/*/*/history.jsonl")
     assert len(here.read_text().splitlines()) == 3
     assert (here.parent / "checkpoints" / "epoch-0003" / "shared.pt").exists()
-    code, output = ended(train(s3.uri, slow))  # cannot even begin, which may pass: 2 would say that nothing helps
-    assert code == 1
-    assert output.startswith("failed: s3://bucket/some/runs")
-    assert "not reachable" in output
-    assert output.splitlines()[-1] == "the same command tries again"
+    assert status_of(slow) == 1  # cannot even begin, which may pass: 2 would say that nothing helps
+    said = capfd.readouterr().err
+    assert "failed: s3://bucket/some/runs" in said and "not reachable" in said
     s3.start()
-    code, output = ended(train(s3.uri, slow))
-    assert code == 0, output
+    assert status_of(slow) == 0
     assert any(name.endswith("finished.json") for name in open_store(s3.uri).names())

@@ -9,7 +9,7 @@ from distcond.tuning.axis import Axis, read_axis
 LOG = Axis("optim.lr", "loguniform", 0.01, 1.0)
 
 
-def test_the_ends_and_the_middle_of_a_logarithmic_axis() -> None:
+def test_ends_and_middle_of_a_logarithmic_axis() -> None:
     assert LOG.at(0.0) == pytest.approx(0.01)
     assert LOG.at(0.5) == pytest.approx(0.1)
     assert LOG.grid(3) == pytest.approx([0.01, 0.1, 1.0])
@@ -58,7 +58,7 @@ def test_what_a_file_says_comes_back() -> None:
         (3, "expected a table"),
     ],
 )
-def test_a_wrong_entry_is_refused_in_a_line(entry: object, said: str) -> None:
+def test_wrong_entry_is_refused_in_one_line(entry: object, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as error:
         read_axis("optim.lr", entry)
     assert str(error.value).startswith("space optim.lr") and "\n" not in str(error.value)

@@ -59,13 +59,13 @@ def carry_out(found: Course, most: int = 1000) -> list[tuple[int, int, int]]:
     return legs
 
 
-def test_without_a_schedule_every_trial_goes_to_its_end(tmp_path: Path) -> None:
+def test_every_trial_finishes_without_a_schedule(tmp_path: Path) -> None:
     found = course(tmp_path)
     assert carry_out(found) == [(number, 0, EPOCHS) for number in range(9)]
     assert {trial.state for trial in found.sweep.trials().values()} == {"finished"}
 
 
-def test_asha_spends_what_it_says_and_promotes_from_where_a_trial_stands(tmp_path: Path) -> None:
+def test_asha_promotes_from_checkpoints_within_its_budget(tmp_path: Path) -> None:
     assert rungs(EPOCHS, 1, 3) == (1, 3)
     found = course(tmp_path, Asha(EPOCHS, 1, 3, up=True))
     legs = carry_out(found)
@@ -90,7 +90,7 @@ def test_with_few_trials_one_still_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("interrupted", [1, 5, 10, 12])
-def test_an_interrupted_course_does_what_an_uninterrupted_one_does(tmp_path: Path, interrupted: int) -> None:
+def test_interrupted_asha_equals_uninterrupted(tmp_path: Path, interrupted: int) -> None:
     whole = carry_out(course(tmp_path / "a", Asha(EPOCHS, 1, 3, up=True)))
     first = course(tmp_path / "b", Asha(EPOCHS, 1, 3, up=True))
     done = carry_out(first, interrupted)
@@ -125,7 +125,7 @@ def proposer(search: str) -> Proposer:
 
 @pytest.mark.parametrize("search", ["random", "tpe", "nsga2"])
 @pytest.mark.parametrize("schedule", [None, "rounds", "asha"])
-def test_a_space_with_few_points_gives_each_once_and_says_that_it_holds_no_more(
+def test_small_space_gives_each_point_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, search: str, schedule: str | None
 ) -> None:
     made = {"rounds": rounds(), "asha": Asha(EPOCHS, 1, 3, up=True)}.get(schedule or "")
@@ -141,7 +141,7 @@ def test_a_space_with_few_points_gives_each_once_and_says_that_it_holds_no_more(
 
 
 @pytest.mark.parametrize("search", ["random", "tpe"])
-def test_an_interrupted_course_draws_again_what_an_uninterrupted_one_draws(tmp_path: Path, search: str) -> None:
+def test_interrupted_search_draws_the_same_points(tmp_path: Path, search: str) -> None:
     whole = course(tmp_path / "a", None, proposer(search), count=3)
     carry_out(whole)
     carry_out(course(tmp_path / "b", None, proposer(search), count=3), 1)
@@ -150,7 +150,7 @@ def test_an_interrupted_course_draws_again_what_an_uninterrupted_one_draws(tmp_p
     assert [trial.drawn for trial in second.trials.values()] == [trial.drawn for trial in whole.trials.values()]
 
 
-def test_a_proposal_that_cannot_be_made_is_a_failed_trial(tmp_path: Path) -> None:
+def test_proposal_that_raises_is_a_failed_trial(tmp_path: Path) -> None:
     def space(source: Any) -> dict[str, Any]:
         lr = LR.draw(source)
         if lr < 0.5:
@@ -163,7 +163,7 @@ def test_a_proposal_that_cannot_be_made_is_a_failed_trial(tmp_path: Path) -> Non
     assert states == {("finished", ""), ("failed", "the space's function raised ValueError: too low")}
 
 
-def test_a_trial_whose_process_dies_is_taken_up_once_more(tmp_path: Path) -> None:
+def test_trial_whose_process_dies_is_retried_once(tmp_path: Path) -> None:
     found = course(tmp_path, count=1)
     for _ in range(2):
         leg = found.next()
@@ -173,7 +173,7 @@ def test_a_trial_whose_process_dies_is_taken_up_once_more(tmp_path: Path) -> Non
     assert (found.trials[0].state, found.trials[0].error) == ("failed", "it died (tried 2 times)")
 
 
-def test_workers_that_did_not_start_are_asked_for_once_more(tmp_path: Path) -> None:
+def test_workers_that_did_not_start_are_retried(tmp_path: Path) -> None:
     found = course(tmp_path, count=1)
     leg = found.next()
     assert leg is not None
@@ -182,7 +182,7 @@ def test_workers_that_did_not_start_are_asked_for_once_more(tmp_path: Path) -> N
     assert carry_out(found) == [(0, 0, EPOCHS)] and found.trials[0].state == "finished"
 
 
-def test_a_leg_without_an_objective_is_a_failure(tmp_path: Path) -> None:
+def test_leg_without_objective_fails(tmp_path: Path) -> None:
     found = course(tmp_path, count=1)
     leg = found.next()
     assert leg is not None
@@ -194,7 +194,7 @@ def rounds() -> Rounds:
     return Rounds(SPACE, EPOCHS, 3, 0.25, up=True, seed=0)
 
 
-def test_pbt_replaces_the_worst_by_changed_copies_of_the_best(tmp_path: Path) -> None:
+def test_pbt_replaces_worst_by_mutated_best(tmp_path: Path) -> None:
     found = course(tmp_path, rounds(), count=4)
     legs = carry_out(found)
     assert [(begin, until) for _, begin, until in legs] == [(0, 3)] * 4 + [(3, 6)] * 4 + [(6, EPOCHS)] * 4
@@ -209,7 +209,7 @@ def test_pbt_replaces_the_worst_by_changed_copies_of_the_best(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("interrupted", [2, 4, 6, 9])
-def test_an_interrupted_population_does_what_an_uninterrupted_one_does(tmp_path: Path, interrupted: int) -> None:
+def test_interrupted_population_equals_uninterrupted(tmp_path: Path, interrupted: int) -> None:
     whole = course(tmp_path / "a", rounds(), count=4)
     carry_out(whole)
     first = course(tmp_path / "b", rounds(), count=4)
@@ -221,7 +221,7 @@ def test_an_interrupted_population_does_what_an_uninterrupted_one_does(tmp_path:
     assert drawn[0] == drawn[1]
 
 
-def test_a_round_cut_off_between_two_exploits_is_completed(tmp_path: Path) -> None:
+def test_round_cut_between_exploits_is_completed(tmp_path: Path) -> None:
     found = course(tmp_path, Rounds(SPACE, EPOCHS, 3, 0.5, up=True, seed=0), count=4)
     carry_out(found, 4)
     trials = dict(found.trials)
@@ -234,7 +234,7 @@ def test_a_round_cut_off_between_two_exploits_is_completed(tmp_path: Path) -> No
     assert again.exploits == planned.exploits[1:] and again.others == planned.others
 
 
-def test_what_acts_only_at_the_start_cannot_be_mutated() -> None:
+def test_settings_of_the_start_cannot_be_mutated() -> None:
     alpha = Space("s", "?", "float_digits", 4, axes=(Axis("method.alpha", "uniform", 0.1, 0.9),))
     with pytest.raises(ConfigError, match=r"method.alpha acts at the start of a run only"):
         check_live(alpha)

@@ -20,7 +20,7 @@ def course(folder: Path) -> Course:
     return Course(SweepDir(folder), SPACE, Listed(points), 2, 0, None, lambda c: folder / str(c.optim.lr), pytest.fail)
 
 
-def test_what_was_cut_off_waits_and_is_no_failure(tmp_path: Path) -> None:
+def test_halted_leg_waits_and_is_no_failure(tmp_path: Path) -> None:
     found = course(tmp_path)
     leg = found.next()
     assert leg == Leg(0, 0)
@@ -40,7 +40,7 @@ def test_what_was_cut_off_waits_and_is_no_failure(tmp_path: Path) -> None:
         (Outcome(((1.0, 0.5),), 1), "waiting"),
     ],
 )
-def test_what_comes_to_its_end_meanwhile_is_at_its_end(tmp_path: Path, outcome: Outcome, state: str) -> None:
+def test_leg_that_ends_during_halt_has_ended(tmp_path: Path, outcome: Outcome, state: str) -> None:
     found = course(tmp_path)
     leg = found.next()
     assert leg is not None
@@ -50,7 +50,7 @@ def test_what_comes_to_its_end_meanwhile_is_at_its_end(tmp_path: Path, outcome: 
     assert [point[1] for point in found.trials[0].curve] == [point[1] for point in outcome.curve]
 
 
-def test_a_leg_that_is_over_when_it_is_stopped_is_stopped_by_its_schedule(tmp_path: Path) -> None:
+def test_leg_at_its_end_is_stopped_by_schedule(tmp_path: Path) -> None:
     found = course(tmp_path)
     assert found.next() is not None
     found.halt()

@@ -46,7 +46,7 @@ def test_tpe_finds_what_is_good() -> None:
     assert sum(drawn["optim.no_decay"] == [] for drawn in late) >= 7
 
 
-def test_a_search_rebuilt_from_its_files_goes_on_as_if_nothing_had_been() -> None:
+def test_search_rebuilt_from_files_proposes_the_same() -> None:
     assert search(14, cut=9) == search(14)
 
 

@@ -67,7 +67,7 @@ def population(tmp_path: Path) -> Callable[[Callable[..., None]], Course]:
     return carried_out
 
 
-def test_the_heir_has_the_donors_weights_and_its_own_settings(population: Any) -> None:
+def test_exploit_copies_weights_and_keeps_own_settings(population: Any) -> None:
     exploits = []
 
     def seen(donor: Path, heir: Path, epoch: int) -> None:

@@ -23,7 +23,7 @@ def written(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("name", shipped())
-def test_every_draw_of_a_shipped_space_is_a_config_and_comes_back(name: str, small: bool) -> None:
+def test_every_draw_of_shipped_spaces_is_a_config(name: str, small: bool) -> None:
     space = find_space(name, small)
     assert from_plain(space.plain()) == space
     for number in range(20):
@@ -62,7 +62,7 @@ def test_a_grid_has_every_combination_once() -> None:
         ),
     ],
 )
-def test_a_wrong_file_is_refused_in_a_line(tmp_path: Path, text: str, said: str) -> None:
+def test_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as error:
         read_space(written(tmp_path, HEAD + text))
     assert "\n" not in str(error.value)
@@ -94,7 +94,7 @@ def test_a_function_of_ones_own_draws(tmp_path: Path, monkeypatch: pytest.Monkey
     assert drawn[3] == proposer.propose(3)
 
 
-def test_a_function_that_raises_is_told_in_a_line() -> None:
+def test_error_of_a_space_function_is_one_line() -> None:
     with pytest.raises(ConfigError, match="the space's function raised ZeroDivisionError"):
         drawn_by(lambda source: 1 / 0, None)
     with pytest.raises(ConfigError, match="gave None; expected settings"):
@@ -110,7 +110,7 @@ def test_an_objective_that_is_never_measured_is_refused() -> None:
         read_objective("accuracy", config)
 
 
-def test_values_are_those_of_the_checkpoint_that_is_kept() -> None:
+def test_values_are_of_the_best_checkpoint() -> None:
     config = Space("s", "", "float_digits", 1).config({"eval.lam_grid": "0,1"})
     asked = [read_objective(name, config) for name in ("hypervolume", "sa@0", "ra@1", "train_flops", "seconds")]
 

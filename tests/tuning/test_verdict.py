@@ -12,7 +12,7 @@ from distcond.tuning.objective import read_objective
 from distcond.tuning.verdict import agreement, counted, judge, same_order
 
 
-def test_a_clear_difference_is_better_and_a_small_one_is_not() -> None:
+def test_only_a_clear_difference_is_better() -> None:
     assert judge([0.50, 0.51, 0.52], [0.40, 0.41, 0.43]).better
     close = judge([0.50, 0.41, 0.52], [0.40, 0.51, 0.43])
     assert not close.better and str(close).startswith("not shown to be better: hypervolume +0.0300")
@@ -40,7 +40,7 @@ def test_rank_agreement_is_kendalls_tau() -> None:
     assert agreement([(3, a, -a) for a in cheap]).tau == -1
 
 
-def test_only_trials_that_were_trained_equally_long_are_compared() -> None:
+def test_only_trials_of_equal_length_are_compared() -> None:
     # The longer ones are better under both; among equals the attacks contradict each other.
     assert agreement([(1, 0.1, 0.2), (1, 0.2, 0.1), (9, 0.7, 0.8), (9, 0.8, 0.7)])[:2] == (-1, 2)
     assert agreement([(1, 0.1, 0.2), (1, 0.2, 0.2)]).tau == 0, "a tie"
@@ -55,7 +55,7 @@ def test_only_trials_that_were_trained_equally_long_are_compared() -> None:
         (8, -1, "tau -1.00 (8 trials, 28 pairs trained equally long); low: the cheap attack is a poor proxy here"),
     ],
 )
-def test_an_agreement_that_is_low_or_of_few_is_called_so(count: int, turn: int, said: str) -> None:
+def test_low_or_unsure_agreement_is_reported(count: int, turn: int, said: str) -> None:
     assert said in str(agreement([(1, float(i), float(turn * i)) for i in range(count)]))
 
 
@@ -77,7 +77,7 @@ ROWS = [
     ("name", "wanted"),
     [("hypervolume", 0.9 * 0.1 + 0.6 * 0.3), ("sa@0", 0.9), ("sa@1", 0.6), ("ra@0", 0.1), ("ra@1", 0.4)],
 )
-def test_what_a_sweep_compared_is_what_is_counted_again(name: str, wanted: float) -> None:
+def test_confirmation_counts_the_objective_of_the_sweep(name: str, wanted: float) -> None:
     objective = read_objective(name, resolve("float_digits", {"eval.lam_grid": "0,1"}))
     assert counted(objective, ROWS, (0.0, 0.0)) == pytest.approx(wanted)
     assert str(judge([0.5, 0.5], [0.1, 0.1], name)).startswith(f"better: {name} +0.4000 on average over 2 fresh seeds")
@@ -91,7 +91,7 @@ def test_what_a_sweep_compared_is_what_is_counted_again(name: str, wanted: float
         ("ra@0.5", "objective=ra@0.5: the evaluation has no row for it"),
     ],
 )
-def test_what_rows_do_not_say_is_refused_in_a_line(name: str, said: str) -> None:
+def test_objective_without_rows_is_refused(name: str, said: str) -> None:
     objective = read_objective(name, resolve("float_digits", {"eval.lam_grid": "0,0.5,1"}))
     with pytest.raises(ConfigError, match=said) as error:
         counted(objective, ROWS, (0.0, 0.0))

@@ -22,7 +22,7 @@ from distcond.tuning.words import words_of
         ({"colour": "red"}, "no word of a sweep"),
     ],
 )
-def test_words_that_do_not_go_together_are_refused_in_a_line(told: dict[str, Any], said: str) -> None:
+def test_contradicting_options_are_refused(told: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as error:
         words_of(told)
     assert "\n" not in str(error.value)

@@ -13,6 +13,7 @@ from distcond.tuning.space import find_space
 from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.trial import Trial
 from distcond.tuning.words import NAMES, words_of
+from support import sweeps
 
 
 def test_help_names_every_word_and_list_every_space(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,3 +68,29 @@ def test_invalid_words_are_refused_in_a_line(words: list[str], said: str, monkey
     with pytest.raises(ConfigError, match=said) as error:
         main(words)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (("launch.workers=500",), "launch.workers=500: "),
+        (("concurrent=400",), "concurrent=400: "),
+        (("launch.device=cuda",), "launch.device=cuda: "),
+        (("objective=ra@0.3",), "objective=ra@0.3: .*eval.lam_grid"),
+        (("scheduler=asha", "grace=3"), "grace=3: .*epochs=2"),
+        (("scheduler=asha", "eval.every=2"), "grace=1: .*eval.every=2"),
+        (("launch=local",), "launch=local: "),
+        (("optim.lrr=1",), "unknown setting 'optim.lrr'"),
+        (("search=bayes",), "unknown value for search 'bayes'"),
+    ],
+)
+def test_invalid_sweep_is_refused_before_ray_starts(
+    words: tuple[str, ...], refused: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("distcond.launch.tune.drive.cluster", lambda: pytest.fail("Ray was to start"))
+    with pytest.raises(ConfigError, match=f"^{refused}") as error:
+        main([*sweeps.small(tmp_path, 2), *words])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "sweep" / "sweep.json").exists()

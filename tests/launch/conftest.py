@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,9 @@ from typing import Any
 
 import pytest
 
-import support.leftovers
-from support.processes import LIMIT
+from support import launch_run, leftovers, processes
+from support.ray_cluster import Ray
 from support.ray_nodes import RayNodes
-from support.same_end import same_end as compare
-from support.waiting import wait_until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -33,13 +31,16 @@ class Run:
     """A run that was started: its directory and its process."""
 
     path: Path
-    process: subprocess.Popen[str]
-    output: str = ""
+    process: processes.Process
+
+    @property
+    def output(self) -> str:
+        """What was printed so far."""
+        return self.process.output
 
     def end(self) -> int:
-        """Wait for the exit status and keep what was printed."""
-        self.output = self.process.communicate(timeout=LIMIT)[0]
-        return self.process.returncode
+        """Wait for the exit status."""
+        return self.process.wait()
 
 
 @dataclass
@@ -55,87 +56,68 @@ class Place:
         """`NAME=VALUE` in the environment of all processes of the test."""
         return f"TMPDIR={self.short}"
 
-    def start(self, *settings: str, torchrun: int = 0, **variables: str) -> Run:
-        """Start `launch_run.py` with settings, as it is or under torchrun, and variables such as FAULT."""
+    def words(self, *settings: str) -> list[str]:
+        """The arguments of `support.launch_run` for a run here."""
+        return [str(self.path / "run"), f"data.cache_dir={self.path / 'cache'}", *settings]
+
+    def start(self, *settings: str, torchrun: int = 0, joins: Ray | None = None, **variables: str) -> Run:
+        """Start a run as it is, under torchrun, or on a Ray that is up, with variables such as FAULT."""
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"] if torchrun else []
-        words = [
-            str(HERE / "launch_run.py"),
-            str(self.path / "run"),
-            f"data.cache_dir={self.path / 'cache'}",
-            *settings,
-        ]
-        process = subprocess.Popen(
-            [sys.executable, *launcher, *words],
-            cwd=self.path,
-            env={**self.environment, "FAULT_ONCE": str(self.path / "fault"), **variables},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        return Run(self.path / "run", process)
+        variables = {"FAULT_ONCE": str(self.path / "fault"), **variables}
+        environment = self.joining(joins, **variables) if joins else {**self.environment, **variables}
+        command = [sys.executable, *launcher, launch_run.__file__, *self.words(*settings)]
+        return Run(self.path / "run", processes.start(command, cwd=self.path, env=environment))
+
+    def joining(self, ray: Ray, **variables: str) -> dict[str, str]:
+        """The environment of what joins a Ray. Workers there have PYTHONPATH alone from it: in that lie the FAULTs."""
+        (self.path / "faults.json").write_text(json.dumps(variables))
+        path = f"{self.path}{os.pathsep}{self.environment['PYTHONPATH']}"
+        return {**self.environment, **variables, **ray.joining, "PYTHONPATH": path}
 
 
 @pytest.fixture
-def place(tmp_path: Path, leftovers: Any) -> Iterator[Place]:
+def place(tmp_path: Path) -> Iterator[Place]:
     """Where a test starts things; what it leaves running is killed."""
-    with _place(tmp_path, leftovers) as made:
+    with _place(tmp_path) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def placed(leftovers: Any) -> Callable[[Path], Any]:
+def placed() -> Any:
     """`with placed(path) as place`, for fixtures that live longer than a test."""
-    return lambda path: _place(path, leftovers)
+    return _place
 
 
 @pytest.fixture(scope="session")
-def torchrun_run(tmp_path_factory: pytest.TempPathFactory, leftovers: Any) -> Iterator[Run]:
-    """The run of `launch_run.py` that two torchrun processes have finished."""
-    with _place(tmp_path_factory.mktemp("torchrun"), leftovers) as made:
+def torchrun_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """The run of `support.launch_run` that two torchrun processes have finished."""
+    with _place(tmp_path_factory.mktemp("torchrun")) as made:
         run = made.start("launch=local", torchrun=2)
         assert run.end() == 0, run.output
         yield run
 
 
 @pytest.fixture
-def wait_for() -> Callable[..., None]:
-    """`wait_for(condition, what)`: until it holds."""
-    return wait_until
-
-
-@pytest.fixture(scope="session")
-def leftovers() -> Any:
-    """The module `support.leftovers`."""
-    return support.leftovers
-
-
-@pytest.fixture
-def ray_nodes(place: Place, leftovers: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A Ray of one node with one core, or as many as the parameter says; `add(2)` adds another (`support.ray_nodes`).
+def ray_nodes(place: Place, request: pytest.FixtureRequest) -> Iterator[RayNodes]:
+    """A Ray of one node with one core, or as many as the parameter says; `add(2)` adds another.
 
     Faulty runs are slow there.
     """
-    faulty, cpus = {"FAULT_SLOW": str(place.path / "swift")}, getattr(request, "param", 1)
-    with RayNodes(place.short, place.environment | faulty, cpus=cpus) as nodes:
+    faulty = {"FAULT_SLOW": str(place.path / "swift"), "FAULT_SLOW_SECONDS": "1"}
+    with RayNodes(place.short, place.environment | faulty, cpus=getattr(request, "param", 1)) as nodes:
         yield nodes
 
 
 @pytest.fixture
-def mounts(ray_nodes: Any) -> None:
+def mounts() -> None:
     """Only where nodes can have files of their own."""
-    reason = ray_nodes.why_no_mounts()
+    reason = RayNodes.why_no_mounts()
     if reason:
         pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
-def same_end() -> Callable[[Path, Path], None]:
-    """`same_end(one, other)` asserts that two runs came to the same end, bit for bit."""
-    return compare
-
-
 @contextmanager
-def _place(path: Path, leftovers: Any) -> Iterator[Place]:
+def _place(path: Path) -> Iterator[Place]:
     # Not below tmp_path: Ray's sockets need a short path.
     short = Path(tempfile.mkdtemp(prefix="dc-", dir="/tmp"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONDONTWRITE"))}
@@ -145,7 +127,8 @@ def _place(path: Path, leftovers: Any) -> Iterator[Place]:
         own = {"TMPDIR": str(short), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **ROOMY}
         yield Place(path, short, {**kept, **own})
     finally:
-        for process in leftovers.processes_with(f"TMPDIR={short}"):
-            with suppress(ProcessLookupError):
-                os.kill(process, 9)
+        while left := leftovers.processes_with(f"TMPDIR={short}"):
+            for process in left:
+                with suppress(ProcessLookupError):
+                    os.kill(process, 9)
         shutil.rmtree(short, ignore_errors=True)

@@ -3,15 +3,19 @@
 FAULT is "exit" (the process dies), "desert" (it dies, and the other of two ranks sleeps, where no closed socket wakes
 it), "raise" (a ValueError), "chance" (a RuntimeError, which a restart may mend) or "wait" (it sleeps); FAULT_STEP the
 first step, counted in each worker process; FAULT_ONCE a file, made by the first fault, after which there is none;
-FAULT_RANK whose (1). FAULT_SLOW names a file without which every step takes half a second: a run that is to be met in
-the middle on any machine. FAULT_PACE is a number of seconds that every step takes besides. FAULT_STEPS names a file
-that grows by a byte a step, COUNT_RAY one for how often the training called Ray (see `calls.py`).
+FAULT_RANK whose (1). FAULT_SLOW names a file without which every step takes FAULT_SLOW_SECONDS (half a second): a run
+that is to be met in the middle on any machine. FAULT_PACE is a number of seconds that every step takes besides.
+FAULT_STEPS names a file that grows by a byte a step, COUNT_RAY one for how often the training called Ray (`calls.py`).
+
+A Ray that was there before knows nothing of a test's environment but PYTHONPATH: a `faults.json` there says the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,33 +29,46 @@ SLEEP = 3600.0
 _steps = 0
 
 
+def _said() -> dict[str, str]:
+    """What is to happen: the environment, and `faults.json`."""
+    said = dict(os.environ)
+    for folder in sys.path:
+        file = Path(folder, "faults.json")
+        if file.exists():
+            said |= json.loads(file.read_text())
+    return said
+
+
 def fault() -> None:
     global _steps
     _steps += 1
-    if "FAULT_STEPS" in os.environ and os.environ.get("RANK", "0") == "0":
-        with open(os.environ["FAULT_STEPS"], "a") as file:
+    said, rank = _said(), os.environ.get("RANK", "0")
+    if "FAULT_STEPS" in said and rank == "0":
+        with open(said["FAULT_STEPS"], "a") as file:
             file.write(".")
-    if "COUNT_RAY" in os.environ:
-        calls.watch(_steps, Path(os.environ["COUNT_RAY"]))
-    if "FAULT_SLOW" in os.environ and not Path(os.environ["FAULT_SLOW"]).exists():
-        time.sleep(0.5)
-    time.sleep(float(os.environ.get("FAULT_PACE", "0")))
-    if "FAULT" not in os.environ:
+    if "COUNT_RAY" in said:
+        calls.watch(_steps, Path(said["COUNT_RAY"]))
+    if "FAULT_SLOW" in said and not Path(said["FAULT_SLOW"]).exists():
+        time.sleep(float(said.get("FAULT_SLOW_SECONDS", "0.5")))
+    time.sleep(float(said.get("FAULT_PACE", "0")))
+    if "FAULT" not in said:
         return
-    once, rank = Path(os.environ["FAULT_ONCE"]), os.environ.get("RANK", "0")
-    chosen = rank == os.environ.get("FAULT_RANK", "1")
-    if _steps < int(os.environ["FAULT_STEP"]) or once.exists():
+    once, chosen = Path(said["FAULT_ONCE"]), rank == said.get("FAULT_RANK", "1")
+    if _steps < int(said["FAULT_STEP"]) or once.exists():
         return
-    if os.environ["FAULT"] == "desert":
+    if said["FAULT"] == "desert":
         _desert(chosen, once.with_suffix(".asleep"))
-    if not chosen:
-        return
-    once.touch()
-    if os.environ["FAULT"] in ("exit", "desert"):
+    if chosen:
+        once.touch()
+        _happen(said["FAULT"], rank)
+
+
+def _happen(what: str, rank: str) -> None:
+    if what in ("exit", "desert"):
         os._exit(7)
-    if os.environ["FAULT"] == "wait":
-        time.sleep(300)
-    if os.environ["FAULT"] == "chance":
+    if what == "wait":
+        time.sleep(SLEEP)
+    if what == "chance":
         raise RuntimeError(f"the chance fault of worker {rank}")
     raise ValueError(f"the fault of worker {rank}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,34 +10,38 @@ import pytest
 from distcond.engine.checkpoint import moments
 from distcond.results import history
 from support import sweeps
+from support.ray_cluster import Ray
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 ASHA = ("scheduler=asha", "grace=1", "reduction=2", "epochs=4")
-STEPS = 32  # in an epoch: sixteen seconds, as long as they are slow
+STEPS = 32  # in an epoch: a minute, as long as they are slow
 LONG = ("method=faulty:METHOD", f"train_examples={16 * STEPS}", "batch_size=16", "launch.grace=300")
 
 
-def test_stopped_asha_sweep_resumes_without_repeating_a_step(place: Any, wait_for: Callable[..., None]) -> None:
+def test_stopped_asha_sweep_resumes_without_repeating_a_step(place: Any, shared_ray: Ray) -> None:
     sweep, steps, swift = place.path / "sweep", place.path / "steps", place.path / "swift"
-    faults = {"FAULT_STEPS": str(steps), "FAULT_SLOW": str(swift)}
-    process = sweeps.begin(place, 4, *ASHA, *LONG, **faults)
-    wait_for(lambda: steps.exists() or process.poll() is not None, "the first step of a trial", 1500)
+    faults = {"FAULT_STEPS": str(steps), "FAULT_SLOW": str(swift), "FAULT_SLOW_SECONDS": "2"}
+    process = sweeps.begin(place, 4, *ASHA, *LONG, ray=shared_ray, **faults)
+    wait_until(steps.exists, "the first step of a trial", sweeps.LIMIT, process=process)
     process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=1500)[0]
-    assert process.returncode == 128 + signal.SIGTERM, output
-    assert output.splitlines()[-1] == "stopped: 0 of 4 trials have ended; the same command goes on"
+    assert process.wait() == 128 + signal.SIGTERM, process.output
+    assert process.output.splitlines()[-1].startswith("stopped: 0 of 4 trials have ended; ")
     left = sweeps.trials(sweep)
-    assert {trial["state"] for trial in left} == {"waiting"} and not any(trial["error"] for trial in left), output
-    assert any(moment.step for trial in left for moment in moments(sweep / trial["run"] / "checkpoints")), output
+    assert {trial["state"] for trial in left} == {"waiting"} and not any(trial["error"] for trial in left), (
+        process.output
+    )
+    assert any(moment.step for trial in left for moment in moments(sweep / trial["run"] / "checkpoints")), (
+        process.output
+    )
     swift.touch()
-    process = sweeps.command(place, "--resume", "sweep", **faults)
-    output = process.communicate(timeout=1500)[0]
-    assert process.returncode == 0, output
+    process = sweeps.command(place, "--resume", "sweep", ray=shared_ray, **faults)
+    assert process.wait() == 0, process.output
     # All to rung 1, two of four on to 2, one of those two to the end: 4 * 1 + 2 * 1 + 1 * 2 epochs where whole runs
     # would be 16.
     found = sweeps.trials(sweep)
-    assert sorted(trial["epochs"] for trial in found) == [1, 1, 2, 4], output
+    assert sorted(trial["epochs"] for trial in found) == [1, 1, 2, 4], process.output
     assert [trial["state"] for trial in found if trial["epochs"] == 4] == ["finished"]
     for trial in found:
         epochs = list(range(1, trial["epochs"] + 1))

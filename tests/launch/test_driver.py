@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
 from distcond.launch import driver
 from distcond.launch.capacity import Capacity, number_of_workers, range_of_workers
+from support import launch_run, processes
 
 HERE = Path(__file__).parent
 
@@ -57,25 +57,20 @@ def test_the_number_of_workers(cores: int, gpus: int, settings: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
-    ("cores", "gpus", "settings", "message"),
+    ("cores", "gpus", "settings", "refused", "valid"),
     [
-        (2, 0, {"launch.workers": 3}, r"launch.workers=3: this machine has 2 cores; valid: 1 to 2"),
-        (1, 0, {"launch.workers": 3}, r"launch.workers=3: this machine has 1 core; valid: 1"),
-        (
-            8,
-            0,
-            {"launch.workers": 3, "launch.cpus_per_worker": 4},
-            r"launch.workers=3: this machine has 8 cores; valid of launch.cpus_per_worker=4: 1 to 2",
-        ),
-        (2, 0, {"launch.cpus_per_worker": 3}, r"launch.cpus_per_worker=3: this machine has 2 cores"),
-        (8, 2, {"launch.workers": 3}, r"launch.workers=3: this machine has 2 GPUs; valid: 1 to 2"),
-        (2, 4, {}, r"launch.workers=4: this machine has 2 cores; valid: 1 to 2"),
-        (2, 0, {"launch.device": "cuda"}, r"launch.device=cuda: this machine has no GPU .*; valid: auto, cpu"),
+        (2, 0, {"launch.workers": 3}, "launch.workers=3", ": 1 to 2"),
+        (1, 0, {"launch.workers": 3}, "launch.workers=3", ": 1"),
+        (8, 0, {"launch.workers": 3, "launch.cpus_per_worker": 4}, "launch.workers=3", ": 1 to 2"),
+        (2, 0, {"launch.cpus_per_worker": 3}, "launch.cpus_per_worker=3", "2 cores"),
+        (8, 2, {"launch.workers": 3}, "launch.workers=3", ": 1 to 2"),
+        (2, 4, {}, "launch.workers=4", ": 1 to 2"),
+        (2, 0, {"launch.device": "cuda"}, "launch.device=cuda", ": auto, cpu"),
     ],
 )
-def test_too_much_is_refused(cores: int, gpus: int, settings: dict[str, Any], message: str) -> None:
+def test_too_much_is_refused(cores: int, gpus: int, settings: dict[str, Any], refused: str, valid: str) -> None:
     launch = resolve("float_digits", settings).launch
-    with pytest.raises(ConfigError, match=f"^{message}$"):
+    with pytest.raises(ConfigError, match=rf"^{refused}: .*this machine.*{valid}$"):
         number_of_workers(launch, Capacity(cores, gpus, "this machine"))
 
 
@@ -97,32 +92,32 @@ def test_the_range_of_workers(cores: int, settings: dict[str, Any], workers: tup
 def test_min_workers_must_fit_and_need_a_cluster() -> None:
     launch = resolve("float_digits", {"launch.workers": 4, "launch.min_workers": 3}).launch
     assert range_of_workers(launch, Capacity(4, 0, "this machine"), elastic=False) == (4, 4)
-    with pytest.raises(ConfigError, match=r"^launch.min_workers=3: the Ray cluster has 2 cores; valid: 1 to 2$"):
+    with pytest.raises(ConfigError, match=r"^launch.min_workers=3: .*valid: 1 to 2$"):
         range_of_workers(launch, Capacity(2, 0, "the Ray cluster"), elastic=True)
 
 
 def test_contradicting_min_workers_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^launch.min_workers=1: launch=local does not change workers; valid: 0$"):
+    with pytest.raises(ConfigError, match=r"^launch.min_workers=1: .*launch=local.*valid: 0$"):
         check(launch="local", launch__min_workers=1)
-    with pytest.raises(ConfigError, match=r"^launch.min_workers=3: more than launch.workers=2; valid: 0 to 2$"):
+    with pytest.raises(ConfigError, match=r"^launch.min_workers=3: .*launch.workers=2; valid: 0 to 2$"):
         check(launch__min_workers=3, launch__workers=2)
 
 
 def test_more_workers_than_cores_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^launch.workers=1000: this machine has \d+ (core|GPU)s?; valid: 1"):
+    with pytest.raises(ConfigError, match=r"^launch.workers=1000: .*valid: 1"):
         check(launch__workers=1000)
 
 
 @pytest.mark.usefixtures("four")
 def test_fewer_images_than_workers_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^batch_size=3: .* 4 workers .*; valid: batch_size=4 or more, or "):
+    with pytest.raises(ConfigError, match=r"^batch_size=3: .*4 workers.*valid: batch_size=4"):
         check(launch="local", launch__device="cpu", batch_size=3)
     assert check(launch="local", launch__device="cpu", batch_size=16) == 4
 
 
 @pytest.mark.parametrize("path", ["attack", "eval.attack"])
 def test_lengths_of_another_unit_are_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{path}.epsilon=8: pixels are in \[0, 1\]; did you mean 8/255\?$"):
+    with pytest.raises(ConfigError, match=rf"^{path}.epsilon=8: .*8/255"):
         driver.check(resolve("float_digits", {f"{path}.epsilon": 8}))
 
 
@@ -159,21 +154,20 @@ def test_training_without_attack_needs_none() -> None:
 
 def test_local_workers_need_torchrun() -> None:
     assert check(launch="local") == check(launch="local", launch__workers=1) == 1
-    torchrun = r"use torchrun --nproc-per-node=2 -m distcond.train launch=local"
-    with pytest.raises(ConfigError, match=rf"^launch.workers=2 with launch=local: .*{torchrun}"):
+    with pytest.raises(ConfigError, match=r"^launch.workers=2 .*torchrun --nproc-per-node=2 .*launch=local"):
         check(launch="local", launch__workers=2)
 
 
 @pytest.mark.usefixtures("four")
 def test_torchrun_and_the_workers_must_agree() -> None:
     assert check(launch="local", launch__device="cpu") == check(launch="local", launch__device="cpu", launch__workers=4)
-    with pytest.raises(ConfigError, match=r"^launch.workers=2: torchrun started 4 processes; valid: 0, 4$"):
+    with pytest.raises(ConfigError, match=r"^launch.workers=2: .*4 processes; valid: 0, 4$"):
         check(launch="local", launch__device="cpu", launch__workers=2)
 
 
 def test_ray_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with pytest.raises(ConfigError, match=r"^launch.name=ray under torchrun: .*; valid: local$"):
+    with pytest.raises(ConfigError, match=r"^launch.name=ray .*torchrun.*valid: local$"):
         check()
 
 
@@ -226,19 +220,26 @@ def test_a_local_run_needs_no_ray(place: Any) -> None:
     """It finishes where Ray cannot be imported, shows each epoch once, and says that RA is of another ball."""
     script = "import runpy, sys; sys.modules['ray'] = None; del sys.argv[0]; "
     script += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    words = [str(HERE / "launch_run.py"), str(place.path / "run"), f"data.cache_dir={place.path}", "launch=local"]
-    command = [sys.executable, "-c", script, *words, "attack.epsilon=0.1"]
-    done = subprocess.run(command, cwd=place.path, env=place.environment, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("epoch 1/2") == done.stderr.count("epoch 2/2") == 1
-    assert done.stderr.count("trained under Linf eps=0.1, tested under Linf eps=0.2, which eval.attack.norm") == 1
+    words = place.words("launch=local", "attack.epsilon=0.1")
+    command = [sys.executable, "-c", script, launch_run.__file__, *words]
+    done = processes.run(command, cwd=place.path, env=place.environment)
+    assert done.status == 0, done.output
+    assert done.output.count("epoch 1/2") == done.output.count("epoch 2/2") == 1
+    (warned,) = (line for line in done.output.splitlines() if line.startswith("trained under"))
+    assert "eps=0.1," in warned and "eps=0.2," in warned and "eval.attack.epsilon" in warned
     assert (place.path / "run" / "finished.json").exists()
 
 
-def test_local_error_is_one_line_and_a_file(place: Any) -> None:
-    run = place.start("launch=local", "method=faulty:METHOD", FAULT="raise", FAULT_STEP="1", FAULT_RANK="0")
-    assert run.end() == 1
-    assert "trained under" not in run.output
-    file = run.path / "failures" / "attempt-00-worker-0000.txt"
-    assert run.output.splitlines()[-1] == f"failed: ValueError: the fault of worker 0 (traceback in {file})"
+def test_local_error_is_one_line_and_a_file(
+    place: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    for name, value in {"FAULT": "raise", "FAULT_STEP": "1", "FAULT_RANK": "0", "FAULT_ONCE": "fault"}.items():
+        monkeypatch.setenv(name, str(place.path / value) if name == "FAULT_ONCE" else value)
+    run, *settings = place.words("launch=local", "method=faulty:METHOD")
+    assert launch_run.main(Path(run), settings) == 1
+    assert "trained under" not in caplog.text
+    file = Path(run) / "failures" / "attempt-00-worker-0000.txt"
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("failed: ValueError: the fault of worker 0 (") and str(file) in last
     assert file.read_text().endswith("ValueError: the fault of worker 0\n")

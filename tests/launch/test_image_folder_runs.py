@@ -1,4 +1,4 @@
-"""Whole runs on two Ray workers over folders of a user's own images."""
+"""Whole runs over folders of a user's own images, in this process and on two Ray workers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image
 from distcond.data.ffcv_import import ffcv_problem
 from distcond.engine.run_dir import RunDir
 from distcond.results.store import read_rows
-
-pytestmark = [pytest.mark.ray, pytest.mark.cluster]
+from support import launch_run
+from support.ray_cluster import Ray
 
 COUNTS = {"train": 160, "test": 40}
 
@@ -44,22 +44,44 @@ def save(image: Image.Image, path: Path, kind: str) -> None:
     path.write_bytes(out.getvalue())
 
 
-@pytest.mark.parametrize(("make", "size", "stored"), [(small_squares, 64, "64raw"), (photographs, 224, "256jpg")])
-def test_a_folder_trains_and_is_evaluated(place: Any, make: Any, size: int, stored: str) -> None:
+@pytest.fixture
+def settings(place: Any) -> tuple[str, ...]:
+    """Of a run over the images of this test."""
     if problem := ffcv_problem():
         pytest.skip(f"FFCV does not import: {problem}")
-    make(place.path / "images")
-    run = place.start(
-        *("launch=ray", "launch.workers=2", "data=image_folder", f"data.root={place.path / 'images'}"),
-        *("data.loader=ffcv", "epochs=1", "train_examples=64", "batch_size=32", "eval.train_examples=0"),
+    return (
+        *("data=image_folder", f"data.root={place.path / 'images'}", "data.loader=ffcv", "epochs=1"),
+        *("train_examples=64", "batch_size=32", "eval.train_examples=0"),
         *("eval.val_examples=8", "eval.test_examples=16", "eval.batch_size=4"),
     )
+
+
+def test_folder_trains_in_one_process(place: Any, settings: tuple[str, ...]) -> None:
+    small_squares(place.path / "images")
+    run, *words = place.words("launch=local", *settings)
+    assert launch_run.main(Path(run), words) == 0
+    _is_whole(place, 64, "64raw")
+
+
+@pytest.mark.ray
+@pytest.mark.cluster
+@pytest.mark.parametrize(("make", "size", "stored"), [(small_squares, 64, "64raw"), (photographs, 224, "256jpg")])
+def test_folder_trains_on_two_ray_workers(
+    place: Any, settings: tuple[str, ...], shared_ray: Ray, make: Any, size: int, stored: str
+) -> None:
+    make(place.path / "images")
+    run = place.start("launch=ray", "launch.workers=2", *settings, joins=shared_ray)
     assert run.end() == 0, run.output
-    settings = RunDir(run.path).config().data
-    assert (settings.num_classes, settings.image_size) == (4, size)
+    _is_whole(place, size, stored)
+
+
+def _is_whole(place: Any, size: int, stored: str) -> None:
+    run = place.path / "run"
+    data = RunDir(run).config().data
+    assert (data.num_classes, data.image_size) == (4, size)
     (folder,) = (path for path in (place.path / "cache").iterdir() if path.is_dir())
     assert folder.name.split("-")[2] == stored
     assert json.loads((folder / "ffcv.json").read_text())["sizes"] == {"train": 144, "val": 16, "test": 40}
-    rows = [row for row in read_rows(run.path) if row.split == "test"]
+    rows = [row for row in read_rows(run) if row.split == "test"]
     assert {row.lam for row in rows} == {0.0, 1.0}
     assert {row.num_examples for row in rows} == {16}

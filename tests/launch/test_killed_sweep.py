@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,29 @@ from distcond.engine.leg import epochs_done
 from distcond.results import history, trials
 from distcond.results.store import parts, read_rows
 from support import sweeps
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 
-def test_a_sweep_killed_twice_trains_nothing_twice(place: Any, wait_for: Callable[..., None]) -> None:
+TRIALS = 6
+
+
+def test_a_sweep_killed_twice_trains_nothing_twice(place: Any) -> None:
     sweep = place.path / "sweep"
-    process = sweeps.begin(place, 12)
+    process = sweeps.begin(place, TRIALS)
     kept: dict[tuple[str, int], Any] = {}
-    for enough in (3, 7):
-        going = process.poll
-        wait_for(lambda n=enough, over=going: ended(sweep) >= n or over() is not None, f"{enough} trials", 1500)
-        assert process.poll() is None, process.communicate()[0]
+    for enough in (1, 3):
+        wait_until(lambda n=enough: ended(sweep) >= n, f"{enough} trials", sweeps.LIMIT, process=process)
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.wait()
         kept |= trained(sweep)
         process = sweeps.command(place, "--resume", "sweep")
-    output = process.communicate(timeout=1800)[0]
-    assert process.returncode == 0, output
+    assert process.wait() == 0, process.output
     found = trials(sweep)
-    assert list(found["trial"]) == list(range(12))
-    assert set(found["state"]) == {"finished"}, output
-    assert len(set(found["run"])) == 12
+    assert list(found["trial"]) == list(range(TRIALS))
+    assert set(found["state"]) == {"finished"}, process.output
+    assert len(set(found["run"])) == TRIALS
     assert kept.items() <= trained(sweep).items(), "an epoch with a checkpoint was trained again"
     for run in found["run"]:
         assert [record["epoch"] for record in history.read(sweep / run)] == [1, 2]

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,9 @@ from distcond.errors import ConfigError
 from distcond.launch.private import private_directory
 from distcond.launch.ray_cluster import joins
 from distcond.launch.variables import variables
+from support import processes
+from support.leftovers import listening, processes_with
+from support.waiting import wait_until
 
 HERE = Path(__file__).parent
 
@@ -29,34 +31,30 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 @pytest.mark.ray
 @pytest.mark.cluster
-def test_own_ray_is_locked_and_leaves_nothing(place: Any, leftovers: Any) -> None:
-    held = _hold(place, RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN="of another cluster")
-    assert held.stdin is not None and held.stdout is not None
-    held.stdin.write("\n")
-    held.stdin.flush()
-    facts = json.loads(held.stdout.readline())
-    assert facts["own"] and facts["cores"] >= 1
-    _is_private(Path(facts["token"]))
-    theirs = list(leftovers.processes_with(place.mark))
-    assert leftovers.listening(theirs) <= LOOPBACK
-    token = Path(facts["token"]).read_text()
-    assert _client(place, facts["address"], token) == "OK UNAUTHENTICATED UNAUTHENTICATED"
-    last = json.loads(held.communicate(timeout=100)[0])
-    assert last == {"error": "the end", "changed": []}
-    assert held.returncode == 0
-    assert not leftovers.processes_with(place.mark)
+def test_own_ray_is_locked_and_leaves_nothing(place: Any) -> None:
+    with _hold(place, RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN="of another cluster") as held:
+        held.write("\n")
+        wait_until(lambda: "\n" in held.output, "the Ray", process=held)
+        facts = json.loads(held.output)
+        assert facts["own"] and facts["cores"] >= 1
+        _is_private(Path(facts["token"]))
+        assert listening(list(processes_with(place.mark))) <= LOOPBACK
+        token = Path(facts["token"]).read_text()
+        assert _client(place, facts["address"], token) == "OK UNAUTHENTICATED UNAUTHENTICATED"
+        assert held.wait() == 0
+    assert json.loads(held.output.splitlines()[-1]) == {"error": "the end", "changed": []}
+    assert not processes_with(place.mark)
     assert not Path(facts["token"]).parent.exists()
 
 
 @pytest.mark.ray
 @pytest.mark.cluster
-def test_sigterm_while_ray_starts_leaves_nothing(place: Any, leftovers: Any, wait_for: Callable[..., None]) -> None:
-    held = _hold(place)
-    wait_for(lambda: "raylet" in leftovers.processes_with(place.mark).values(), "the raylet")
-    held.send_signal(signal.SIGTERM)
-    assert held.communicate(timeout=100)[0] == ""
-    assert held.returncode == 128 + signal.SIGTERM
-    assert not leftovers.processes_with(place.mark)
+def test_sigterm_while_ray_starts_leaves_nothing(place: Any) -> None:
+    with _hold(place) as held:
+        wait_until(lambda: "raylet" in processes_with(place.mark).values(), "the raylet", process=held)
+        held.send_signal(signal.SIGTERM)
+        assert (held.wait(), held.output) == (128 + signal.SIGTERM, "")
+    assert not processes_with(place.mark)
     assert not list(place.short.glob("distcond-*"))
 
 
@@ -89,15 +87,14 @@ def test_an_address_says_whether_a_run_joins(
 
 def test_ray_client_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
-    with pytest.raises(ConfigError, match=r"^RAY_ADDRESS=ray://head:10001: .* HOST:PORT"):
+    with pytest.raises(ConfigError, match=r"^RAY_ADDRESS=ray://head:10001: .*HOST:PORT"):
         joins()
 
 
-def _hold(place: Any, **variables: str) -> subprocess.Popen[str]:
+def _hold(place: Any, **variables: str) -> processes.Process:
     command = [sys.executable, str(HERE / "hold_cluster.py")]
     environment = place.environment | variables
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=place.path, env=environment, text=True, stdin=pipe, stdout=pipe)
+    return processes.start(command, cwd=place.path, env=environment, stderr=subprocess.DEVNULL)
 
 
 def _is_private(token: Path) -> None:
@@ -108,9 +105,9 @@ def _is_private(token: Path) -> None:
 
 
 def _client(place: Any, *words: str) -> str:
-    command = [sys.executable, str(HERE / "client.py"), *words]
-    done = subprocess.run(command, env=place.environment, capture_output=True, text=True, timeout=100, check=True)
-    return done.stdout.strip()
+    done = processes.run([sys.executable, str(HERE / "client.py"), *words], env=place.environment)
+    assert done.status == 0, done.output
+    return done.output.strip().splitlines()[-1]
 
 
 def test_variables_come_back(monkeypatch: pytest.MonkeyPatch) -> None:

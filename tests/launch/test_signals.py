@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from distcond.launch.signals import asked_to_stop, stoppable
+from support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -112,14 +112,14 @@ def test_a_handler_of_somebody_else_stays() -> None:
     assert not request
 
 
-def test_the_alarm_of_somebody_else_rings(wait_for: Any) -> None:
+def test_the_alarm_of_somebody_else_rings() -> None:
     rung: list[int] = []
     before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
     timer = signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
         with asked_to_stop(lambda: None, 60):
             send()
-        wait_for(lambda: rung, "the alarm")
+        wait_until(lambda: rung, "the alarm")
     finally:
         signal.signal(signal.SIGALRM, before)
         signal.setitimer(signal.ITIMER_REAL, *timer)

@@ -13,11 +13,17 @@ import torch
 
 from distcond.engine.checkpoint import moment_of, newest
 from distcond.launch import stop_file
+from support import launch_run
+from support.leftovers import processes_with
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
+HERE = Path(__file__).parent
+
 #: To be met in the middle, on any machine: its steps are slow until a file says otherwise.
 LONG = ("method=faulty:METHOD", "epochs=3", "train_examples=1024", "batch_size=16", "save_every=3", "eval.every=0")
+LOCAL, RAY = ("launch=local",), ("launch=ray", "launch.workers=1")
 
 
 def in_training(path: Path) -> Callable[[], bool]:
@@ -32,13 +38,25 @@ def in_training(path: Path) -> Callable[[], bool]:
     return look
 
 
+@pytest.fixture(autouse=True)
+def methods_with_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what runs in this process."""
+    monkeypatch.syspath_prepend(HERE)
+
+
+def finish(place: Any, *settings: str) -> dict[str, Any]:
+    """Run it to its end in this process, from its last checkpoint if there is one; the weights."""
+    run, *words = place.words(*settings)
+    assert launch_run.main(Path(run), words) == 0
+    return weights(Path(run))
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, placed: Any) -> dict[str, Any]:
     """The weights of a run on one process that nobody stopped."""
-    with placed(tmp_path_factory.mktemp("whole")) as place:
-        run = place.start("launch=local", *LONG)
-        assert run.end() == 0, run.output
-        return weights(run.path)
+    with placed(tmp_path_factory.mktemp("whole")) as place, pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(HERE)
+        return finish(place, *LOCAL, *LONG)
 
 
 def weights(run: Path) -> dict[str, Any]:
@@ -48,19 +66,18 @@ def weights(run: Path) -> dict[str, Any]:
     return {name: value.tolist() for name, value in torch.load(last / "shared.pt", weights_only=True)["model"].items()}
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize(
     ("settings", "asks"),
     [
-        (("launch=local",), signal.SIGTERM),
-        pytest.param(("launch=ray", "launch.workers=1"), signal.SIGUSR2, marks=pytest.mark.ray),
+        (LOCAL, signal.SIGTERM),
+        pytest.param(RAY, signal.SIGUSR2, marks=[pytest.mark.ray, pytest.mark.cluster]),
     ],
 )
-def test_a_run_stops_with_a_checkpoint_and_goes_on_from_there(
-    place: Any, leftovers: Any, wait_for: Any, uninterrupted: dict[str, Any], settings: tuple[str, ...], asks: int
+def test_stopped_run_resumes_bit_for_bit(
+    place: Any, uninterrupted: dict[str, Any], settings: tuple[str, ...], asks: int
 ) -> None:
     run = place.start(*settings, *LONG, FAULT_SLOW=str(place.path / "swift"))
-    wait_for(in_training(run.path), "the first second of training")
+    wait_until(in_training(run.path), "the first second of training", process=run.process)
     run.process.send_signal(asks)
     assert run.end() == 128 + asks, run.output
     last = newest(run.path / "checkpoints")
@@ -68,17 +85,24 @@ def test_a_run_stops_with_a_checkpoint_and_goes_on_from_there(
     epoch, step = moment_of(last)
     assert step > 0
     assert run.output.splitlines()[-1] == f"stopped: checkpoint in epoch {epoch + 1}, after its step {step}"
-    assert f"{signal.Signals(asks).name}: stopping after a checkpoint" in run.output
-    assert not leftovers.processes_with(place.mark)
-    again = place.start(*settings, *LONG)
-    assert again.end() == 0, again.output
-    assert not [name for name, value in weights(run.path).items() if value != uninterrupted[name]]
+    assert signal.Signals(asks).name in run.output
+    assert not processes_with(place.mark)
+    assert finish(place, *LOCAL, *LONG) == uninterrupted
+
+
+def test_killed_run_resumes_bit_for_bit(place: Any, uninterrupted: dict[str, Any]) -> None:
+    steps = ("save_steps=2", *LONG)
+    run = place.start(*LOCAL, *steps, FAULT_SLOW=str(place.path / "swift"))
+    wait_until(lambda: newest(run.path / "checkpoints"), "a checkpoint", process=run.process)
+    run.process.send_signal(signal.SIGKILL)
+    assert run.end() == -signal.SIGKILL
+    assert finish(place, *LOCAL, *steps) == uninterrupted
 
 
 @pytest.mark.cluster
-def test_torchrun_passes_the_wish_on_to_every_process(place: Any, wait_for: Any) -> None:
-    run = place.start("launch=local", *LONG, torchrun=2, FAULT_SLOW=str(place.path / "swift"))
-    wait_for(in_training(run.path), "the first second of training")
+def test_torchrun_passes_the_stop_on(place: Any) -> None:
+    run = place.start(*LOCAL, *LONG, torchrun=2, FAULT_SLOW=str(place.path / "swift"))
+    wait_until(in_training(run.path), "the first second of training", process=run.process)
     run.process.send_signal(signal.SIGTERM)
     assert run.end() != 0, run.output
     last = newest(run.path / "checkpoints")
@@ -87,12 +111,12 @@ def test_torchrun_passes_the_wish_on_to_every_process(place: Any, wait_for: Any)
     assert len(list(last.glob("rank-*.pt"))) == 2
 
 
-def test_a_second_signal_ends_a_run_at_once(place: Any, wait_for: Any) -> None:
-    run = place.start("launch=local", "method=faulty:METHOD", FAULT="wait", FAULT_STEP="2", FAULT_RANK="0")
-    wait_for((place.path / "fault").exists, "the second step")
+def test_a_second_signal_ends_a_run_at_once(place: Any) -> None:
+    run = place.start(*LOCAL, "method=faulty:METHOD", FAULT="wait", FAULT_STEP="2", FAULT_RANK="0")
+    wait_until((place.path / "fault").exists, "the second step", process=run.process)
     for _ in range(2):
         run.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: run.process.poll() is not None or waits(run.process.pid), "the signal to be taken")
+        wait_until(lambda: run.process.poll() is not None or waits(run.process.pid), "the signal to be taken")
     assert run.end() == 128 + signal.SIGTERM, run.output
     assert newest(run.path / "checkpoints") is None
 

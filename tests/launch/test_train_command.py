@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from torch.distributed import TCPStore
 from distcond.config.command_line import guarded
 from distcond.engine.checkpoint import SCHEMA_VERSION
 from distcond.train import main
+from support.ports import held_port
 
 WORDS = [
     *("float_digits", "launch=local", "data.loader=memory", "epochs=1", "train_examples=64", "batch_size=64"),
@@ -87,30 +87,26 @@ def test_unreadable_checkpoint_is_refused_and_nothing_changes(
     assert {str(path.parent) for path in after.keys() - before.keys()} == {"failures"}
 
 
+@pytest.fixture(params=["torchrun", "the first process"])
+def meeting(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Where processes are to meet, by who keeps the store there."""
+    if request.param == "torchrun":
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        restarts = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+        yield restarts | {"MASTER_PORT": str(store.port)}
+    else:
+        with held_port() as port:
+            yield {"MASTER_PORT": str(port)}
+
+
 @pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("keeps_store", ["torchrun", "the first process"])
 def test_incomplete_rendezvous_is_one_line(
     cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
-    rank: int, keeps_store: str,
+    rank: int, meeting: dict[str, str],
 ) -> None:  # fmt: skip
-    if keeps_store == "torchrun":
-        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        variables = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
-        port = store.port
-    else:
-        variables, port = {}, free_port()
-    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
-    for name, value in variables.items():
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "RANK": str(rank), **meeting}.items():
         monkeypatch.setenv(name, value)
     assert exit_status([*WORDS, cache, f"run_root={tmp_path}", "launch.timeout=1"]) == 1
     lines = capfd.readouterr().err.splitlines()
     (line,) = [line for line in lines if line.startswith(("failed:", "error:", "Traceback"))]
-    assert line.startswith("failed: 2 processes were to meet within launch.timeout=1 s: ")
-    assert lines[-1] == "the same command tries again"
-
-
-def free_port() -> int:
-    with socket.socket() as there:
-        there.bind(("127.0.0.1", 0))
-        port: int = there.getsockname()[1]
-    return port
+    assert line.startswith("failed: 2 processes ") and "launch.timeout=1 s" in line

@@ -92,9 +92,7 @@ def test_resumed_run_shows_new_and_repeated_epochs(tmp_path: Path, seen: Callabl
     assert [line.split("  ")[0] for line in seen()] == ["epoch 2/3", "epoch 3/3"]
 
 
-def test_restart_is_shown_and_no_epoch_twice(
-    tmp_path: Path, seen: Callable[[], list[str]]
-) -> None:
+def test_restart_is_shown_and_no_epoch_twice(tmp_path: Path, seen: Callable[[], list[str]]) -> None:
     begin(tmp_path, 4)  # of an earlier start
     assert seen() == []
     begin(tmp_path, 5)
@@ -114,9 +112,7 @@ def test_restart_is_shown_and_no_epoch_twice(
     assert seen() == [f"attempt 7: {again} (OSError: the disk is full)"]
 
 
-def test_time_left_and_storage_error_follow_an_epoch(
-    tmp_path: Path, seen: Callable[[], list[str]]
-) -> None:
+def test_time_left_and_storage_error_follow_an_epoch(tmp_path: Path, seen: Callable[[], list[str]]) -> None:
     seen()
     at(tmp_path, "train", epoch=0, step=3, seconds_left=600.0, storage="s3://x: not reachable")
     seen()

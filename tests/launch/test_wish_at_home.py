@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.launch.stop_file import ask, asked, passed_on
 from distcond.train import begun
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -28,9 +28,7 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Home, Home]:
     return driver, worker
 
 
-def test_stop_request_reaches_another_machine_only_once(
-    homes: tuple[Home, Home], wait_for: Callable[..., None]
-) -> None:
+def test_stop_request_reaches_another_machine_only_once(homes: tuple[Home, Home]) -> None:
     driver, worker = homes
     driver.announce()
     beats = Heartbeat(worker)
@@ -38,7 +36,7 @@ def test_stop_request_reaches_another_machine_only_once(
     with passed_on(driver, driver.local, "first"):
         assert not asked(worker.local, "first")
         ask(driver.local, "first")
-        wait_for(lambda: asked(worker.local, "first"), "the wish to arrive")
+        wait_until(lambda: asked(worker.local, "first"), "the wish to arrive")
     beats.close()
     assert not asked(worker.local, "second")
     driver.announce()

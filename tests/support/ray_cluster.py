@@ -33,27 +33,29 @@ class Ray:
         address: HOST:PORT of its head.
         joining: the variables with which a driver joins it: RAY_ADDRESS, the token it demands, and less of Ray Train.
         dashboard: the port of its dashboard, 0 without.
+        agent: host and port of its agent, which begins jobs.
     """
 
     address: str
     joining: dict[str, str]
     dashboard: int = 0
+    agent: tuple[str, int] = ("", 0)
 
 
 @contextmanager
 def ray_of_one_node(cpus: int = 2, dashboard: bool = False, **variables: str) -> Iterator[Ray]:
     """A Ray with so many cores, with these variables in its processes; gone after the block."""
-    from support.ray_nodes import RayNodes, free_port
+    from support.ray_nodes import RayNodes
 
     # Not below pytest's own directory: Ray's sockets need a short path.
     folder = Path(tempfile.mkdtemp(prefix="dr-", dir="/tmp"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    port = free_port() if dashboard else 0
     environment = {**kept, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", **_IDLE, **variables}
     try:
-        with RayNodes(folder, environment, dashboard=port, cpus=cpus) as nodes:
-            names = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
-            yield Ray(nodes.address, _LEAN | {name: nodes.joining[name] for name in names}, port)
+        with RayNodes(folder, environment, dashboard=dashboard, cpus=cpus) as nodes:
+            names = "RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"
+            joining = _LEAN | {name: nodes.joining[name] for name in names}
+            yield Ray(nodes.address, joining, nodes.dashboard_port, (nodes.host(1), nodes.agents[1]))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -7,19 +7,17 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from support.leftovers import processes_with
+from support.ports import held_port
+from support.processes import LIMIT
 from support.waiting import wait_until
-
-#: To start, with as many tries as that takes, and to be gone.
-SECONDS = 240.0
 
 #: So that a lost node is missed soon, and leaving takes no half minute.
 SWIFT = {
@@ -29,7 +27,8 @@ SWIFT = {
     "RAY_health_check_failure_threshold": "4",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     "RAY_worker_niceness": "0",
-    "RAY_memory_monitor_refresh_ms": "0",  # a machine that others fill must not end a test
+    "RAY_memory_monitor_refresh_ms": "0",  # a machine that others fill must not end a test, by memory or disk
+    "RAY_local_fs_capacity_threshold": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
@@ -49,19 +48,24 @@ class RayNodes:
 
     folder: Path
     environment: dict[str, str]
-    dashboard: int = 0
+    dashboard: bool = False
     cpus: int = 1
     port: int = 0
+    dashboard_port: int = 0
     nodes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     net: str = field(default_factory=lambda: f"127.{1 + secrets.randbelow(254)}.{1 + secrets.randbelow(254)}")
+    agents: dict[int, int] = field(default_factory=dict)
+    _held: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> RayNodes:
         token = self.folder / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
         self.environment |= SWIFT | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-        words = [f"--include-dashboard={'true' if self.dashboard else 'false'}"]
-        words += [f"--dashboard-port={self.dashboard}"] if self.dashboard else []
+        words = ["--include-dashboard=false"]
+        if self.dashboard:
+            self.dashboard_port = self._held.enter_context(held_port())
+            words = ["--include-dashboard=true", f"--dashboard-port={self.dashboard_port}"]
         words += [f"--num-cpus={self.cpus}", f"--temp-dir={self.folder / 'r'}"]
         self._start(1, "--head", "--port=0", *words)  # Ray takes a free one and says which
         address = wait_until(
@@ -74,6 +78,7 @@ class RayNodes:
     def __exit__(self, *error: object) -> None:
         for number in sorted(self.nodes, reverse=True):
             self.lose(number)
+        self._held.close()
 
     @property
     def joining(self) -> dict[str, str]:
@@ -95,12 +100,14 @@ class RayNodes:
 
     def lose(self, number: int) -> None:
         """Kill everything of a node at once."""
-        for process in self.processes(number):
-            _kill(process)
+        deadline = time.monotonic() + LIMIT
+        while left := self.processes(number):
+            assert time.monotonic() < deadline, left
+            for process in left:
+                _kill(process)
+            self.nodes[number].poll()
+            time.sleep(0.02)
         self.nodes.pop(number).wait()
-        deadline = time.monotonic() + SECONDS
-        while self.processes(number) and time.monotonic() < deadline:
-            time.sleep(0.05)
 
     def processes(self, number: int) -> dict[int, str]:
         """Command names by process id of what runs on a node."""
@@ -120,7 +127,8 @@ class RayNodes:
         return Path(f"/proc/{raylet}/root{folder}")
 
     def _start(self, number: int, *words: str, own: Path | None = None) -> None:
-        ports = ["--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}"]
+        self.agents[number] = self._held.enter_context(held_port())
+        ports = ["--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={self.agents[number]}"]
         command = [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words, *ports,
             f"--node-ip-address={self.host(number)}", f"--object-store-memory={100 * 2**20}",
@@ -128,7 +136,7 @@ class RayNodes:
         if own is not None:
             own.mkdir(exist_ok=True)
             command = [*_in_own_mount(own), *command]
-        deadline, log = time.monotonic() + SECONDS, self._log(number)
+        deadline, log = time.monotonic() + LIMIT, self._log(number)
         while not self._started(number, command, log):  # Ray gives up on a node that takes more than 30 s to start
             assert time.monotonic() < deadline, log.read_text()
             for process in self.processes(number):
@@ -151,16 +159,6 @@ class RayNodes:
 def _in_own_mount(folder: Path) -> list[str]:
     """The beginning of a command that sees an empty `folder` of its own."""
     return ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(folder)]
-
-
-def free_port() -> int:
-    """One above the ports that Ray gives to workers (10002 to 19999)."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: Any = probe.getsockname()[1]
-        if port > 20000:
-            return int(port)
 
 
 def _kill(process: int) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from distcond.results import history
+from distcond.results.pareto import area
+from support import processes
+
+#: Seconds for a whole sweep.
+LIMIT = 5 * processes.LIMIT
 
 #: Runs of a second or two, once their processes are up.
 TINY = (
@@ -27,25 +33,32 @@ high = 0.3
 """
 
 
-def command(place: Any, *words: str, **variables: str) -> subprocess.Popen[str]:
-    """Start `python -m distcond.tune` there."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "distcond.tune", *words],
-        cwd=place.path,
-        env={**place.environment, **variables},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+def command(place: Any, *words: str, ray: Any = None, **variables: str) -> processes.Process:
+    """Start `python -m distcond.tune` there, on a Ray that is up if one is given."""
+    environment = place.joining(ray, **variables) if ray else {**place.environment, **variables}
+    command = [sys.executable, "-m", "distcond.tune", *words]
+    return processes.start(command, cwd=place.path, env=environment, limit=LIMIT)
 
 
-def begin(place: Any, trials: int, *words: str, space: str = SPACE, **variables: str) -> subprocess.Popen[str]:
+def begin(
+    place: Any, trials: int, *words: str, space: str = SPACE, ray: Any = None, **variables: str
+) -> processes.Process:
     """Start a small sweep in `place.path / "sweep"`."""
-    (place.path / "space.toml").write_text(space.format(trials=trials))
-    cache = f"data.cache_dir={place.path / 'cache'}"
-    return command(place, "space.toml", "dir=sweep", cache, "data.loader=memory", *TINY, *words, **variables)
+    return command(place, *small(place.path, trials, space), *words, ray=ray, **variables)
+
+
+def small(folder: Path, trials: int, space: str = SPACE) -> list[str]:
+    """The words of a small sweep in `folder / "sweep"`, whose space is written there."""
+    (folder / "space.toml").write_text(space.format(trials=trials))
+    return ["space.toml", "dir=sweep", f"data.cache_dir={folder / 'cache'}", "data.loader=memory", *TINY]
 
 
 def trials(sweep: Path) -> list[dict[str, Any]]:
     """The trials' files."""
     return [json.loads(file.read_text()) for file in sorted((sweep / "trials").glob("[0-9]*.json"))]
+
+
+def volume(run: Path) -> float:
+    """The hypervolume of the best checkpoint of a run, on validation images."""
+    best = max(history.read(run), key=lambda record: record["val_score"])["val"]
+    return area([(at["sa"], at["ra"]) for at in best])

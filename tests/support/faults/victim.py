@@ -15,6 +15,8 @@ from pathlib import Path
 from support.leftovers import processes_with
 
 ROOT = Path(__file__).parents[3]
+#: The script of a run, and where the methods with a fault are.
+SCRIPT = ROOT / "tests" / "support" / "launch_run.py"
 LAUNCH = ROOT / "tests" / "launch"
 
 #: A start that takes longer counts as hanging.
@@ -111,7 +113,7 @@ class Victim:
         return source.choice(found)
 
     def _command(self) -> list[str]:
-        words = [str(LAUNCH / "launch_run.py"), str(self.path), f"data.cache_dir={self.folder.parent / 'cache'}"]
+        words = [str(SCRIPT), str(self.path), f"data.cache_dir={self.folder.parent / 'cache'}"]
         words += [*SETTINGS, f"data.loader={self.loader}", f"launch={self.launcher}"]
         if self.launcher == "ray":
             return [sys.executable, *words, "launch.workers=2"]

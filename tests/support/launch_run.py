@@ -1,4 +1,4 @@
-"""As a script: `launch_run.py RUN_PATH [PATH=VALUE ...]` starts a small run the way the entry point does."""
+"""`launch_run.py RUN_PATH [PATH=VALUE ...]` starts a small run the way the entry point does; so does `main` here."""
 
 from __future__ import annotations
 

@@ -1,0 +1,37 @@
+"""A Ray Tune script of a user's whose trials are runs of distcond."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.engine.checkpoint import moments
+from distcond.engine.run_dir import RunDir
+from distcond.results import history
+from support import processes, sweeps
+from support.sweeps import volume
+
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(2000)]
+
+
+def test_own_script_stops_one_trial_others_finish(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    words = [sys.executable, str(Path(__file__).with_name("own_script.py")), str(place.path / "cache")]
+    environment = {**place.environment, "RAY_AUTH_MODE": "disabled", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
+    environment["RAY_worker_niceness"] = "0"  # by default whatever else runs here would go first
+    environment["FAULT_SLOW"] = str(place.path / "never")
+    done = processes.run(words, cwd=place.path, env=environment, limit=sweeps.LIMIT)
+    assert done.status == 0, done.output
+    (line,) = (line for line in done.output.splitlines() if line.startswith("[{"))
+    found = json.loads(line)
+    assert [one["epoch"] for one in found] == [2, 1, 2]
+    runs = {RunDir(run).config().attack.num_steps: RunDir(run) for run in (place.path / "runs").glob("[!.]*/")}
+    assert {steps: run.finished for steps, run in runs.items()} == {2: True, 9: False, 1: True}
+    for one, steps in ((found[0], 2), (found[2], 1)):
+        assert one["hypervolume"] == pytest.approx(volume(runs[steps].path))
+    assert moments(runs[9].checkpoints), "stopped with a checkpoint"
+    assert 1 <= len(history.read(runs[9].path)) < 200

@@ -1,0 +1,28 @@
+"""One small sweep on a real Ray: ASHA lets one of three trials finish and stops the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distcond.engine.run_dir import RunDir
+from distcond.results import history
+from support import sweeps
+from support.ray_cluster import Ray
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+
+def test_asha_sweep_finishes_one_of_three(place: Any, shared_ray: Ray) -> None:
+    process = sweeps.begin(place, 3, "scheduler=asha", "grace=1", "reduction=3", ray=shared_ray)
+    assert process.wait() == 0, process.output
+    found = sweeps.trials(place.path / "sweep")
+    assert sorted((trial["state"], trial["epochs"]) for trial in found) == [
+        ("finished", 2), ("stopped", 1), ("stopped", 1),
+    ], process.output  # fmt: skip
+    for trial in found:
+        run, epochs = RunDir(place.path / "sweep" / trial["run"]), list(range(1, trial["epochs"] + 1))
+        assert run.finished == (trial["state"] == "finished")
+        assert [record["epoch"] for record in history.read(run.path)] == epochs
+        assert [point[0] for point in trial["curve"]] == epochs

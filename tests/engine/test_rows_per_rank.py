@@ -71,7 +71,7 @@ def test_too_few_rows_are_refused_with_numbers(settings: str, workers: int, seen
         ("method=oat", 5),
     ],
 )
-def test_two_rows_of_a_kind_or_none_are_legal(settings: str, workers: int) -> None:
+def test_two_rows_of_a_kind_are_legal(settings: str, workers: int) -> None:
     check_rows(config(settings), workers)
 
 

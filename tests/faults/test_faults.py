@@ -16,8 +16,6 @@ from support.faults.kinds import KINDS
 from support.faults.storage import why_no_storage
 from support.faults.turn import Bench, Turn
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-
 TURNS = [
     ("worker exception", "ray"), ("worker SIGKILL", "local"), ("worker hangs (SIGSTOP)", "ray"),
     ("driver SIGTERM", "local"), ("driver SIGKILL", "ray"), ("everything SIGKILL", "local"),
@@ -33,13 +31,13 @@ def bench() -> Iterator[Bench]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("kind", "launcher"),
     [pytest.param(*turn, marks=pytest.mark.ray if turn[1] == "ray" else ()) for turn in TURNS],
 )
-def test_run_survives_a_fault_bit_for_bit(
-    bench: Bench, tmp_path: Path, kind: str, launcher: str
-) -> None:
+def test_run_survives_a_fault_bit_for_bit(bench: Bench, tmp_path: Path, kind: str, launcher: str) -> None:
     reason = why_no_storage(tmp_path) if KINDS[kind].disk else ""
     if reason:
         pytest.skip(reason)

@@ -16,7 +16,7 @@ from support.ray_cluster import Ray
 from support.same_end import same_end
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 RAY = ("launch=ray", "launch.workers=2")
 

@@ -91,7 +91,7 @@ def test_stopped_run_resumes_bit_for_bit(
 
 
 def test_killed_run_resumes_bit_for_bit(place: Any, uninterrupted: dict[str, Any]) -> None:
-    steps = ("save_steps=2", *LONG)
+    steps = ("save_steps=8", *LONG)
     run = place.start(*LOCAL, *steps, FAULT_SLOW=str(place.path / "swift"))
     wait_until(lambda: newest(run.path / "checkpoints"), "a checkpoint", process=run.process)
     run.process.send_signal(signal.SIGKILL)

@@ -135,8 +135,6 @@ class Process:
         self._popen.wait()
         self._reader.join()
         self.close_input()
-        assert self._popen.stdout is not None
-        self._popen.stdout.close()
 
     def __enter__(self) -> Process:
         return self
@@ -146,8 +144,9 @@ class Process:
 
     def _read(self) -> None:
         assert self._popen.stdout is not None
-        for line in self._popen.stdout:
-            self._parts.append(line)
+        with self._popen.stdout as out:
+            for line in out:
+                self._parts.append(line)
 
 
 #: For what is used without `with`.

@@ -19,7 +19,7 @@ from support.waiting import wait_until
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 #: Long enough to be met in the middle, twice: two minutes, as long as its steps are slow.
-LONG = ("method=faulty:METHOD", "epochs=2", "train_examples=1024", "batch_size=16", "eval.every=0", "save_steps=2")
+LONG = ("method=faulty:METHOD", "epochs=2", "train_examples=1024", "batch_size=16", "eval.every=0", "save_steps=4")
 
 
 @pytest.mark.parametrize("ray_nodes", [0], indirect=True)

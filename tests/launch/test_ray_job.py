@@ -16,7 +16,7 @@ import pytest
 from distcond.engine.checkpoint import newest
 from distcond.launch.attempt import last_attempt
 from distcond.results import history
-from support.processes import Finished, run, start
+from support.processes import LIMIT, Finished, run, start
 from support.ray_cluster import Ray, ray_of_one_node
 from support.waiting import wait_until
 
@@ -51,7 +51,7 @@ class Jobs:
         where, name = f"--address=http://127.0.0.1:{self.ray.dashboard}", f"job-{secrets.token_hex(4)}"
         job = _ray("job", "submit", where, f"--submission-id={name}", "--working-dir=.", "--", sys.executable)
         job += ["-m", "distcond.train", f"data.cache_dir={self.folder / 'cache'}", *SETTINGS, *words]
-        with start(job, cwd=self.folder / "code", env=self.environment | other) as submitted:
+        with start(job, cwd=self.folder / "code", env=self.environment | other, limit=2 * LIMIT) as submitted:
             if stop_when is not None:
                 wait_until(stop_when, "the moment to stop", process=submitted)
                 stopped = run(_ray("job", "stop", where, name), env=self.environment)

@@ -10,7 +10,6 @@ import pytest
 from distcond.engine.checkpoint import moments
 from distcond.results import history
 from support import sweeps
-from support.ray_cluster import Ray
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(3600)]
@@ -20,10 +19,10 @@ STEPS = 32  # in an epoch: a minute, as long as they are slow
 LONG = ("method=faulty:METHOD", f"train_examples={16 * STEPS}", "batch_size=16", "launch.grace=300")
 
 
-def test_stopped_asha_sweep_resumes_without_repeating_a_step(place: Any, shared_ray: Ray) -> None:
+def test_stopped_asha_sweep_resumes_without_repeating_a_step(place: Any) -> None:
     sweep, steps, swift = place.path / "sweep", place.path / "steps", place.path / "swift"
     faults = {"FAULT_STEPS": str(steps), "FAULT_SLOW": str(swift), "FAULT_SLOW_SECONDS": "2"}
-    process = sweeps.begin(place, 4, *ASHA, *LONG, ray=shared_ray, **faults)
+    process = sweeps.begin(place, 4, *ASHA, *LONG, **faults)
     wait_until(steps.exists, "the first step of a trial", sweeps.LIMIT, process=process)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM, process.output
@@ -36,7 +35,7 @@ def test_stopped_asha_sweep_resumes_without_repeating_a_step(place: Any, shared_
         process.output
     )
     swift.touch()
-    process = sweeps.command(place, "--resume", "sweep", ray=shared_ray, **faults)
+    process = sweeps.command(place, "--resume", "sweep", **faults)
     assert process.wait() == 0, process.output
     # All to rung 1, two of four on to 2, one of those two to the end: 4 * 1 + 2 * 1 + 1 * 2 epochs where whole runs
     # would be 16.

@@ -14,7 +14,6 @@ from distcond.results import history
 from distcond.results.store import read_rows
 from distcond.tuning.sweep_dir import SweepDir
 from support import sweeps
-from support.ray_cluster import Ray
 from support.sweeps import volume
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(2000)]
@@ -31,13 +30,13 @@ def space(trial):
 
 
 @pytest.fixture(scope="module")
-def by_function(placed: Any, shared_ray: Ray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def by_function(placed: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Where a sweep by a function of a user's has ended."""
     with placed(tmp_path_factory.mktemp("function")) as place:
         (place.path / "own_space.py").write_text(FUNCTION)
         words = ("search=nsga2", "objective=hypervolume,train_flops", "trials=4", "sampler=two_point")
         own = ("dir=sweep", f"data.cache_dir={place.path / 'cache'}", "data.loader=memory")
-        process = sweeps.command(place, "own_space:space", *own, *sweeps.TINY, *words, ray=shared_ray)
+        process = sweeps.command(place, "own_space:space", *own, *sweeps.TINY, *words)
         assert process.wait() == 0, process.output
         yield place
 
@@ -54,11 +53,11 @@ def test_function_is_searched_for_several_objectives(by_function: Any) -> None:
     assert methods == {"float", "trades"}
 
 
-def test_winner_is_confirmed_with_fresh_seeds(by_function: Any, shared_ray: Ray) -> None:
+def test_winner_is_confirmed_with_fresh_seeds(by_function: Any) -> None:
     place, sweep = by_function, SweepDir(by_function.path / "sweep")
     ranked = sorted(sweep.trials().values(), key=lambda trial: -trial.values[0])
     sweep.write(replace(ranked[0], state="stopped"))  # the best by far, had it been trained to its end
-    process = sweeps.command(place, "--confirm", "sweep", "seeds=2", "attack=apgd-ce", "trials=4", ray=shared_ray)
+    process = sweeps.command(place, "--confirm", "sweep", "seeds=2", "attack=apgd-ce", "trials=4")
     assert process.wait() == 0, process.output
     told = json.loads((place.path / "sweep" / "confirm.json").read_text())
     looked_at = [trial.number for trial in (*ranked[1:], ranked[0])]

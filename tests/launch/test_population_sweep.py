@@ -14,20 +14,17 @@ from distcond.engine.run_dir import RunDir
 from distcond.results import history
 from support import sweeps
 from support.processes import Process
-from support.ray_cluster import Ray
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(2000)]
 
 
-def test_population_exploits_and_trains_the_mutated_value(
-    place: Any, shared_ray: Ray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_population_exploits_and_trains_the_mutated_value(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)  # where the method lies that the runs' configs name
     slow, swift = ("method=faulty:METHOD", "batch_size=16"), place.path / "swift"
     words = ("scheduler=pbt", "interval=1", "quantile=0.5", "optim.schedule=constant", "epochs=3")
     faults = {"FAULT_SLOW": str(swift), "FAULT_SLOW_SECONDS": "2"}
-    process = sweeps.begin(place, 2, *words, *slow, ray=shared_ray, **faults)
+    process = sweeps.begin(place, 2, *words, *slow, **faults)
     found = place.path / "sweep" / "runs"
     wait_until(lambda: list(found.glob("*/lineage.json")), "an exploit", sweeps.LIMIT, process=process)
     # Both are at the checkpoint of the exploit still: new workers and eight slow steps are between them and the next.

@@ -9,13 +9,12 @@ import pytest
 from distcond.engine.run_dir import RunDir
 from distcond.results import history
 from support import sweeps
-from support.ray_cluster import Ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
-def test_asha_sweep_finishes_one_of_three(place: Any, shared_ray: Ray) -> None:
-    process = sweeps.begin(place, 3, "scheduler=asha", "grace=1", "reduction=3", ray=shared_ray)
+def test_asha_sweep_finishes_one_of_three(place: Any) -> None:
+    process = sweeps.begin(place, 3, "scheduler=asha", "grace=1", "reduction=3")
     assert process.wait() == 0, process.output
     found = sweeps.trials(place.path / "sweep")
     assert sorted((trial["state"], trial["epochs"]) for trial in found) == [

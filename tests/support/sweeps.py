@@ -33,18 +33,19 @@ high = 0.3
 """
 
 
-def command(place: Any, *words: str, ray: Any = None, **variables: str) -> processes.Process:
-    """Start `python -m distcond.tune` there, on a Ray that is up if one is given."""
-    environment = place.joining(ray, **variables) if ray else {**place.environment, **variables}
+def command(place: Any, *words: str, **variables: str) -> processes.Process:
+    """Start `python -m distcond.tune` there, on a Ray of its own.
+
+    One that others started costs a trial more: Ray Train puts a process beside it that cleans up.
+    """
+    environment = {**place.environment, **variables}
     command = [sys.executable, "-m", "distcond.tune", *words]
     return processes.start(command, cwd=place.path, env=environment, limit=LIMIT)
 
 
-def begin(
-    place: Any, trials: int, *words: str, space: str = SPACE, ray: Any = None, **variables: str
-) -> processes.Process:
+def begin(place: Any, trials: int, *words: str, space: str = SPACE, **variables: str) -> processes.Process:
     """Start a small sweep in `place.path / "sweep"`."""
-    return command(place, *small(place.path, trials, space), *words, ray=ray, **variables)
+    return command(place, *small(place.path, trials, space), *words, **variables)
 
 
 def small(folder: Path, trials: int, space: str = SPACE) -> list[str]:

@@ -43,7 +43,7 @@ def test_two_recipes_are_refused() -> None:
         "epochs= epochs=2",
     ],
 )
-def test_a_value_that_a_later_one_replaces_is_checked(words: str) -> None:
+def test_value_that_a_later_one_replaces_is_checked(words: str) -> None:
     with pytest.raises(ConfigError):
         parse(words.split())
 

@@ -37,7 +37,7 @@ def test_evaluate_counts_along_the_dial(plan: Any, capsys: pytest.CaptureFixture
     assert len(found) == 6
 
 
-def test_ends_of_the_dial_are_those_of_the_switch(plan: Any, carried_out: Any) -> None:
+def test_ends_of_the_dial_are_the_switch(plan: Any, carried_out: Any) -> None:
     blended, switched = plan("eval.dial=weights", *DIAL), plan("eval.lam_grid=0,1", "eval.sentinel=off")
     counts = []
     for made in (blended, switched):

@@ -1,12 +1,17 @@
-"""Find the lam that reaches a target: `python -m distcond.calibrate RUN_DIR ra=LEVEL|sa=LEVEL [PATH=VALUE ...]`.
+"""Find the lam that reaches a target: `python -m distcond.calibrate RUN_DIR ra=LEVEL|sa=LEVEL|even=ra|even=sa [...]`.
 
     python -m distcond.calibrate runs/float-... ra=0.25                  RA at least 25 %, SA as high as that leaves it
     python -m distcond.calibrate runs/float-... sa=80% attack=apgd-ce    SA at least 80 %, RA as high as that leaves it
+    python -m distcond.calibrate runs/float-... ra=0.4 eval.dial=weights    a position of the dial (docs/dial.md)
+    python -m distcond.calibrate runs/float-... even=ra                  make that dial even: RA rises in equal steps
     python -m distcond.calibrate runs/oats-... ra=0.3 width=0.5 confidence=0.95 eval.val_examples=2000
 
 Looks at the validation split only, at few lam, and at no more examples than it takes to tell on which side of the
 target a lam lies; the answer is counted on all of them. "Holds with 93 %" is about images like these under this
 attack; a stronger attack lowers RA. What was counted is kept: the same command again only reads it.
+
+even= looks at the positions of eval.dial_grid, fits the map from dial to t and keeps it in RUN_DIR/results with the
+digest of the weights; evaluate and calibrate use it with eval.dial_even=ra. Without eval.dial, weights are blended.
 
   confidence=0.9     how surely the target has to hold at the lam that is named
   resolution=0.01    distance between the lam that are considered, where the network can stand anywhere
@@ -31,19 +36,21 @@ from statistics import NormalDist
 from distcond.config.command_line import earlier, guarded
 from distcond.config.overrides import apply
 from distcond.config.schema import Config
-from distcond.config.setting import check_bounds, read
+from distcond.config.setting import check_bounds, choice, read
 from distcond.engine.campaign.calibrate import Found, Search, Target, against_the_rule
 from distcond.engine.campaign.make_plan import make_plan
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.val_counts import ValCounts, standing_places
 from distcond.engine.campaign.words import campaign_of
 from distcond.engine.copies import here, send_back
-from distcond.engine.grid import positions
+from distcond.engine.even_dial import EvenDial, file_of, fitted, keep
+from distcond.engine.grid import place_at, positions
 from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.launch.block_pool import counting
 from distcond.launch.evaluate_driver import workers_for
+from distcond.models.conditional import ConditionalModel
 from distcond.registry import unknown
 from distcond.results.choices import percent
 from distcond.results.choose import read_level
@@ -51,7 +58,7 @@ from distcond.results.interval import wilson
 from distcond.results.label import attack_label, sureness
 from distcond.results.row import Attack
 
-_OWN = ("sa", "ra", "confidence", "resolution", "width")
+_OWN = ("sa", "ra", "even", "confidence", "resolution", "width")
 _CAMPAIGN = ("attack", "noise", "eot_draws", "checkpoint", "split")
 _LAUNCH = ("launch.device", "launch.workers", "launch.cpus_per_worker")
 _OPEN = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", *_LAUNCH)
@@ -65,31 +72,74 @@ def main(argv: Sequence[str]) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     words = _words(argv[1:])
-    target, plan = target_of(words), plan_of(argv[0], words)
+    even, target = even_of(words), None if "even" in words else target_of(words)
+    plan = plan_of(argv[0], words)
     try:
-        return _search(plan, target, words)
+        return _fit_even(plan, even, words) if target is None else _search(plan, target, words)
     finally:
         send_back(argv[0])
 
 
+def _at_width(plan: Plan, model: ConditionalModel, words: dict[str, str]) -> Plan:
+    return replace(plan, widths=(model.width_index(_number(words, "width", 1.0, gt=0)),))
+
+
+def _fit_even(plan: Plan, even: str, words: dict[str, str]) -> int:
+    """Fit the map of the dial, keep it and say it."""
+    settings, checkpoint = plan.config.eval, plan.campaign.checkpoint
+    plan = _at_width(plan, load(plan.run_path, checkpoint), words)
+    with counting(plan, workers_for(plan)) as count:
+        counts = ValCounts(plan, count, logging.info)
+        scores = {t: counts(even, t, plan.blocks) for t in sorted({0.0, *positions(plan.config), 1.0})}
+    corners = fitted(even, {t: score.accuracy for t, score in scores.items()})
+    where = f"{plan.examples} validation images under {_attack(plan)}, width {plan.width_mults[plan.widths[0]]:g}"
+    found = EvenDial(settings.dial, even, settings.dial_lam, plan.weights, *corners, where)
+    path = file_of(plan.run_path, settings, even, checkpoint)
+    keep(path, found)
+    for t, score in scores.items():
+        print(f"t = {t:.3g}: {even.upper()} {percent(score)}")
+    print("dial to t: " + ", ".join(f"{dial / 10:g} -> {found(dial / 10):.3g}" for dial in range(11)))
+    print(f"fitted on {where}\n{path}\nuse it: eval.dial={settings.dial} eval.dial_even={even}")
+    return 0
+
+
 def _search(plan: Plan, target: Target, words: dict[str, str]) -> int:
     model = load(plan.run_path, plan.campaign.checkpoint)
-    plan = replace(plan, widths=(model.width_index(_number(words, "width", 1.0, gt=0)),))
+    plan = _at_width(plan, model, words)
     lams = standing_places(plan.config, model.encode, _number(words, "resolution", 0.01, gt=0, le=1))
     with counting(plan, workers_for(plan)) as count:
         counts = ValCounts(plan, count, logging.info)
         search = Search(counts, plan.blocks, plan.examples, lams, positions(plan.config), target)
         found = search.run()
     if not found.reached:
-        raise ConfigError(_refusal(target, found))
+        raise ConfigError(_refusal(plan, target, found))
     print(_answer(plan, target, found))
+    what = _what(plan)
     for name in ("ra", "sa"):
         pair = against_the_rule(name, search.held)
         if pair:
             course = "falls" if name == "ra" else "rises"
-            print(f"note: {name.upper()} {course} from lam {pair[0]:.3g} to {pair[1]:.3g}; there may be a better lam")
-    print(f"looked at {len({lam for _, lam in search.held})} of {len(lams)} lam, attacked {counts.attacked:,} images")
+            places = f"from {what} {pair[0]:.3g} to {pair[1]:.3g}"
+            print(f"note: {name.upper()} {course} {places}; there may be a better {what}")
+    print(
+        f"looked at {len({lam for _, lam in search.held})} of {len(lams)} {what}, attacked {counts.attacked:,} images"
+    )
     return 0
+
+
+def even_of(words: dict[str, str]) -> str:
+    """Which accuracy a dial is to move in equal steps; "" where a target is asked for.
+
+    Raises:
+        ConfigError: another word, with a target, or along a map that is there already.
+    """
+    if "even" not in words:
+        return ""
+    choice("even", words["even"], ("ra", "sa"))
+    extra = [name for name in ("sa", "ra", "eval.dial_even") if name in words]
+    if extra:
+        raise ConfigError(f"even={words['even']} {extra[0]}={words[extra[0]]}: one at a time; leave {extra[0]} out")
+    return words["even"]
 
 
 def target_of(words: dict[str, str]) -> Target:
@@ -122,7 +172,13 @@ def plan_of(place: str, words: dict[str, str]) -> Plan:
     settings = {path: value for path, value in words.items() if path.startswith(_OPEN)}
     given = frozenset(path.removeprefix(_ATTACK) for path in settings if path.startswith(_ATTACK))
     run = RunDir(here(place, checkpoints=True))
-    config = apply(run.config(), {"launch": "local", "launch.workers": "0", **settings})
+    own = run.config()
+    if "even" in words:
+        blend = "weights" if own.eval.dial == "switch" else own.eval.dial
+        settings = {"eval.dial": blend, **settings}
+        if settings["eval.dial"] == "switch":
+            raise ConfigError("eval.dial=switch: has no map to fit; valid: weights, outputs")
+    config = apply(own, {"launch": "local", "launch.workers": "0", **settings})
     return make_plan(run, config, campaign, given, mixed=True)
 
 
@@ -144,6 +200,8 @@ def _check(word: dict[str, str]) -> None:
     (name,) = word
     if name in ("sa", "ra"):
         target_of(word)
+    elif name == "even":
+        even_of(word)
     elif name in _OWN:
         bounds = {"confidence": {"ge": 0.5, "lt": 1.0}, "resolution": {"gt": 0.0, "le": 1.0}, "width": {"gt": 0.0}}
         _number(word, name, 0.0, **bounds[name])
@@ -163,9 +221,20 @@ def _answer(plan: Plan, target: Target, found: Found) -> str:
     level = f"{target.name.upper()} >= {100 * target.level:g} %"
     where = f"n = {found.sa.num_examples} validation images under {_attack(plan)}"
     return (
-        f"lam = {found.lam:.6g}: RA {percent(found.ra)}, SA {percent(found.sa)} on {where}, "
+        f"{_position(plan, found)}: RA {percent(found.ra)}, SA {percent(found.sa)} on {where}, "
         f"so {level} holds with {sureness(found.sure)}"
     )
+
+
+def _what(plan: Plan) -> str:
+    return "lam" if plan.config.eval.dial == "switch" else "dial"
+
+
+def _position(plan: Plan, found: Found) -> str:
+    """What the answer is at: a lam, or a position of the dial with the blend it means."""
+    if plan.config.eval.dial == "switch":
+        return f"lam = {found.lam:.6g}"
+    return f"dial = {found.lam:.6g} ({place_at(plan.config, found.lam, plan.even)})"
 
 
 def _attack(plan: Plan) -> str:
@@ -175,10 +244,10 @@ def _attack(plan: Plan) -> str:
     return attack_label(named)
 
 
-def _refusal(target: Target, found: Found) -> str:
+def _refusal(plan: Plan, target: Target, found: Found) -> str:
     score = found.sa if target.name == "sa" else found.ra
     surely = wilson(score.num_correct, score.num_examples, NormalDist().inv_cdf(target.confidence)).low
-    best = f"the best lam seen is {found.lam:.6g} with {target.name.upper()} {percent(score)}"
+    best = f"the best {_what(plan)} seen is {found.lam:.6g} with {target.name.upper()} {percent(score)}"
     not_here = f"{target.name}={target.level:g}: not reached with {100 * target.confidence:g} % confidence"
     return f"{not_here}; {best}; valid: up to {math.floor(1000 * surely) / 1000:g}"
 

@@ -65,6 +65,9 @@ class EvalConfig:
         (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0), "positions of the dial, where eval.dial is no switch", ge=0, le=1
     )
     dial_lam: float = setting(1.0, "lam of a blend's robust end; the other end is lam 0", gt=0, le=1)
+    dial_even: Literal["no", "ra", "sa"] = setting(
+        "no", "take the map of the dial that distcond.calibrate even=ra or even=sa fitted; no = the dial is t itself"
+    )
     attack: AttackConfig = group(AttackConfig(num_steps=20), "the attack behind RA")
     every: int = setting(1, "epochs between validation sweeps; 0 = only at the end", ge=0)
     val_examples: int = setting(0, "validation examples per sweep, of every class; 0 = all", ge=0)

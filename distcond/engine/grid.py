@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from distcond.config.schema import Config
 from distcond.dial import dialled
+from distcond.engine.even_dial import EvenDial
 from distcond.errors import ConfigError
 from distcond.methods.method import Method
 from distcond.operating_point import OperatingPoint
@@ -34,18 +35,23 @@ def positions(config: Config) -> tuple[float, ...]:
     return tuple(dict.fromkeys(config.eval.dial_grid))
 
 
-def place_at(config: Config, position: float) -> OperatingPoint:
-    """The operating point that a position of the run's dial means."""
-    return dialled(config.eval.dial, position, config.eval.dial_lam)
+def place_at(config: Config, position: float, even: EvenDial | None = None) -> OperatingPoint:
+    """The operating point that a position of the run's dial means; `even` is the map that `eval.dial_even` asks for."""
+    return dialled(config.eval.dial, position if even is None else even(position), config.eval.dial_lam)
 
 
-def operating_points(config: Config) -> tuple[OperatingPoint, ...]:
+def operating_points(config: Config, even: EvenDial | None = None) -> tuple[OperatingPoint, ...]:
     """Where the run's network is looked at.
 
     Raises:
-        ConfigError: as `positions`.
+        ConfigError: as `positions`, or an even dial without its map, which is fitted after a run.
     """
-    return tuple(place_at(config, position) for position in positions(config))
+    wanted = config.eval.dial_even
+    if wanted != "no" and even is None:
+        raise ConfigError(
+            f"eval.dial_even={wanted}: fitted after training, by distcond.calibrate even={wanted}; valid: no"
+        )
+    return tuple(place_at(config, position, even) for position in positions(config))
 
 
 def check_ends(config: Config) -> None:

@@ -20,6 +20,7 @@ from distcond.engine.campaign.plan import FOLDER as OUTCOMES
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.campaign.words import Campaign, attacks_of, strength
+from distcond.engine.even_dial import read_even
 from distcond.engine.grid import operating_points
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.run_dir import RunDir
@@ -52,7 +53,9 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         ConfigError: no checkpoint, no images, or settings that do not fit the network or each other.
     """
     model = load(run.path, campaign.checkpoint)
-    points = tuple(dict.fromkeys(operating_points(config)))
+    weights = weights_digest(model)
+    even = read_even(run.path, config.eval, campaign.checkpoint, weights)
+    points = tuple(dict.fromkeys(operating_points(config, even)))
     everywhere = {*points, *(OperatingPoint(lam) for lam in campaign.attack_lam)}
     _check_noise(campaign, model.noise_size > 0, any(point.robust for point in everywhere))
     classes = described(config.data).num_classes
@@ -74,10 +77,11 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         widths=tuple(range(len(model.width_mults))),
         examples=min(wanted or len(source), len(source)),
         noisy=model.noise_size > 0,
-        weights=weights_digest(model),
+        weights=weights,
         fingerprint=files.fingerprint,
         split_images=split_digest(source),
         rows=_rows(source, wanted, mixed),
+        even=even,
     )
 
 

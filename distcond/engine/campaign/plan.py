@@ -21,6 +21,7 @@ from distcond.config.schema import AttackConfig, Config
 from distcond.data.subset import image_set
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.words import Campaign, attacks_of
+from distcond.engine.even_dial import EvenDial
 from distcond.operating_point import OperatingPoint, Place, point_of
 from distcond.seeding import key
 
@@ -68,6 +69,7 @@ class Plan:
         noisy: whether the network has weight noise.
         weights: digest of the network as it is evaluated.
         fingerprint: of the images' content.
+        even: the map of the dial that `eval.dial_even` asks for.
     """
 
     run_path: Path
@@ -85,6 +87,7 @@ class Plan:
     fingerprint: str
     split_images: str
     rows: np.ndarray | None
+    even: EvenDial | None = None
 
     @property
     def attacks(self) -> tuple[Attack, ...]:

@@ -43,7 +43,7 @@ class ValCounts:
 
     def _asked(self, name: str, position: float) -> tuple[Plan, Measure]:
         """What is to be counted, and the plan in which it is the last thing."""
-        point = place_at(self.plan.config, position)
+        point = place_at(self.plan.config, position, self.plan.even)
         plan, noise, (width,) = replace(self.plan, points=(point,)), self.plan.campaign.noise[0], self.plan.widths
         if name == "sa":
             return replace(plan, campaign=replace(plan.campaign, attack=("none",))), plan.clean(point, width, noise)

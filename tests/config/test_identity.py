@@ -47,7 +47,7 @@ def other(path: str, value: object) -> object:
         "recipe": "pgd_at_digits", "method.name": "pgd_at", "model.name": "resnet20", "data.name": "cifar10",
         "sampler.name": "fixed", "attack.norm": "L2", "eval.attack.norm": "L2", "optim.schedule": "constant",
         "precision.train": "bf16", "precision.layout": "contiguous", "data.mean": [0.5, 0.5, 0.5],
-        "data.std": [0.25, 0.25, 0.25], "method.scale": "linear",
+        "data.std": [0.25, 0.25, 0.25], "method.scale": "linear", "eval.dial": "weights", "eval.dial_even": "ra",
     }  # fmt: skip
     if path in special:
         return special[path]

@@ -155,7 +155,7 @@ def test_an_evaluation_names_masked_gradients(finished: Path) -> None:
 def test_honest_evaluation_is_probed_once_without_warning(finished: Path) -> None:
     plan, rows = evaluated(finished)
     files = plan.sentinel_files()
-    assert set(files) == {(0.0, 0), (1.0, 0)}
+    assert {(point.lam, width) for point, width in files} == {(0.0, 0), (1.0, 0)}
     assert {row.warnings for row in rows} == {""}
     assert explained(plan) == ""
     assert "warning" not in trade_off_table(rows)

@@ -18,7 +18,7 @@ from distcond.engine.campaign.plan import Plan
 from distcond.engine.run_dir import read_json, write_json
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
-from distcond.operating_point import OperatingPoint
+from distcond.operating_point import Place, point_of
 from distcond.seeding import key
 from distcond.sentinel.check import Finding
 from distcond.sentinel.evidence import FULL
@@ -47,13 +47,13 @@ def _looked_at(plan: Plan, source: Source) -> np.ndarray:
     return order[: min(EXAMPLES, plan.examples)]
 
 
-def report_at(plan: Plan, point: OperatingPoint, width: int) -> Report:
+def report_at(plan: Plan, place: Place, width: int) -> Report:
     """The report on an operating point; an empty one where the sentinel is off.
 
     Raises:
         ConfigError: its file cannot be read.
     """
-    file = plan.sentinel_files().get((point, width))
+    file = plan.sentinel_files().get((point_of(place), width))
     return _read(file) if file is not None else Report(())
 
 

@@ -79,7 +79,7 @@ def test_attack_lam_without_code_is_refused(small: Any, tmp_path: Path) -> None:
     with RunDir(tmp_path / "oat").begin(config):
         fit(config, World(), tmp_path / "oat")
     words = [str(tmp_path / "oat"), "eval.lam_grid=0,1", "eval.test_examples=20"]
-    assert planned([*words, "threat=transfer", "attack_lam=0.2"]).sources == (0.2,)
+    assert [source.lam for source in planned([*words, "threat=transfer", "attack_lam=0.2"]).sources] == [0.2]
     for threat in ("transfer", "worst", "adaptive,worst"):
         with pytest.raises(ConfigError, match=r"^attack_lam=0\.55: method\.encoding=") as refusal:
             planned([*words, f"threat={threat}", "attack_lam=0.2,0.55"])

@@ -83,7 +83,7 @@ def test_width_is_a_multiplier(x: Tensor) -> None:
 @pytest.mark.parametrize(("index", "mult"), [(0, "1.0"), (1, "0.5"), (np.int64(1), "0.5"), (True, "0.5")])
 def test_a_former_width_index_is_refused(index: int, mult: str) -> None:
     model = trained("float_slim", **{"model.widths": "8,16"})
-    with pytest.raises(ConfigError, match=rf"^width=1?0?: a multiplier, no longer an index; write width={mult}"):
+    with pytest.raises(ConfigError, match=rf"^width=1?0?: .*width={mult}"):
         AtLambda(model, 0.5, width=index)
 
 
@@ -95,7 +95,7 @@ def test_a_network_of_one_width_refuses_others(width: float) -> None:
 
 
 def test_a_condition_takes_no_fraction_as_width() -> None:
-    with pytest.raises(ConfigError, match=r"^width=0.5: an index here; valid: 0 to 0"):
+    with pytest.raises(ConfigError, match=r"^width=0.5: .*0 to 0"):
         trained().condition(0.5, width=0.5)  # type: ignore[arg-type]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ def test_waiting_ends_with_the_watched_process() -> None:
 
 def test_waiting_gives_what_the_condition_gave() -> None:
     assert wait_until(iter([0, "", "found"]).__next__, "the third", every=0.0) == "found"
+
+
+def leave(rank: int, world: int) -> int:
+    return rank
+
+
+def test_ranks_with_nothing_to_do_meet(run_ranks: Callable[..., list[int]]) -> None:
+    for _ in range(20):
+        assert run_ranks(leave, 3) == [0, 1, 2]
 
 
 def _runs(pid: int) -> bool:

@@ -46,7 +46,7 @@ def test_winners_by_cost_are_not_confirmed(tmp_path: Path) -> None:
     sweep = SweepDir(tmp_path / "sweep")
     sweep.begin(find_space("width", small=True), words_of({"objective": "train_flops,hypervolume"}))
     sweep.write(Trial(0, {}, state="finished", run="runs/none", values=(1.0, 0.5)))
-    with pytest.raises(ConfigError, match="objective=train_flops: no accuracy, so no attack can confirm it"):
+    with pytest.raises(ConfigError, match="objective=train_flops: "):
         main(["--confirm", str(sweep.path)])
 
 
@@ -55,12 +55,12 @@ def test_winners_by_cost_are_not_confirmed(tmp_path: Path) -> None:
     [
         (["width", "density"], "2 spaces"),
         (["--resume", "nowhere"], "no sweep here"),
-        (["--resume", "nowhere", "epochs=1"], "resumed with the words it was begun with"),
+        (["--resume", "nowhere", "epochs=1"], "epochs=1: "),
         (["--confirm", "nowhere", "seeds=0"], "valid with --confirm"),
-        (["--confirm", "nowhere", "trials=all"], "trials=all: valid with --confirm: seeds=3, trials=3"),
+        (["--confirm", "nowhere", "trials=all"], "trials=all: "),
         (["--confirm", "nowhere"], "no sweep here"),
-        (["width", "--sho"], "unrecognized arguments: --sho"),
-        (["width", "launch.workers=900", "--show"], "launch.workers=900: this machine has"),
+        (["width", "--sho"], "--sho"),
+        (["width", "launch.workers=900", "--show"], "launch.workers=900: "),
     ],
 )
 def test_invalid_words_are_refused_in_a_line(words: list[str], said: str, monkeypatch: Any, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_no_word_is_the_embedded_default() -> None:
 
 
 def test_two_recipes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="two recipes, float_digits and pgd_at_digits"):
+    with pytest.raises(ConfigError, match="float_digits and pgd_at_digits"):
         parse(["float_digits", "pgd_at_digits"])
 
 
@@ -69,7 +69,7 @@ def test_an_unknown_recipe_names_the_nearest_five() -> None:
 
 
 def test_an_unknown_flag_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--epochs; settings are PATH=VALUE without dashes"):
+    with pytest.raises(ConfigError, match=r"--epochs.*PATH=VALUE"):
         parse(["--epochs", "3"])
 
 

@@ -14,7 +14,7 @@ def test_the_listing_has_every_kind_and_refuses_others() -> None:
     for title in ("recipes", "methods", "models", "data sets", "lam samplers"):
         assert title in everything
     assert listing("methods") == listing("method")
-    with pytest.raises(ConfigError, match="unknown list 'methodz': did you mean method"):
+    with pytest.raises(ConfigError, match=r"'methodz': .*method"):
         listing("methodz")
 
 

@@ -27,7 +27,7 @@ def test_sums_beside_the_files_are_held_to(tmp_path: Path, on_disk: Any, name: s
     (tmp_path / name).write_text(f"{'0' * len(right)} {mark}gone.tar.gz\n\n{right.upper()} {mark}./cifar10.npz\n")
     DATASET.read(str(tmp_path))
     (tmp_path / name).write_text(f"{'0' * len(right)} {mark}cifar10.npz\n")
-    with pytest.raises(ConfigError, match=rf"cifar10\.npz is damaged: its sum is not the one in .*{name}"):
+    with pytest.raises(ConfigError, match=rf"cifar10\.npz .*sum .*{name}"):
         DATASET.read(str(tmp_path))
 
 
@@ -49,7 +49,7 @@ def test_published_size_demands_the_published_content(tmp_path: Path) -> None:
     assert md5 == "900150983cd24fb0d6963f7d28e17f72"
     check_published([file], {"data_batch_1": Published(3, md5)})
     check_published([file], {"data_batch_1": Published(4, "another"), "data_batch_2": Published(3, "another")})
-    with pytest.raises(ConfigError, match=r"data_batch_1 is damaged: its MD5 is not the published 0123; fetch again"):
+    with pytest.raises(ConfigError, match=r"data_batch_1 .*MD5 .*0123"):
         check_published([file], {"data_batch_1": Published(3, "0123")})
 
 

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ print(torch.__config__.parallel_info() == before)
     assert run(code, tmp_path / "a.beton") == "True\n"
 
 
-def test_a_dead_reader_raises_at_once(tmp_path: Path, make_arrays: Callable[..., Any]) -> None:
+def test_a_dead_reader_raises(tmp_path: Path, make_arrays: Callable[..., Any]) -> None:
     if compiles():
         pytest.skip("FFCV's compiled decoder does not notice that the file is cut short")
     path = tmp_path / "a.beton"
@@ -48,11 +47,10 @@ def test_a_dead_reader_raises_at_once(tmp_path: Path, make_arrays: Callable[...,
     source = FfcvSource(path)
     with open(path, "r+b") as file:
         file.truncate(path.stat().st_size // 2)
-    before, begin = threading.active_count(), time.perf_counter()
+    before = threading.active_count()
     with pytest.raises(RuntimeError, match="reader thread died") as failure:
         list(source.read([np.arange(2900, 3000)] * 3))
     assert isinstance(failure.value.__cause__, IndexError)
-    assert time.perf_counter() - begin < 5
     assert threading.active_count() == before
 
 

@@ -150,7 +150,7 @@ def test_sizes_and_classes_may_be_stated(squares: Path) -> None:
     assert described(config).jpeg
     x, _ = everything(config, "test")
     assert x.shape == (12, 48, 48, 3)
-    with pytest.raises(ConfigError, match=r"holds 3 classes, not the 4 of image_folder; .*data\.num_classes=3"):
+    with pytest.raises(ConfigError, match=r"3 classes.* 4 .*data\.num_classes=3"):
         prepared(data(squares, loader="memory", num_classes=4))
     assert data(squares / "not there", num_classes=3, image_size=64).num_classes == 3
 
@@ -204,11 +204,11 @@ def deep(root: Path, on_disk: Any) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (empty, r"train is empty; needed: a folder of images for every class"),
+        (empty, r"train is empty"),
         (empty_class, r"train/class 3 holds no image"),
-        (foreign_class, r"test/boat/boat_0\.PNG is of class boat, which the training images do not have"),
+        (foreign_class, r"test/boat/boat_0\.PNG .*class boat"),
         (broken, r"train/class 2/broken\.png cannot be decoded"),
-        (deep, r"train/class 2/deep\.png has more than 8 bits a channel \(mode I;16\)"),
+        (deep, r"train/class 2/deep\.png .*I;16"),
     ],
 )
 def test_what_is_wrong_is_named(squares: Path, on_disk: Any, harm: Any, message: str) -> None:
@@ -229,5 +229,5 @@ def test_a_class_without_test_images_is_only_told(squares: Path, caplog: pytest.
 
 
 def test_no_folder_at_all_says_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"does not hold image_folder .* train/<class>/\*\.jpg, .*train\*\.parquet"):
+    with pytest.raises(ConfigError, match=r"image_folder .*train/<class>/\*\.jpg, .*train\*\.parquet"):
         data(tmp_path)

@@ -46,11 +46,11 @@ def test_the_official_validation_images_are_the_test(tmp_path: Path, on_disk: An
 
 def test_missing_classes_are_refused(tmp_path: Path, on_disk: Any) -> None:
     folders(tmp_path, on_disk)
-    with pytest.raises(ConfigError, match="holds 3 classes, not the 1000 of imagenet"):
+    with pytest.raises(ConfigError, match=r"3 classes.*1000"):
         prepared(data(tmp_path, num_classes=0))
     for path in (tmp_path / "train" / WNIDS[0]).iterdir():
         path.unlink()
-    with pytest.raises(ConfigError, match=r"train/n01440764 holds no image"):
+    with pytest.raises(ConfigError, match=r"train/n01440764 "):
         prepared(data(tmp_path))
 
 

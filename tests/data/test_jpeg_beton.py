@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,14 +120,13 @@ def test_images_do_not_cross_a_page(tmp_path: Path, on_disk: Any) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_damaged_image_raises_at_once(tmp_path: Path, blobs: list[bytes], threads: int) -> None:
+def test_a_damaged_image_raises(tmp_path: Path, blobs: list[bytes], threads: int) -> None:
     path = tmp_path / "a.beton"
     write(path, blobs, 96)
     whole = path.read_bytes()
     path.write_bytes(whole.replace(blobs[60], bytes(len(blobs[60]))))
-    before, begin = threading.active_count(), time.perf_counter()
+    before = threading.active_count()
     with pytest.raises(RuntimeError, match="reader thread died") as failure:
         list(FfcvSource(path, threads=threads).read([np.arange(120)]))
     assert "a JPEG of the .beton file is damaged" in str(failure.value.__cause__)
-    assert time.perf_counter() - begin < 5
     assert threading.active_count() == before

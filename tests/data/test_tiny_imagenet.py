@@ -108,10 +108,10 @@ def broken(root: Path, on_disk: Any) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lose_image, r"val_annotations\.txt, line 4 names images/val_3\.JPEG, which is missing"),
-        (lose_tab, r"val_annotations\.txt, line 1: expected a file name, a tab and a wnid"),
+        (lose_image, r"val_annotations\.txt, line 4 .*images/val_3\.JPEG"),
+        (lose_tab, r"val_annotations\.txt, line 1: "),
         (lose_annotations, r"val_annotations\.txt is empty"),
-        (foreign_class, r"val/images/val_\d+\.JPEG is of class n99999999, which the training images do not have"),
+        (foreign_class, r"val/images/val_\d+\.JPEG .*n99999999"),
         (empty_class, r"n03000000/images holds no image"),
         (other_size, r"val_5\.JPEG is 48x64, not 64x64"),
         (broken, r"broken\.JPEG cannot be decoded"),
@@ -128,11 +128,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, on_disk: Any, harm: Any, message
 
 def test_missing_classes_are_refused(tmp_path: Path, on_disk: Any) -> None:
     on_disk.tiny_imagenet(tmp_path, small(on_disk), WNIDS)
-    with pytest.raises(ConfigError, match=r"holds 3 classes, not the 200 of tiny_imagenet; .* data\.num_classes=3"):
+    with pytest.raises(ConfigError, match=r"3 classes.*200 .*data\.num_classes=3"):
         prepared(data(tmp_path, num_classes=0))
     # Files converted under a stated number do not pass for the whole.
     prepared(data(tmp_path))
-    with pytest.raises(ConfigError, match="holds 3 classes, not the 200"):
+    with pytest.raises(ConfigError, match=r"3 classes.*200"):
         prepared(data(tmp_path, num_classes=0))
 
 

@@ -73,7 +73,7 @@ def test_interpolation_mixes_the_two_neighbouring_rows() -> None:
 
 def test_interpolation_does_not_reach_outside_the_choices() -> None:
     codes = Codebook("dct", (0.2, 0.8), 8, interpolate=True)
-    with pytest.raises(ConfigError, match=r"^lam=0.1: codes are interpolated between 0.2 and 0.8 only"):
+    with pytest.raises(ConfigError, match=r"^lam=0.1: .*0.2 and 0.8"):
         codes.check(0.1)
     alone = torch.tensor([0.2])
     assert torch.equal(Codebook("dct", (0.2,), 8, interpolate=True)(alone), Codebook("dct", (0.2,), 8)(alone))
@@ -82,8 +82,8 @@ def test_interpolation_does_not_reach_outside_the_choices() -> None:
 @pytest.mark.parametrize(
     ("kind", "choices", "dim", "wanted"),
     [
-        ("sine", CHOICES, 8, r"unknown value for method.encoding 'sine': .*valid: none, onehot, dct, rand"),
-        ("rand", CHOICES, 5, r"method.dim=5: 6 choices of lam need"),
+        ("sine", CHOICES, 8, r"method.encoding 'sine': .*none, onehot, dct, rand"),
+        ("rand", CHOICES, 5, r"method.dim=5: "),
         ("rand", (0.1, 0.1), 5, r"method.lam_choices=0.1,0.1: "),
         ("rand", (), 5, r"method.lam_choices=: "),
     ],

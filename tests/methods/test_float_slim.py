@@ -93,9 +93,9 @@ def test_there_is_one_amplitude_for_all_widths(tiny: Any) -> None:
 
 def test_unlisted_widths_are_refused_by_name(tiny: Any) -> None:
     model = build_model(tiny("float_slim"))
-    with pytest.raises(ConfigError, match=r"^width=0.75: valid: 1, 0.5$"):
+    with pytest.raises(ConfigError, match=r"^width=0.75: .*1, 0.5"):
         model.width_index(0.75)
-    with pytest.raises(ConfigError, match=r"^method.width_mults=0.5: must start with 1"):
+    with pytest.raises(ConfigError, match=r"^method.width_mults=0.5: "):
         build_model(tiny("float_slim", method__width_mults="0.5"))
 
 

@@ -81,16 +81,16 @@ def test_channels_are_switched_as_one(tiny: Any) -> None:
 
 @pytest.mark.parametrize("density", [0, -0.1, 1.1])
 def test_a_density_outside_the_unit_interval_is_refused(tiny: Any, density: float) -> None:
-    with pytest.raises(ConfigError, match=r"method.density=.*: must be"):
+    with pytest.raises(ConfigError, match=r"method.density="):
         tiny("floats", method__density=density)
 
 
 def test_training_without_momentum_is_refused(tiny: Any) -> None:
     config = tiny("floats", optim__momentum=0)
-    with pytest.raises(ConfigError, match=r"optim.momentum=0: floats grows weights by momentum"):
+    with pytest.raises(ConfigError, match=r"optim.momentum=0: "):
         METHOD.sparsity(config, build_model(config))
 
 
 def test_a_network_without_the_methods_layers_is_refused(tiny: Any) -> None:
-    with pytest.raises(ConfigError, match="model: no NoisyConv2d layer to mask"):
+    with pytest.raises(ConfigError, match=r"model: .*NoisyConv2d"):
         METHOD.sparsity(tiny("floats"), build_model(tiny("pgd_at")))

@@ -69,11 +69,11 @@ def test_density_one_has_no_masks(tiny: Any) -> None:
 
 @pytest.mark.parametrize("density", [0, 1.5])
 def test_a_density_outside_the_unit_interval_is_refused(tiny: Any, density: float) -> None:
-    with pytest.raises(ConfigError, match=r"method.density=.*: must be"):
+    with pytest.raises(ConfigError, match=r"method.density="):
         tiny("flying_bird", method__density=density)
 
 
 def test_a_density_that_starves_a_layer_is_refused(tiny: Any) -> None:
     config = tiny("flying_bird", method__density=0.001)
-    with pytest.raises(ConfigError, match="density: 1 weights cannot give each of 5 layers 1"):
+    with pytest.raises(ConfigError, match=r"density: .*1 .*5 layers"):
         METHOD.sparsity(config, build_model(config))

@@ -70,11 +70,11 @@ def test_the_settings_reach_the_trend(config: Any) -> None:
 @pytest.mark.parametrize("every", [0, 2])
 def test_runs_without_validation_each_epoch_are_refused(config: Any, every: int) -> None:
     chosen = config(eval__every=every)
-    with pytest.raises(ConfigError, match=f"eval.every={every}: flying_bird_plus .*; set eval.every=1"):
+    with pytest.raises(ConfigError, match=f"eval.every={every}: .*eval.every=1"):
         METHOD.sparsity(chosen, build_model(chosen))
 
 
 def test_standard_training_is_refused(config: Any) -> None:
     chosen = config(sampler__lam=0)
-    with pytest.raises(ConfigError, match=r"sampler.lam=0: flying_bird_plus needs a robust accuracy"):
+    with pytest.raises(ConfigError, match=r"sampler.lam=0: "):
         METHOD.sparsity(chosen, build_model(chosen))

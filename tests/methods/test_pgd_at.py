@@ -75,5 +75,5 @@ def test_swept_at_the_lam_of_training(tiny: Any) -> None:
     from distcond.methods.pgd_at import METHOD
 
     assert METHOD.lam_grid(tiny("pgd_at", sampler__lam=0.25)) == (0.25,)
-    with pytest.raises(ConfigError, match="sampler=two_point: method pgd_at trains at one lam; use sampler=fixed"):
+    with pytest.raises(ConfigError, match=r"sampler=two_point: .*sampler=fixed"):
         build_model(tiny("pgd_at", sampler="two_point"))

@@ -117,7 +117,7 @@ def test_lam_between_two_points_takes_the_nearer(config: Any, lam: float, like: 
 def test_it_is_swept_at_its_two_points(config: Any) -> None:
     assert METHOD.lam_grid(config(eval__lam_grid="0,0.2,0.7,1")) == (0.0, 1.0)
     assert METHOD.lam_grid(config(eval__lam_grid="1")) == (1.0,)
-    with pytest.raises(ConfigError, match=r"eval.lam_grid: smart has two operating points"):
+    with pytest.raises(ConfigError, match=r"eval.lam_grid: "):
         build_model(config(eval__lam_grid="0.3,0.7"))
 
 
@@ -148,10 +148,10 @@ def test_density_one_has_no_masks(config: Any) -> None:
 
 def test_an_overlap_that_cannot_be_is_refused(config: Any) -> None:
     chosen = config(method__density=0.8, method__overlap=0.5)
-    with pytest.raises(ConfigError, match=r"method.overlap=0.5: masks of density 0.8 share at least 0.75"):
+    with pytest.raises(ConfigError, match=r"method.overlap=0.5: .*0.75"):
         METHOD.sparsity(chosen, build_model(chosen))
 
 
 def test_a_network_without_the_methods_layers_is_refused(tiny: Any) -> None:
-    with pytest.raises(ConfigError, match="model: no MaskedConv2d layer to mask"):
+    with pytest.raises(ConfigError, match=r"model: .*MaskedConv2d"):
         METHOD.sparsity(tiny("smart"), build_model(tiny("pgd_at")))

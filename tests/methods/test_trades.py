@@ -71,7 +71,7 @@ def test_loss_gradients_and_statistics_by_hand(tiny: Any, beta: float, fold: boo
 
 
 def test_an_attack_from_the_clean_image_is_refused(tiny: Any) -> None:
-    with pytest.raises(ConfigError, match=r"attack.random_start=false: .*; set it true"):
+    with pytest.raises(ConfigError, match=r"attack.random_start=false: "):
         made(tiny, attack__random_start=False)
 
 

@@ -45,8 +45,14 @@ KINDS = {
 }
 #: One network per way of building one: the others of a family differ in numbers that are made small here.
 ARCHITECTURES = sorted({value.build: name for name, value in table("model").items()}.values())
-#: Each network with each set of layers.
-COMPILED = [(model, kind) for model in ARCHITECTURES for kind in KINDS]
+#: Quick enough to compile: each set of layers in the smallest network, and one set in each network.
+FEW = [("small_cnn", kind) for kind in KINDS] + [(model, "noisy") for model in ARCHITECTURES if model != "small_cnn"]
+#: Each network with each set of layers: four CPU minutes.
+COMPILED = [
+    pytest.param(model, kind, marks=() if (model, kind) in FEW else pytest.mark.cluster)
+    for model in ARCHITECTURES
+    for kind in KINDS
+]
 LAM = torch.tensor([0.0, 0.4, 1.0, 1.0, 0.0])
 
 

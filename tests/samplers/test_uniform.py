@@ -29,7 +29,7 @@ def test_exactly_the_share_is_at_zero() -> None:
 
 
 def test_a_range_upside_down_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"sampler.low=0.6: must be at most sampler.high=0.5"):
+    with pytest.raises(ConfigError, match=r"sampler.low=0.6: .*sampler.high=0.5"):
         draw(4, low=0.6, high=0.5)
 
 

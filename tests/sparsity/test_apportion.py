@@ -35,7 +35,7 @@ def test_the_richest_pays_for_everybodys_least() -> None:
 
 
 def test_too_small_a_budget_is_refused() -> None:
-    with pytest.raises(ConfigError, match="density: 2 weights cannot give each of 3 layers 1"):
+    with pytest.raises(ConfigError, match=r"density: .*2 .*3 layers"):
         whole([0.1, 0.1, 1.8], 2, [9, 9, 9], least=1)
 
 

@@ -69,7 +69,7 @@ def test_a_step_leaves_dropped_weights_at_zero(masks_momentum: bool) -> None:
 
 def test_masks_of_another_network_are_refused() -> None:
     masked = MaskedWeights(layers_by_weight(network()))
-    with pytest.raises(ConfigError, match="masks do not fit the model"):
+    with pytest.raises(ConfigError, match=r"^masks "):
         masked.load_state_dict({"0.weight": torch.ones(4, 3, 3, 3, dtype=torch.bool)})
 
 

@@ -24,7 +24,7 @@ def test_layers_have_their_names_in_the_state_dict() -> None:
 
 
 def test_a_model_without_such_layers_is_refused() -> None:
-    with pytest.raises(ConfigError, match="model: no Conv2d layer to mask"):
+    with pytest.raises(ConfigError, match=r"model: .*Conv2d"):
         layers_by_weight(nn.Linear(2, 2))
 
 
@@ -72,5 +72,5 @@ def test_a_digest_tells_names_and_places_apart() -> None:
     ],
 )
 def test_masks_of_another_network_are_refused(saved: dict[str, torch.Tensor], words: str) -> None:
-    with pytest.raises(ConfigError, match=f"masks do not fit the model: .*{words}"):
+    with pytest.raises(ConfigError, match=f"masks .*{words}"):
         fitted(saved, weights())

@@ -57,7 +57,7 @@ def test_without_a_target_the_masks_are_independent() -> None:
 
 
 def test_an_overlap_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"method.overlap=0.1: masks of density 0.75 share at least 0.667"):
+    with pytest.raises(ConfigError, match=r"method.overlap=0.1: .*0.667"):
         paths(network(), 0.75, 0.1)
 
 
@@ -162,5 +162,5 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(bench: Any, resumes: Any) -
 
 def test_masks_of_another_network_are_refused() -> None:
     masks, other = paths(network()), paths(nn.Sequential(*network()[:2]))
-    with pytest.raises(ConfigError, match=r"masks do not fit the model: 2.weight"):
+    with pytest.raises(ConfigError, match=r"masks .*2.weight"):
         other.load_state_dict(masks.state_dict())

@@ -77,13 +77,13 @@ def test_foreign_or_partial_normalisation_stays_unknown() -> None:
 
 
 def test_two_networks_under_one_name_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"two networks: module.conv1.weight and model.conv1.weight"):
+    with pytest.raises(ConfigError, match=r"module.conv1.weight and model.conv1.weight"):
         unwrapped(prefixed("module.") | prefixed("model."))
 
 
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, {"state_dict": {}}, [STATE], torch.ones(3), None])
 def test_content_without_a_state_dict_is_refused(content: Any) -> None:
-    with pytest.raises(ConfigError, match="holds no state dict but a"):
+    with pytest.raises(ConfigError, match="state dict"):
         unwrapped(content)
 
 
@@ -117,7 +117,7 @@ class Surprise:
 
 def test_what_would_have_to_be_unpickled_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": STATE, "args": Surprise()}, tmp_path / "a.pth")
-    with pytest.raises(ConfigError, match=r"not unpickled; save its state_dict alone: torch.save") as caught:
+    with pytest.raises(ConfigError, match=r"state_dict.*torch.save") as caught:
         read_file(tmp_path / "a.pth")
     assert "\n" not in str(caught.value)
 

@@ -20,9 +20,14 @@ from typing import IO, Any
 
 import pytest
 
-SECONDS = 120.0
-#: What gloo says where a busy machine lets its processes meet too late; the function has not been called then.
-NOT_MET = "connectFullMesh failed"
+from support.processes import LIMIT
+
+#: Each waits after the handshake until all have been through it: one whose function has little to do would close its
+#: connections while others still make theirs, and they fail with "connectFullMesh failed".
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_DIST_INIT_BARRIER": "1"}
+
+#: Seconds that the other ranks get to say what they met once one has failed.
+GRACE = 0.5
 
 
 class Ranks:
@@ -37,14 +42,6 @@ class Ranks:
         self.processes: list[subprocess.Popen[str]] = []
 
     def run(self, function: Callable[..., Any], world: int, *arguments: Any) -> list[Any]:
-        try:
-            return self._run(function, world, *arguments)
-        except AssertionError as failed:
-            if NOT_MET not in str(failed):
-                raise
-            return self._run(function, world, *arguments)
-
-    def _run(self, function: Callable[..., Any], world: int, *arguments: Any) -> list[Any]:
         import torch
 
         self.requests += 1
@@ -73,23 +70,25 @@ class Ranks:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
-                    env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+                    env={**os.environ, **ENVIRONMENT, "PYTHONPATH": paths},
                 )
             )
         return self.processes[rank]
 
     def _wait(self, place: Path, world: int) -> None:
         waiting = {self.processes[rank].stdout: rank for rank in range(world)}
-        deadline = time.monotonic() + SECONDS
+        deadline, answers = time.monotonic() + LIMIT, dict[int, str]()
         while waiting:
             ready, _, _ = select.select(list(waiting), [], [], max(0.0, deadline - time.monotonic()))
-            answers = [(waiting.pop(out), out.readline().strip()) for out in ready if out is not None]
-            if not answers or any(answer != "done" for _, answer in answers):
-                # The others may wait for a failed one in a collective: start afresh.
-                time.sleep(0.2)
-                self.close()
-                errors = [path.read_text() for path in sorted(place.glob("*.error"))]
-                raise AssertionError("\n".join([f"{world} ranks: {answers or 'no answer in time'}", *errors]))
+            if not ready:
+                break
+            answers |= {waiting.pop(out): out.readline().strip() for out in ready}
+            if set(answers.values()) != {"done"}:  # the others may wait for a failed one in a collective
+                deadline = min(deadline, time.monotonic() + GRACE)
+        if waiting or set(answers.values()) != {"done"}:
+            self.close()
+            errors = [path.read_text() for path in sorted(place.glob("*.error"))]
+            raise AssertionError("\n".join([f"{world} ranks: {answers or 'no answer in time'}", *errors]))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,8 @@ ICLR 2022, section 3.3).
 
 From half of the run on, an update drops weights for good while the robust generalisation gap (train RA - val RA) grows,
 and grows more than it dropped while the adversarial validation loss rises. Thresholds and amounts are those of the
-authors' code, train RA that of the training batches.
+authors' code, train RA that of the training batches. As there, a layer that is fully dense takes no part, and what
+grows is rounded down.
 """
 
 from __future__ import annotations

@@ -106,9 +106,13 @@ class DropAndGrow:
         growths, sizes = self._growth_scores(step), magnitude(weights)
         new, counts = {}, kept(self.masked.masks)
         for name, mask in self.masked.masks.items():
+            if counts[name] == mask.numel():
+                new[name] = mask  # as in the authors' code a layer that is fully dense never drops, not even for good
+                continue
             drops = num_dropped(counts[name], rate)
             more = min(math.ceil(rate * extra_drop * counts[name]), counts[name] - drops - 1)
-            grows = min(math.ceil(drops * (1 + extra_grow)), mask.numel() - counts[name] + drops + more)
+            # Rounded down, as by the authors: of fewer than 20 dropped, 5 % more is none.
+            grows = min(int(drops * (1.0 + extra_grow)), mask.numel() - counts[name] + drops + more)
             new[name] = grow(drop(mask, sizes[name], drops + more), growths[name], grows)
         self.masked.put(new)
         self.num_updates += 1

@@ -129,7 +129,26 @@ def test_a_rising_loss_grows_more_than_was_dropped(bench: Any) -> None:
     assert trend.num_grows == 1
     for name, count in kept(masks.masked.masks).items():
         drops = -(-counts[name] // 2)
-        assert count == counts[name] - drops + -(-drops * 3 // 2)
+        assert count == counts[name] - drops + drops * 3 // 2
+
+
+class Always(Trend):
+    """A trend that asks for both in every update."""
+
+    def extra(self, done: float) -> tuple[float, float]:
+        return 0.4, 0.05
+
+
+def test_amounts_are_those_of_the_authors(bench: Any) -> None:
+    """Of n kept: ceil(n / 2) dropped, ceil(0.2 n) for good, int(1.05 dropped) grown; a dense layer stays."""
+    model = network()
+    masks = moving(model, trend=Always(), fraction=lambda done: 0.5)
+    masks.counts = dict(zip(masks.counts, (3 * 8 * 9, 100, 30), strict=True))
+    run = bench(model, masks)
+    run.run(0, 1)
+    masks._update(0.5, 2)
+    # 100: -50 -20 +52; 30: -15 -6 +15.
+    assert list(kept(masks.masked.masks).values()) == [216, 82, 24]
 
 
 @pytest.mark.parametrize("growth", ["gradient", "random"])

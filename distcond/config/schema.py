@@ -32,6 +32,10 @@ class DataConfig:
     image_size: int = setting(0, "side of the network's images in pixels; 0 = the data set's own", ge=0)
     stored_size: int = setting(0, "side of the stored images; 0 = image_size up to 128 pixels, else 8/7 of it", ge=0)
     num_classes: int = setting(0, "number of classes; 0 = the data set's own", ge=0)
+    class_order: Literal["natural", "lexicographic"] = setting(
+        "natural",
+        "how folders and words are numbered: natural = 2 before 10; lexicographic = torchvision's, 10 before 2",
+    )
     mean: tuple[float, ...] = setting((), "mean of red, green, blue in [0, 1]; empty = the data set's own")
     std: tuple[float, ...] = setting((), "standard deviation of red, green, blue; empty = the data set's own")
     cutmix: float = setting(0.0, "CutMix: areas from Beta(cutmix, cutmix), 1 = any alike; 0 = off", ge=0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from distcond.data.checksums import Published
 from distcond.data.cifar_pickles import cifar_pickles
 from distcond.data.dataset import Augment, Dataset, Split
 from distcond.data.folder_images import folder_images
-from distcond.data.layout import fingerprint_any, read_any
+from distcond.data.layout import classes_any, fingerprint_any, notes_any, read_any
 from distcond.data.npz_arrays import npz_arrays
 from distcond.data.parquet_images import parquet_images
 
@@ -21,6 +21,7 @@ PUBLISHED = {
     "test_batch": Published(31_035_526, "40351d587109b95175f43aff81a1287e"),
 }
 TRAIN, TEST = [name for name in PUBLISHED if name != "test_batch"], ["test_batch"]
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LAYOUTS = (
     parquet_images(),
     cifar_pickles("cifar-10-batches-py", TRAIN, TEST, published=PUBLISHED),
@@ -31,6 +32,14 @@ LAYOUTS = (
 
 def _read(root: str) -> Mapping[str, Split]:
     return read_any(root, LAYOUTS, DATASET)
+
+
+def _classes(root: str) -> Sequence[str]:
+    return classes_any(root, LAYOUTS, DATASET.name) or NAMES
+
+
+def _notes(root: str) -> Sequence[str]:
+    return notes_any(root, LAYOUTS, DATASET.name)
 
 
 def _fingerprint(root: str) -> str:
@@ -48,4 +57,6 @@ DATASET = Dataset(
     splits={"train": 45_000, "val": 5_000, "test": 10_000},
     read=_read,
     fingerprint=_fingerprint,
+    classes=_classes,
+    notes=_notes,
 )

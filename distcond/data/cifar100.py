@@ -5,13 +5,13 @@ Training also turns the images by up to 15 degrees, as the authors of Sparsity W
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from distcond.data.checksums import Published
 from distcond.data.cifar_pickles import cifar_pickles
 from distcond.data.dataset import Augment, Dataset, Split
 from distcond.data.folder_images import folder_images
-from distcond.data.layout import fingerprint_any, read_any
+from distcond.data.layout import classes_any, fingerprint_any, notes_any, read_any
 from distcond.data.npz_arrays import npz_arrays
 from distcond.data.parquet_images import parquet_images
 
@@ -31,6 +31,14 @@ def _read(root: str) -> Mapping[str, Split]:
     return read_any(root, LAYOUTS, DATASET)
 
 
+def _classes(root: str) -> Sequence[str]:
+    return classes_any(root, LAYOUTS, DATASET.name)
+
+
+def _notes(root: str) -> Sequence[str]:
+    return notes_any(root, LAYOUTS, DATASET.name)
+
+
 def _fingerprint(root: str) -> str:
     return fingerprint_any(root, LAYOUTS, DATASET.name)
 
@@ -46,4 +54,6 @@ DATASET = Dataset(
     splits={"train": 45_000, "val": 5_000, "test": 10_000},
     read=_read,
     fingerprint=_fingerprint,
+    classes=_classes,
+    notes=_notes,
 )

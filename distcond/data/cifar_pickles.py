@@ -17,6 +17,7 @@ import numpy as np
 
 from distcond.data.checksums import Published
 from distcond.data.dataset import Arrays, Dataset, check_labels
+from distcond.data.labels import numbers_of
 from distcond.data.layout import Files, Layout
 from distcond.errors import ConfigError
 
@@ -58,7 +59,7 @@ def _read_batch(path: Path, dataset: Dataset, label: bytes) -> Arrays:
     try:
         with open(path, "rb") as file:
             batch = _ArraysOnly(file, encoding="bytes").load()
-        pixels, labels = batch[b"data"], np.asarray(batch[label], dtype=np.int64)
+        pixels, labels = batch[b"data"], numbers_of(np.asarray(batch[label]), f"data.root: {path}")
         planes = pixels.reshape(len(labels), 3, dataset.image_size, dataset.image_size)
     except ConfigError:
         raise

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from distcond.aside import written_aside
+from distcond.data.class_names import NATURAL, renumbered
 from distcond.data.dataset import SPLITS, Arrays, Dataset, Split, check_arrays, check_labels
 from distcond.data.memory_files import SUFFIXES as MEMORY_SUFFIXES
 from distcond.data.memory_files import mapped, write_arrays
@@ -39,7 +40,7 @@ def convert(dataset: Dataset, root: str, folder: Path, loader: LoaderName) -> In
     # The other loader's decoded images may lie there already.
     done = None if dataset.jpeg else index_of(folder, "memory")
     splits: Mapping[str, Split]
-    splits = {split: mapped(folder, split) for split in SPLITS} if done else dataset.read(root)
+    splits = {split: mapped(folder, split) for split in SPLITS} if done else _read(dataset, root)
     _check(dataset, splits, root)
     for split in SPLITS:
         _write(folder, split, stored(splits[split], dataset, f"decoding {split} images"), loader)
@@ -49,6 +50,18 @@ def convert(dataset: Dataset, root: str, folder: Path, loader: LoaderName) -> In
     with written_aside(_file(folder, loader)) as aside:
         aside.write_text(json.dumps({**index._asdict(), "bytes": _bytes(folder, loader)}, indent=1), encoding="utf-8")
     return index
+
+
+def _read(dataset: Dataset, root: str) -> Mapping[str, Split]:
+    """The splits, their classes numbered in the order that is asked for."""
+    splits = dataset.read(root)
+    if dataset.class_order == NATURAL:
+        return splits
+    names = dataset.classes(root)
+    return {
+        split: content._replace(labels=renumbered(content.labels, names, dataset.class_order))
+        for split, content in splits.items()
+    }
 
 
 def index_of(folder: Path, loader: LoaderName) -> Index | None:
@@ -86,6 +99,8 @@ def _check(dataset: Dataset, splits: Mapping[str, Split], root: str) -> None:
                 size = dataset.image_size
                 raise ConfigError(f"{what}: images are {content.images.shape[1:3]}, not {size} pixels square")
         check_labels(content.labels, dataset.num_classes, what)
+    if len(np.unique(splits["train"].labels)) < 2:
+        raise ConfigError(f"data.root: {dataset.name} train: all images are of one class; needed: 2 or more classes")
     if dataset.any_size:
         check_classes(dataset, Index({}, _num_labels([splits["train"].labels])), root)
         _check_every_class(dataset, splits)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distcond.data.class_names import NATURAL
 from distcond.errors import ConfigError
 
 #: Every data set has these three, and training looks at "test" only at the very end.
@@ -86,6 +87,10 @@ class Found(NamedTuple):
     image_size: int
 
 
+def _nothing(root: str) -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A labelled set of square colour images.
@@ -103,6 +108,9 @@ class Dataset:
         stored_size: side at which images are stored; 0 = image_size. Where it is larger, they are stored as JPEG,
             training crops them at random and evaluation takes their centre.
         found: root folder -> what is 0 here.
+        classes: root folder -> the names of the classes in the order of their numbers; empty where they have none.
+        notes: root folder -> lines on what lies there and is not read.
+        class_order: how folders and words are numbered, see `distcond.data.class_names`.
     """
 
     name: str
@@ -118,6 +126,9 @@ class Dataset:
     any_size: bool = False
     stored_size: int = 0
     found: Callable[[str], Found] | None = None
+    classes: Callable[[str], Sequence[str]] = _nothing
+    class_order: str = NATURAL
+    notes: Callable[[str], Sequence[str]] = _nothing
 
     @property
     def side(self) -> int:
@@ -151,4 +162,5 @@ def check_labels(labels: np.ndarray, num_classes: int, what: str) -> None:
     """
     if labels.min(initial=0) < 0 or labels.max(initial=0) >= num_classes:
         wrong = labels.min() if labels.min() < 0 else labels.max()
-        raise ConfigError(f"{what}: labels reach {wrong}; needed: 0 to {num_classes - 1}")
+        row = int(np.flatnonzero(labels == wrong)[0])
+        raise ConfigError(f"{what}: labels reach {wrong}; needed: 0 to {num_classes - 1}; see row {row}")

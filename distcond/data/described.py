@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from distcond.config.schema import DataConfig
+from distcond.data.class_names import NATURAL, in_order
 from distcond.data.dataset import Augment, Dataset
 from distcond.data.extra import prepare_extra
 from distcond.data.open import Prepared, prepare
 from distcond.errors import ConfigError
 from distcond.places import named
 from distcond.registry import lookup
+
+_log = logging.getLogger(__name__)
 
 #: Images up to this side are stored as they are, larger ones as JPEG at 8/7 of it: 256 pixels for 224.
 STORED_RAW = 128
@@ -25,7 +29,12 @@ def described(data: DataConfig) -> Dataset:
         ConfigError: what it says does not go with that data set; or is left to the root (`settled`).
     """
     dataset: Dataset = lookup("data", data.name)
-    dataset = replace(dataset, mean=_channels("mean", data, dataset), std=_channels("std", data, dataset))
+    dataset = replace(
+        dataset,
+        mean=_channels("mean", data, dataset),
+        std=_channels("std", data, dataset),
+        class_order=data.class_order,
+    )
     if not dataset.any_size:
         _check_fixed(data, dataset)
         return dataset
@@ -35,16 +44,34 @@ def described(data: DataConfig) -> Dataset:
     for name in ("num_classes", "image_size"):
         if not getattr(dataset, name):
             raise ConfigError(f"data.{name}=0: only data.root has it, which a run looks at when it starts; or state it")
+    if dataset.num_classes == 1:
+        raise ConfigError(f"data.num_classes=1: {data.root or dataset.name} has a single class; needed: 2 or more")
     return _stored(data, dataset)
+
+
+def class_names(data: DataConfig) -> tuple[str, ...]:
+    """The names of the classes in the order of their numbers; empty where the files do not name them.
+
+    Raises:
+        ConfigError: `data.root` cannot be read; or `data.class_order` is to order names that there are none of.
+    """
+    names = in_order(lookup("data", data.name).classes(data.root), data.class_order)
+    if data.class_order != NATURAL and not names:
+        raise ConfigError(f"data.class_order={data.class_order}: the classes of {data.name} have no names there")
+    return names
 
 
 def settled(data: DataConfig) -> DataConfig:
     """`data` with what only its root can tell, so that from here on the root is not needed to describe a run.
 
+    What lies in the root and is not read is logged.
+
     Raises:
         ConfigError: the root does not hold the data set.
     """
     dataset: Dataset = lookup("data", data.name)
+    for note in dataset.notes(data.root):
+        _log.warning("%s", note)
     if dataset.found is None or (data.num_classes and data.image_size):
         return data
     with named(_places(data)):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from distcond.data.dataset import Dataset, Encoded, EncodedImage, check_labels
 from distcond.data.layout import Files, Layout
-from distcond.data.parquet_images import FOLDERS, encoded_rows, image_column, open_table, shards
+from distcond.data.parquet_images import FOLDERS, encoded_rows, label_names, labels_of, open_table, shards
 
 LABEL = "label"
 #: Encoded images held at a time.
@@ -24,7 +23,8 @@ def encoded_parquet(*choices: Mapping[str, str], side: int = 0) -> Layout:
     `side` is what every image of the published data set measures; 0 = any.
     """
     accepts = " or ".join(", ".join(f"{prefix}*.parquet" for prefix in splits.values()) for splits in choices)
-    return Layout(accepts, partial(_find, choices=choices), partial(_read, side=side))
+    classes = partial(label_names, label=LABEL)
+    return Layout(accepts, partial(_find, choices=choices), partial(_read, side=side), classes=classes)
 
 
 def _find(root: Path, choices: Sequence[Mapping[str, str]]) -> Files | None:
@@ -37,24 +37,19 @@ def _find(root: Path, choices: Sequence[Mapping[str, str]]) -> Files | None:
 
 
 def _read(files: Files, dataset: Dataset, side: int) -> dict[str, Encoded]:
-    return {split: _split(paths, dataset, side) for split, paths in files.items()}
+    labels = labels_of(files, LABEL)
+    return {split: _split(paths, labels[split], dataset, side) for split, paths in files.items()}
 
 
-def _split(paths: Sequence[Path], dataset: Dataset, side: int) -> Encoded:
+def _split(paths: Sequence[Path], labels: dict[Path, np.ndarray], dataset: Dataset, side: int) -> Encoded:
     def chunks() -> Iterator[Sequence[EncodedImage]]:
         for path in paths:
             first = 0
-            for blobs, _ in encoded_rows(open_table(path), path, LABEL, _ROWS):
+            for blobs in encoded_rows(open_table(path), path, LABEL, _ROWS):
                 yield [EncodedImage(blob, f"{path}, row {row}") for row, blob in enumerate(blobs, first)]
                 first += len(blobs)
 
-    return Encoded(np.concatenate([_labels(path, dataset.num_classes) for path in paths]), chunks, side)
-
-
-def _labels(path: Path, num_classes: int) -> np.ndarray:
-    table: Any = open_table(path)
-    image_column(table, path, LABEL)
-    labels = table.read(columns=[LABEL]).column(LABEL).to_numpy().astype(np.int64)
-    # Without a stated number any class is one, but hidden test labels (-1) are none.
-    check_labels(labels, num_classes or 1 << 31, f"data.root: {path}")
-    return np.asarray(labels)
+    for path in paths:
+        # Without a stated number any class is one, but hidden test labels (-1) are none.
+        check_labels(labels[path], dataset.num_classes or 1 << 31, f"data.root: {path}")
+    return Encoded(np.concatenate([labels[path] for path in paths]), chunks, side)

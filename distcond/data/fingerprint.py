@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def fingerprint(files: Iterable[Path], root: Path, max_bytes: int = MAX_BYTES) -
     with_content = sum(sizes) <= max_bytes
     with progress(len(paths), "hashing files") as advance:
         for path, size in zip(paths, sizes, strict=True):
-            digest.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode())
+            # Names need not be UTF-8.
+            digest.update(os.fsencode(path.relative_to(root).as_posix()) + f"\0{size}\0".encode())
             if with_content:
                 _add_content(digest, path)
             advance(1)

@@ -7,31 +7,41 @@ from pathlib import Path
 
 import numpy as np
 
+from distcond.data.class_folders import VAL, folder_names, images_of_classes, unused
 from distcond.data.class_names import class_numbers, numbers
 from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.decode import decode
+from distcond.data.folder_entries import class_folders_of
 from distcond.data.layout import Files, Layout
 from distcond.data.progress import progress
 from distcond.errors import ConfigError
 
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
-
 
 def folder_images() -> Layout:
     """The layout; with a folder `val/` beside the two, that is the validation split."""
-    return Layout("train/<class>/*.png and test/<class>/*.png", _find, _read)
+    return Layout("train/<class>/*.png and test/<class>/*.png", _find, _read, classes=folder_names, notes=_notes)
 
 
 def _find(root: Path) -> Files | None:
-    files = {split: _images(root / split) for split in ("train", "val", "test")}
-    if not files["train"] or not files["test"]:
+    folders = _folders(root)
+    if folders is None:
         return None
-    return {split: paths for split, paths in files.items() if paths}
+    return {split: sorted(images_of_classes(root / folder), key=_position) for split, folder in folders.items()}
 
 
-def _images(folder: Path) -> list[Path]:
-    found = (path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
-    return sorted(found, key=_position)
+def _folders(root: Path) -> dict[str, str] | None:
+    if not all((root / split).is_dir() and class_folders_of(root / split)[0] for split in ("train", "test")):
+        return None
+    val = [name for name in VAL if (root / name).is_dir()]
+    if len(val) > 1:
+        raise ConfigError(f"data.root: {root} has {' and '.join(val)}, two names of one folder; keep one of them")
+    return {"train": "train", **({"val": val[0]} if val else {}), "test": "test"}
+
+
+def _notes(root: Path, files: Files) -> list[str]:
+    folders = _folders(root)
+    assert folders is not None
+    return unused(root, folders)
 
 
 def _position(path: Path) -> tuple[list[int], str, str]:

@@ -7,7 +7,7 @@ tenth of every class of `train/` validates. Unless they are set, `data.num_class
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from distcond.data import imagenet
@@ -15,7 +15,7 @@ from distcond.data.class_folders import class_folders
 from distcond.data.dataset import Augment, Dataset, Encoded, Found, Split
 from distcond.data.encoded_parquet import encoded_parquet
 from distcond.data.hold_out import stratified
-from distcond.data.layout import detect, fingerprint_any, read_any
+from distcond.data.layout import classes_any, detect, fingerprint_any, notes_any, read_any
 from distcond.data.square import need_pillow, size_of
 
 LAYOUTS = (
@@ -38,6 +38,14 @@ _LOOKED_AT = 64
 
 def _read(root: str) -> Mapping[str, Split]:
     return read_any(root, LAYOUTS, DATASET, stratified("image_folder", Fraction(1, 10)))
+
+
+def _classes(root: str) -> Sequence[str]:
+    return classes_any(root, LAYOUTS, DATASET.name)
+
+
+def _notes(root: str) -> Sequence[str]:
+    return notes_any(root, LAYOUTS, DATASET.name)
 
 
 def _fingerprint(root: str) -> str:
@@ -66,6 +74,8 @@ DATASET = Dataset(
     splits={"train": 0, "val": 0, "test": 0},
     read=_read,
     fingerprint=_fingerprint,
+    classes=_classes,
+    notes=_notes,
     any_size=True,
     found=_found,
 )

@@ -6,14 +6,14 @@ pixels. The classes of a folder are numbered by their WordNet ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from distcond.data.class_folders import class_folders
 from distcond.data.dataset import Augment, Dataset, Split
 from distcond.data.encoded_parquet import encoded_parquet
 from distcond.data.hold_out import stratified
-from distcond.data.layout import fingerprint_any, read_any
+from distcond.data.layout import classes_any, fingerprint_any, notes_any, read_any
 
 LAYOUTS = (
     encoded_parquet({"train": "train", "test": "validation"}),
@@ -23,6 +23,14 @@ LAYOUTS = (
 
 def _read(root: str) -> Mapping[str, Split]:
     return read_any(root, LAYOUTS, DATASET, stratified("imagenet", Fraction(10_000, 1_281_167)))
+
+
+def _classes(root: str) -> Sequence[str]:
+    return classes_any(root, LAYOUTS, DATASET.name)
+
+
+def _notes(root: str) -> Sequence[str]:
+    return notes_any(root, LAYOUTS, DATASET.name)
 
 
 def _fingerprint(root: str) -> str:
@@ -40,5 +48,7 @@ DATASET = Dataset(
     splits={"train": 1_271_167, "val": 10_000, "test": 50_000},
     read=_read,
     fingerprint=_fingerprint,
+    classes=_classes,
+    notes=_notes,
     any_size=True,
 )

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from distcond.data.checksums import Published, check_listed, check_published
-from distcond.data.dataset import Dataset, Split
+from distcond.data.dataset import Arrays, Dataset, Split
 from distcond.data.fingerprint import fingerprint
 from distcond.data.hold_out import HoldOut, held_out, last
 from distcond.errors import ConfigError
@@ -28,12 +28,16 @@ class Layout:
         read: files and data set -> splits, in an order that the files alone decide. Labels are within
             `num_classes`, unless that is 0.
         published: the original files by name.
+        notes: root and its files -> a line on what lies there and is not read; empty where there is nothing.
+        classes: files -> the names of the classes in the order of their numbers; empty where files do not name them.
     """
 
     accepts: str
     find: Callable[[Path], Files | None]
     read: Callable[[Files, Dataset], Mapping[str, Split]]
     published: Mapping[str, Published] = field(default_factory=dict)
+    classes: Callable[[Files], Sequence[str]] = lambda files: ()
+    notes: Callable[[Path, Files], Sequence[str]] = lambda root, files: ()
 
 
 def read_any(
@@ -49,9 +53,37 @@ def read_any(
     check_published(paths, layout.published)
     check_listed(Path(root).expanduser(), paths)
     splits = dict(layout.read(files, dataset))
+    for split, content in splits.items():
+        _check_lengths(content, f"data.root: {dataset.name} {split} in {root}")
     if "val" not in splits:
         splits["train"], splits["val"] = held_out(splits["train"], hold_out)
     return splits
+
+
+def classes_any(root: str, layouts: Sequence[Layout], name: str) -> tuple[str, ...]:
+    """The names of the classes in the order of their numbers, as far as the files have them.
+
+    Raises:
+        ConfigError: as `detect`.
+    """
+    layout, files = detect(root, layouts, name)
+    return tuple(layout.classes(files))
+
+
+def notes_any(root: str, layouts: Sequence[Layout], name: str) -> tuple[str, ...]:
+    """What to know about a root before it is read: what in it is not.
+
+    Raises:
+        ConfigError: as `detect`.
+    """
+    layout, files = detect(root, layouts, name)
+    return tuple(layout.notes(Path(root).expanduser(), files))
+
+
+def _check_lengths(content: Split, what: str) -> None:
+    # Before any are held out, which would cut the longer to the shorter.
+    if isinstance(content, Arrays) and len(content.images) != len(content.labels):
+        raise ConfigError(f"{what}: {len(content.images)} images, but {len(content.labels)} labels; one each is needed")
 
 
 def fingerprint_any(root: str, layouts: Sequence[Layout], name: str) -> str:

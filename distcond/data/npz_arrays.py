@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distcond.data.dataset import Arrays, Dataset, check_labels
+from distcond.data.labels import numbers_of
 from distcond.data.layout import Files, Layout
 from distcond.errors import ConfigError
 
@@ -33,11 +34,12 @@ def _read(files: Files, dataset: Dataset) -> dict[str, Arrays]:
             x_train, y_train, x_test, y_test = (archive[key] for key in KEYS)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ConfigError(f"data.root: {path} must hold plain arrays {', '.join(KEYS)}: {error}") from error
-    splits = {"train": _arrays(x_train, y_train), "test": _arrays(x_test, y_test)}
+    pairs = {"train": (x_train, y_train), "test": (x_test, y_test)}
+    splits = {split: _arrays(x, y, f"data.root: {path}: y_{split}") for split, (x, y) in pairs.items()}
     for split, arrays in splits.items():
         check_labels(arrays.labels, dataset.num_classes, f"data.root: {path}: y_{split}")
     return splits
 
 
-def _arrays(x: np.ndarray, y: np.ndarray) -> Arrays:
-    return Arrays(x, y.reshape(-1).astype(np.int64))
+def _arrays(x: np.ndarray, y: np.ndarray, what: str) -> Arrays:
+    return Arrays(x, numbers_of(y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, what))

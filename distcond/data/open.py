@@ -11,6 +11,7 @@ import torch
 
 from distcond.aside import locked
 from distcond.data.central import Central
+from distcond.data.class_names import NATURAL
 from distcond.data.convert import LoaderName, check_classes, convert, index_of
 from distcond.data.dataset import Dataset
 from distcond.data.ffcv_import import ffcv_problem
@@ -49,6 +50,7 @@ def prepare(dataset: Dataset, root: str, cache_dir: str, loader: str = "auto") -
     chosen = _choose(loader)
     fingerprint = dataset.fingerprint(root)
     form = f"-{dataset.side}{'jpg' if dataset.jpeg else 'raw'}" if dataset.any_size else ""
+    form += f"-{dataset.class_order}" if dataset.class_order != NATURAL else ""
     folder = Path(cache_dir).expanduser() / f"{dataset.name}-{fingerprint}{form}-v{FORMAT}"
     index = index_of(folder, chosen)
     if index is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from distcond.data.class_names import class_numbers
 from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.decode import decode
+from distcond.data.labels import numbered, numbers_of, words_of
 from distcond.data.layout import Files, Layout
 from distcond.data.progress import progress
 from distcond.errors import ConfigError
@@ -28,6 +31,7 @@ def parquet_images(label: str = "label", folders: Sequence[str] = FOLDERS) -> La
         accepts=f"train*.parquet and test*.parquet with a column {label} (or in {'/ or '.join(folders[1:])}/)",
         find=partial(_find, folders=folders),
         read=partial(_read, label=label),
+        classes=partial(label_names, label=label),
     )
 
 
@@ -53,24 +57,75 @@ def shards(folder: Path, prefix: str) -> list[Path]:
 
 
 def _read(files: Files, dataset: Dataset, label: str) -> dict[str, Arrays]:
-    return {split: _read_split(paths, dataset, label, split) for split, paths in files.items()}
+    labels = labels_of(files, label)
+    return {split: _read_split(paths, dataset, label, split, labels[split]) for split, paths in files.items()}
 
 
-def _read_split(paths: Sequence[Path], dataset: Dataset, label: str, split: str) -> Arrays:
+def _read_split(
+    paths: Sequence[Path], dataset: Dataset, label: str, split: str, labels: dict[Path, np.ndarray]
+) -> Arrays:
     tables = [open_table(path) for path in paths]
     count = sum(table.metadata.num_rows for table in tables)
     images = np.empty((count, dataset.image_size, dataset.image_size, 3), dtype=np.uint8)
-    labels = np.empty(count, dtype=np.int64)
     first = 0
     with progress(count, f"decoding {split} images") as advance:
         for path, table in zip(paths, tables, strict=True):
-            for blobs, values in encoded_rows(table, path, label):
-                check_labels(values, dataset.num_classes, f"data.root: {path}")
-                rows = slice(first, first + len(values))
-                labels[rows] = values
+            check_labels(labels[path], dataset.num_classes, f"data.root: {path}")
+            for blobs in encoded_rows(table, path, label):
+                rows = slice(first, first + len(blobs))
                 decode(blobs, images[rows], f"{path} from row {first} of {split}", advance)
                 first = rows.stop
-    return Arrays(images, labels)
+    return Arrays(images, np.concatenate([labels[path] for path in paths]))
+
+
+def labels_of(files: Files, label: str) -> dict[str, dict[Path, np.ndarray]]:
+    """Of each split and file the class numbers (n,) int64 of its rows; words are numbered as in the training files.
+
+    Raises:
+        ConfigError: a label that is none, or some are words and others numbers.
+    """
+    columns = {split: {path: _labels(path, label) for path in paths} for split, paths in files.items()}
+    kinds = {isinstance(column, list): path for split in columns.values() for path, column in split.items()}
+    if len(kinds) > 1:
+        raise ConfigError(f"data.root: {label} holds words in {kinds[True]}, numbers in {kinds[False]}; needed: either")
+    names = class_numbers({word for column in columns["train"].values() for word in column} if True in kinds else ())
+    return {
+        split: {
+            path: numbered(column, names, f"data.root: {path}") if isinstance(column, list) else column
+            for path, column in of_split.items()
+        }
+        for split, of_split in columns.items()
+    }
+
+
+def label_names(files: Files, label: str) -> Sequence[str]:
+    """The words that are the labels, or what the hub says of the numbers; in the order of their numbers."""
+    columns = [_labels(path, label) for path in files["train"]]
+    if isinstance(columns[0], list):
+        return list(class_numbers({word for column in columns for word in column}))
+    metadata = open_table(files["train"][0]).schema_arrow.metadata or {}
+    try:
+        feature = json.loads(metadata[b"huggingface"])["info"]["features"][label]
+        return [str(name) for name in feature["names"]]
+    except (KeyError, TypeError, ValueError):
+        return ()
+
+
+def _labels(path: Path, label: str) -> np.ndarray | list[str]:
+    import pyarrow as pa
+
+    table, what = open_table(path), f"data.root: {path}"
+    image_column(table, path, label)
+    column = table.read(columns=[label]).column(label)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise ConfigError(f"{what}, row {row}: the label is missing; needed: a whole number from 0, or words")
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return words_of(column.to_pylist(), what)
+    values = column.to_pylist() if pa.types.is_nested(column.type) else column.to_numpy()
+    return numbers_of(np.asarray(values), what)
 
 
 def open_table(path: Path) -> Any:
@@ -90,19 +145,19 @@ def open_table(path: Path) -> Any:
         raise ConfigError(f"data.root: {path} is not a whole parquet file: {error}") from error
 
 
-def encoded_rows(table: Any, path: Path, label: str, rows: int = _ROWS) -> Iterator[tuple[list[bytes], np.ndarray]]:
-    """The encoded images and the labels, `rows` at a time.
+def encoded_rows(table: Any, path: Path, label: str, rows: int = _ROWS) -> Iterator[list[bytes]]:
+    """The encoded images, `rows` at a time.
 
     Raises:
         ConfigError: other columns than those needed, or images that are not in the file.
     """
     image = image_column(table, path, label)
-    for batch in table.iter_batches(rows, columns=[image, label]):
+    for batch in table.iter_batches(rows, columns=[image]):
         column = batch.column(image)
         blobs = (column if _is_binary(column) else column.field("bytes")).to_pylist()
         if None in blobs:
             raise ConfigError(f"data.root: {path} names image files but does not hold them; give one with the bytes")
-        yield blobs, batch.column(label).to_numpy(zero_copy_only=False)
+        yield blobs
 
 
 def image_column(table: Any, path: Path, label: str) -> str:

@@ -6,13 +6,13 @@ on the test images; here they are chosen on the 500.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from distcond.data.checksums import Published
 from distcond.data.dataset import Augment, Dataset, Split
 from distcond.data.hold_out import stratified
-from distcond.data.layout import fingerprint_any, read_any
+from distcond.data.layout import classes_any, fingerprint_any, read_any
 from distcond.data.npz_arrays import npz_arrays
 from distcond.data.parquet_images import parquet_images
 from distcond.data.stl10_binary import stl10_binary
@@ -23,11 +23,16 @@ PUBLISHED = {
     "test_X.bin": Published(221_184_000, "7f263ba9f9e0b06b93213547f721ac82"),
     "test_y.bin": Published(8_000, "36f9794fa4beb8a2c72628de14fa638e"),
 }
+NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 LAYOUTS = (stl10_binary("stl10_binary", PUBLISHED), parquet_images(), npz_arrays("stl10.npz"))
 
 
 def _read(root: str) -> Mapping[str, Split]:
     return read_any(root, LAYOUTS, DATASET, stratified("stl10", Fraction(1, 10)))
+
+
+def _classes(root: str) -> Sequence[str]:
+    return classes_any(root, LAYOUTS, DATASET.name) or NAMES
 
 
 def _fingerprint(root: str) -> str:
@@ -45,4 +50,5 @@ DATASET = Dataset(
     splits={"train": 4_500, "val": 500, "test": 8_000},
     read=_read,
     fingerprint=_fingerprint,
+    classes=_classes,
 )

@@ -6,13 +6,13 @@ one or none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from distcond.data.checksums import Published
 from distcond.data.dataset import Augment, Dataset, Split
 from distcond.data.hold_out import last
-from distcond.data.layout import fingerprint_any, read_any
+from distcond.data.layout import classes_any, fingerprint_any, read_any
 from distcond.data.npz_arrays import npz_arrays
 from distcond.data.parquet_images import parquet_images
 from distcond.data.svhn_mat import svhn_mat
@@ -21,6 +21,7 @@ PUBLISHED = {
     "train_32x32.mat": Published(182_040_794, "e26dedcc434d2e4c54c9b2d4a06d8373"),
     "test_32x32.mat": Published(64_275_384, "eb5a983be6a315427106f1b164d9cef3"),
 }
+NAMES = tuple(map(str, range(10)))
 LAYOUTS = (
     svhn_mat("train_32x32.mat", "test_32x32.mat", PUBLISHED),
     parquet_images(folders=(".", "cropped_digits", "data")),
@@ -30,6 +31,10 @@ LAYOUTS = (
 
 def _read(root: str) -> Mapping[str, Split]:
     return read_any(root, LAYOUTS, DATASET, last(Fraction(5_000, 73_257)))
+
+
+def _classes(root: str) -> Sequence[str]:
+    return classes_any(root, LAYOUTS, DATASET.name) or NAMES
 
 
 def _fingerprint(root: str) -> str:
@@ -47,4 +52,5 @@ DATASET = Dataset(
     splits={"train": 68_257, "val": 5_000, "test": 26_032},
     read=_read,
     fingerprint=_fingerprint,
+    classes=_classes,
 )

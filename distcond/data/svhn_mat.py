@@ -10,6 +10,7 @@ import numpy as np
 
 from distcond.data.checksums import Published
 from distcond.data.dataset import Arrays, Dataset, check_labels
+from distcond.data.labels import numbers_of
 from distcond.data.layout import Files, Layout
 from distcond.errors import ConfigError
 
@@ -37,7 +38,9 @@ def _read_file(path: Path, dataset: Dataset) -> Arrays:
         # Only these two: anything else in the file stays unread.
         content = loadmat(path, variable_names=["X", "y"])
         pixels, labels = content["X"], np.asarray(content["y"]).reshape(-1)
-        whole = labels.astype(np.int64)
+        whole = numbers_of(labels, f"data.root: {path}: y")
+    except ConfigError:
+        raise
     except KeyError as error:
         raise ConfigError(f"data.root: {path} has no variable {error}; needed: X and y") from error
     except Exception as error:  # a damaged file raises anything

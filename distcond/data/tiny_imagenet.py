@@ -6,13 +6,13 @@ Sparsity Winning Twice (Chen et al. 2022).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from distcond.data.dataset import Augment, Dataset, Split
 from distcond.data.encoded_parquet import encoded_parquet
 from distcond.data.hold_out import stratified
-from distcond.data.layout import fingerprint_any, read_any
+from distcond.data.layout import classes_any, fingerprint_any, notes_any, read_any
 from distcond.data.tiny_imagenet_files import tiny_imagenet_files
 
 SIDE = 64
@@ -24,6 +24,14 @@ LAYOUTS = (
 
 def _read(root: str) -> Mapping[str, Split]:
     return read_any(root, LAYOUTS, DATASET, stratified("tiny_imagenet", Fraction(1, 10)))
+
+
+def _classes(root: str) -> Sequence[str]:
+    return classes_any(root, LAYOUTS, DATASET.name)
+
+
+def _notes(root: str) -> Sequence[str]:
+    return notes_any(root, LAYOUTS, DATASET.name)
 
 
 def _fingerprint(root: str) -> str:
@@ -41,5 +49,7 @@ DATASET = Dataset(
     splits={"train": 90_000, "val": 10_000, "test": 10_000},
     read=_read,
     fingerprint=_fingerprint,
+    classes=_classes,
+    notes=_notes,
     any_size=True,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from distcond.data.class_folders import encoded_files, images_of_classes
 from distcond.data.class_names import class_numbers
 from distcond.data.dataset import Dataset, Encoded
+from distcond.data.folder_entries import class_folders_of, entries_of, some
 from distcond.data.layout import Files, Layout
 from distcond.errors import ConfigError
 
@@ -17,7 +18,23 @@ ANNOTATIONS = "val_annotations.txt"
 def tiny_imagenet_files(folder: str, side: int) -> Layout:
     """The layout, in `root/folder` or in the root itself; images of `side` pixels. Classes are numbered by wnid."""
     accepts = f"train/<wnid>/images/*.JPEG and val/{ANNOTATIONS} with val/images/*.JPEG (or in {folder}/)"
-    return Layout(accepts, partial(_find, folder=folder), partial(_read, side=side))
+    return Layout(accepts, partial(_find, folder=folder), partial(_read, side=side), classes=_wnids, notes=_notes)
+
+
+def _wnids(files: Files) -> list[str]:
+    return list(class_numbers({path.parents[1].name for path in files["train"]}))
+
+
+def _notes(root: Path, files: Files) -> list[str]:
+    """Images of val/ that the annotations leave out, and entries of train/ that are no images."""
+    *_, annotations = files["test"]
+    images = entries_of(annotations.parent / "images").images
+    left = [Path("val/images", name) for name in images if name not in _annotated(annotations)]
+    place = annotations.parents[1] / "train"
+    classes, others = class_folders_of(place)
+    left += [Path("train", name) for name in others]
+    left += [Path("train", c, "images", other) for c in classes for other in entries_of(place / c / "images").others]
+    return [f"data.root={root}: not read: {some([str(path) for path in left])}"] if left else []
 
 
 def _find(root: Path, folder: str) -> Files | None:

@@ -16,7 +16,7 @@ from distcond.engine.keep import resume, save
 from distcond.engine.leg import leg_over
 from distcond.engine.precision import training_numbers
 from distcond.engine.progress import Progress
-from distcond.engine.run_dir import RunDir, write_json
+from distcond.engine.run_dir import CLASSES, RunDir, write_json
 from distcond.engine.save_points import Stop, never
 from distcond.engine.starting import init_from
 from distcond.engine.summary import summary
@@ -61,6 +61,8 @@ def uploading(job: Job) -> Iterator[None]:
 
 def carry_out(job: Job) -> bool:
     """Go on from the newest checkpoint to the end; False if the run was stopped."""
+    if job.world.first and job.classes:
+        write_json(job.run.path / CLASSES, dict(enumerate(job.classes)))
     if not resume(job):
         init_from.start(job)  # before a sparse method makes its masks, which prune it
         begin_stage(job, Position())

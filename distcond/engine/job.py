@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distcond.config.schema import Config
 from distcond.data.cutmix import CutMix
-from distcond.data.described import described, prepared
+from distcond.data.described import class_names, described, prepared
 from distcond.data.extra import prepare_extra
 from distcond.data.loader import Loader
 from distcond.data.memory import MemorySource
@@ -76,6 +76,7 @@ class Job:
     world_sizes: tuple[int, ...] = ()  # numbers of ranks that trained it, ascending
     averaged: Averaged | None = None  # what is evaluated, where weights are averaged
     sums: Sums | None = None  # of the epoch that is under way
+    classes: tuple[str, ...] = ()  # by number; empty where they have no names
     trained_on: str = ""  # digest of which training images are used
     began: float | None = None  # time.perf_counter() where this attempt began with its steps; None when they are done
 
@@ -145,7 +146,7 @@ def make_job(config: Config, world: World, run: RunDir, attempt: int, stop: Call
     trained_on = image_set("train", rows_of(sources["train"], config.train_examples))
     return Job(
         config, world, run, attempt, model, step, wrap(step, world), stages, sparsity, optimiser, train, sources,
-        points, upload, trained_on=trained_on,
+        points, upload, classes=class_names(config.data), trained_on=trained_on,
     )  # fmt: skip
 
 

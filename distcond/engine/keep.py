@@ -27,6 +27,7 @@ def save(job: Job) -> None:
     shared = {
         "method": job.config.method.name,
         "train_images": job.trained_on,
+        "classes": job.classes,
         "optimiser": job.optimiser.state_dict(),
         "position": tuple(job.position),
         "best": job.best,

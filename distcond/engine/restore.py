@@ -24,7 +24,8 @@ WHICH = ("best", "last", "last_raw")
 def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | str = "cpu") -> ConditionalModel:
     """The network of a run, in eval mode, with its running statistics averaged over ranks.
 
-    `AtLambda(load(run_dir), 0.3)` is a plain `x in [0, 1] -> logits` module.
+    `AtLambda(load(run_dir), 0.3)` is a plain `x in [0, 1] -> logits` module; `load(run_dir).classes` are the names of
+    the classes in the order of the logits, empty where they have none.
 
     Args:
         run_dir: the directory a run printed, or the URI of a run.
@@ -56,6 +57,7 @@ def load_from(run: RunDir, path: Path, checkpoint: str, device: torch.device | s
     model.load_state_dict(shared["model"] | averaged_statistics(path))
     if shared.get("averaged") is not None and checkpoint != "last_raw":
         overlay(model, shared["averaged"]["parameters"] | averaged_statistics(path, "averaged"))
+    model.classes = tuple(shared.get("classes", ()))  # of an older version: unknown
     return model.to(device).eval()
 
 

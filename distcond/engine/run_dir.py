@@ -26,6 +26,8 @@ from distcond.storage.staging import staging
 from distcond.storage.uri import child, is_uri, open_store
 
 SCHEMA_VERSION = 1
+#: The number of every class and its name, where classes have names.
+CLASSES = "classes.json"
 
 #: What `fresh=true` puts behind a name; the hash before it has 8 digits.
 _NUMBERED = re.compile(r"-\d{1,6}$")
@@ -36,7 +38,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunDir:
-    """`config.json`, `starts.json`, `history.jsonl`, `progress.json`, `checkpoints/`, `results/`, `finished.json`."""
+    """`config.json`, `starts.json`, `classes.json`, `history.jsonl`, `progress.json`, `checkpoints/`, `results/`,
+    `finished.json`."""
 
     path: Path
 

@@ -25,6 +25,9 @@ class ConditionalModel(nn.Module):
         routing: how lam becomes a condition.
         encode: lam (N|1,) to codes (N|1, D), for methods that modulate by a code.
         width_mults: the widths the layers can take, widest first; `Condition.width` is an index into them.
+
+    Attributes:
+        classes: their names in the order of the logits, of a network that a run trained on classes with names.
     """
 
     mean: Tensor
@@ -44,6 +47,7 @@ class ConditionalModel(nn.Module):
         self.routing = routing
         self.encode = encode
         self.width_mults = width_mults
+        self.classes: tuple[str, ...] = ()
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
         self.noise_size, self.units = number(backbone)

@@ -33,6 +33,7 @@ class Weights(NamedTuple):
     std: Tensor | None = None
     entry: str = ""  # the entries of the checkpoint they were found under, such as "state_dict"
     others: tuple[str, ...] = ()  # entries beside them that are no tensors
+    classes: tuple[str, ...] = ()  # names in the order of the logits, where the checkpoint says
 
     @property
     def digest(self) -> str:
@@ -52,7 +53,12 @@ def unwrapped(content: Any) -> Weights:
         ConfigError: no state dict in it, two networks under one name, or numbers that no network has.
     """
     entries: list[str] = []
-    while isinstance(content, Mapping) and (entry := _entry(content)):
+    classes: tuple[str, ...] = ()
+    while isinstance(content, Mapping):
+        classes = classes or _classes(content)
+        entry = _entry(content)
+        if entry is None:
+            break
         entries.append(entry)
         content = content[entry]
     if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
@@ -61,7 +67,18 @@ def unwrapped(content: Any) -> Weights:
     others = tuple(str(name) for name in content if name not in tensors)
     for name, tensor in tensors.items():
         _check(name, tensor)
-    return normalised(_bare(tensors))._replace(entry=".".join(entries), others=others)
+    return normalised(_bare(tensors))._replace(entry=".".join(entries), others=others, classes=classes)
+
+
+def _classes(content: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Names in the order of the logits, as training scripts keep them beside a network."""
+    numbers = content.get("class_to_idx")
+    if isinstance(numbers, Mapping) and sorted(numbers.values()) == list(range(len(numbers))):
+        return tuple(str(name) for name in sorted(numbers, key=lambda name: numbers[name]))
+    named = content.get("classes", content.get("class_names"))
+    if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named):
+        return tuple(named)
+    return ()
 
 
 def normalised(tensors: dict[str, Tensor]) -> Weights:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
 from distcond.attacks.randomness import answers_differ, random_refusal
 from distcond.config.schema import Config
-from distcond.data.described import described, prepared
+from distcond.data.described import class_names, described, prepared
 from distcond.data.loader import to_float
 from distcond.data.open import open_source
 from distcond.data.source import Source
@@ -59,6 +60,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     everywhere = {*points, *(OperatingPoint(lam) for lam in campaign.attack_lam)}
     _check_noise(campaign, model.noise_size > 0, any(point.robust for point in everywhere))
     classes = described(config.data).num_classes
+    _check_classes(model, config)
     strengths = {a.name: strength(a, config.eval.attack, given, classes) for a in attacks_of(campaign)}
     files = prepared(config.data)
     source = open_source(files, campaign.split, "cpu", config.data.threads)
@@ -101,6 +103,15 @@ def _keep_path(run_path: Path) -> Path:
         raise ConfigError(f"{where}; start the command in a directory in which outcomes can be kept") from error
     _log.info("%s cannot be written: outcomes and rows are kept in %s", run_path, aside)
     return aside
+
+
+def _check_classes(model: ConditionalModel, config: Config) -> None:
+    here = class_names(config.data)
+    if here and model.classes and here != model.classes:
+        number = next(n for n, pair in enumerate(zip_longest(model.classes, here)) if pair[0] != pair[1])
+        theirs, ours = ((*names, "none")[min(number, len(names))] for names in (model.classes, here))
+        both = f"class {number} is {ours!r} there and {theirs!r} in the run"
+        raise ConfigError(f"data.root={config.data.root}: {both}; give the same classes")
 
 
 def _rows(source: Source, wanted: int, mixed: bool) -> np.ndarray | None:

@@ -10,9 +10,10 @@ from distcond.engine.build import build_model
 from distcond.engine.grid import lam_grid
 from distcond.engine.job import Job
 from distcond.engine.run_dir import write_json
+from distcond.engine.starting.class_order import class_note
 from distcond.engine.starting.misfit import misfit
 from distcond.engine.starting.plain_build import classifier, plain_build
-from distcond.engine.starting.report import FILE, Report, report
+from distcond.engine.starting.report import FILE, Report, report, takes_classifier
 from distcond.engine.starting.source import read
 from distcond.engine.world import World
 from distcond.errors import ConfigError
@@ -57,7 +58,8 @@ def put_into(model: ConditionalModel, config: Config) -> Report:
     match = best_match(here, weights.tensors, table("convention").values())
     if not match.fits:
         raise ConfigError(f"init_from={config.init_from}: {misfit(match, weights, here, config.model)}")
-    found = report(config.init_from, weights, match, model)  # before the copying: it compares
+    classes = class_note(weights, config) if takes_classifier(match) else ""
+    found = report(config.init_from, weights, match, model, classes)  # before the copying: it compares
     given: dict[int | str, list[Tensor]] = {}
     for name, candidate in match.copies.items():
         target = here.state[name]

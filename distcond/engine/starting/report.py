@@ -25,11 +25,17 @@ class Report(NamedTuple):
     record: dict[str, Any]
 
 
-def report(init_from: str, weights: Weights, match: Match, model: ConditionalModel) -> Report:
-    """The report on a match that fits, before it is copied to `model`."""
+def takes_classifier(match: Match) -> bool:
+    """Whether the logits are those of the starting point."""
+    return not _classifier(match)
+
+
+def report(init_from: str, weights: Weights, match: Match, model: ConditionalModel, classes: str = "") -> Report:
+    """The report on a match that fits, before it is copied to `model`; `classes` says what to know of their order."""
     digest = weights.digest
     notes = {
         "classifier": _classifier(match),
+        "classes": classes,
         "film": _film(match, model),
         "normalisation": _normalisation(weights, model),
     }

@@ -26,7 +26,9 @@ def read(init_from: str) -> Weights:
         with named({"init_from": init_from}):
             path = Path(init_from).expanduser().absolute()
             if path.is_dir():
-                return unwrapped(_of_checkpoint(_checkpoint(path)))
+                checkpoint = _checkpoint(path)
+                classes = tuple(load_shared(checkpoint).get("classes", ()))
+                return unwrapped(_of_checkpoint(checkpoint))._replace(classes=classes)
             if path.is_file():
                 open(path, "rb").close()  # what may not be read is not damaged
                 return unwrapped(read_file(path))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from distcond.data.checksums import Published
+from distcond.data.damage import explained
 from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.labels import numbers_of
 from distcond.data.layout import Files, Layout
@@ -64,9 +65,13 @@ def _read_batch(path: Path, dataset: Dataset, label: bytes) -> Arrays:
     except ConfigError:
         raise
     except Exception as error:  # a damaged pickle raises anything
-        raise ConfigError(f"data.root: {path} is not a batch of CIFAR: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"data.root: {path} is not a batch of CIFAR: {_why(path, error)}") from error
     check_labels(labels, dataset.num_classes, f"data.root: {path}")
     return Arrays(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels)
+
+
+def _why(path: Path, error: Exception) -> str:
+    return explained(path, f"{type(error).__name__}: {error}")
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -112,10 +112,14 @@ def encoded_files(paths: Sequence[Path], names: Sequence[str], classes: Mapping[
     """
     for path, name in zip(paths, names, strict=True):
         if name not in classes:
-            raise ConfigError(f"data.root: {path} is of class {name}, which the training images do not have")
+            what = f"data.root: {printable(str(path))} is of class {printable(name)}"
+            raise ConfigError(f"{what}, which the training images do not have")
+
+    def one(row: int) -> EncodedImage:
+        return EncodedImage(paths[row], printable(str(paths[row])))
 
     def chunks() -> Iterator[Sequence[EncodedImage]]:
         for first in range(0, len(paths), _CHUNK):
-            yield [EncodedImage(path, str(path)) for path in paths[first : first + _CHUNK]]
+            yield [one(row) for row in range(first, min(first + _CHUNK, len(paths)))]
 
-    return Encoded(np.array([classes[name] for name in names], dtype=np.int64), chunks, side)
+    return Encoded(np.array([classes[name] for name in names], dtype=np.int64), chunks, side, one)

@@ -12,6 +12,7 @@ import numpy as np
 
 from distcond.aside import written_aside
 from distcond.data.class_names import NATURAL, renumbered
+from distcond.data.content import content_of
 from distcond.data.dataset import SPLITS, Arrays, Dataset, Split, check_arrays, check_labels
 from distcond.data.memory_files import SUFFIXES as MEMORY_SUFFIXES
 from distcond.data.memory_files import mapped, write_arrays
@@ -48,7 +49,8 @@ def convert(dataset: Dataset, root: str, folder: Path, loader: LoaderName) -> In
     index = Index({split: len(part) for split, part in zip(SPLITS, labels, strict=True)}, _num_labels(labels))
     # Last: its presence says that the others are whole.
     with written_aside(_file(folder, loader)) as aside:
-        aside.write_text(json.dumps({**index._asdict(), "bytes": _bytes(folder, loader)}, indent=1), encoding="utf-8")
+        held = {**index._asdict(), "of": folder.name, "content": _content(folder, loader)}
+        aside.write_text(json.dumps(held, indent=1), encoding="utf-8")
     return index
 
 
@@ -65,13 +67,33 @@ def _read(dataset: Dataset, root: str) -> Mapping[str, Split]:
 
 
 def index_of(folder: Path, loader: LoaderName) -> Index | None:
-    """What the files in `folder` hold, if they are all there and whole."""
+    """What the files in `folder` hold, if they are those that were written there.
+
+    By their content, of which a part is looked at: the size of another data set's file may be the same.
+    """
     try:
         index = json.loads(_file(folder, loader).read_text(encoding="utf-8"))
         found = Index(index["sizes"], index["num_labels"])
-        return found if index["bytes"] == _bytes(folder, loader) else None
-    except (OSError, ValueError, KeyError):
+        return found if (index["of"], index["content"]) == (folder.name, _content(folder, loader)) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def explain(folder: Path, loader: LoaderName) -> None:
+    """Say why files that are there are written anew."""
+    try:
+        index = json.loads(_file(folder, loader).read_text(encoding="utf-8"))
+        kept, found = index.get("content"), _content(folder, loader)
+        of = index.get("of", folder.name)
+    except (OSError, ValueError, AttributeError):
+        return  # nothing there, or a conversion that was killed
+    if kept is None:
+        _log.info("data.cache_dir: %s is of an earlier version, which kept no digests; converting again", folder)
+    elif of != folder.name:
+        _log.warning("data.cache_dir: %s holds what was written for %s; converting again", folder, of)
+    elif kept != found:
+        name = next((name for name in found if kept.get(name) != found[name]), "a file")
+        _log.warning("data.cache_dir: %s is not what was written there; converting again", folder / name)
 
 
 def check_classes(dataset: Dataset, index: Index, root: str) -> None:
@@ -134,6 +156,6 @@ def _file(folder: Path, loader: LoaderName) -> Path:
     return folder / f"{loader}.json"
 
 
-def _bytes(folder: Path, loader: LoaderName) -> dict[str, int]:
+def _content(folder: Path, loader: LoaderName) -> dict[str, str]:
     names = [f"{split}{suffix}" for split in SPLITS for suffix in SUFFIXES[loader]]
-    return {name: (folder / name).stat().st_size for name in names}
+    return {name: content_of(folder / name) for name in names}

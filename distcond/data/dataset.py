@@ -40,6 +40,7 @@ class Encoded(NamedTuple):
     labels: np.ndarray  # (N,) int64
     chunks: Callable[[], Iterator[Sequence[EncodedImage]]]  # all N images in order, from the start at every call
     side: int = 0  # what every image measures, as the data set is published; 0 = any size
+    one: Callable[[int], EncodedImage] | None = None  # the image of a row, where that needs no others
 
     def rows(self, rows: np.ndarray) -> Encoded:
         """The images at the ascending `rows`."""

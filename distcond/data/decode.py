@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from distcond.data.dataset import EncodedImage
+from distcond.data.folder_entries import printable
 from distcond.data.square import need_pillow, pixels
 
 _CHUNK = 256
 
 
-def decode(sources: Sequence[bytes | Path], out: np.ndarray, where: str, advance: Callable[[int], object]) -> None:
+def decode(
+    sources: Sequence[bytes | Path], out: np.ndarray, where: str, advance: Callable[[int], object], row: int = 0
+) -> None:
     """Decode each file, or the bytes of one, into its row of `out`, (N, S, S, 3) uint8. Grey becomes colour.
 
-    Calls `advance(count)` as it goes. `where` names images that are no files in errors.
+    Calls `advance(count)` as it goes. Images that are no files are called rows of `where` in errors, from `row` on.
 
     Raises:
         ConfigError: Pillow is missing; an image is broken or not S x S.
@@ -27,9 +30,9 @@ def decode(sources: Sequence[bytes | Path], out: np.ndarray, where: str, advance
 
     def work(first: int) -> int:
         chunk = sources[first : first + _CHUNK]
-        for row, source in enumerate(chunk, first):
-            name = f"{where}: image {row}" if isinstance(source, bytes) else str(source)
-            out[row] = pixels(EncodedImage(source, name), out.shape[1], exact=True)
+        for place, source in enumerate(chunk, first):
+            name = f"{where}, row {row + place}" if isinstance(source, bytes) else printable(str(source))
+            out[place] = pixels(EncodedImage(source, name), out.shape[1], exact=True)
         return len(chunk)
 
     with ThreadPoolExecutor(threads()) as pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from distcond.config.schema import DataConfig
 from distcond.data.class_names import NATURAL, in_order
@@ -70,8 +71,9 @@ def settled(data: DataConfig) -> DataConfig:
         ConfigError: the root does not hold the data set.
     """
     dataset: Dataset = lookup("data", data.name)
-    for note in dataset.notes(data.root):
-        _log.warning("%s", note)
+    if Path(data.root).expanduser().is_dir():
+        for note in dataset.notes(data.root):
+            _log.warning("%s", note)
     if dataset.found is None or (data.num_classes and data.image_size):
         return data
     with named(_places(data)):

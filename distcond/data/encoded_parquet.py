@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from distcond.data.dataset import Dataset, Encoded, EncodedImage, check_labels
+from distcond.data.folder_entries import printable
 from distcond.data.layout import Files, Layout
-from distcond.data.parquet_images import FOLDERS, encoded_rows, label_names, labels_of, open_table, shards
+from distcond.data.parquet_images import FOLDERS, encoded_rows, label_names, labels_of, named_files, open_table, shards
 
 LABEL = "label"
 #: Encoded images held at a time.
@@ -23,8 +24,8 @@ def encoded_parquet(*choices: Mapping[str, str], side: int = 0) -> Layout:
     `side` is what every image of the published data set measures; 0 = any.
     """
     accepts = " or ".join(", ".join(f"{prefix}*.parquet" for prefix in splits.values()) for splits in choices)
-    classes = partial(label_names, label=LABEL)
-    return Layout(accepts, partial(_find, choices=choices), partial(_read, side=side), classes=classes)
+    classes, named = partial(label_names, label=LABEL), partial(named_files, label=LABEL)
+    return Layout(accepts, partial(_find, choices=choices), partial(_read, side=side), classes=classes, named=named)
 
 
 def _find(root: Path, choices: Sequence[Mapping[str, str]]) -> Files | None:
@@ -46,7 +47,9 @@ def _split(paths: Sequence[Path], labels: dict[Path, np.ndarray], dataset: Datas
         for path in paths:
             first = 0
             for blobs in encoded_rows(open_table(path), path, LABEL, _ROWS):
-                yield [EncodedImage(blob, f"{path}, row {row}") for row, blob in enumerate(blobs, first)]
+                yield [
+                    EncodedImage(blob, f"{printable(str(path))}, row {row}") for row, blob in enumerate(blobs, first)
+                ]
                 first += len(blobs)
 
     for path in paths:

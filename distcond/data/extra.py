@@ -7,6 +7,7 @@ uint8 images (N, S, S, 3) and integer labels (N,), called `image` and `label`.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import zipfile
 import zlib
@@ -17,9 +18,12 @@ from typing import NamedTuple
 import numpy as np
 
 from distcond.aside import locked, written_aside
+from distcond.data.content import content_of
 from distcond.data.dataset import Arrays, Dataset, check_arrays, check_labels
 from distcond.errors import ConfigError
 
+#: Beside the unpacked arrays, what they hold.
+CONTENT = "content.json"
 #: What the arrays may be called.
 NAMES = {"images": ("image", "images", "x"), "labels": ("label", "labels", "y")}
 #: What a damaged archive makes zipfile and numpy raise.
@@ -76,10 +80,24 @@ def _unpacked(archive: zipfile.ZipFile, cache_dir: Path, what: str) -> Extra:
     name = _content(archive)
     extra = Extra(name, cache_dir / f"extra-{name}-v1")
     with locked(extra.folder.with_name(f".{extra.folder.name}.lock")):
-        for wanted, names in NAMES.items():
-            if not (extra.folder / f"{wanted}.npy").exists():
+        if not _whole(extra.folder):
+            for wanted, names in NAMES.items():
                 _unpack(archive, names, extra.folder / f"{wanted}.npy", what)
+            with written_aside(extra.folder / CONTENT) as aside:
+                aside.write_text(json.dumps(_held(extra.folder)), encoding="utf-8")
     return extra
+
+
+def _whole(folder: Path) -> bool:
+    """Whether the arrays are those that were written there."""
+    try:
+        return bool(json.loads((folder / CONTENT).read_text(encoding="utf-8")) == _held(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _held(folder: Path) -> dict[str, str]:
+    return {name: content_of(folder / f"{name}.npy") for name in NAMES}
 
 
 def _content(archive: zipfile.ZipFile) -> str:

@@ -2,7 +2,7 @@
 
 `train/` and `test/` and perhaps `val/` for validation; with `train/` and `val/` alone, `val/` is the test split and a
 tenth of every class of `train/` validates. Unless they are set, `data.num_classes` is what `train/` has, and
-`data.image_size` what the first 64 images measure if all of them are squares of one side up to 128 pixels, else 224.
+`data.image_size` what 64 images of all classes measure if they are squares of one side up to 128 pixels, else 224.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from fractions import Fraction
 
 from distcond.data import imagenet
 from distcond.data.class_folders import class_folders
-from distcond.data.dataset import Augment, Dataset, Encoded, Found, Split
+from distcond.data.dataset import Augment, Dataset, Encoded, EncodedImage, Found, Split
 from distcond.data.encoded_parquet import encoded_parquet
 from distcond.data.hold_out import stratified
 from distcond.data.layout import classes_any, detect, fingerprint_any, notes_any, read_any
 from distcond.data.square import need_pillow, size_of
+from distcond.data.subset import stratified_order
+from distcond.errors import ConfigError
 
 LAYOUTS = (
     class_folders(
@@ -56,11 +58,20 @@ def _found(root: str) -> Found:
     layout, files = detect(root, LAYOUTS, DATASET.name)
     train = layout.read(files, DATASET)["train"]
     assert isinstance(train, Encoded)
+    if not len(train.labels):
+        raise ConfigError(f"data.root={root}: there is no training image")
     need_pillow(root)
-    sizes = {size_of(image) for image in next(train.chunks())[:_LOOKED_AT]}
+    sizes = {size_of(image) for image in _some(train)}
     width, height = max(sizes)
     small = len(sizes) == 1 and width == height <= SMALL
     return Found(int(train.labels.max()) + 1, width if small else LARGE)
+
+
+def _some(train: Encoded) -> list[EncodedImage]:
+    """Images of every class, as far as so few can be; of parquet, which has no order by class, the first."""
+    if train.one is None:
+        return list(next(train.chunks())[:_LOOKED_AT])
+    return [train.one(int(row)) for row in stratified_order(train.labels)[:_LOOKED_AT]]
 
 
 DATASET = Dataset(

@@ -28,6 +28,7 @@ class Layout:
         read: files and data set -> splits, in an order that the files alone decide. Labels are within
             `num_classes`, unless that is 0.
         published: the original files by name.
+        named: files -> those that they name and that hold the images.
         notes: root and its files -> a line on what lies there and is not read; empty where there is nothing.
         classes: files -> the names of the classes in the order of their numbers; empty where files do not name them.
     """
@@ -37,6 +38,7 @@ class Layout:
     read: Callable[[Files, Dataset], Mapping[str, Split]]
     published: Mapping[str, Published] = field(default_factory=dict)
     classes: Callable[[Files], Sequence[str]] = lambda files: ()
+    named: Callable[[Files], Sequence[Path]] = lambda files: ()
     notes: Callable[[Path, Files], Sequence[str]] = lambda root, files: ()
 
 
@@ -92,8 +94,8 @@ def fingerprint_any(root: str, layouts: Sequence[Layout], name: str) -> str:
     Raises:
         ConfigError: as `detect`.
     """
-    _, files = detect(root, layouts, name)
-    return fingerprint(_paths(files), Path(root).expanduser())
+    layout, files = detect(root, layouts, name)
+    return fingerprint([*_paths(files), *layout.named(files)], Path(root).expanduser())
 
 
 def detect(root: str, layouts: Sequence[Layout], name: str) -> tuple[Layout, Files]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from distcond.data.damage import explained
 from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.labels import numbers_of
 from distcond.data.layout import Files, Layout
@@ -32,8 +34,10 @@ def _read(files: Files, dataset: Dataset) -> dict[str, Arrays]:
         # numpy leaves a file that it opened itself open when the archive is damaged.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             x_train, y_train, x_test, y_test = (archive[key] for key in KEYS)
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"data.root: {path} must hold plain arrays {', '.join(KEYS)}: {error}") from error
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ConfigError(
+            f"data.root: {path} must hold plain arrays {', '.join(KEYS)}: {explained(path, error)}"
+        ) from error
     pairs = {"train": (x_train, y_train), "test": (x_test, y_test)}
     splits = {split: _arrays(x, y, f"data.root: {path}: y_{split}") for split, (x, y) in pairs.items()}
     for split, arrays in splits.items():

@@ -12,7 +12,7 @@ import torch
 from distcond.aside import locked
 from distcond.data.central import Central
 from distcond.data.class_names import NATURAL
-from distcond.data.convert import LoaderName, check_classes, convert, index_of
+from distcond.data.convert import LoaderName, check_classes, convert, explain, index_of
 from distcond.data.dataset import Dataset
 from distcond.data.ffcv_import import ffcv_problem
 from distcond.data.memory_files import mapped
@@ -55,7 +55,10 @@ def prepare(dataset: Dataset, root: str, cache_dir: str, loader: str = "auto") -
     index = index_of(folder, chosen)
     if index is None:
         with locked(folder.with_name(f".{folder.name}.lock")):
-            index = index_of(folder, chosen) or convert(dataset, root, folder, chosen)
+            index = index_of(folder, chosen)
+            if index is None:
+                explain(folder, chosen)
+                index = convert(dataset, root, folder, chosen)
     check_classes(dataset, index, root)
     return Prepared(dataset.name, chosen, fingerprint, folder, dataset.num_classes, dataset.image_size, index.sizes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ from typing import Any
 import numpy as np
 
 from distcond.data.class_names import class_numbers
+from distcond.data.damage import explained
 from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.decode import decode
+from distcond.data.image_cells import image_of, only_paths
 from distcond.data.labels import numbered, numbers_of, words_of
 from distcond.data.layout import Files, Layout
 from distcond.data.progress import progress
 from distcond.errors import ConfigError
 
 FOLDERS = (".", "plain_text", "data")
-IMAGE_COLUMNS = ("img", "image")
+IMAGE_COLUMNS = ("img", "image", "images", "jpg", "jpeg", "png", "webp", "pixels", "path", "file_name")
 #: Rows held in their encoded form at a time.
 _ROWS = 8192
 
@@ -32,6 +35,7 @@ def parquet_images(label: str = "label", folders: Sequence[str] = FOLDERS) -> La
         find=partial(_find, folders=folders),
         read=partial(_read, label=label),
         classes=partial(label_names, label=label),
+        named=partial(named_files, label=label),
     )
 
 
@@ -70,12 +74,27 @@ def _read_split(
     first = 0
     with progress(count, f"decoding {split} images") as advance:
         for path, table in zip(paths, tables, strict=True):
+            begin = first
             check_labels(labels[path], dataset.num_classes, f"data.root: {path}")
             for blobs in encoded_rows(table, path, label):
                 rows = slice(first, first + len(blobs))
-                decode(blobs, images[rows], f"{path} from row {first} of {split}", advance)
+                decode(blobs, images[rows], str(path), advance, first - begin)
                 first = rows.stop
     return Arrays(images, np.concatenate([labels[path] for path in paths]))
+
+
+def named_files(files: Files, label: str) -> list[Path]:
+    """The image files whose paths are in the tables; empty where these hold the images.
+
+    Raises:
+        ConfigError: as `encoded_rows`.
+    """
+    found = list[Path]()
+    for path in (path for paths in files.values() for path in paths):
+        table = open_table(path)
+        if only_paths(table.schema_arrow.field(image_column(table, path, label)).type):
+            found += [cell for cells in encoded_rows(table, path, label) for cell in cells if isinstance(cell, Path)]
+    return list(dict.fromkeys(found))
 
 
 def labels_of(files: Files, label: str) -> dict[str, dict[Path, np.ndarray]]:
@@ -85,7 +104,9 @@ def labels_of(files: Files, label: str) -> dict[str, dict[Path, np.ndarray]]:
         ConfigError: a label that is none, or some are words and others numbers.
     """
     columns = {split: {path: _labels(path, label) for path in paths} for split, paths in files.items()}
-    kinds = {isinstance(column, list): path for split in columns.values() for path, column in split.items()}
+    kinds = {
+        isinstance(column, list): path for split in columns.values() for path, column in split.items() if len(column)
+    }
     if len(kinds) > 1:
         raise ConfigError(f"data.root: {label} holds words in {kinds[True]}, numbers in {kinds[False]}; needed: either")
     names = class_numbers({word for column in columns["train"].values() for word in column} if True in kinds else ())
@@ -100,8 +121,8 @@ def labels_of(files: Files, label: str) -> dict[str, dict[Path, np.ndarray]]:
 
 def label_names(files: Files, label: str) -> Sequence[str]:
     """The words that are the labels, or what the hub says of the numbers; in the order of their numbers."""
-    columns = [_labels(path, label) for path in files["train"]]
-    if isinstance(columns[0], list):
+    columns = [column for path in files["train"] if len(column := _labels(path, label))]
+    if columns and isinstance(columns[0], list):
         return list(class_numbers({word for column in columns for word in column}))
     metadata = open_table(files["train"][0]).schema_arrow.metadata or {}
     try:
@@ -116,7 +137,8 @@ def _labels(path: Path, label: str) -> np.ndarray | list[str]:
 
     table, what = open_table(path), f"data.root: {path}"
     image_column(table, path, label)
-    column = table.read(columns=[label]).column(label)
+    with _whole(path):
+        column = table.read(columns=[label]).column(label)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if column.null_count:
@@ -141,23 +163,38 @@ def open_table(path: Path) -> Any:
         raise ConfigError(f"data.root: {path} needs pyarrow: pip install pyarrow; or give a .npz instead") from error
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ConfigError(f"data.root: {path} is not a whole parquet file: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"data.root: {path} is not a whole parquet file: {explained(path, error)}") from error
 
 
-def encoded_rows(table: Any, path: Path, label: str, rows: int = _ROWS) -> Iterator[list[bytes]]:
-    """The encoded images, `rows` at a time.
+@contextmanager
+def _whole(path: Path, row: int | None = None) -> Iterator[None]:
+    """What goes wrong in reading a column of a file, from `row` on, is a ConfigError."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        where = "" if row is None else f", row {row} or behind it"
+        raise ConfigError(f"data.root: {path}{where} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def encoded_rows(table: Any, path: Path, label: str, rows: int = _ROWS) -> Iterator[list[bytes | Path]]:
+    """The encoded images, `rows` at a time, in whichever form the column has them (`image_cells`).
 
     Raises:
-        ConfigError: other columns than those needed, or images that are not in the file.
+        ConfigError: other columns than those needed, or a row without an image.
     """
-    image = image_column(table, path, label)
-    for batch in table.iter_batches(rows, columns=[image]):
-        column = batch.column(image)
-        blobs = (column if _is_binary(column) else column.field("bytes")).to_pylist()
-        if None in blobs:
-            raise ConfigError(f"data.root: {path} names image files but does not hold them; give one with the bytes")
-        yield blobs
+    image, first = image_column(table, path, label), 0
+    batches = table.iter_batches(rows, columns=[image])
+    while True:
+        with _whole(path, first):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        cells = batch.column(image).to_pylist()
+        yield [image_of(cell, path, row) for row, cell in enumerate(cells, first)]
+        first += len(cells)
 
 
 def image_column(table: Any, path: Path, label: str) -> str:
@@ -169,11 +206,7 @@ def image_column(table: Any, path: Path, label: str) -> str:
     names = table.schema_arrow.names
     image = next((name for name in IMAGE_COLUMNS if name in names), None)
     if image is None or label not in names:
-        raise ConfigError(f"data.root: {path} has columns {names}; needed: {' or '.join(IMAGE_COLUMNS)}, and {label}")
+        raise ConfigError(
+            f"data.root: {path} has columns {names}; needed: {' or '.join(IMAGE_COLUMNS[:2])}, and {label}"
+        )
     return image
-
-
-def _is_binary(column: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type))

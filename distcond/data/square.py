@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from distcond.data.damage import explained
 from distcond.data.dataset import EncodedImage
 from distcond.errors import ConfigError
 
@@ -84,7 +87,8 @@ def _square(opened: Any, side: int, name: str, exact: bool) -> Any:
         raise ConfigError(f"data.root: {name} has more than 8 bits a channel (mode {opened.mode}); convert it")
     if exact and opened.size != (side, side):
         raise ConfigError(f"data.root: {name} is {opened.width}x{opened.height}, not {side}x{side}")
-    colour = opened.convert("RGB")
+    # Through RGBA where single colours of a palette are transparent, of which Pillow would warn.
+    colour = opened.convert("RGBA").convert("RGB") if "transparency" in opened.info else opened.convert("RGB")
     if opened.size == (side, side) or not side:
         return colour
     short = min(opened.size)
@@ -98,13 +102,17 @@ def _opened(image: EncodedImage) -> Iterator[Any]:
     """An open Pillow image; whatever goes wrong in reading it is a ConfigError with its name."""
     from PIL import Image
 
-    # What Pillow raises for broken files of one format or another.
-    broken = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+    # What Pillow raises for broken files of one format or another, and for images of more pixels than anybody means.
+    broken = (
+        *(OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError, IndexError, KeyError, struct.error),
+        *(TypeError, AttributeError, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
+    )
     try:
         with Image.open(io.BytesIO(image.data) if isinstance(image.data, bytes) else image.data) as opened:
             yield opened
     except ConfigError:
         raise
     except broken as error:
-        what = " ".join(str(error).split())
-        raise ConfigError(f"data.root: {image.name} cannot be decoded: {what}") from error
+        raise ConfigError(
+            f"data.root: {image.name} cannot be decoded: {explained(image.data, error or type(error).__name__)}"
+        ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distcond.data.checksums import Published
+from distcond.data.damage import explained
 from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.labels import numbers_of
 from distcond.data.layout import Files, Layout
@@ -44,7 +45,8 @@ def _read_file(path: Path, dataset: Dataset) -> Arrays:
     except KeyError as error:
         raise ConfigError(f"data.root: {path} has no variable {error}; needed: X and y") from error
     except Exception as error:  # a damaged file raises anything
-        raise ConfigError(f"data.root: {path} is not a whole MATLAB file: {type(error).__name__}: {error}") from error
+        why = explained(path, f"{type(error).__name__}: {error}")
+        raise ConfigError(f"data.root: {path} is not a whole MATLAB file: {why}") from error
     size = dataset.image_size
     if pixels.dtype != np.uint8 or pixels.shape != (size, size, 3, len(whole)):
         raise ConfigError(

@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from distcond.data import digits
+from distcond.data.content import content_of
 from distcond.data.dataset import SPLITS, Arrays, Dataset
 from distcond.data.loader import Loader
 from distcond.data.open import open_source, prepare
@@ -81,6 +86,45 @@ def test_damaged_files_are_written_again(tmp_path: Path, loader: str, damage: st
     assert prepare(digits.DATASET, "", str(tmp_path), loader) == prepared
     assert data.read_bytes() == whole
     assert json.loads(index.read_text())["sizes"] == dict(digits.DATASET.splits)
+
+
+def test_files_of_the_same_size_are_not_trusted(tmp_path: Path, loader: str, caplog: Any) -> None:
+    ours = prepare(digits.DATASET, "", str(tmp_path), loader)
+    swapped = with_read(read=lambda root: {s: Arrays(255 - x, y) for s, (x, y) in digits.DATASET.read(root).items()})
+    other = prepare(replace(swapped, fingerprint=lambda root: "0" * 16), "", str(tmp_path), loader)
+    for part in ours.folder.glob("train*"):
+        whole = part.read_bytes()
+        part.write_bytes((other.folder / part.name).read_bytes())
+        assert part.stat().st_size == len(whole)
+        with caplog.at_level(logging.WARNING):
+            assert prepare(digits.DATASET, "", str(tmp_path), loader) == ours
+        assert part.read_bytes() == whole
+    assert "is not what was written there" in caplog.records[0].getMessage()
+    shutil.rmtree(ours.folder)
+    shutil.copytree(other.folder, ours.folder)
+    prepare(digits.DATASET, "", str(tmp_path), loader)
+    assert part.read_bytes() == whole
+
+
+def test_files_without_digests_are_written_again(tmp_path: Path, loader: str) -> None:
+    prepared = prepare(digits.DATASET, "", str(tmp_path), loader)
+    index = prepared.folder / f"{loader}.json"
+    kept = json.loads(index.read_text())
+    index.write_text(json.dumps({"sizes": kept["sizes"], "num_labels": kept["num_labels"], "bytes": {}}))
+    assert prepare(digits.DATASET, "", str(tmp_path), loader) == prepared
+    assert json.loads(index.read_text()) == kept
+
+
+@pytest.mark.parametrize("place", [0, 20 << 20, -1])
+def test_parts_of_a_large_file_tell_it(tmp_path: Path, place: int) -> None:
+    file = tmp_path / "large"
+    with open(file, "wb") as out:
+        out.truncate(40 << 20)
+    before = content_of(file)
+    with open(file, "r+b") as out:
+        out.seek(place, 0 if place >= 0 else 2)
+        out.write(b"x" * (1 << 20 if place > 0 else 1))
+    assert content_of(file) != before
 
 
 def test_other_content_gets_other_files(tmp_path: Path) -> None:

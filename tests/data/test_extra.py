@@ -115,6 +115,16 @@ def test_unusable_files_are_refused_by_name(tmp_path: Path, arrays: Any, words: 
     assert "\n" not in str(caught.value)
 
 
+def test_unpacked_arrays_are_not_trusted(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", image=np.zeros((9, 8, 8, 3), np.uint8), label=np.arange(9))
+    extra = prepare_extra(str(tmp_path / "a.npz"), str(tmp_path / "cache"), DIGITS)
+    file = extra.folder / "images.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"x")
+    assert prepare_extra(str(tmp_path / "a.npz"), str(tmp_path / "cache"), DIGITS) == extra
+    assert file.read_bytes() == whole
+
+
 def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         prepare_extra(str(tmp_path / "none.npz"), str(tmp_path), DIGITS)

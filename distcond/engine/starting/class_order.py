@@ -17,7 +17,7 @@ def class_note(weights: Weights, config: Config) -> str:
     Raises:
         ConfigError: the same classes are numbered in another order there.
     """
-    here, there, order = class_names(config.data), weights.classes, config.data.class_order
+    here, there, order = _here(config), weights.classes, config.data.class_order
     other = LEXICOGRAPHIC if order == NATURAL else NATURAL
     if not here or there == here:
         return ""
@@ -39,6 +39,13 @@ def _refuse(there: tuple[str, ...], here: tuple[str, ...], config: Config, other
         mend = f"set data.class_order={other}"
     both = f"class {number} is {there[number]!r} there and {here[number]!r} here"
     raise ConfigError(f"init_from={config.init_from}: its classes are numbered in another order: {both}; {mend}")
+
+
+def _here(config: Config) -> tuple[str, ...]:
+    try:
+        return class_names(config.data)
+    except ConfigError:
+        return ()  # without the images; who trains on them hears of it
 
 
 def _natural(config: Config) -> tuple[str, ...]:

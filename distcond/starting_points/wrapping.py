@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +14,14 @@ from distcond.errors import ConfigError
 
 #: Entries that hold a network, the averaged one first: where a checkpoint has both, that is the one it was judged by.
 NESTED = (
-    "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "swa_state_dict", "model_state_dict",
-    "state_dict", "model", "net", "network", "weights", "params", "best", "last",
+    "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "shadow", "shadow_params", "params_ema",
+    "averaged_model", "swa_model", "swa_state_dict", "model_state_dict", "state_dict", "model", "net", "network",
+    "module", "weights", "params", "best", "last",
 )  # fmt: skip
+
+#: Entries that hold tensors and no network.
+_OTHER = re.compile(r"optim|sched|scaler|amp|rng|buffer|momentum|grad|state$", re.IGNORECASE)
+_DEEPEST = 5
 
 #: In front of names: DDP, torch.compile, a class around the network, a Sequential of normalisation and network.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "basic_net.", "0.", "1.")
@@ -46,28 +51,82 @@ class Weights(NamedTuple):
         return hasher.digest().hex()
 
 
+class _Network(NamedTuple):
+    """A state dict by bare names, the entries under which it lies, and what lies beside its tensors."""
+
+    tensors: dict[str, Tensor]
+    entries: tuple[str, ...]
+    others: tuple[str, ...]
+
+
 def unwrapped(content: Any) -> Weights:
-    """The network in what a file holds.
+    """The network in what a file holds, wherever in it: see `NESTED` for which one where there are several.
+
+    An average that lacks tensors (one of parameters lacks running statistics) is completed by the network beside it.
 
     Raises:
         ConfigError: no state dict in it, two networks under one name, or numbers that no network has.
     """
-    entries: list[str] = []
-    classes: tuple[str, ...] = ()
-    while isinstance(content, Mapping):
-        classes = classes or _classes(content)
-        entry = _entry(content)
-        if entry is None:
-            break
-        entries.append(entry)
-        content = content[entry]
-    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+    found = list(_networks(content))
+    found = [network for network in found if _is_large(network.tensors)] or found  # counters lie beside averages
+    if not found:
         raise ConfigError(f"holds no state dict but a {_described(content)}; save model.state_dict()")
-    tensors = {n: value for n, value in content.items() if isinstance(n, str) and isinstance(value, Tensor)}
-    others = tuple(str(name) for name in content if name not in tensors)
+    network, *beside = found
+    whole = next((other for other in beside if set(other.tensors) > set(network.tensors)), network)
+    tensors = whole.tensors | network.tensors
     for name, tensor in tensors.items():
         _check(name, tensor)
-    return normalised(_bare(tensors))._replace(entry=".".join(entries), others=others, classes=classes)
+    levels = _levels(content, network.entries)
+    weights = normalised(tensors)
+    if weights.mean is None:
+        weights = _with_numbers(weights, levels)
+    classes = next((names for level in levels if (names := _classes(level))), ())
+    return weights._replace(entry=".".join(network.entries), others=network.others, classes=classes)
+
+
+def _networks(content: Any, entries: tuple[str, ...] = ()) -> Iterator[_Network]:
+    """Every network in a checkpoint, the one to take first; of what is called as nothing known, only large ones."""
+    if not isinstance(content, Mapping) or len(entries) > _DEEPEST:
+        return
+    named = [name for name in NESTED if isinstance(content.get(name), Mapping)]
+    for name in named:
+        yield from _networks(content[name], (*entries, name))
+    tensors = {n: value for n, value in content.items() if isinstance(n, str) and isinstance(value, Tensor)}
+    # In a wrapper, tensors beside a network are its normalisation, or counters.
+    if tensors and (not named or any(value.dim() > 1 and value.numel() > 3 for value in tensors.values())):
+        others = tuple(str(name) for name in content if name not in tensors)
+        yield _Network(_bare(tensors), entries, others)
+    for name, value in content.items():
+        if name not in named and isinstance(name, str) and isinstance(value, Mapping) and not _OTHER.search(name):
+            yield from (found for found in _networks(value, (*entries, name)) if _is_large(found.tensors))
+
+
+def _is_large(tensors: Mapping[str, Tensor]) -> bool:
+    return any(value.dim() > 1 and value.numel() > 3 for value in tensors.values())
+
+
+def _levels(content: Any, entries: Sequence[str]) -> list[Mapping[Any, Any]]:
+    """A checkpoint and what is in it on the way to a network, the innermost first."""
+    levels = [content]
+    for name in entries:
+        levels.append(levels[-1][name])
+    return levels[::-1]
+
+
+def _with_numbers(weights: Weights, levels: Sequence[Mapping[Any, Any]]) -> Weights:
+    """With the mean and deviation that stand as numbers beside a network."""
+    for level in levels:
+        numbers = {name: torch.tensor(v) for name, v in level.items() if isinstance(name, str) and _is_numbers(v)}
+        pair = {name: value for name, value in numbers.items() if _NORMALISATION.fullmatch(name)}
+        pair |= {n: v for n, v in level.items() if isinstance(v, Tensor) and _NORMALISATION.fullmatch(str(n))}
+        found = normalised(pair)
+        if found.mean is not None:
+            return weights._replace(mean=found.mean, std=found.std)
+    return weights
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
 
 
 def _classes(content: Mapping[Any, Any]) -> tuple[str, ...]:
@@ -88,14 +147,24 @@ def normalised(tensors: dict[str, Tensor]) -> Weights:
         match = _NORMALISATION.fullmatch(name)
         if match and tensor.numel() in (1, 3) and _KINDS[match["kind"]] not in found:
             found[_KINDS[match["kind"]]] = name, tensor.detach().float().reshape(-1, 1, 1).expand(3, 1, 1)
-    # In units of 0 to 255, or half of a pair: not ours to guess. It stays among the tensors and is listed as unused.
-    if set(found) != {"mean", "std"} or bool((torch.stack([t for _, t in found.values()]) > 1).any()):
+    units = _units(found["mean"][1], found["std"][1]) if set(found) == {"mean", "std"} else None
+    # Half of a pair, or in units that are not clear: not ours to guess. It stays and is listed as unused.
+    if units is None:
         return Weights(tensors)
     if bool((found["std"][1] <= 0).any()):
         raise ConfigError(f"{found['std'][0]} holds a deviation that is not above 0")
     used = {name for name, _ in found.values()}
     rest = {name: tensor for name, tensor in tensors.items() if name not in used}
-    return Weights(rest, found["mean"][1], found["std"][1])
+    return Weights(rest, found["mean"][1] / units, found["std"][1] / units)
+
+
+def _units(mean: Tensor, std: Tensor) -> float | None:
+    """What the mean and deviation of pixels are counted in: 1.0 of [0, 1], 255.0 of 0 to 255; None = neither."""
+    if bool((mean <= 1).all()) and bool((std <= 1).all()):
+        return 1.0
+    # No deviation in [0, 1] is above 1; and a mean between 0 and 1 is none of 0 to 255.
+    clear = bool((std > 1).all()) and bool((std <= 255).all()) and bool(((mean == 0) | (mean > 1)).all())
+    return 255.0 if clear and bool((mean <= 255).all()) else None
 
 
 def _check(name: str, tensor: Tensor) -> None:
@@ -103,10 +172,6 @@ def _check(name: str, tensor: Tensor) -> None:
         raise ConfigError(f"{name} is no tensor of plain real numbers")
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         raise ConfigError(f"{name} holds numbers that are not finite")
-
-
-def _entry(content: Mapping[Any, Any]) -> str | None:
-    return next((name for name in NESTED if isinstance(content.get(name), Mapping)), None)
 
 
 def _bare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

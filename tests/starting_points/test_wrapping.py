@@ -34,6 +34,12 @@ def prefixed(prefix: str, state: dict[str, Tensor] = STATE) -> dict[str, Tensor]
         {"state_dict": prefixed("other."), "state_dict_ema": prefixed("_orig_mod.module.")},
         prefixed("1."),
         prefixed("module.1.model.backbone."),
+        {"state_dict": prefixed("other."), "ema": {"decay": 0.999, "shadow": prefixed("module.")}},
+        {"state_dict": STATE, "ema": {"decay": 0.999, "shadow_params": [torch.ones(3)]}},
+        {"state_dict": STATE, "ema": {"decay": torch.tensor(0.999), "num_updates": torch.tensor(7)}},
+        {"state_dict": STATE, "ema": {}},
+        {"epoch": 7, "classifier_f": {"weights_of_it": prefixed("module.")}, "optimizer": {"exp": STATE}},
+        {"trainer": {"ema": {"module": prefixed("net.")}}, "rng_state": torch.zeros(5)},
     ],
 )
 def test_dictionaries_and_prefixes_are_taken_off(content: Any) -> None:
@@ -69,8 +75,36 @@ def test_normalisation_is_found(names: tuple[str, str], prefix: str, shape: tupl
     assert torch.equal(found.std, STD[:, None, None])
 
 
-def test_foreign_or_partial_normalisation_stays_unknown() -> None:
-    for content in ({"mean": MEAN * 255, "std": STD * 255, **STATE}, {"mean": MEAN, **STATE}):
+def test_an_average_of_parameters_takes_statistics_beside_it() -> None:
+    statistics = {"bn.running_mean": torch.ones(2)}
+    average = {name: value + 1 for name, value in STATE.items()}
+    found = unwrapped({"state_dict": prefixed("module.", STATE | statistics), "ema": {"decay": 0.9, "shadow": average}})
+    assert found.entry == "ema.shadow"
+    assert found.tensors.keys() == (STATE | statistics).keys()
+    assert all(torch.equal(found.tensors[name], value) for name, value in (average | statistics).items())
+
+
+@pytest.mark.parametrize(("mean", "std"), [(MEAN, STD), (MEAN * 0, STD / STD)])
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("plain", [False, True])
+def test_normalisation_of_0_to_255_is_recognised(mean: Tensor, std: Tensor, beside: bool, plain: bool) -> None:
+    kept: dict[str, Any] = {"mean": mean * 255, "std": std * 255}
+    if plain and beside:
+        kept = {name: value.tolist() for name, value in kept.items()}
+    found = unwrapped(
+        {"state_dict": STATE, **kept}
+        if beside
+        else {"normalize.mean": kept["mean"], "normalize.std": kept["std"], **STATE}
+    )
+    assert found.tensors.keys() == STATE.keys()
+    assert found.mean is not None and found.std is not None
+    assert torch.allclose(found.mean.flatten(), mean)
+    assert torch.allclose(found.std.flatten(), std)
+
+
+def test_normalisation_in_unclear_units_or_by_half_is_left() -> None:
+    unclear = {"mean": MEAN, "std": STD * 255}, {"mean": MEAN * 255, "std": STD}, {"mean": MEAN * 600, "std": STD * 600}
+    for content in (*({**pair, **STATE} for pair in unclear), {"mean": MEAN, **STATE}):
         found = unwrapped(content)
         assert found.mean is None
         assert "mean" in found.tensors

@@ -40,8 +40,9 @@ def report(init_from: str, weights: Weights, match: Match, model: ConditionalMod
         "normalisation": _normalisation(weights, model),
     }
     taken = {candidate.name for candidate in match.copies.values()}
+    found_in = f" in {weights.entry}" if weights.entry else ""
     parts = [
-        f"{len(taken)} tensors by the names of {match.convention} to {len(match.copies)} here",
+        f"{len(taken)} tensors{found_in} by the names of {match.convention} to {len(match.copies)} here",
         *notes.values(),
         _left("of ours start fresh", match.fresh),
         _left("of theirs unused", match.unused),

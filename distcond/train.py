@@ -66,6 +66,7 @@ def go_on(config: Config, run: RunDir, origin: Report | None, home: Home | None)
     with begun(config, run, home) as attempt:
         if origin is not None and newest(run.checkpoints) is None:
             logging.info(origin.summary)
+        logging.info(f"run      {run.path}")
         logging.info(f"recipe   {config.recipe}: {threat_model(config)}")
         try:
             driver.launch(config, run.path, attempt)

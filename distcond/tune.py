@@ -11,6 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+if __name__ == "__main__" and not {"--help", "-h", "--list"} & set(sys.argv):
+    print("reading the search space ...", file=sys.stderr, flush=True)  # the imports below take seconds
+
 from distcond.config.command_line import check_value, earlier, guarded
 from distcond.config.fitting_recipe import refitted
 from distcond.errors import ConfigError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,10 @@ def test_invalid_sweep_is_refused_before_ray_starts(
         main([*sweeps.small(tmp_path, 2), *words])
     assert "\n" not in str(error.value)
     assert not (tmp_path / "sweep" / "sweep.json").exists()
+
+
+def test_the_command_speaks_before_it_loads() -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "distcond.tune", "no_such_space"]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=200).stderr
+    assert "no_such_space" in said  # refused, once everything is there
+    assert 0 < said.index("reading the search space") < said.index(" torch\n")

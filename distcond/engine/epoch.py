@@ -39,7 +39,9 @@ def train_epoch(job: Job, progress: Progress) -> dict[str, Any]:
     job.model.train()
     watch = job.bare_step.watch = progress.watch
     watch.reset()
-    progress.idle()
+    progress.begin_epoch(job.position.step)
+    if job.position.epoch == job.position.step == 0:
+        progress.pace.begin_stage()
     with closing(job.train.epoch(job.position.done, job.position.step)) as batches:
         for batch in waited_for(batches, watch):
             rate = learning_rate(job.stage.optim, job.position.epoch, batch.step, steps, job.stage.epochs)

@@ -20,7 +20,7 @@ from distcond.engine.run_dir import CLASSES, RunDir, write_json
 from distcond.engine.save_points import Stop, never
 from distcond.engine.starting import init_from
 from distcond.engine.summary import summary
-from distcond.engine.validate import final_counts, pace_of, validate
+from distcond.engine.validate import final_counts, final_work, pace_of, validate
 from distcond.engine.world import World
 from distcond.methods.stopwatch import Stopwatch
 from distcond.results import history
@@ -132,6 +132,8 @@ def finish_epoch(job: Job, record: dict[str, Any], progress: Progress) -> None:
         record |= curve
         if job.best is None or score > job.best[1]:
             job.best = (done, score)
+        job.validated = done
+        progress.pace.test = final_work(job)
     if job.sparsity is not None:
         stage_over |= job.sparsity.after_epoch(record, job.optimiser)
         record["sparsity"] = job.sparsity.report()

@@ -72,6 +72,7 @@ class Job:
     upload: Upload | None  # where the run lives at a URI
     position: Position = Position()  # noqa: RUF009  immutable
     best: tuple[int, float] | None = None  # epoch and validation score, within the stage
+    validated: int = 0  # the newest epoch that was validated in this process
     train_flops: float = 0.0  # spent so far, over all ranks
     world_sizes: tuple[int, ...] = ()  # numbers of ranks that trained it, ascending
     averaged: Averaged | None = None  # what is evaluated, where weights are averaged

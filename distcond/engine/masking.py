@@ -69,7 +69,7 @@ def affordable(available: int, points: int, attack: AttackConfig, work: float) -
     return examples if examples >= FEWEST else 0
 
 
-def sweep_work(attack: AttackConfig, rows: int) -> float:
+def sweep_work(attack: AttackConfig, rows: float) -> float:
     """Forward-equivalents of a sweep that brings `rows` rows to this rank: answers clean and attacked."""
     return rows * (1.0 + attack.restarts * (2 * attack.num_steps + 1))
 

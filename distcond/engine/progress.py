@@ -39,6 +39,9 @@ class Progress:
         self.note: Callable[[], str] = str  # what whoever watches should know while the run goes on
         self._time, self._steps = time.monotonic(), 0
         self._said = self._time
+        self._epoch_began: float | None = None
+        self._cold = True
+        self.sweeping = 0.0  # seconds of the sweeps since then
 
     def step(self, epoch: int, step: int, loss: Tensor) -> None:
         """After each step; cheap unless the interval is over."""
@@ -47,7 +50,9 @@ class Progress:
             return
         value = float(loss)
         seconds = time.monotonic() - self._time
-        self.pace.trained(self._steps, seconds)
+        if not (self._cold and self._steps == 1 < self.steps):  # the very first step says nothing about the others
+            self.pace.trained(self._steps, seconds)
+        self._cold = False
         speed = self._steps * self.batch_size / seconds
         self.say("train", epoch=epoch, step=step, loss=value, images_per_second=speed, shares=self.watch.shares())
         self._time, self._steps = time.monotonic(), 0
@@ -56,6 +61,14 @@ class Progress:
     def idle(self) -> None:
         """What comes until the next step is none of the steps' time."""
         self._time, self._steps = time.monotonic(), 0
+
+    def begin_epoch(self, step: int) -> None:
+        """An epoch begins, or goes on at `step`; the one before is over, with all that came after its steps."""
+        now = time.monotonic()
+        if self._epoch_began is not None:
+            self.pace.epoch(max(now - self._epoch_began - self.sweeping, 1e-6))
+        self._epoch_began, self.sweeping = now if step == 0 else None, 0.0
+        self.idle()
 
     def say(self, stage: str, **values: Any) -> None:
         """Write what is being done: stage "train", "validate", "test", "stopped" or "finished"."""
@@ -87,6 +100,10 @@ class Meter:
     def __call__(self, rows: int) -> None:
         """After each block of `rows` rows."""
         self.done += rows
+        if self.done >= self.rows:  # short ones tell how long a sweep takes, too
+            seconds = time.monotonic() - self._began
+            self.progress.pace.swept(self.stage, 1.0, seconds)
+            self.progress.sweeping += seconds
         if time.monotonic() - self._time > INTERVAL:
             self._time, share = time.monotonic(), min(1.0, self.done / self.rows)
             self.progress.pace.swept(self.stage, share, self._time - self._began)

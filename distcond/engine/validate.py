@@ -74,17 +74,26 @@ def pace_of(job: Job) -> Pace:
     """What the sweeps of a run will cost this rank, for an estimate of the time that is left."""
     settings = job.config.eval
     val = Blocks(job.sources["val"], settings.val_examples, settings.batch_size)
-    test = Blocks(job.sources["test"], settings.test_examples, settings.batch_size)
-    train = train_blocks(job)
-    rows = (3 if job.averaged is not None else 2) * _rows(job, test)
-    rows += _rows(job, train) if settings.train_examples else 0
     return Pace(
         epochs=sum(stage.epochs for stage in job.stages),
         steps=job.train.steps,
         every=settings.every,
         validation=sweep_work(replace(settings.attack, num_steps=settings.val_steps, restarts=1), _rows(job, val)),
-        test=sweep_work(settings.attack, rows),
+        test=final_work(job),
     )
+
+
+def final_work(job: Job) -> float:
+    """What the sweeps at the end will cost this rank: one more where best and last are two networks.
+
+    While no validation has been, between the two; after one, as if the last were to do as it did.
+    """
+    settings = job.config.eval
+    test = Blocks(job.sources["test"], settings.test_examples, settings.batch_size)
+    networks = 1.5 if job.best is None else 1.0 + (job.best[0] < job.validated)
+    rows = (networks + (job.averaged is not None)) * _rows(job, test)
+    rows += _rows(job, train_blocks(job)) if settings.train_examples else 0
+    return sweep_work(settings.attack, rows)
 
 
 def train_blocks(job: Job) -> Blocks:
@@ -108,6 +117,7 @@ def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
     epochs = {"last": job.position.done, "best": best, "last_raw": job.position.done}
     networks = {which: (epochs[which], which == "last_raw") for which in wanted}
     rows = len(set(networks.values())) * _rows(job, test) + bool(settings.train_examples) * _rows(job, train)
+    progress.pace.test = sweep_work(settings.attack, rows)
     meter = Meter(progress, "test", job.position.done, rows)
     for which, network in networks.items():
         if network not in by_network:

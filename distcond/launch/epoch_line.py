@@ -7,7 +7,7 @@ from typing import Any
 
 
 def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
-    """`epoch 3/30  loss 1.05  clean 86.5 %  adversarial 40.5 %  lr 0.099  630 img/s  attack 71 % ...  val SA ...`.
+    """`epoch 3/30  loss 1.05  clean 86.5 %  adversarial 40.5 %  lr 0.099  630 img/s  val SA ...`.
 
     Where the sentinel found something, `warning: gradient masking: zero_gradients (37 % of 64 inputs)` ends it.
     """
@@ -18,7 +18,6 @@ def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
         _part("adversarial {:.1%}", record.get("train_ra")),
         _part("lr {:.2g}", record.get("lr")),
         _part("{:.0f} img/s", record.get("images_per_second")),
-        shares(record),
         validation(record),
     ]
     line = "  ".join(filter(None, parts)).replace("%", " %")

@@ -31,6 +31,7 @@ STANDARD_CIFAR10_RESNET18 = Recipe(
     reproduces="none; the SA to compare with, in the setting of the adversarial recipes",
     expect="about 95 % SA is common for this network and schedule",
     settings={**PGD7, **_RESNET18, "method": "standard", "epochs": 200, "eval.every": 10},
+    interpretation="all of it: no paper's experiment",
     train_flops=TRAIN_FLOPS.get("standard_cifar10_resnet18", 0.0),
 )
 

@@ -8,7 +8,9 @@ from distcond.recipes.papers import FLOAT
 from distcond.recipes.protocols import (
     CIFAR10,
     CIFAR100,
+    DIFFERS,
     PGD7,
+    RAW_PIXELS,
     STL10,
     SVHN,
     TINY_IMAGENET,
@@ -29,6 +31,7 @@ class _Variant(NamedTuple):
 
 
 _ALPHA = "no weight decay on alpha, which the authors' code has (optim.no_decay=)"
+_LOSS = "the loss of the paper's text, half clean and half attacked; the authors' code weighs the attacked half by half"
 _VARIANTS = (
     _Variant(
         "float", "FLOAT", "table not recovered; abstract: up to 6 % SA and 10 % RA better than OAT", "", {}
@@ -60,7 +63,7 @@ def _recipe(variant: _Variant, on: Benchmark) -> Recipe:
         expect=variant.expect,
         settings={**paper_setting(on), "method": variant.method, **variant.settings},
         paper=FLOAT,
-        interpretation=decided(variant.open, _ALPHA, on.open),
+        interpretation=decided(variant.open, _LOSS, _ALPHA, DIFFERS, on.open),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )
 
@@ -71,10 +74,11 @@ FLOAT_CIFAR10_RESNET18 = Recipe(
     reproduces="none; the paper's loss and attack with a short schedule",
     expect="not published",
     settings={
-        **PGD7, "data": "cifar10", "method": "float", "model": "resnet18", "epochs": 15, "eval.every": 5,
+        **PGD7, **RAW_PIXELS, "data": "cifar10", "method": "float", "model": "resnet18", "epochs": 15, "eval.every": 5,
         "optim.schedule": "onecycle", "optim.lr": 0.2, "optim.warmup": 0.3,
     },
     paper=FLOAT,
+    interpretation=decided("ResNet-18 and 15 epochs of one cycle in place of ResNet-34 and 200", _LOSS, _ALPHA),
     train_flops=TRAIN_FLOPS.get("float_cifar10_resnet18", 0.0),
 )  # fmt: skip
 

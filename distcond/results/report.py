@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from distcond.aside import write_text
@@ -48,7 +49,15 @@ def _tables(rows: list[Row]) -> list[str]:
     found = [
         [row for row in rows if (row.split, row.checkpoint) == (split, which)] for which in ("live", "last", "best")
     ]
+    last, best = (_outcome(group) for group in found[1:])
+    if last == best and best:  # one checkpoint is both
+        found[1] = []
     return [trade_off_table(group) for group in found if group] or [trade_off_table(rows)]
+
+
+def _outcome(rows: list[Row]) -> set[Row]:
+    """The rows, whatever the name of their checkpoint."""
+    return {replace(row, checkpoint="best", wall_seconds=0.0) for row in rows}
 
 
 def _files(run_dir: Path) -> list[tuple[str, Path]]:

@@ -40,13 +40,15 @@ def in_order(positions: Sequence[Position]) -> list[dict[str, int]]:
 class Convention:
     """A way to name tensors. `places` turns the sorted positions of a checkpoint into the numbers that names here have.
 
-    The first rule that fits a name counts.
+    The first rule that fits a name counts. `raw_pixels` says that networks with these names take pixels of [0, 1] as
+    they are.
     """
 
     name: str
     summary: str
     rules: tuple[Rule, ...]
     places: Callable[[Sequence[Position]], Sequence[Mapping[str, int]]] = in_order
+    raw_pixels: bool = False
 
     def translate(self, theirs: Mapping[str, Tensor]) -> dict[str, str]:
         """{name there: name here} of the tensors that a rule knows."""

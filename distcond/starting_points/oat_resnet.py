@@ -28,4 +28,5 @@ OAT_RESNET = Convention(
         Rule(_BLOCK + r"bn_sc\.BN_a", "blocks.{block}.shortcut.norm.adv"),
         Rule(r"linear", "linear"),
     ),
+    raw_pixels=True,  # neither these authors' loaders nor their networks normalise
 )

@@ -26,4 +26,5 @@ OAT_WIDE_RESNET = Convention(
         Rule(r"bn1\.BN_a", "last.norm.adv"),
         Rule(r"fc", "linear"),
     ),
+    raw_pixels=True,  # neither these authors' loaders nor their networks normalise
 )

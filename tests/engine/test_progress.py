@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from distcond.engine import progress
+from distcond.engine.pace import Pace
 from distcond.engine.progress import Meter, Progress, read_progress
 
 
@@ -82,3 +83,38 @@ def test_other_ranks_are_silent(tmp_path: Path, now: list[float]) -> None:
     now[0] += 2
     meter(5)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("epochs", [10, 30])
+@pytest.mark.parametrize("nets", [1, 2])
+def test_time_left_is_near_after_a_quarter(tmp_path: Path, now: list[float], epochs: int, nets: int) -> None:
+    """A slow first step, an epoch's checkpoint, validations under a second, and sweeps at the end."""
+    pace = Pace(epochs, steps=20, every=5, validation=600.0, test=1.5 * 4000.0, step_work=20.0)
+    speaker, said = Progress(tmp_path, epochs, 20, 10, active=True, pace=pace), list[tuple[float, float]]()
+
+    def spend(seconds: float) -> None:
+        now[0] += seconds
+        word = read_progress(tmp_path) or {}
+        if "seconds_left" in word and word["seconds_left"] != (said[-1][1] if said else None):
+            said.append((now[0] - seconds, word["seconds_left"]))
+
+    def sweep(meter: Meter, blocks: int, each: float) -> None:
+        for _ in range(blocks):
+            spend(each)
+            meter(1)
+
+    began = now[0]
+    for epoch in range(epochs):
+        speaker.begin_epoch(0)
+        for step in range(20):
+            spend(5.0 if epoch == step == 0 else 0.02)
+            speaker.step(epoch, step, torch.tensor(1.0))
+        if (epoch + 1) % 5 == 0 or epoch + 1 == epochs:
+            sweep(Meter(speaker, "validate", epoch, 4), 4, 0.15)
+            pace.test = nets * 4000.0
+        spend(0.2)
+    sweep(Meter(speaker, "test", epochs, 10), 10, 0.4 * nets)
+    end = now[0]
+    late = [(at, left) for at, left in said if at > began + (end - began) / 4 and end - at > 2]
+    assert late
+    assert [(at, left) for at, left in late if abs(left - (end - at)) > 0.3 * (end - at)] == []

@@ -46,6 +46,7 @@ def test_the_once_for_all_papers_train_alike(method: str, where: str) -> None:
     assert config.attack.epsilon == pytest.approx(8 / 255)
     assert config.attack.step_size == pytest.approx(10 / 255 / 7)
     assert config.attack.num_steps == 7
+    assert (config.data.mean, config.data.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # raw pixels, as the authors' code
     optim = config.optim
     assert (optim.momentum, optim.weight_decay, optim.schedule) == (0.9, 5e-4, "cosine")
     assert optim.lr == (0.01 if config.data.name == "svhn" else 0.1)

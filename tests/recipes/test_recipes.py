@@ -74,8 +74,11 @@ def test_it_takes_a_step(name: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_it_says_what_it_is(name: str) -> None:
     recipe, config = RECIPES[name], resolve(name, {})
-    for text in (recipe.summary, recipe.reproduces, recipe.expect, recipe.cost, recipe.ran):
+    for text in (recipe.summary, recipe.reproduces, recipe.expect, recipe.cost, recipe.ran, recipe.interpretation):
         assert text
+    raw = config.method.name in ("oat", "oats", "float", "float_slim", "floats", "smart") and "digits" not in name
+    assert not raw or (config.data.mean, config.data.std) == ((0.0,) * 3, (1.0,) * 3)
+    assert "digits" not in name or config.data.mean == ()
     for text in (recipe.summary, recipe.reproduces, recipe.expect, recipe.cost, recipe.ran, recipe.interpretation):
         assert "\n" not in text
     if not recipe.reproduces.startswith("none"):

@@ -44,3 +44,10 @@ def test_a_run_without_results(tmp_path):
     assert summarise(tmp_path) == "no results"
     with pytest.raises(ConfigError, match="no folder"):
         summarise(tmp_path / "nowhere")
+
+
+def test_one_checkpoint_is_shown_once(tmp_path, make_sweep):
+    for epochs, tables in (({"best": 30, "last": 30}, 1), ({"best": 25, "last": 30}, 2)):
+        for which, epoch in epochs.items():
+            write_part(tmp_path, f"test-{which}", make_sweep((0.0,), checkpoint=which, epoch=epoch, split="test"))
+        assert summarise(tmp_path).count("lam  ") == tables

@@ -18,8 +18,9 @@ from distcond.engine.starting.source import read
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
-from distcond.registry import table
-from distcond.starting_points.match import Ours, best_match
+from distcond.registry import lookup, table
+from distcond.starting_points.match import Match, Ours, best_match
+from distcond.starting_points.wrapping import Weights
 
 
 def check(config: Config) -> Report | None:
@@ -58,6 +59,7 @@ def put_into(model: ConditionalModel, config: Config) -> Report:
     match = best_match(here, weights.tensors, table("convention").values())
     if not match.fits:
         raise ConfigError(f"init_from={config.init_from}: {misfit(match, weights, here, config.model)}")
+    weights = _as_trained(weights, match)
     classes = class_note(weights, config) if takes_classifier(match) else ""
     found = report(config.init_from, weights, match, model, classes)  # before the copying: it compares
     given: dict[int | str, list[Tensor]] = {}
@@ -70,6 +72,13 @@ def put_into(model: ConditionalModel, config: Config) -> Report:
         model.mean.copy_(weights.mean)
         model.std.copy_(weights.std)
     return found
+
+
+def _as_trained(weights: Weights, match: Match) -> Weights:
+    """The weights with the normalisation that their authors trained them under, where their names tell."""
+    if weights.mean is not None or not lookup("convention", match.convention).raw_pixels:
+        return weights
+    return weights._replace(mean=torch.zeros(3, 1, 1), std=torch.ones(3, 1, 1))
 
 
 def ours(model: ConditionalModel, config: Config) -> Ours:

@@ -185,6 +185,21 @@ def test_logits_of_the_networks_of_the_field(tiny: Any, tmp_path: Path, name: st
     assert unused == {n for n in net.state_dict() if n.startswith("sub_block1") and "num_batches" not in n}
 
 
+@pytest.mark.parametrize("method", ["pgd_at", "float"])
+def test_names_of_oats_authors_bring_raw_pixels(tiny: Any, tmp_path: Path, method: str) -> None:
+    net, x, file = lived(ResNet(), 16), torch.rand(5, 3, 16, 16), tmp_path / "a.pth"
+    theirs = {"layer": "bundle", "shortcut.0": "conv_sc", "shortcut.1": "bn_sc"}
+    state = dict(net.state_dict())
+    for old, new in theirs.items():
+        state = {name.replace(old, new): value for name, value in state.items()}
+    torch.save({"state_dict": state}, file)
+    model, report = built(tiny, net, file, method, **FOREIGN["kuangliu_resnet"][1])
+    assert report.record["convention"] == "oat_resnet"
+    assert "normalisation adopted: mean 0,0,0 std 1,1,1" in report.summary
+    with torch.no_grad():
+        assert torch.allclose(AtLambda(model, 1.0 if method == "pgd_at" else 0.0)(x), net(x), rtol=0, atol=1e-5)
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_logits_of_torchvisions_networks(tiny: Any, tmp_path: Path, name: str) -> None:

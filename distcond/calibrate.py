@@ -239,8 +239,9 @@ def _position(plan: Plan, found: Found) -> str:
 
 def _attack(plan: Plan) -> str:
     (attack,) = plan.attacks
-    strength = plan.strengths[attack.name]
-    named = Attack(attack.name, strength.norm, strength.epsilon, strength.step_size, strength.num_steps, 0, "float32")
+    used = plan.strengths[attack.name]
+    numbers = used.epsilon, used.step_size, used.num_steps, 0, "float32", int(used.random_start)
+    named = Attack(attack.name, used.norm, *numbers)
     return attack_label(named)
 
 

@@ -1,0 +1,57 @@
+"""Rows along a dial of blends beside rows over lam: never one line, the same axes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.results.lines import dial_of, lines_of
+from distcond.results.operating import fields_of
+from distcond.results.page import write_page
+from distcond.results.plot import draw
+from distcond.results.row import Row
+from distcond.results.series import series_of
+from distcond.results.table import as_records, trade_off_table
+
+PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 0.1, "step_size": 0.02, "num_steps": 20, "restarts": 1}
+
+
+@pytest.fixture
+def rows(make_row: Any) -> list[Row]:
+    """SA and RA of one run: at two lam, and along a blend of weights at three t."""
+    found = []
+    for place in [{"lam": 0.0}, {"lam": 1.0}, *({"lam": 1.0, "blend": "weights", "blend_t": t} for t in (0, 0.5, 1))]:
+        t = place.get("blend_t", place["lam"])
+        found.append(make_row(**place, num_correct=90 - int(5 * t), num_examples=100))
+        found.append(make_row(**place, **PGD, num_correct=10 + int(40 * t), num_examples=100))
+    return found
+
+
+def test_a_blend_is_a_series_of_its_own(rows: list[Row]) -> None:
+    found = {series.origin.blend: [point.position for point in series.points] for series in series_of(rows)}
+    assert found == {"": [0.0, 1.0], "weights": [0.0, 0.5, 1.0]}
+
+
+def test_tables_say_t_where_a_blend_moves(rows: list[Row]) -> None:
+    switch, blend = trade_off_table(rows).split("\n\nfloat")
+    assert "lam  " in switch and "blend of" not in switch
+    assert "blend of weights, t from lam 0 to lam 1" in blend and re.search(r"^ +t  ", blend, re.M)
+    records = [record for record in as_records(rows) if record["blend"]]
+    assert [(record["lam"], record["blend_t"]) for record in records] == [(1.0, 0.0), (1.0, 0.5), (1.0, 1.0)]
+
+
+def test_blends_and_lam_share_their_axes(rows: list[Row], tmp_path: Path) -> None:
+    lines = lines_of(rows)
+    assert (dial_of(lines), dial_of(lines[:1]), dial_of(lines[1:])) == ("λ or t", "λ", "t")
+    draw(lines)
+    (field,) = fields_of(rows)
+    assert {str(point).removeprefix("blend of weights, t from lam 0 to lam 1, ") for point in field.points} == {
+        "lam 0", "lam 1", "weights t 0", "weights t 0.5", "weights t 1",
+    }  # fmt: skip
+    pytest.importorskip("plotly")
+    page = write_page([field], tmp_path / "page.html").read_text()
+    assert json.dumps([0.0, 0.5, 1.0]) in page and '"dial": "\\u03bb or t"' in page

@@ -9,3 +9,7 @@ class ConfigError(ValueError):
 
 class NotNow(ConfigError):
     """It cannot be done at present, for a reason that may pass by itself: to try again may help."""
+
+
+class DiskFull(OSError):
+    """There was no room for a file. One line: which disk, and how much of it is free."""

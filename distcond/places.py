@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from distcond.errors import ConfigError
+from distcond.errors import ConfigError, DiskFull
 
 #: What a file system says of a place that the user has to change.
 BARRED = frozenset({
@@ -42,6 +43,34 @@ def named(settings: Mapping[str, str]) -> Iterator[None]:
         if _NO_HOME not in str(error) or not home:
             raise
         raise ConfigError(f"{home[0]}={settings[home[0]]}: no home directory; set {home[0]} to a full path") from error
+
+
+def full_disk(error: Exception, folder: Path) -> DiskFull | None:
+    """The error as one of a full disk, with its numbers, if a file below `folder` could not be written for that.
+
+    torch says of it only that its writer failed.
+    """
+    if isinstance(error, DiskFull):
+        return error
+    if isinstance(error, ConfigError):
+        return None
+    out_of_room = any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in _chain(error))
+    try:
+        room = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    torchs = any(word in str(error) for word in ("PytorchStreamWriter", "inline_container")) and room.free < 1 << 20
+    if not out_of_room and not torchs:
+        return None
+    free, total = (f"{size / 1e6:.3g} MB" for size in (room.free, room.total))
+    return DiskFull(f"no room on the disk of {folder}: {free} free of {total}; make room, and the same command goes on")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came of: torch's writer fails once more on its way out."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def problem(error: OSError) -> str:

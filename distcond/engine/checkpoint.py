@@ -26,6 +26,7 @@ from distcond.aside import locked
 from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.layers.statistics import pooled
+from distcond.places import full_disk
 
 SCHEMA_VERSION = 2
 #: The network can be read from these; training goes on from the present one alone.
@@ -73,6 +74,8 @@ def save(
 ) -> Path:
     """Write the checkpoint of `moment` from all ranks together.
 
+    Nothing stays where a rank cannot write its part.
+
     `shared` is rank 0's, `own` this rank's beside its running statistics: plain values and tensors. `apart` says that
     every machine has a `root` of its own, which holds the parts of its ranks.
 
@@ -85,11 +88,12 @@ def save(
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True, exist_ok=True)
     world.barrier()
-    mine = {"statistics": statistics(model.state_dict()), "counted": True, **own}
-    _write(aside / f"rank-{world.rank:04d}.pt", mine)
-    if world.first:
-        state = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": moment.epoch, "step": moment.step}
-        _write(aside / "shared.pt", {**state, "model": model.state_dict(), **shared})
+    try:
+        _save_parts(aside, moment, world, model, shared, own)
+    except Exception:
+        # Nothing of half a checkpoint stays: on a full disk its room is what the last words need.
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
     world.barrier()
     if prepares:
         with locked(root.with_name(_LOCK)):
@@ -97,6 +101,16 @@ def save(
                 _publish(aside, final)
     world.barrier()
     return final
+
+
+def _save_parts(
+    aside: Path, moment: Moment, world: World, model: nn.Module, shared: dict[str, Any], own: Mapping[str, Any]
+) -> None:
+    mine = {"statistics": statistics(model.state_dict()), "counted": True, **own}
+    _write(aside / f"rank-{world.rank:04d}.pt", mine)
+    if world.first:
+        state = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": moment.epoch, "step": moment.step}
+        _write(aside / "shared.pt", {**state, "model": model.state_dict(), **shared})
 
 
 def _publish(aside: Path, final: Path) -> None:
@@ -215,10 +229,16 @@ def keep_only(root: Path, names: set[str]) -> None:
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    with open(path, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())  # a power cut after the rename must not leave a name without bytes
+    try:
+        with open(path, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut after the rename must not leave a name without bytes
+    except (OSError, RuntimeError) as error:
+        full = full_disk(error, path.parent.parent)
+        if full is None:
+            raise
+        raise full from error
 
 
 def _read(path: Path, device: torch.device | str) -> dict[str, Any]:

@@ -168,4 +168,4 @@ def as_told(error: WorkerError) -> Exception:
     """A worker's error as the driver raises it."""
     if error.kind == "config":
         return ConfigError(error.line)
-    return LaunchFailed(f"{error.line} (traceback in {error.file})")
+    return LaunchFailed(f"{error.line} ({error.where})")

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from distcond.aside import write_text
-from distcond.errors import ConfigError, NotNow
+from distcond.errors import ConfigError, DiskFull, NotNow
+from distcond.places import full_disk
 from distcond.storage.store import StorageError
 
 FOLDER = "failures"
+
+#: In place of a file, where the traceback could not be written.
+UNWRITTEN = "its traceback could not be written"
 
 #: "config": the user's mistake. "away": the run directory is not to be seen, by mistake or no longer. "certain": a
 #: restart would repeat it. "lost": another worker went away. "chance": else.
@@ -61,6 +65,8 @@ class WorkerError(Exception):
     @property
     def where(self) -> str:
         """Where the traceback is, if there is one."""
+        if self.file == UNWRITTEN:
+            return UNWRITTEN
         return f"traceback in {self.file}" if self.file else "before it began"
 
 
@@ -73,18 +79,21 @@ def told(run_path: Path, rank: int, attempt: int) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as caught:
+        error = full_disk(caught, run_path) or caught
         file = run_path / FOLDER / f"attempt-{attempt:02d}-worker-{rank:04d}.txt"
+        where = UNWRITTEN
         with suppress(OSError):  # a full disk may be the error itself
-            write_text(file, "".join(traceback.format_exception(error)))
-        raise WorkerError(kind_of(error), one_line(error), rank, str(file)) from error
+            write_text(file, "".join(traceback.format_exception(caught)))
+            where = str(file)
+        raise WorkerError(kind_of(error), one_line(error), rank, where) from caught
 
 
 def kind_of(error: Exception) -> Kind:
     """Whether a restart may help against `error`."""
     if isinstance(error, ConfigError):
         return "chance" if isinstance(error, NotNow) else "config"
-    if isinstance(error, (*_CERTAIN, StorageError)):  # the latter was tried again long enough
+    if isinstance(error, (*_CERTAIN, StorageError, DiskFull)):  # the latter was tried again long enough
         return "certain"
     return "lost" if lost_peer(str(error)) else "chance"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+from torch import Tensor
 
 from distcond.config.schema import Config
 from distcond.data.described import described
@@ -36,10 +39,25 @@ def build_model(config: Config) -> ConditionalModel:
     return ConditionalModel(backbone, dataset.mean, dataset.std, routing, encode, width_mults)
 
 
+def _laid_out(like: Tensor, grad: Tensor) -> Tensor:
+    """The gradient with the strides of its parameter, `like`: DDP keeps it so, and warns of a copy otherwise.
+
+    A 1x1 kernel is laid out alike in both memory formats, and its gradient has the strides of either.
+    """
+    return (
+        grad
+        if grad.stride() == like.stride()
+        else torch.empty_strided(like.size(), like.stride(), dtype=grad.dtype, device=grad.device).copy_(grad)
+    )
+
+
 def build_step(config: Config, model: ConditionalModel, device: torch.device) -> TrainStep:
     """The training step of a run on `device`, in its number format and memory layout."""
     method: Method = lookup("method", config.method.name)
     model.to(device=device, memory_format=memory_format(config.precision, device))  # type: ignore[call-overload]
+    for parameter in model.parameters():
+        if parameter.dim() == 4 and parameter.requires_grad:
+            parameter.register_hook(partial(_laid_out, torch.empty_like(parameter.detach(), device="meta")))
     autocast = autocast_dtype(config.precision, device)
     objective = method.objective(config.method)
     return TrainStep(

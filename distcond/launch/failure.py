@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from distcond.aside import write_text
 from distcond.errors import ConfigError, DiskFull, NotNow
 from distcond.places import full_disk
@@ -30,6 +32,7 @@ _CERTAIN = (
     SyntaxError, TypeError, ValueError,
 )  # fmt: skip
 _LOST = re.compile(r"connection (closed|reset)|broken pipe|timed out|heartbeat|remote process|peer", re.IGNORECASE)
+_NO_MEMORY = re.compile(r"out of memory|CU\w+_STATUS_ALLOC_FAILED", re.IGNORECASE)
 _COLLECTIVE = re.compile(r"gloo|nccl|tcpstore|process ?group|connect", re.IGNORECASE)
 
 
@@ -86,16 +89,35 @@ def told(run_path: Path, rank: int, attempt: int) -> Iterator[None]:
         with suppress(OSError):  # a full disk may be the error itself
             write_text(file, "".join(traceback.format_exception(caught)))
             where = str(file)
-        raise WorkerError(kind_of(error), one_line(error), rank, where) from caught
+        line = _memory_line(error) if out_of_memory(error) else one_line(error)
+        raise WorkerError(kind_of(error), line, rank, where) from caught
 
 
 def kind_of(error: Exception) -> Kind:
     """Whether a restart may help against `error`."""
     if isinstance(error, ConfigError):
         return "chance" if isinstance(error, NotNow) else "config"
-    if isinstance(error, (*_CERTAIN, StorageError, DiskFull)):  # the latter was tried again long enough
+    # A store was tried again long enough.
+    if out_of_memory(error) or isinstance(error, (*_CERTAIN, StorageError, DiskFull)):
         return "certain"
     return "lost" if lost_peer(str(error)) else "chance"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU's memory ran out: the same batch does so again. That of a machine others may have taken."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+
+
+def _memory_line(error: BaseException) -> str:
+    """Type, what the device had and the peak so far, and what helps."""
+    held = "not enough memory"
+    if torch.cuda.is_available():
+        peak, total = torch.cuda.max_memory_allocated(), torch.cuda.get_device_properties("cuda").total_memory
+        held = f"peak {peak / 2**30:.3g} GiB of the GPU's {total / 2**30:.3g} GiB"
+    helps = "a smaller batch_size or more workers in training, a smaller eval.batch_size in evaluation"
+    return f"{type(error).__name__}: {held}; what helps: {helps}, precision.train=bf16, a smaller model"
 
 
 def lost_peer(text: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from distcond.launch.capacity import on_gpu, this_machine
 from distcond.launch.failure import LaunchFailed, Stopped, WorkerError, told
 from distcond.launch.signals import asked_to_stop
 from distcond.launch.stopped import where
+from distcond.launch.texts import everyones
 
 
 def rank() -> int:
@@ -34,20 +37,15 @@ def processes(launch: LaunchConfig) -> int:
     """How many processes take part: torchrun's, or this one.
 
     Raises:
-        ConfigError: `launch` wants another number, or more than there are GPUs, or torchrun's variables do not fit.
+        ConfigError: `launch` wants another number, or a GPU where there is none, or torchrun's variables do not fit.
     """
-    _, size, _, on_node = place_from_environment()
+    size = place_from_environment().size
     if launch.workers not in (0, size):
         if size == 1:
             torchrun = f"torchrun --nproc-per-node={launch.workers} -m distcond.train launch=local ..."
             raise ConfigError(f"launch.workers={launch.workers} with launch=local: this is one process; use {torchrun}")
         raise ConfigError(f"launch.workers={launch.workers}: torchrun started {size} processes; valid: 0, {size}")
-    here = this_machine()
-    if on_gpu(launch, here) and on_node > here.gpus:
-        raise ConfigError(
-            f"launch.device={launch.device}: torchrun started {on_node} processes for {here.gpus} GPUs; "
-            f"valid: cpu, or torchrun --nproc-per-node={here.gpus}"
-        )
+    on_gpu(launch, this_machine())  # whether each has one of its own shows when they meet: a task may see its own alone
     return size
 
 
@@ -64,11 +62,34 @@ def train(config: Config, run_path: Path, attempt: int) -> None:
             raise Stopped(where(run_path), request.status)
 
 
+def device_name(device: torch.device) -> str:
+    """What tells a GPU from all others, on whatever machine; empty for a CPU, which processes may share."""
+    if device.type != "cuda":
+        return ""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    part = visible if "MIG" in visible else ""  # parts of one GPU, which has one UUID
+    return f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid} {part}".strip()
+
+
+def require_own_devices(names: Sequence[str], wanted: str) -> None:
+    """Refuse ranks that share a GPU: NCCL would fail on it with less to say.
+
+    Raises:
+        ConfigError: two of the ranks' `names` are the same.
+    """
+    for name in dict.fromkeys(filter(None, names)):
+        ranks = [str(rank) for rank, other in enumerate(names) if other == name]
+        if len(ranks) > 1:
+            shared = f"launch.device={wanted}: ranks {', '.join(ranks)} share the GPU {name}"
+            raise ConfigError(f"{shared}; valid: as many processes per machine as it has GPUs, or launch.device=cpu")
+
+
 def _train(config: Config, run_path: Path, attempt: int, stop: Callable[[], bool]) -> bool:
     try:
         with world_from_environment(config.launch.device, config.launch.timeout, stop) as world:
             if world.size > 1:
                 torch.set_num_threads(config.launch.cpus_per_worker)
+                require_own_devices(everyones(world, device_name(world.device)), config.launch.device)
             run_path, attempt = begin_attempt(world, run_path, attempt, home_of(config, run_path))
             run_path = working_place(config, run_path)
             with told(run_path, world.rank, attempt):

@@ -21,11 +21,13 @@ from distcond.launch.ray_cluster import Cluster
 class Worker:
     """One actor; its process ends with it."""
 
-    def __init__(self, plan: Plan, rank: int) -> None:
+    def __init__(self, plan: Plan, rank: int, gpu: bool) -> None:
         import torch
 
         torch.set_num_threads(plan.config.launch.cpus_per_worker)
         self.plan, self.rank = plan, rank
+        # A node shows its GPUs to workers that were given none, too.
+        self.device = plan.config.launch.device if gpu else "cpu"
         self.counter: BlockCounter | None = None
 
     def count(self, block: int) -> tuple[str, str, int, str] | None:
@@ -33,7 +35,7 @@ class Worker:
         try:
             with told(self.plan.keep_path, self.rank, 0):
                 if self.counter is None:
-                    self.counter = BlockCounter(self.plan, choose_device(self.plan.config.launch.device))
+                    self.counter = BlockCounter(self.plan, choose_device(self.device))
                 self.counter(block)
         except WorkerError as error:
             return error.kind, error.line, error.rank, error.file
@@ -49,10 +51,11 @@ def count_on_ray(plan: Plan, blocks: Sequence[int], cluster: Cluster) -> int:
     """
     launch = plan.config.launch
     workers = min(number_of_workers(launch, cluster.capacity), len(blocks))
-    needs: dict[str, Any] = {"num_cpus": launch.cpus_per_worker, "num_gpus": int(on_gpu(launch, cluster.capacity))}
+    gpu = on_gpu(launch, cluster.capacity)
+    needs: dict[str, Any] = {"num_cpus": launch.cpus_per_worker, "num_gpus": int(gpu)}
     waiting, handle = deque(blocks), ray.put(plan)
     remote: Any = ray.remote(Worker)
-    actors = [remote.options(**needs).remote(handle, rank) for rank in range(workers)]
+    actors = [remote.options(**needs).remote(handle, rank, gpu) for rank in range(workers)]
     running: dict[Any, tuple[Any, int]] = {}
     for actor in actors:
         block = waiting.popleft()

@@ -65,6 +65,7 @@ def test_folder_trains_in_one_process(place: Any, settings: tuple[str, ...]) -> 
 
 @pytest.mark.ray
 @pytest.mark.cluster
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("make", "size", "stored"), [(small_squares, 64, "64raw"), (photographs, 224, "256jpg")])
 def test_folder_trains_on_two_ray_workers(
     place: Any, settings: tuple[str, ...], shared_ray: Ray, make: Any, size: int, stored: str

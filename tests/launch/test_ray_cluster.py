@@ -31,6 +31,7 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 @pytest.mark.ray
 @pytest.mark.cluster
+@pytest.mark.timeout(900)
 def test_own_ray_is_locked_and_leaves_nothing(place: Any) -> None:
     with _hold(place, RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN="of another cluster") as held:
         held.write("\n")
@@ -49,6 +50,7 @@ def test_own_ray_is_locked_and_leaves_nothing(place: Any) -> None:
 
 @pytest.mark.ray
 @pytest.mark.cluster
+@pytest.mark.timeout(900)
 def test_sigterm_while_ray_starts_leaves_nothing(place: Any) -> None:
     with _hold(place) as held:
         wait_until(lambda: "raylet" in processes_with(place.mark).values(), "the raylet", process=held)

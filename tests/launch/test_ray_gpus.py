@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-pytestmark = [pytest.mark.ray, pytest.mark.cluster]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real CUDA device: it would be used")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,9 +124,13 @@ def guarded(main: Callable[[], int]) -> NoReturn:
     """Run an entry point: a user's mistake is one line on stderr and status 2, Ctrl-C status 130; no traceback."""
     try:
         status = main()
+        sys.stdout.flush()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
+    except BrokenPipeError:  # `| head` has read enough; what is left would fail again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 128 + signal.SIGPIPE
     except (OSError, RuntimeError) as error:
         line = unusable(error)
         if line is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -95,3 +96,13 @@ def test_mistakes_are_one_line_and_interrupts_say_more(capsys: pytest.CaptureFix
             guarded(main)
         assert left.value.code == status
         assert capsys.readouterr().err.startswith(said)
+
+
+def test_reader_that_has_gone_ends_quietly() -> None:
+    script = "from distcond.config.command_line import guarded; guarded(lambda: print('x' * (1 << 20)) or 0)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 128 + signal.SIGPIPE

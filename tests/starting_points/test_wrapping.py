@@ -102,7 +102,7 @@ def test_normalisation_of_0_to_255_is_recognised(mean: Tensor, std: Tensor, besi
     assert torch.allclose(found.std.flatten(), std)
 
 
-def test_normalisation_in_unclear_units_or_by_half_is_left() -> None:
+def test_normalisation_in_unclear_units_is_left() -> None:
     unclear = {"mean": MEAN, "std": STD * 255}, {"mean": MEAN * 255, "std": STD}, {"mean": MEAN * 600, "std": STD * 600}
     for content in (*({**pair, **STATE} for pair in unclear), {"mean": MEAN, **STATE}):
         found = unwrapped(content)

@@ -16,6 +16,7 @@ from distcond.engine.job import Job
 from distcond.engine.precision import full_float32
 from distcond.models.conditional import ConditionalModel
 from distcond.operating_point import OperatingPoint
+from distcond.results.label import trains_on_attacks
 from distcond.seeding import key
 from distcond.sentinel.evidence import PROBE
 from distcond.sentinel.examine import Report, examine
@@ -44,19 +45,23 @@ def looked_at(
     Empty on all ranks but the first, too: there is no collective in here.
     """
     places = tuple(points)
-    examples = affordable(len(blocks), len(places), attack, work)
+    trained = job.config.attack if trains_on_attacks(job.config) else None
+    examples = affordable(len(blocks), len(places), attack, work, trained)
     if not job.world.first or not examples:
         return {}
     ((raw, y),) = blocks.source.read([blocks.some(examples)])
     x, seed, noise_seed = to_float(raw), key(job.config.seed, "sentinel"), job.config.eval.noise_seed
     with full_float32():
         return {
-            (point, 1.0): examine(at(model, point, noise_seed=noise_seed), x, y, attack, seed, PROBE)
+            (point, 1.0): examine(network, x, y, attack, seed, PROBE, trained if point.robust else None)
             for point in places
+            for network in [at(model, point, noise_seed=noise_seed)]
         }
 
 
-def affordable(available: int, points: int, attack: AttackConfig, work: float) -> int:
+def affordable(
+    available: int, points: int, attack: AttackConfig, work: float, trained: AttackConfig | None = None
+) -> int:
     """How many examples `SHARE` of `work` pays for at each of so many points; 0 if they are too few to say anything.
 
     Args:
@@ -64,8 +69,9 @@ def affordable(available: int, points: int, attack: AttackConfig, work: float) -
         points: operating points that are looked at.
         attack: the attack of the sweep.
         work: forward-equivalents that this rank spends on what the look belongs to.
+        trained: the attack of training, if any.
     """
-    examples = min(EXAMPLES, available, int(SHARE * work / (points * PROBE.forwards(attack))))
+    examples = min(EXAMPLES, available, int(SHARE * work / (points * PROBE.forwards(attack, trained))))
     return examples if examples >= FEWEST else 0
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from distcond.attacks.attack import Logits
 from distcond.attacks.ball import ascent
@@ -27,26 +29,38 @@ class Depth(NamedTuple):
         num_steps: of the many-step attack; 0 = that of the config, with its step size, else steps of epsilon / 2.
         unbounded_steps: of the attack without bound; 0 = it is left out.
         queries: of the black-box attack; 0 = it is left out.
+        repeats: how often more the first question is asked.
     """
 
     num_steps: int = 0
     unbounded_steps: int = 0
     queries: int = 0
+    repeats: int = 1
 
     def steps(self, config: AttackConfig) -> int:
         """Steps of the many-step attack."""
         return self.num_steps or config.num_steps
 
-    def forwards(self, config: AttackConfig) -> int:
+    def compares(self, trained: AttackConfig | None) -> bool:
+        """Whether the attack of training is held against many steps: a cheap look does so of few steps alone."""
+        return trained is not None and (not self.num_steps or trained.num_steps <= FEW_STEPS)
+
+    def forwards(self, config: AttackConfig, trained: AttackConfig | None = None) -> int:
         """Forward-equivalents per image: a forward pass is 1, a backward to the input another."""
         ascents = [self.steps(config), *([self.unbounded_steps] if self.unbounded_steps else [])]
-        return 2 + len(SHARES) + sum(2 * steps + 1 for steps in ascents) + self.queries
+        if trained is not None and self.compares(trained):
+            ascents += [trained.num_steps, *([] if _covers(config, trained, self) else [MANY_STEPS])]
+        return 2 + len(SHARES) + sum(2 * steps + 1 for steps in ascents) + self.queries + self.repeats
 
 
 #: Cheap enough for every epoch.
 PROBE = Depth(num_steps=5)
 #: For numbers that are published: the config's own attack, and attacks of other kinds to hold against it.
-FULL = Depth(unbounded_steps=20, queries=200)
+FULL = Depth(unbounded_steps=20, queries=200, repeats=4)
+#: Training with so few steps may collapse (Wong et al. 2020; Kim et al. 2021).
+FEW_STEPS = 3
+#: Steps of a quarter of the radius that are held against the attack of training, where no other attack covers its ball.
+MANY_STEPS = 10
 
 
 class Evidence(NamedTuple):
@@ -60,6 +74,9 @@ class Evidence(NamedTuple):
     black_box: Tensor | None  # (N,) bool, broken by random search
     looked_at: int  # examples, wrong ones included
     classes: int
+    spread: float = 0.0  # largest distance between two answers to one question, as vectors of unit length
+    left: Tensor | None = None  # (N,) bool, right after the attack of training
+    many: Tensor | None = None  # (N,) bool, broken within its ball by many steps
 
     @property
     def size(self) -> int:
@@ -67,12 +84,21 @@ class Evidence(NamedTuple):
         return len(self.gradient)
 
 
-def gather(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int, depth: Depth) -> Evidence:
+def gather(
+    logits: Logits,
+    x: Tensor,
+    y: Tensor,
+    config: AttackConfig,
+    seed: int,
+    depth: Depth,
+    trained: AttackConfig | None = None,
+) -> Evidence:
     """Evidence on images x (N, C, H, W) in [0, 1] and labels (N,); wrong ones are left out.
 
-    A function of its arguments: no generator but its own is drawn from, and `logits` has to answer the same each time.
+    A function of its arguments: no generator but its own is drawn from. `trained` is the attack of training, if any.
     """
-    grad, clean, classes = graded(logits, x, y)
+    grad, clean, first = graded(logits, x, y)
+    spread = _spread(logits, x, first, depth.repeats)
     looked_at, right = len(y), ~clean.wrong[0]
     x, y, grad, clean = x[right], y[right], grad[right], Seen(*(values[:, right] for values in clean))
     many, black_box, unbounded = _many(config, depth), None, None
@@ -82,7 +108,29 @@ def gather(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int
         black_box = random_search(logits, x, y, config.norm, config.epsilon, depth.queries, seed)
     path = walk(logits, x, y, many, seed)
     ray, largest = _ray(logits, x, y, grad, config), grad.abs().flatten(1).amax(1)
-    return Evidence(largest, clean, ray, path, unbounded, black_box, looked_at, classes)
+    left = broken = None
+    if trained is not None and depth.compares(trained):
+        left = ~walk(logits, x, y, trained, seed).wrong[-1]
+        own = path if _covers(config, trained, depth) else walk(logits, x, y, _steps_of_a_quarter(trained), seed)
+        broken = own.wrong.any(0)
+    return Evidence(largest, clean, ray, path, unbounded, black_box, looked_at, first.shape[1], spread, left, broken)
+
+
+@torch.no_grad()
+def _spread(logits: Logits, x: Tensor, first: Tensor, repeats: int) -> float:
+    asked = (normalize(logits(x).flatten(1), dim=1) - normalize(first.flatten(1), dim=1) for _ in range(repeats))
+    return max((float(apart.norm(dim=1).max()) for apart in asked), default=0.0) if len(x) else 0.0
+
+
+def _covers(config: AttackConfig, trained: AttackConfig, depth: Depth) -> bool:
+    """Whether the many-step attack of the look is many steps in the ball of training."""
+    alike = config.norm == trained.norm and math.isclose(config.epsilon, trained.epsilon, rel_tol=0.01)
+    reach = depth.steps(config) * (config.epsilon / 2 if depth.num_steps else config.step_size)
+    return alike and depth.steps(config) > trained.num_steps and depth.steps(config) >= 5 and reach >= config.epsilon
+
+
+def _steps_of_a_quarter(trained: AttackConfig) -> AttackConfig:
+    return replace(trained, num_steps=MANY_STEPS, step_size=trained.epsilon / 4, random_start=True)
 
 
 @torch.no_grad()

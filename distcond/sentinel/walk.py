@@ -50,13 +50,13 @@ def walk(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) 
     return joined(places)
 
 
-def graded(logits: Logits, at: Tensor, y: Tensor) -> tuple[Tensor, Seen, int]:
-    """The gradient (N, C, H, W) of the cross-entropy at `at`, what the network says there, and of how many classes."""
-    seen: list[tuple[Seen, int]] = []
+def graded(logits: Logits, at: Tensor, y: Tensor) -> tuple[Tensor, Seen, Tensor]:
+    """The gradient (N, C, H, W) of the cross-entropy at `at`, what the network says there, and its logits (N, K)."""
+    seen: list[tuple[Seen, Tensor]] = []
 
     def objective(leaf: Tensor) -> Tensor:
         out = logits(leaf)
-        seen.append((look(out, y), out.shape[1]))
+        seen.append((look(out, y), out.detach()))
         return cross_entropy(out, y).sum()
 
     return input_gradient(objective, at), *seen[0]

@@ -16,14 +16,16 @@ from distcond.sentinel.examine import CHECKS
 from distcond.sentinel.larger_epsilon_does_not_help import larger_epsilon_does_not_help
 from distcond.sentinel.loss_does_not_rise import loss_does_not_rise
 from distcond.sentinel.more_steps_do_not_help import more_steps_do_not_help
+from distcond.sentinel.random_answers import random_answers
 from distcond.sentinel.single_step_stronger import single_step_stronger
+from distcond.sentinel.training_attack_too_weak import training_attack_too_weak
 from distcond.sentinel.walk import Seen
 from distcond.sentinel.zero_gradients import zero_gradients
 
 N = 64
 NAMES = [
     "zero_gradients", "single_step_stronger", "black_box_stronger", "more_steps_do_not_help",
-    "larger_epsilon_does_not_help", "loss_does_not_rise",
+    "larger_epsilon_does_not_help", "loss_does_not_rise", "training_attack_too_weak", "random_answers",
 ]  # fmt: skip
 
 
@@ -44,6 +46,8 @@ def honest(**other: Any) -> Evidence:
         black_box=torch.arange(N) < 16,
         looked_at=N,
         classes=10,
+        left=~first(28),
+        many=first(32),
     )
     return found._replace(**other)
 
@@ -141,3 +145,14 @@ def test_false_warnings_are_as_rare_as_stated(pairs: int, share: float) -> None:
     counts = [count for count in range(pairs + 1) if upper(count, pairs, share) < LEVEL]
     chance = sum(math.comb(pairs, k) * share**k * (1 - share) ** (pairs - k) for k in counts)
     assert chance <= LEVEL
+
+
+@pytest.mark.parametrize(("left", "broken", "warned"), [(40, 36, True), (40, 22, False), (8, 8, False), (0, 0, False)])
+def test_training_is_held_against_many_steps(left: int, broken: int, warned: bool) -> None:
+    finding = training_attack_too_weak(honest(left=first(left), many=first(broken)))
+    assert finding is not None and finding.warned == warned
+    assert training_attack_too_weak(honest(left=None, many=None)) is None
+
+
+def test_other_answers_to_one_question_are_random() -> None:
+    assert [random_answers(honest(spread=spread)).warned for spread in (0.0, 1e-6, 1e-2)] == [False, False, True]

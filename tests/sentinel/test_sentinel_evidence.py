@@ -46,12 +46,24 @@ def test_it_costs_what_it_says(depth: Depth, norm: str) -> None:
     gather(counting, X, Y, config, 0, depth)
     backwards = 1 + depth.steps(config) + depth.unbounded_steps
     assert counting.rows + backwards * len(X) == depth.forwards(config) * len(X)
-    assert PROBE.forwards(config) == 17
+    assert PROBE.forwards(config) == 18
+
+
+@pytest.mark.parametrize("depth", [PROBE, FULL])
+@pytest.mark.parametrize("epsilon", [0.02, 0.1])
+def test_holding_training_against_many_steps_is_counted(depth: Depth, epsilon: float) -> None:
+    counting, config = Counting(), AttackConfig(epsilon=0.02, step_size=0.005, num_steps=5)
+    one = AttackConfig(epsilon=epsilon, step_size=epsilon, num_steps=1, random_start=False)
+    gather(counting, X, Y, config, 0, depth, one)
+    forwards = depth.forwards(config, one) - depth.forwards(config)
+    assert forwards == (3 if epsilon == 0.02 else 3 + 21)
+    backwards = 1 + depth.steps(config) + depth.unbounded_steps + (1 if epsilon == 0.02 else 11)
+    assert counting.rows + backwards * len(X) == depth.forwards(config, one) * len(X)
 
 
 def test_evidence_follows_its_arguments_and_leaves_no_trace() -> None:
     before, state = X.clone(), torch.get_rng_state()
-    one, again = examine(NET, X, Y, ATTACK, 3), examine(NET, X, Y, ATTACK, 3)
+    one, again = (examine(NET, X, Y, ATTACK, 3, trained=ATTACK) for _ in range(2))
     assert one == again
     assert [finding.name for finding in one.findings] == [check.__name__ for check in CHECKS]
     assert torch.equal(X, before)

@@ -129,6 +129,53 @@ def test_catastrophic_overfitting_to_a_single_step() -> None:
         assert "loss_does_not_rise" in names(report)
 
 
+def held_against(net: Logits, learnt: AttackConfig, attack: AttackConfig, look: int = 0) -> list[set[str]]:
+    """Warnings of a probe and of a whole look that know the attack of training."""
+    (x, y), source = digits("test"), torch.Generator().manual_seed(look)
+    rows = torch.randperm(len(x), generator=source)
+    sizes = ((64, PROBE), (128, FULL))
+    return [names(examine(net, x[rows[:n]], y[rows[:n]], attack, look, depth, learnt)) for n, depth in sizes]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_collapse_of_single_step_training_is_named(seed: int) -> None:
+    learnt = AttackConfig(epsilon=0.3, step_size=0.3, num_steps=1, random_start=False)
+    many = AttackConfig(epsilon=0.3, step_size=0.075, num_steps=20)
+    net = trained(convolutions, seed, 30, learnt)
+    x, y = digits("test")
+    own, strong = (
+        float((net(pgd(lambda at, step: net(at), x, y, attack, torch.zeros_like(x))).argmax(1) == y).float().mean())
+        for attack in (learnt, many)
+    )
+    collapsed = own > 0.3 > 3 * strong
+    assert [("training_attack_too_weak" in found) for found in held_against(net, learnt, many)] == [collapsed] * 2
+
+
+def resized(x: Tensor, source: torch.Generator) -> Tensor:
+    side = int(torch.randint(7, 10, (1,), generator=source))
+    small = nn.functional.interpolate(x, size=(side, side), mode="bilinear")
+    return nn.functional.interpolate(small, size=(8, 8), mode="bilinear")
+
+
+def contrasted(x: Tensor, source: torch.Generator) -> Tensor:
+    return x * (0.9 + 0.2 * torch.rand(len(x), 1, 1, 1, generator=source))
+
+
+@pytest.mark.parametrize("change", [resized, contrasted])
+@pytest.mark.parametrize("look", range(3))
+def test_random_inputs_are_named_in_every_look(change: Callable[[Tensor, torch.Generator], Tensor], look: int) -> None:
+    net, source = robust(), torch.Generator().manual_seed(look)
+    probe, full = both(lambda x: net(change(x, source)))
+    assert "random_answers" in names(full)
+    assert change is resized or "random_answers" in names(probe)
+
+
+def test_many_step_training_is_silent_in_twenty_looks() -> None:
+    learnt = AttackConfig(epsilon=EPSILON, step_size=EPSILON / 3, num_steps=4)
+    found = [held_against(robust(look % 5), learnt, ATTACK, look) for look in range(20)]
+    assert found == [[set(), set()]] * 20
+
+
 def test_an_attack_too_weak_for_its_ball() -> None:
     net = robust()
     _, full = both(net, AttackConfig(epsilon=EPSILON, step_size=EPSILON / 80, num_steps=20))

@@ -19,6 +19,7 @@ from distcond.engine.run_dir import read_json, write_json
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
 from distcond.operating_point import Place, point_of
+from distcond.results.label import trains_on_attacks
 from distcond.seeding import key
 from distcond.sentinel.check import Finding
 from distcond.sentinel.evidence import FULL
@@ -37,7 +38,8 @@ def look_at_points(plan: Plan, model: ConditionalModel, source: Source) -> None:
     x, seed = to_float(raw).contiguous(), key(plan.config.seed, "sentinel")
     for (point, width), file in missing.items():
         network = at(model, point, model.width_mults[width], plan.config.eval.noise_seed)
-        report = examine(network, x, y, plan.config.eval.attack, seed, FULL)
+        learnt = plan.config.attack if trains_on_attacks(plan.config) and point.robust else None
+        report = examine(network, x, y, plan.config.eval.attack, seed, FULL, learnt)
         write_json(file, [finding._asdict() for finding in report.findings])
 
 

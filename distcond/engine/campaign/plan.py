@@ -143,7 +143,8 @@ class Plan:
         for width in self.widths:
             for point in self.points:
                 clean = self.identity(self.clean(point, width, "fixed"))
-                decides = [clean, asdict(settings.attack), self.examples, ORDER]
+                learnt = asdict(self.config.attack)  # held against many steps since checks 2
+                decides = [clean, asdict(settings.attack), self.examples, ORDER, "checks 2", learnt]
                 of_width = f"-width{self.width_mults[width]:g}" if len(self.width_mults) > 1 else ""
                 words = f"sentinel-{point.slug}{of_width}"
                 found[point, width] = self._kept(f"{words}-{_digest(decides)}.json")

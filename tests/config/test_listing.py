@@ -54,4 +54,4 @@ def test_heads_tell_what_is_reproduced_expected_and_spent() -> None:
     assert "arXiv 2010.11828" in lines["reproduces"]
     assert "training loop" in lines["interpretation"]
     assert "6.45e+17 FLOPs of training without evaluation: 3.6 hours of one H100-class GPU" in lines["cost"]
-    assert "interpretation  nothing" in about("oat_cifar10_resnet34")
+    assert "PGD-7 on validation" in about("oat_cifar10_resnet34")

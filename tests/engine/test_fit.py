@@ -135,11 +135,15 @@ def test_float32_training_never_rounds_to_tf32(
         raise Looked
 
     monkeypatch.setattr(fit, "train_epoch", look)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    with pytest.raises(Looked):
-        whole(small("float", precision__train=train), tmp_path / "a")
-    assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
+    # Not by monkeypatch: matmul's settings are no attributes that it could put back.
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        with pytest.raises(Looked):
+            whole(small("float", precision__train=train), tmp_path / "a")
+        assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def test_a_batch_larger_than_the_data_is_refused(small: Any, tmp_path: Path) -> None:

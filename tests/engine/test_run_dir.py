@@ -193,14 +193,16 @@ def test_rows_of_a_sweep_say_what_was_counted(tmp_path: Path) -> None:
     from distcond.engine.evaluate import Count
     from distcond.engine.rows import Origin, rows_of
     from distcond.engine.world import World
+    from distcond.operating_point import OperatingPoint
 
-    counts = [Count(0.4, 0.5, 80, 30, 100, 1.5, 2.0, Cost(flops=6.0, dense_flops=24.0, nonzeros=3, weights=12))]
+    cost = Cost(flops=6.0, dense_flops=24.0, nonzeros=3, weights=12)
+    counts = [Count(OperatingPoint(0.4, "weights", 0.7), 0.5, 80, 30, 100, 1.5, 2.0, cost)]
     origin = Origin("a-run", CONFIG, World(), 1, 7, 700, "test", "best", True, "abc")
     attack = AttackConfig(norm="L2", epsilon=0.5, step_size=0.1, num_steps=20, restarts=2)
     sa, ra = rows_of(counts, attack, origin)
     shared: dict[str, Any] = {
         "run_id": "a-run", "attempt": 1, "epoch": 7, "step": 700, "split": "test", "checkpoint": "best", "lam": 0.4,
-        "width": 0.5, "density": 0.25,
+        "blend": "weights", "blend_t": 0.7, "width": 0.5, "density": 0.25,
         "num_examples": 100, "method": "float", "model": "small_cnn", "dataset": "digits", "seed": 3,
         "noise_mode": "fixed", "noise_seed": 0, "git_commit": "abc", "world_size": 1, "precision": "float32",
     }  # fmt: skip

@@ -42,7 +42,7 @@ def test_full_disk_leaves_whole_checkpoints_alone(small_disk: Path) -> None:
 
 
 @pytest.mark.parametrize("room", [True, False])
-def test_traceback_of_a_full_disk_is_named_if_written(small_disk: Path, room: bool) -> None:
+def test_traceback_is_named_only_if_written(small_disk: Path, room: bool) -> None:
     if not room:
         (small_disk / "failures").write_text("no folder can be made here")
     with pytest.raises(WorkerError) as failed, told(small_disk, 0, 0):

@@ -83,10 +83,13 @@ def test_unusable_cache_names_its_setting(
     assert not (tmp_path / "runs").exists()
 
 
-def test_unreadable_data_names_its_root(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("recipe", [["recipe=float_digits"], []])
+def test_unreadable_data_names_its_root(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str], recipe: list[str]
+) -> None:
     root = tmp_path / "data"
     (root / "train" / "a").mkdir(parents=True)
-    words = ["data=image_folder", f"data.root={root}", "launch=local", f"data.cache_dir={cache}", "recipe=float_digits"]
+    words = ["data=image_folder", f"data.root={root}", "launch=local", f"data.cache_dir={cache}", *recipe]
     with closed(root, 0o000):
         assert f"data.root={root}" in refusal(train.main, words, capsys)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from distcond.errors import ConfigError
+from distcond.places import named
 from distcond.registry import lookup, table
 
 DEFAULT_RECIPE = "float_digits"
@@ -74,7 +75,9 @@ def _side(data: str, overrides: Mapping[str, Any]) -> int:
         return int(said)
     if dataset.image_size or dataset.found is None:
         return int(dataset.image_size)
-    return int(dataset.found(str(overrides.get("data.root", ""))).image_size)
+    root = str(overrides.get("data.root", ""))
+    with named({"data.root": root}):
+        return int(dataset.found(root).image_size)
 
 
 def _made_for(data: str, side: int) -> list[Any]:

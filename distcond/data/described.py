@@ -56,7 +56,8 @@ def class_names(data: DataConfig) -> tuple[str, ...]:
     Raises:
         ConfigError: `data.root` cannot be read; or `data.class_order` is to order names that there are none of.
     """
-    names = in_order(lookup("data", data.name).classes(data.root), data.class_order)
+    with named(_places(data)):
+        names = in_order(lookup("data", data.name).classes(data.root), data.class_order)
     if data.class_order != NATURAL and not names:
         raise ConfigError(f"data.class_order={data.class_order}: the classes of {data.name} have no names there")
     return names
@@ -71,9 +72,10 @@ def settled(data: DataConfig) -> DataConfig:
         ConfigError: the root does not hold the data set.
     """
     dataset: Dataset = lookup("data", data.name)
-    if Path(data.root).expanduser().is_dir():
-        for note in dataset.notes(data.root):
-            _log.warning("%s", note)
+    with named(_places(data)):
+        notes = dataset.notes(data.root) if Path(data.root).expanduser().is_dir() else ()
+    for note in notes:
+        _log.warning("%s", note)
     if dataset.found is None or (data.num_classes and data.image_size):
         return data
     with named(_places(data)):

@@ -43,7 +43,8 @@ def test_population_exploits_and_trains_the_mutated_value(place: Any, monkeypatc
             records, config = history.read(sweep / run), RunDir(sweep / run).config()
             assert records[0]["epoch"] == fork["epoch"] + 1
             assert {record["lr"] for record in records} == {config.optim.lr}
-            assert config.optim.lr != fork["drawn"]["optim.lr"]
+            # Not beside its own last value: a second exploit of one donor may move the donor's to the same again.
+            assert config.optim.lr != RunDir(sweep / fork["run"]).config().optim.lr
         assert RunDir(sweep / trial["run"]).config().optim.lr == pytest.approx(trial["drawn"]["optim.lr"])
     assert lineages == 2, "one of two, after each of two rounds"
 

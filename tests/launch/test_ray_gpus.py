@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(900)]
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real CUDA device: it would be used")
 def test_gpus_that_torch_does_not_see_are_refused(place: Any, ray_nodes: Any) -> None:
     ray_nodes.add(2, cpus=4, gpus=2)
-    run = place.start("launch=ray", "batch_size=3", **ray_nodes.joining)  # as many workers as GPUs, not as cores
+    run = place.start("launch=ray", "batch_size=12", **ray_nodes.joining)  # as many workers as GPUs, not as cores
     assert run.end() == 2, run.output
     last = run.output.splitlines()[-1]
     assert last.startswith("error: launch.device=auto: ") and "valid: launch.device=cpu" in last

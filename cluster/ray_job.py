@@ -11,14 +11,21 @@ RAY_JOB_STOP_WAIT_TIME_S above launch.grace (25): Ray's own 3 seconds are too fe
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from distcond.config.command_line import guarded, parse
 from distcond.engine.environment import COMMIT_VARIABLE, git_commit
 from distcond.errors import ConfigError
+
+#: What Ray's client, its job server or the store behind it say of a package that is too large.
+_TOO_LARGE = re.compile(r"exceeds the maximum size|Maximum request body size|status code 413", re.IGNORECASE)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,15 +43,46 @@ def main(argv: Sequence[str]) -> int:
     except (ConnectionError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"no Ray cluster to submit to ({reason}); start one or set RAY_API_SERVER_ADDRESS") from error
-    job = client.submit_job(
-        entrypoint=" ".join(["python", "-m", "distcond.train", *map(shlex.quote, argv)]),
-        runtime_env={"working_dir": str(Path.cwd()), "env_vars": {COMMIT_VARIABLE: git_commit()}},
-    )
+    job = _submit(client, argv)
     print(f"submitted {job}; stop it with: ray job stop {job}", flush=True)
     asyncio.run(_follow(client, job))
     status = client.get_job_status(job)
     print(f"{job}: {status}")
     return 0 if status == "SUCCEEDED" else 1
+
+
+def _submit(client: Any, argv: Sequence[str]) -> str:
+    """Ship this directory and start the job; its id.
+
+    Raises:
+        ConfigError: the directory is larger than the cluster accepts; the largest files of it are named.
+    """
+    folder = Path.cwd()
+    try:
+        job: str = client.submit_job(
+            entrypoint=" ".join(["python", "-m", "distcond.train", *map(shlex.quote, argv)]),
+            runtime_env={"working_dir": str(folder), "env_vars": {COMMIT_VARIABLE: git_commit()}},
+        )
+    except (RuntimeError, ValueError) as error:
+        if not _TOO_LARGE.search(str(error)):
+            raise
+        named = ", ".join(f"{path} ({size / 1e6:.0f} MB)" for path, size in largest_files(folder))
+        limit = f"{folder} is larger than the cluster accepts; the largest files: {named}"
+        raise ConfigError(f"{limit}; list what the job does not need in .rayignore or .gitignore") from error
+    return job
+
+
+def largest_files(folder: Path, count: int = 5) -> list[tuple[str, int]]:
+    """The largest files that Ray would ship, with their bytes, largest first: all that git does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=folder, capture_output=True
+    )
+    if listed.returncode == 0:
+        paths = [folder / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
+    else:  # no checkout: everything is shipped
+        paths = list(folder.rglob("*"))
+    sizes = [(str(path.relative_to(folder)), path.lstat().st_size) for path in paths if path.is_file()]
+    return sorted(sizes, key=lambda found: -found[1])[:count]
 
 
 async def _follow(client: object, job: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from cluster.ray_job import main
+from cluster.ray_job import largest_files, main
 from distcond.config.command_line import guarded
 from support.processes import run
 
@@ -41,6 +44,56 @@ def test_no_cluster_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
     last = refusal(capsys, "epochs=1").strip().splitlines()[-1]
     assert last.startswith("error: ") and "RAY_API_SERVER_ADDRESS" in last
+
+
+@pytest.mark.parametrize("checkout", [True, False])
+def test_largest_shipped_files_come_first(tmp_path: Path, checkout: bool) -> None:
+    for name, size in {"data/big.bin": 3_000, "small.py": 10, "ignored.pt": 9_000, "new.npz": 2_000}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"0" * size)
+    if checkout:
+        (tmp_path / ".gitignore").write_text("*.pt\n")
+        for words in (["init", "-q"], ["add", "small.py"]):
+            assert run(["git", *words], cwd=tmp_path).status == 0
+    found = largest_files(tmp_path, 2)
+    assert found == (
+        [("data/big.bin", 3_000), ("new.npz", 2_000)] if checkout else [("ignored.pt", 9_000), ("data/big.bin", 3_000)]
+    )
+
+
+class Full(BaseHTTPRequestHandler):
+    """Stands in for a cluster's job server, which is not started here: has no package, and refuses to take one."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": ""}).encode()
+        self.answer(200 if self.path == "/api/version" else 404, body)
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(500, b"ValueError: Package size (600.00MiB) exceeds the maximum size of 512.00MiB.")
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on standard error."""
+
+
+def test_too_large_checkout_names_its_largest_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"0" * 2_000_000)
+    monkeypatch.chdir(tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Full) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://127.0.0.1:{server.server_port}")
+        last = refusal(capsys, "epochs=1").strip().splitlines()[-1]
+        server.shutdown()
+    assert last.startswith("error: ") and "weights.bin (2 MB)" in last and ".rayignore" in last
 
 
 def test_help_says_where_it_submits_to() -> None:

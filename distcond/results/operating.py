@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from distcond.results.cost import At, Spent
-from distcond.results.label import attack_label, noise_label, threat_label
+from distcond.results.label import attack_label, blend_label, noise_label, threat_label
 from distcond.results.lines import Line, lines_of, names_of
 from distcond.results.row import Attack, Row
 from distcond.results.series import Score, source
@@ -127,9 +127,11 @@ def _field(game: Game, label: str, lines: list[Line], costs: Mapping[At, Spent])
 
 
 def _plain(name: str, lines: Sequence[Line]) -> str:
-    """A line's name without its width, which a point says itself."""
-    widths = {f"width {line.width:g}" for line in lines}
-    return ", ".join(part for part in name.split(", ") if part not in widths)
+    """A line's name without its width and blend, which a point says itself."""
+    own = {f"width {line.width:g}" for line in lines}
+    for line in lines:
+        own.update(blend_label(line.series.origin.blend, line.series.origin.lam).split(", "))
+    return ", ".join(part for part in name.split(", ") if part not in own)
 
 
 def _points(line: Line, name: str, costs: Mapping[At, Spent]) -> list[Operating]:

@@ -18,6 +18,9 @@ BARRED = frozenset({
     errno.ELOOP, errno.ENAMETOOLONG,
 })  # fmt: skip
 
+#: Bytes that are no room for anything.
+_LITTLE = 1 << 20
+
 _NO_HOME = "home directory"  # what pathlib says where HOME is not set and the user has no entry
 
 
@@ -46,7 +49,7 @@ def named(settings: Mapping[str, str]) -> Iterator[None]:
 
 
 def full_disk(error: Exception, folder: Path) -> DiskFull | None:
-    """The error as one of a full disk, with its numbers, if a file below `folder` could not be written for that.
+    """The error as one of a full disk, with its numbers; where it names no file, one below `folder` was written.
 
     torch says of it only that its writer failed.
     """
@@ -54,16 +57,21 @@ def full_disk(error: Exception, folder: Path) -> DiskFull | None:
         return error
     if isinstance(error, ConfigError):
         return None
-    out_of_room = any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in _chain(error))
+    full = next((e for e in _chain(error) if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT)), None)
+    if full is not None and isinstance(full.filename, str | bytes):
+        folder = Path(os.fsdecode(full.filename)).parent
     try:
         room = shutil.disk_usage(folder)
     except OSError:
         return None
-    torchs = any(word in str(error) for word in ("PytorchStreamWriter", "inline_container")) and room.free < 1 << 20
-    if not out_of_room and not torchs:
+    torchs = any(word in str(error) for word in ("PytorchStreamWriter", "inline_container")) and room.free < _LITTLE
+    if full is None and not torchs:
         return None
     free, total = (f"{size / 1e6:.3g} MB" for size in (room.free, room.total))
-    return DiskFull(f"no room on the disk of {folder}: {free} free of {total}; make room, and the same command goes on")
+    # A write that fails does not say of which file: another disk may be the full one, or a quota.
+    known = room.free < _LITTLE or full is None or full.filename is not None
+    where = "no room on the disk of" if known else "a disk is full; on that of"
+    return DiskFull(f"{where} {folder}: {free} free of {total}; make room, and the same command goes on")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from distcond.engine.checkpoint import Moment
 from distcond.engine.world import World
 from distcond.errors import DiskFull
 from distcond.launch.failure import WorkerError, told
+from distcond.places import full_disk
 
 
 @pytest.fixture
@@ -57,3 +59,13 @@ def test_other_files_name_the_full_disk_too(small_disk: Path) -> None:
     with pytest.raises(WorkerError, match=r"MB free of") as failed, told(small_disk, 0, 0):
         (small_disk / "history.jsonl").write_bytes(b"0" * (1 << 20))
     assert failed.value.kind == "certain"
+
+
+def test_full_disk_elsewhere_is_the_one_named(small_disk: Path, tmp_path: Path) -> None:
+    (small_disk / "fills").write_bytes(b"0" * (500 << 10))
+    error = OSError(errno.ENOSPC, "No space left on device", str(small_disk / "table"))
+    assert str(full_disk(error, tmp_path)).startswith(f"no room on the disk of {small_disk}: ")
+
+
+def test_disk_with_room_is_not_called_full(tmp_path: Path) -> None:
+    assert "no room" not in str(full_disk(OSError(errno.ENOSPC, "No space left on device"), tmp_path))

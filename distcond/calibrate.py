@@ -34,7 +34,7 @@ from dataclasses import replace
 from statistics import NormalDist
 
 from distcond.config.command_line import earlier, guarded
-from distcond.config.overrides import apply
+from distcond.config.overrides import apply, check_dial
 from distcond.config.schema import Config
 from distcond.config.setting import check_bounds, choice, read
 from distcond.engine.campaign.calibrate import Found, Search, Target, against_the_rule
@@ -179,6 +179,7 @@ def plan_of(place: str, words: dict[str, str]) -> Plan:
         if settings["eval.dial"] == "switch":
             raise ConfigError("eval.dial=switch: has no map to fit; valid: weights, outputs")
     config = apply(own, {"launch": "local", "launch.workers": "0", **settings})
+    check_dial(config, settings)
     return make_plan(run, config, campaign, given, mixed=True)
 
 

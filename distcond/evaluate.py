@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from distcond.config.command_line import earlier, guarded
-from distcond.config.overrides import apply
+from distcond.config.overrides import apply, check_dial
 from distcond.engine.campaign.gradient_signs import gradient_signs
 from distcond.engine.campaign.make_plan import make_plan
 from distcond.engine.campaign.masking_files import explained
@@ -92,6 +92,7 @@ def planned(argv: Sequence[str]) -> Plan:
         campaign_of({**campaign, **own})
         apply(run.config(), of_run)
     config = apply(run.config(), {"launch": "local", "launch.workers": "0", **settings})
+    check_dial(config, settings)
     prefix = "eval.attack."
     given = frozenset(path.removeprefix(prefix) for path in settings if path.startswith(prefix))
     return make_plan(run, config, campaign_of(campaign), given)

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from distcond.config.fitting_recipe import Fitting, fitting_recipe
 from distcond.config.listing import about, listing
-from distcond.config.overrides import NAMED, resolve, settings_of
+from distcond.config.overrides import NAMED, check_dial, resolve, settings_of
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
 from distcond.places import unusable
@@ -67,6 +67,7 @@ def parse(argv: Sequence[str]) -> Command:
     fitting = Fitting(recipe) if recipe else fitting_recipe(overrides)
     check_earlier(found.words, fitting.recipe)
     config = resolve(fitting.recipe, overrides)
+    check_dial(config, overrides)
     if found.help:
         settings = f"settings of {config.recipe} (any of them as PATH=VALUE):\n\n{describe(config)}"
         _leave(lambda: f"{_USAGE}\n{about(config.recipe)}\n\n{settings}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from distcond.config.schema import Config, Options
@@ -50,6 +50,24 @@ def apply(config: Config, overrides: Mapping[str, Any]) -> Config:
             continue
         config = _set(config, path.split("."), value, path)
     return config
+
+
+def check_dial(config: Config, given: Iterable[str]) -> None:
+    """Refuse settings that a user names and that the rule of the dial, `eval.dial`, does not use.
+
+    Args:
+        config: with all settings applied.
+        given: dotted paths of the settings that the command names.
+
+    Raises:
+        ConfigError: one of them would change nothing.
+    """
+    switch = config.eval.dial == "switch"
+    unused = ("eval.dial_grid", "eval.dial_lam") if switch else ("eval.lam_grid",)
+    for path in given:
+        if path in unused:
+            valid = "eval.dial=weights, outputs" if switch else "eval.dial_grid, or eval.dial=switch"
+            raise ConfigError(f"{path}: changes nothing with eval.dial={config.eval.dial}; valid: {valid}")
 
 
 def settings_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from distcond import evaluate
+from distcond.config.command_line import parse
 from distcond.data.loader import to_float
 from distcond.dial import at
 from distcond.engine.campaign.tally import keep_rows, tally
@@ -75,6 +76,7 @@ REFUSED = {
     "eval.dial_grid=-0.5": "eval.dial_grid=-0.5: must be at least 0",
     "eval.dial=blend": "unknown value for eval.dial 'blend'",
     "eval.dial_lam=0": "eval.dial_lam=0: must be more than 0",
+    "eval.lam_grid=0,1": "eval.lam_grid: changes nothing with eval.dial=weights",
     "threat=transfer": "threat=transfer: along a dial of blends say from which lam: attack_lam=0,1",
 }
 
@@ -84,6 +86,14 @@ def test_a_bad_dial_is_refused(plan: Any, word: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         plan("eval.dial=weights", word)
     assert REFUSED[word] in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("word", ["eval.dial_grid=0,1", "eval.dial_lam=0.2"])
+def test_a_switch_refuses_settings_of_blends(plan: Any, word: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{word.partition('=')[0]}: .*eval\.dial=switch"):
+        plan(word)
+    with pytest.raises(ConfigError, match=rf"^{word.partition('=')[0]}: .*eval\.dial=switch"):
+        parse([word])
 
 
 def test_a_blend_of_one_path_is_refused(small: Any, tmp_path: Path) -> None:

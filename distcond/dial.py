@@ -82,8 +82,9 @@ def interpolated(clean: Condition, robust: Condition, t: float) -> Condition:
 
 def _between(clean: Folded, robust: Folded, t: float) -> Folded:
     weight = torch.lerp(clean.weight, robust.weight, t)
-    if clean.bias is None or robust.bias is None:
+    if clean.bias is None and robust.bias is None:
         return Folded(weight, None)
+    assert clean.bias is not None and robust.bias is not None  # both ends are folds of one unit
     return Folded(weight, torch.lerp(clean.bias, robust.bias, t))
 
 

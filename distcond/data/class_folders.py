@@ -35,14 +35,24 @@ def _find(root: Path, choices: Sequence[Mapping[str, str]]) -> Files | None:
 
 def _folders(root: Path, choices: Sequence[Mapping[str, str]]) -> dict[str, str] | None:
     """The folder of each split by the first choice that is there; "val" stands for its other names, too."""
-    val = [name for name in VAL if (root / name).is_dir()]
-    if len(val) > 1:
-        raise ConfigError(f"data.root: {root} has {' and '.join(val)}, two names of one folder; keep one of them")
+    val = val_folder(root)
     for choice in choices:
-        folders = {split: val[0] if folder == "val" and val else folder for split, folder in choice.items()}
+        folders = {split: val or folder if folder == "val" else folder for split, folder in choice.items()}
         if all((root / folder).is_dir() for folder in folders.values()):
             return folders
     return None
+
+
+def val_folder(root: Path) -> str:
+    """The name of the folder of validation images; "" where there is none.
+
+    Raises:
+        ConfigError: there are two.
+    """
+    found = [name for name in VAL if (root / name).is_dir()]
+    if len(found) > 1:
+        raise ConfigError(f"data.root: {root} has {' and '.join(found)}, two names of one folder; keep one of them")
+    return found[0] if found else ""
 
 
 def _notes(root: Path, files: Files, choices: Sequence[Mapping[str, str]]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distcond.data.class_folders import VAL, folder_names, images_of_classes, unused
+from distcond.data.class_folders import folder_names, images_of_classes, unused, val_folder
 from distcond.data.class_names import class_numbers, numbers
 from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.decode import decode
@@ -32,10 +32,8 @@ def _find(root: Path) -> Files | None:
 def _folders(root: Path) -> dict[str, str] | None:
     if not all((root / split).is_dir() and class_folders_of(root / split)[0] for split in ("train", "test")):
         return None
-    val = [name for name in VAL if (root / name).is_dir()]
-    if len(val) > 1:
-        raise ConfigError(f"data.root: {root} has {' and '.join(val)}, two names of one folder; keep one of them")
-    return {"train": "train", **({"val": val[0]} if val else {}), "test": "test"}
+    val = val_folder(root)
+    return {"train": "train", **({"val": val} if val else {}), "test": "test"}
 
 
 def _notes(root: Path, files: Files) -> list[str]:

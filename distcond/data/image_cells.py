@@ -87,7 +87,9 @@ def _of_list(cell: Sequence[Any], where: str) -> bytes:
     if not whole:
         form = f"{pixels.dtype} {pixels.shape}" if pixels.dtype != object else "lists of unequal lengths"
         raise ConfigError(f"{where}: the image is {form}; needed: whole numbers 0 to 255, (H, W) or (H, W, 3)")
-    return _png(pixels.astype(np.uint8).reshape(*pixels.shape[:2], -1).squeeze())
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return _png(pixels.astype(np.uint8))
 
 
 def _array(cell: Sequence[Any]) -> np.ndarray:

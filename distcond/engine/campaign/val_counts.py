@@ -50,11 +50,8 @@ class ValCounts:
         return plan, plan.attacked(plan.attacks[0], width, noise)[0]
 
     def _done(self, plan: Plan, measure: Measure, block: int) -> None:
-        kind, first, size = (
-            f"RA, {measure.attack.name}" if measure.attack else "SA",
-            block * plan.block_size,
-            len(plan.members(block)),
-        )
+        kind = f"RA, {measure.attack.name}" if measure.attack else "SA"
+        first, size = block * plan.block_size, len(plan.members(block))
         self.attacked += size if measure.attack else 0
         self.told(f"{measure.point}: {kind}, examples {first} to {first + size - 1} of {plan.examples}")
 

@@ -55,7 +55,7 @@ def lead(config: Config, origin: Report | None, workers: int) -> int:
         run.check(config)
         _tell_world_size(run.path, workers)
         with suppress(OSError):  # somebody else's run
-            write_report(run.path)
+            write_report(run.path, page=True)
         print(f"already finished, nothing to do; fresh=true starts another\n{summarise(run.path)}")
         return 0
     return go_on(config, run, origin, home)
@@ -79,7 +79,7 @@ def go_on(config: Config, run: RunDir, origin: Report | None, home: Home | None)
             with suppress(OSError):  # whoever read it may have been stopped, too; the status must still be told
                 print(f"stopped: {stop}; the same command resumes {run.path}", file=sys.stderr)
             return stop.status
-        write_report(run.path)
+        write_report(run.path, page=True)
     print(summarise(run.path))
     if home is not None:
         print(f"home     {home.uri}")

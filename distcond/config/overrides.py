@@ -34,7 +34,8 @@ def resolve(recipe: str, overrides: Mapping[str, Any]) -> Config:
 def apply(config: Config, overrides: Mapping[str, Any]) -> Config:
     """`config` with each dotted path set. A group's bare name sets its `name` (`method=oat`, `launch=local`).
 
-    A method that is named brings its own sampler and `eval.lam_grid`; where `overrides` have them too, theirs hold.
+    A method that is named brings its own sampler and `eval.lam_grid`, and one with a single path the dial that it has;
+    where `overrides` have them too, theirs hold. An `eval.lam_grid` alone means the dial that it belongs to, a switch.
     """
     named = {path.removesuffix(".name"): value for path, value in overrides.items() if _is_choice(path)}
     for kind in NAMED:
@@ -43,6 +44,8 @@ def apply(config: Config, overrides: Mapping[str, Any]) -> Config:
             config = dataclasses.replace(config, **chosen)
     if "method" in named:
         config = _with_defaults_of_method(config, "sampler" not in named)
+    if "eval.lam_grid" in overrides:
+        overrides = {"eval.dial": "switch", **overrides}
     if "data" in named:
         lookup("data", str(named["data"]))
     for path, value in overrides.items():
@@ -111,9 +114,11 @@ def _options(kind: str, name: str) -> Options:
 
 
 def _with_defaults_of_method(config: Config, sampler: bool) -> Config:
-    """`config` with the lam grid of its method, and with its sampler."""
+    """`config` with the lam grid of its method, a dial that the method has, and with its sampler."""
     method = lookup("method", config.method.name)
-    config = dataclasses.replace(config, eval=dataclasses.replace(config.eval, lam_grid=method.default_grid))
+    dial = config.eval.dial if method.has_two_paths(config.method) else "switch"
+    own = dataclasses.replace(config.eval, lam_grid=method.default_grid, dial=dial)
+    config = dataclasses.replace(config, eval=own)
     return dataclasses.replace(config, sampler=method.sampler) if sampler else config
 
 

@@ -60,8 +60,9 @@ def check_ends(config: Config) -> None:
     Raises:
         ConfigError: the method has one path, or no network at `eval.dial_lam` on the adversarial one.
     """
-    settings, method = config.eval, lookup("method", config.method.name)
-    if not hasattr(method.layers(config.method, False).norm(1), "two_paths"):
+    settings = config.eval
+    method: Method = lookup("method", config.method.name)
+    if not method.has_two_paths(config.method):
         raise ConfigError(
             f"eval.dial={settings.dial}: {config.method.name} has one path, a blend needs two; valid: switch"
         )

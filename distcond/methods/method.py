@@ -66,3 +66,7 @@ class Method:
     widths: Callable[[Any], tuple[float, ...]] = _full_width
     sparsity: Callable[[Config, ConditionalModel], Sparsity | None] = _dense
     stages: Callable[[Config], tuple[Stage, ...]] | None = None
+
+    def has_two_paths(self, options: Any) -> bool:
+        """Whether its networks have a standard and a robust path, which a dial can blend."""
+        return hasattr(self.layers(options, False).norm(1), "two_paths")

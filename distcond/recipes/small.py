@@ -96,12 +96,17 @@ def _digits(small: _Small) -> Recipe:
         summary=f"{small.title} on 8x8 handwritten digits",
         reproduces="none; shows the method on images that need no download",
         expect=small.digits_expect,
-        settings={**DIGITS, "method": small.method, **small.digits},
+        settings={**DIGITS, "method": small.method, **_dial(small), **small.digits},
         paper=small.paper,
         interpretation=decided(small.digits_note, _DIGITS),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
         ran=small.digits_ran,
     )
+
+
+def _dial(small: _Small) -> dict[str, Any]:
+    """Whoever trains two paths sees what lies between them."""
+    return {"eval.dial": "weights"} if small.paper in (OAT, FLOAT, SMART) else {}
 
 
 def _cifar10(small: _Small) -> Recipe:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from distcond.aside import write_text
 from distcond.results import history
-from distcond.results.cost import cost_lines
+from distcond.results.cost import cost_lines, costs_below
 from distcond.results.curves import PNG, history_png
+from distcond.results.operating import fields_of
+from distcond.results.page import write_page
 from distcond.results.plot import trade_off_png
 from distcond.results.row import Row
 from distcond.results.store import FOLDER, parts, read_rows
 from distcond.results.table import markdown_table, trade_off_table
 
-TABLE, CURVE = "table.md", "curve.png"
+TABLE, CURVE, PAGE = "table.md", "curve.png", "page.html"
 
 
 def summarise(run_dir: Path | str) -> str:
@@ -27,10 +30,14 @@ def summarise(run_dir: Path | str) -> str:
     return "\n\n".join(filter(None, (*_tables(read_rows(run_dir)), cost_lines(run_dir), files)))
 
 
-def write_report(run_dir: Path | str) -> list[Path]:
+def write_report(run_dir: Path | str, page: bool = False) -> list[Path]:
     """Write `results/table.md`, `results/curve.png` and `results/history.png`; return what was written.
 
     Figures are left out where matplotlib is missing or there is nothing to draw.
+
+    Args:
+        page: write `results/page.html` (5 MB), too: the best checkpoint's test rows with a slider. Left out without
+            plotly.
 
     Raises:
         ConfigError: as `summarise`.
@@ -40,7 +47,13 @@ def write_report(run_dir: Path | str) -> list[Path]:
     table = run_dir / FOLDER / TABLE
     write_text(table, markdown_table(rows) + "\n")
     figures = trade_off_png(rows, run_dir / FOLDER / CURVE), history_png(run_dir)
-    return [table, *filter(None, figures)]
+    return [table, *filter(None, (*figures, _write_page(run_dir, rows) if page else None))]
+
+
+def _write_page(run_dir: Path, rows: list[Row]) -> Path | None:
+    best = [row for row in rows if (row.split, row.checkpoint) == ("test", "best")]
+    fields = fields_of(best, costs_below(run_dir))
+    return write_page(fields, run_dir / FOLDER / PAGE) if fields and find_spec("plotly") else None
 
 
 def _tables(rows: list[Row]) -> list[str]:
@@ -68,6 +81,7 @@ def _files(run_dir: Path) -> list[tuple[str, Path]]:
     others = (
         ("table", results / TABLE),
         ("curve", results / CURVE),
+        ("page", results / PAGE),
         ("history", run_dir / history.FILE),
         ("epochs", results / PNG),
     )

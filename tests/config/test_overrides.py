@@ -135,7 +135,7 @@ def test_a_method_brings_its_grid_unless_given(method: str) -> None:
         config = resolve(recipe, {"method": method})
         assert config.eval.lam_grid == own
         assert from_settings(to_settings(config)) == config
-        explicit = resolve(recipe, {"eval.lam_grid": own, "method": method})
+        explicit = resolve(recipe, {"eval.lam_grid": own, "eval.dial": config.eval.dial, "method": method})
         assert run_id(config, "f") == run_id(explicit, "f")
         assert resolve(recipe, {"method": method, "eval.lam_grid": "0,1"}).eval.lam_grid == (0.0, 1.0)
         assert apply(config, {"eval.every": 3}).eval.lam_grid == own
@@ -215,3 +215,24 @@ def test_overrides_beat_recipes_and_recipes_beat_defaults() -> None:
 def test_a_recipe_is_no_setting_of_another() -> None:
     with pytest.raises(ConfigError, match="recipe=pgd_at_digits: "):
         resolve("float_digits", {"recipe": "pgd_at_digits"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "dial"),
+    [
+        ({}, "weights"),
+        ({"method": "oat"}, "weights"),
+        ({"method": "trades"}, "switch"),
+        ({"method": "pgd_at", "eval.dial": "weights"}, "weights"),  # refused where a run begins
+        ({"eval.lam_grid": "0,1"}, "switch"),
+        ({"eval.lam_grid": "0,1", "eval.dial": "outputs"}, "outputs"),  # so is this
+    ],
+)
+def test_dial_fits_method_and_grid(settings: dict[str, Any], dial: str) -> None:
+    assert resolve("float_digits", settings).eval.dial == dial
+    assert apply(resolve("float_digits", {}), settings).eval.dial == dial
+
+
+@pytest.mark.parametrize("recipe", ["trades_digits", "float_cifar10_resnet20"])
+def test_named_method_keeps_a_recipes_switch(recipe: str) -> None:
+    assert resolve(recipe, {"method": "float"}).eval.dial == "switch"

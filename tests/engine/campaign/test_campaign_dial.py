@@ -93,7 +93,7 @@ def test_a_switch_refuses_settings_of_blends(plan: Any, word: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{word.partition('=')[0]}: .*eval\.dial=switch"):
         plan(word)
     with pytest.raises(ConfigError, match=rf"^{word.partition('=')[0]}: .*eval\.dial=switch"):
-        parse([word])
+        parse(["eval.dial=switch", word])
 
 
 def test_a_blend_of_one_path_is_refused(small: Any, tmp_path: Path) -> None:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -10,15 +7,10 @@ from distcond import seeding
 
 
 def test_keys_are_fixed_numbers_of_63_bits() -> None:
-    # Pinned: a change of the hash would silently change every run that is resumed from an old checkpoint.
+    # Pinned: a change of the hash would silently change every run that is resumed from an old checkpoint. A hash that
+    # depended on the process would do so at every start, of this test too.
     assert seeding.key(0, "order", 3) == 8244215730568551301
     assert all(0 <= seeding.key(i) < 2**63 for i in range(100))
-
-
-def test_the_key_does_not_depend_on_the_process() -> None:
-    code = "from distcond.seeding import key; print(key(0, 'order', 3))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(found.stdout) == seeding.key(0, "order", 3)
 
 
 @pytest.mark.parametrize("other", [(1, 2), (2, 1), ("1", 2), (1.0, 2), (True, 2), (12,), ((1, 2),), (1, 2, 0)])

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from distcond.config.identity import run_id
@@ -59,19 +55,9 @@ def other(path: str, value: object) -> object:
 
 
 def test_run_id_is_readable_and_outlives_new_settings() -> None:
-    # A new setting at its default changes no run, so it must not change this.
+    # A new setting at its default changes no run, so it must not change this. Nor does it depend on the process: each
+    # run of this test is one with other hashes of words.
     assert run_id(CONFIG, "0123456789abcdef") == "float-digits-small_cnn-s0-be504053"
-
-
-def test_the_name_does_not_depend_on_the_process() -> None:
-    code = """
-from distcond.config.identity import run_id
-from distcond.config.overrides import apply, resolve
-print(run_id(resolve("float_digits", {}), "f"))"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
-    )
-    assert done.stdout.strip() == run_id(CONFIG, "f")
 
 
 def test_only_what_decides_results_changes_the_run_id() -> None:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-import subprocess
-import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,27 @@ import pytest
 
 from distcond.data.beton import write_beton
 from distcond.data.dataset import Arrays
+from distcond.data.ffcv_import import import_ffcv
 from distcond.errors import ConfigError
+from support.forked import fork, status
 
 pytestmark = pytest.mark.usefixtures("needs_ffcv")
 
-# In a process of its own, since FFCV's writer forks.
-FFCV_WRITER = """
-import sys, numpy as np
-from pathlib import Path
-from distcond.data.ffcv_import import import_ffcv
-import_ffcv()
-from ffcv.fields import IntField, RGBImageField
-from ffcv.writer import DatasetWriter
-for path in Path(sys.argv[1]).glob("*.npz"):
-    arrays = np.load(path)
-    rows = list(zip(arrays["images"], arrays["labels"].tolist()))
-    fields = {"image": RGBImageField(write_mode="raw"), "label": IntField()}
-    DatasetWriter(path.with_suffix(".theirs"), fields, page_size=1 << 21, num_workers=1).from_indexed_dataset(rows)
-"""
+
+def write_by_ffcv(folder: Path) -> None:
+    """FFCV's own files beside the arrays; in a process of its own, since its writer forks and prints."""
+    import_ffcv()
+    from ffcv.fields import IntField, RGBImageField
+    from ffcv.writer import DatasetWriter
+
+    warnings.simplefilter("ignore")
+    with open(folder / "said", "w") as said, contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        for path in folder.glob("*.npz"):
+            arrays = np.load(path)
+            rows = list(zip(arrays["images"], arrays["labels"].tolist(), strict=True))
+            fields = {"image": RGBImageField(write_mode="raw"), "label": IntField()}
+            writer = DatasetWriter(path.with_suffix(".theirs"), fields, page_size=1 << 21, num_workers=1)
+            writer.from_indexed_dataset(rows)
 
 
 def test_the_file_is_what_ffcv_writes(tmp_path: Path, make_arrays: Callable[..., Any]) -> None:
@@ -38,7 +41,7 @@ def test_the_file_is_what_ffcv_writes(tmp_path: Path, make_arrays: Callable[...,
     cases: list[Arrays] = [make_arrays(1500, 32), make_arrays(7, 8), make_arrays(682, 32)]
     for number, arrays in enumerate(cases):
         np.savez(tmp_path / f"{number}.npz", **arrays._asdict())
-    subprocess.run([sys.executable, "-W", "ignore", "-c", FFCV_WRITER, tmp_path], check=True, capture_output=True)
+    assert status(fork(write_by_ffcv, tmp_path)) == 0
     for number, arrays in enumerate(cases):
         write_beton(tmp_path / "ours", arrays)
         assert (tmp_path / "ours").read_bytes() == (tmp_path / f"{number}.theirs").read_bytes(), number

@@ -6,9 +6,10 @@ import logging
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,18 @@ import numpy as np
 import pytest
 import torch
 
-from distcond.data import digits
+from distcond.aside import written_aside
+from distcond.data import convert, digits
 from distcond.data.content import content_of
-from distcond.data.dataset import SPLITS, Arrays, Dataset
+from distcond.data.convert import LoaderName
+from distcond.data.dataset import SPLITS, Arrays, Augment, Dataset
 from distcond.data.loader import Loader
 from distcond.data.open import open_source, prepare
+from distcond.data.stored import Stored
 from distcond.errors import ConfigError
+from support.forked import fork, status
+from support.processes import LIMIT
+from support.waiting import wait_until
 
 GREY = Arrays(np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int64))
 
@@ -40,11 +47,6 @@ def loader(request: pytest.FixtureRequest) -> str:
 
 def with_read(**changes: object) -> Dataset:
     return dataclasses.replace(digits.DATASET, **changes)  # type: ignore[arg-type]
-
-
-def run(code: str, *args: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_prepared_data_is_the_data(tmp_path: Path, loader: str) -> None:
@@ -133,122 +135,105 @@ def test_other_content_gets_other_files(tmp_path: Path) -> None:
     assert changed.folder != first.folder
 
 
-# A data set that needs nothing but numpy, for what runs in processes of its own.
-TINY = """
-import sys, numpy as np
-from distcond.data.dataset import Arrays, Augment, Dataset
-def read(root):
-    print("converts", flush=True)
+def tiny(read: Callable[[str], Mapping[str, Arrays]]) -> Dataset:
+    """30, 10 and 20 black images."""
+    return Dataset("tiny", "", 10, 8, (0, 0, 0), (1, 1, 1), Augment(), {}, read, lambda root: "0" * 16)
+
+
+def black(root: str) -> Mapping[str, Arrays]:
     sizes = {"train": 30, "val": 10, "test": 20}
     return {split: Arrays(np.zeros((n, 8, 8, 3), np.uint8), np.arange(n) % 10) for split, n in sizes.items()}
-TINY = Dataset("tiny", "", 10, 8, (0, 0, 0), (1, 1, 1), Augment(), {}, read, lambda root: "0" * 16)
-"""
 
-KILLED = f"""{TINY}
-import os, signal
-from distcond.data import convert, open as data_open
-from distcond.aside import written_aside
-write = convert._write
-def write_then_die(folder, split, content, loader):
-    if split == "val":
-        with written_aside(folder / "val.beton") as aside:
-            aside.write_bytes(b"half")
-            os.kill(os.getpid(), signal.SIGKILL)
-    write(folder, split, content, loader)
-convert._write = write_then_die
-data_open.prepare(TINY, "", sys.argv[1], "ffcv")
-"""
+
+def write_then_die(cache: Path) -> None:
+    """Convert until half of the second split is written, and be killed."""
+    write = convert._write
+
+    def dying(folder: Path, split: str, content: Stored, loader: LoaderName) -> Any:
+        if split == "val":
+            with written_aside(folder / "val.beton") as aside:
+                aside.write_bytes(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
+        return write(folder, split, content, loader)
+
+    convert._write = dying
+    prepare(tiny(black), "", str(cache), "ffcv")
 
 
 def test_a_killed_conversion_is_done_again(tmp_path: Path, needs_ffcv: None) -> None:
-    process = run(KILLED, tmp_path)
-    process.communicate()
-    assert process.returncode == -9
+    assert status(fork(write_then_die, tmp_path)) == -signal.SIGKILL
     (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
     (leftover,) = folder.glob(".*.tmp")
-    same_folder = with_read(name="tiny", fingerprint=lambda root: "0" * 16)
-    prepared = prepare(same_folder, "", str(tmp_path), "ffcv")
+    prepared = prepare(tiny(black), "", str(tmp_path), "ffcv")
     assert prepared.folder == folder
     assert not leftover.exists()
     assert sorted(path.name for path in folder.iterdir()) == ["ffcv.json", "test.beton", "train.beton", "val.beton"]
-    assert len(open_source(prepared, "val")) == 180
+    assert len(open_source(prepared, "val")) == 10
+
+
+def prepare_beside(place: Path, others: int) -> None:
+    """Convert, if need be, once all processes are here; each writes down what it converted and what it found."""
+
+    def read(root: str) -> Mapping[str, Arrays]:
+        (place / f"converts-{os.getpid()}").touch()
+        wait_until(lambda: len(list(place.glob("here-*"))) == others, "the other process", every=0.01)
+        return black(root)
+
+    (place / f"here-{os.getpid()}").touch()
+    found = open_source(prepare(tiny(read), "", str(place / "cache"), "memory"), "test")
+    (place / f"found-{os.getpid()}").write_text(str(len(found)))
 
 
 def test_of_several_processes_one_converts(tmp_path: Path) -> None:
-    code = f"""{TINY}
-import dataclasses, os, time
-from pathlib import Path
-from distcond.data.open import open_source, prepare
-def read_when_both_are_here(root):
-    while len(list(Path(sys.argv[2]).iterdir())) < 2:
-        time.sleep(0.01)
-    return read(root)
-slow = dataclasses.replace(TINY, read=read_when_both_are_here)
-Path(sys.argv[2], str(os.getpid())).touch()
-print(len(open_source(prepare(slow, "", sys.argv[1], "memory"), "test")))
-"""
-    (here := tmp_path / "here").mkdir()
-    processes = [run(code, tmp_path / "cache", here) for _ in range(2)]
-    outputs = sorted(process.communicate()[0] for process in processes)
-    assert outputs == ["20\n", "converts\n20\n"]
+    processes = [fork(prepare_beside, tmp_path, 2) for _ in range(2)]
+    assert [status(process) for process in processes] == [0, 0]
+    assert len(list(tmp_path.glob("converts-*"))) == 1
+    assert [file.read_text() for file in tmp_path.glob("found-*")] == ["20", "20"]
 
 
-# Stands in front of the import system like a machine on which these were never installed.
-BLOCK = """
+# Stands in front of the import system like a machine on which these were never installed. What each part of the test
+# needs to know is printed; one process does for all, since each would import torch first.
+WITHOUT = """
 import sys
 from importlib.abc import MetaPathFinder
+from distcond.registry import lookup, table
+table("data")
+optional = {"ffcv", "numba", "cv2", "pyarrow", "PIL", "sklearn", "pandas", "ray"}
+print("loaded", sorted(optional & set(sys.modules)))
+
 class Missing(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in sys.argv[2].split(","):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
-"""
 
-
-def test_auto_without_ffcv_reads_memory_and_says_so(tmp_path: Path) -> None:
-    code = f"""{BLOCK}{TINY}
+from distcond.data.loader import Loader
 from distcond.data.open import open_source, prepare
 from distcond.errors import ConfigError
-prepared = prepare(TINY, "", sys.argv[1])
-print(prepared.loader, len(open_source(prepared, "test")))
+dataset = lookup("data", "cifar10")
+prepared = prepare(dataset, sys.argv[1], sys.argv[1] + "/cache")
+loader = Loader(open_source(prepared, "train"), 6, augment=dataset.augment, shuffle=True)
+print(prepared.loader, [len(batch.y) for batch in loader.epoch(0)])
 try:
-    prepare(TINY, "", sys.argv[1], "ffcv")
+    prepare(dataset, sys.argv[1], sys.argv[1] + "/cache", "ffcv")
 except ConfigError as error:
     print(error)
 """
-    out, err = run(code, tmp_path, "ffcv").communicate()
-    assert out.splitlines()[:2] == ["converts", "memory 20"]
-    assert out.splitlines()[2].startswith("data.loader=ffcv: FFCV does not import (ModuleNotFoundError")
-    (line,) = err.splitlines()
-    assert line.startswith("data.loader=auto: FFCV does not import (ModuleNotFoundError")
 
 
 def test_torch_and_numpy_are_enough(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(30) % 10
     np.savez(tmp_path / "cifar10.npz", x_train=images[:20], y_train=labels[:20], x_test=images[20:], y_test=labels[20:])
-    code = f"""{BLOCK}
-from distcond.data.loader import Loader
-from distcond.data.open import open_source, prepare
-from distcond.registry import lookup
-dataset = lookup("data", "cifar10")
-prepared = prepare(dataset, sys.argv[1], sys.argv[1] + "/cache")
-loader = Loader(open_source(prepared, "train"), 6, augment=dataset.augment, shuffle=True)
-print([len(batch.y) for batch in loader.epoch(0)])
-"""
     blocked = "ffcv,numba,cv2,pyarrow,PIL,sklearn,scipy,pandas,ray,tqdm,matplotlib,torchvision"
-    out, err = run(code, tmp_path, blocked).communicate()
-    assert out == "[6, 6, 6]\n", err
-
-
-def test_importing_the_room_loads_nothing_optional() -> None:
-    code = """
-import sys
-from distcond.registry import table
-table("data")
-print(sorted({"ffcv", "numba", "cv2", "pyarrow", "PIL", "sklearn", "pandas", "ray"} & set(sys.modules)))
-"""
-    assert run(code).communicate()[0] == "[]\n"
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT, str(tmp_path), blocked]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    loaded, read, refused = done.stdout.splitlines()
+    assert loaded == "loaded []", "importing the room loads nothing optional"
+    assert read == "memory [6, 6, 6]", done.stderr
+    assert refused.startswith("data.loader=ffcv: FFCV does not import (ModuleNotFoundError")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("data.loader=auto: FFCV does not import (ModuleNotFoundError")
 
 
 def test_an_unknown_loader_is_refused(tmp_path: Path) -> None:

@@ -24,21 +24,6 @@ def run(code: str, *args: object, **environ: str) -> str:
     return subprocess.run(command, env=clean | environ, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def test_torch_keeps_its_threads(tmp_path: Path, make_arrays: Callable[..., Any]) -> None:
-    # parallel_info also tells MKL's count, which a call from any thread sets for all of them.
-    code = """
-import sys, numpy as np, torch
-torch.set_num_threads(2)
-before = torch.__config__.parallel_info()
-from distcond.data.ffcv_source import FfcvSource
-for _ in FfcvSource(sys.argv[1], threads=1).read([np.arange(10)] * 20):
-    assert torch.__config__.parallel_info() == before
-print(torch.__config__.parallel_info() == before)
-"""
-    write_beton(tmp_path / "a.beton", make_arrays(100))
-    assert run(code, tmp_path / "a.beton") == "True\n"
-
-
 def test_a_dead_reader_raises(tmp_path: Path, make_arrays: Callable[..., Any]) -> None:
     if compiles():
         pytest.skip("FFCV's compiled decoder does not notice that the file is cut short")
@@ -54,31 +39,27 @@ def test_a_dead_reader_raises(tmp_path: Path, make_arrays: Callable[..., Any]) -
     assert threading.active_count() == before
 
 
-JIT = """
-import os, sys, numpy as np
-if sys.argv[2] == "numba first":
-    import numba
+# What an import does to a process, in one of its own.
+IMPORTED = """
+import os, sys, numpy as np, torch
+torch.set_num_threads(2)
+# parallel_info also tells MKL's count, which a call from any thread sets for all of them.
+before = torch.__config__.parallel_info()
 from distcond.data.ffcv_source import FfcvSource
 from distcond.data.ffcv_import import compiles
-source = FfcvSource(sys.argv[1], threads=2)
-parts = [np.arange(0, 60), np.arange(60, 100)]
-for part, (x, y) in zip(parts, source.read(parts), strict=True):
-    assert np.array_equal(y.numpy(), part)
-    assert np.array_equal(x.numpy(), np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)[part])
-print(compiles(), os.environ.get("NUMBA_DISABLE_JIT"))
+batches = [np.arange(10)] * 20
+for _ in FfcvSource(sys.argv[1], threads=1).read(batches if sys.argv[2] == "read" else []):
+    assert torch.__config__.parallel_info() == before
+print(torch.__config__.parallel_info() == before, compiles(), os.environ.get("NUMBA_DISABLE_JIT"))
 """
 
 
-@pytest.mark.parametrize(
-    ("order", "environ", "expected"),
-    [
-        ("numba later", {}, "False 1\n"),
-        pytest.param("numba later", {"NUMBA_DISABLE_JIT": "0"}, "True 0\n", marks=pytest.mark.cluster),
-        pytest.param("numba first", {}, "True None\n", marks=pytest.mark.cluster),
-    ],
-)
-def test_numba_compiles_only_if_asked(
-    tmp_path: Path, make_arrays: Callable[..., Any], order: str, environ: dict[str, str], expected: str
-) -> None:
+def test_import_changes_neither_threads_nor_compiles(tmp_path: Path, make_arrays: Callable[..., Any]) -> None:
     write_beton(tmp_path / "a.beton", make_arrays(100))
-    assert run(JIT, tmp_path / "a.beton", order, **environ) == expected
+    assert run(IMPORTED, tmp_path / "a.beton", "read") == "True False 1\n"
+
+
+@pytest.mark.cluster
+def test_numba_compiles_if_asked(tmp_path: Path, make_arrays: Callable[..., Any]) -> None:
+    write_beton(tmp_path / "a.beton", make_arrays(100))
+    assert run(IMPORTED, tmp_path / "a.beton", "import alone", NUMBA_DISABLE_JIT="0") == "True True 0\n"

@@ -6,41 +6,33 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from distcond.data.beton import PAGE_SIZE, write_stored
+from distcond.data.beton import PAGE_SIZE, write_beton, write_stored
 from distcond.data.dataset import EncodedImage
+from distcond.data.ffcv_import import import_ffcv
 from distcond.data.ffcv_source import FfcvSource
 from distcond.data.square import jpeg, jpeg_pixels
 from distcond.data.stored import Stored
 
 pytestmark = pytest.mark.usefixtures("needs_ffcv")
 
-# FFCV's own loader and decoder, with nothing of this project's but a quiet import.
-THEIRS = """
-import sys, numpy as np
-from distcond.data.ffcv_import import import_ffcv
-import_ffcv()
-from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
-from ffcv.loader import Loader
-pipelines = {"image": [SimpleRGBImageDecoder()], "label": [IntDecoder()]}
-batches = list(Loader(sys.argv[1], 50, num_workers=1, drop_last=False, seed=0, pipelines=pipelines))
-np.save(sys.argv[2], np.concatenate([images.copy() for images, _ in batches]))
-print([int(label) for _, labels in batches for label in labels[:, 0]])
-"""
-
+# numba was imported before FFCV, which then compiles: one process reads both forms, since compiling takes it long.
 COMPILED = """
-import sys, numpy as np
+import os, sys, numba, numpy as np
 from distcond.data.ffcv_source import FfcvSource
 from distcond.data.ffcv_import import compiles
-((x, y),) = FfcvSource(sys.argv[1], threads=2).read([np.arange(120)])
-np.save(sys.argv[2], x.numpy())
-print(compiles(), y.tolist())
+for path in sys.argv[1:]:
+    source = FfcvSource(path, threads=2)
+    read = list(source.read([np.arange(0, 60), np.arange(60, len(source))]))
+    np.save(path + ".npy", np.concatenate([x.numpy() for x, _ in read]))
+    print(np.concatenate([y.numpy() for _, y in read]).tolist())
+print(compiles(), os.environ.get("NUMBA_DISABLE_JIT"))
 """
 
 
@@ -82,26 +74,46 @@ def test_its_pixels_are_pillows(tmp_path: Path, blobs: list[bytes], threads: int
         assert np.array_equal(y.numpy(), part)
 
 
-def run(code: str, *args: object, **environ: str) -> str:
+def run(code: str, *args: object) -> str:
+    clean = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
     command = [sys.executable, "-W", "ignore", "-c", code, *map(str, args)]
-    return subprocess.run(command, env={**os.environ, **environ}, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(command, env=clean, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def read_by_ffcv(path: Path) -> tuple[np.ndarray, list[int]]:
+    """FFCV's own loader and decoder, with nothing of this project's but a quiet import."""
+    import_ffcv()
+    from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
+    from ffcv.loader import Loader
+
+    pipelines = {"image": [SimpleRGBImageDecoder()], "label": [IntDecoder()]}
+    loader: Any = Loader(str(path), 50, num_workers=1, drop_last=False, seed=0, pipelines=pipelines)
+    batches = [(images.copy(), labels[:, 0].tolist()) for images, labels in loader]
+    images, labels = zip(*batches, strict=True)
+    return np.concatenate(images), [label for part in labels for label in part]
 
 
 def test_ffcv_itself_reads_it(tmp_path: Path, blobs: list[bytes]) -> None:
     expected = np.stack(write(tmp_path / "a.beton", blobs, 96)).astype(np.int64)
-    assert run(THEIRS, tmp_path / "a.beton", tmp_path / "x.npy") == f"{list(range(120))}\n"
+    pixels, labels = read_by_ffcv(tmp_path / "a.beton")
+    assert labels == list(range(120))
     # FFCV asks libjpeg for a fast, inexact transform.
-    difference = np.abs(np.load(tmp_path / "x.npy").astype(np.int64) - expected)
+    difference = np.abs(pixels.astype(np.int64) - expected)
     assert 0 < difference.max() <= 16
     assert difference.mean() < 2
 
 
 @pytest.mark.cluster
-def test_where_numba_compiles_the_pixels_are_the_same(tmp_path: Path, blobs: list[bytes]) -> None:
-    expected = np.stack(write(tmp_path / "a.beton", blobs, 96))
-    said = run(COMPILED, tmp_path / "a.beton", tmp_path / "x.npy", NUMBA_DISABLE_JIT="0")
-    assert said == f"True {list(range(120))}\n"
-    assert np.array_equal(np.load(tmp_path / "x.npy"), expected)
+def test_where_numba_compiles_the_pixels_are_the_same(
+    tmp_path: Path, blobs: list[bytes], make_arrays: Callable[..., Any]
+) -> None:
+    jpeg_file, raw_file, raw = tmp_path / "a.beton", tmp_path / "b.beton", make_arrays(100)
+    expected = {jpeg_file: np.stack(write(jpeg_file, blobs, 96)), raw_file: raw.images}
+    write_beton(raw_file, raw)
+    said = run(COMPILED, *expected).splitlines()
+    assert said == [f"{list(range(120))}", f"{list(range(100))}", "True None"]
+    for path, pixels in expected.items():
+        assert np.array_equal(np.load(f"{path}.npy"), pixels)
 
 
 def test_images_do_not_cross_a_page(tmp_path: Path, on_disk: Any) -> None:

@@ -65,9 +65,8 @@ def test_what_is_in_the_image(image: Any, alone: Any) -> None:
     code = "import sys, ffcv, distcond, torch; print(distcond.__version__, torch.version.cuda, sys.prefix)"
     assert alone.run(PYTHON, "-c", code).split()[-3:] == [__version__, "None", "/opt/distcond"]
     # As KubeRay starts it and as it looks after it, with a login shell and without.
-    for shell in ("-c", "-lc"):
-        assert f"version {RAY}" in alone.run("/bin/bash", shell, "--", "wget --version >/dev/null && ray --version")
-    assert "float_digits" in alone.run(PYTHON, "-m", "distcond.train", "--help")
+    assert f"version {RAY}" in alone.run("/bin/bash", "-c", "--", "wget --version >/dev/null && ray --version")
+    assert "/opt/distcond/bin/ray" in alone.run("/bin/bash", "-lc", "--", "command -v wget ray")
     left = alone.run(
         "/bin/sh", "-c", f"{PYTHON} -m pip list; ls /build /wheel /tmp/build /tmp/wheel 2>&1; which g++; true"
     )
@@ -76,10 +75,10 @@ def test_what_is_in_the_image(image: Any, alone: Any) -> None:
 
 
 def test_the_embedded_default_runs_to_its_table(image: Any, alone: Any) -> None:
-    output = alone.run(*image.config()["Cmd"], "epochs=2")
-    assert "epoch 2/2" in output, output
+    output = alone.run(*image.config()["Cmd"], *SMALL)
+    assert "epoch 1/1" in output and "float_digits" in output, output
     table = re.findall(r"^ *(\S+) +\d+\.\d+ \+- ", output, re.MULTILINE)
-    assert [float(lam) for lam in table[-4:]] == [0, 0.2, 0.7, 1], output
+    assert [float(lam) for lam in table[-2:]] == [0, 1], output
 
 
 def test_a_job_on_a_cluster_of_two_containers(image: Any, networks: tuple[str, str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,12 +24,13 @@ class Server:
 
     folder: Path
     port: int
+    place: str = "some/runs"
     process: processes.Process | None = field(default=None, repr=False)
 
     @property
     def uri(self) -> str:
-        """A place in the only bucket."""
-        return f"s3://bucket/some/runs?endpoint_override=127.0.0.1:{self.port}&scheme=http"
+        """A place in the only bucket, another for each test."""
+        return f"s3://bucket/{self.place}?endpoint_override=127.0.0.1:{self.port}&scheme=http"
 
     def at(self, place: str) -> str:
         """The same server, somewhere else."""
@@ -54,17 +56,26 @@ def _s3rver() -> str:
     return found
 
 
-@pytest.fixture
-def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server with an empty bucket; its credentials are in the environment."""
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server of a module: starting one costs a second."""
     pytest.importorskip("pyarrow")
+    with held_port() as port:
+        made = Server(tmp_path_factory.mktemp("s3") / "server", port)
+        made.start()
+        yield made
+        made.stop()
+
+
+@pytest.fixture
+def s3(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server that is up and a place in it where nothing is; its credentials are in the environment."""
     for name, value in {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", ""))
     monkeypatch.delenv("AWS_REQUEST_CHECKSUM_CALCULATION")
-    with held_port() as port:
-        made = Server(tmp_path / "server", port)
-        made.start()
-        yield made
-        made.stop()
+    if server.process is None:
+        server.start()
+    server.place = f"{secrets.token_hex(4)}/runs"
+    return server

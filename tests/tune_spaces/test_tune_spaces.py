@@ -65,7 +65,7 @@ def test_a_space_fits_the_config(path: Path, small: bool) -> None:
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_draws_from_a_space_fit_the_config(path: Path) -> None:
     space = read_space(path, small=True)
-    for number in range(100):
+    for number in range(25):
         lam_grid(space.config(draw(space, generator(number))))
 
 

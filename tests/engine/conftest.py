@@ -25,7 +25,7 @@ def same_run() -> Any:
     return support.same_run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small(tiny: Any, digits_cache: Path) -> Callable[..., Config]:
     """`small(method, **settings)`: four epochs of three steps."""
 
@@ -51,6 +51,26 @@ def small(tiny: Any, digits_cache: Path) -> Callable[..., Config]:
         return found
 
     return config
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Config], Path]:
+    """`whole(config)`: the directory of its run from start to end, trained once for all who ask; to be read only."""
+    from distcond.engine.fit import fit
+    from distcond.engine.run_dir import RunDir
+    from distcond.engine.world import World
+
+    held: dict[str, Path] = {}
+
+    def path(config: Config) -> Path:
+        if repr(config) not in held:
+            found = tmp_path_factory.mktemp("whole") / "run"
+            with RunDir(found).begin(config):
+                fit(config, World(), found)
+            held[repr(config)] = found
+        return held[repr(config)]
+
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distcond.config.overrides import resolve
 from distcond.engine.budget import forward_flops, forwards, forwards_per_image, train_flops
-from distcond.engine.fit import fit
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import World
 from support.groups import quick
 
 RESNET34 = 2_318_804_992.0  # 2 x 1.159 G multiply-accumulates
@@ -56,9 +52,7 @@ def test_a_search_is_part_of_the_cost() -> None:
 
 
 @pytest.mark.parametrize("method", quick("float", of=["float", "oats", "trades"]))
-def test_a_run_counts_the_same(small: Any, tmp_path: Path, method: str) -> None:
+def test_a_run_counts_the_same(small: Any, whole: Any, method: str) -> None:
     config = small(method, epochs=2)
-    with RunDir(tmp_path).begin(config):
-        fit(config, World(), tmp_path)
-    counted = json.loads((tmp_path / "finished.json").read_text())["train_flops"]
+    counted = json.loads((whole(config) / "finished.json").read_text())["train_flops"]
     assert counted == pytest.approx(train_flops(config), rel=1e-3)

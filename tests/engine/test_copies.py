@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,14 +29,23 @@ def train(config: Config, path: Path) -> None:
     home.leave()
 
 
+@pytest.fixture(scope="module")
+def homes(small: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Below `old` and `new`: the homes of two runs of one name. Below `again`, by the same names, where they worked."""
+    root = tmp_path_factory.mktemp("homes")
+    for name, settings in (("old", {"eval__train_examples": 32}), ("new", {"eval__train_examples": 0, "seed": 1})):
+        config = replace(small(epochs=1, **settings), run_root=f"file://{root}/{name}")
+        train(config, root / "again" / name / "run")
+    return root
+
+
 @pytest.mark.parametrize("below", ["", "/run"])
 def test_retrained_run_replaces_the_cached_copy(
-    small: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+    homes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
 ) -> None:
     monkeypatch.setattr(copies, "staging", lambda uri, cache, purpose: tmp_path / purpose)
     at = f"file://{tmp_path}/there"
-    config = replace(small(epochs=2, eval__train_examples=32), run_root=at)
-    train(config, tmp_path / "old" / "run")
+    shutil.copytree(homes / "old", tmp_path / "there")
     there = at + below
 
     def read() -> Path:
@@ -48,11 +58,11 @@ def test_retrained_run_replaces_the_cached_copy(
     if below:
         old = load(there, "last").state_dict()
     open_store(at).delete_below("run")
-    train(replace(config, epochs=2, seed=1, eval=replace(config.eval, train_examples=0)), tmp_path / "new" / "run")
+    shutil.copytree(homes / "new", tmp_path / "there", dirs_exist_ok=True)
     assert RunDir(read()).mark != mark
     assert not (first / "results" / "train-last.parquet").exists()
     if below:
-        one, other = load(there, "last").state_dict(), load(tmp_path / "new" / "run", "last").state_dict()
+        one, other = load(there, "last").state_dict(), load(homes / "again" / "new" / "run", "last").state_dict()
         assert all(torch.equal(value, other[name]) for name, value in one.items())
         assert any(not torch.equal(value, old[name]) for name, value in one.items())
     before = {file: file.stat().st_mtime_ns for file in first.rglob("*.p*") if file.is_file()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,14 @@ from distcond.results.store import read_rows
 from support.groups import quick
 
 
-def whole(config: Config, path: Path) -> Path:
+def begun(config: Config, path: Path) -> Path:
     with RunDir(path).begin(config):
         fit.fit(config, World(), path)
     return path
 
 
-def test_a_finished_run_leaves_its_records(small: Any, tmp_path: Path) -> None:
-    config = small("float", epochs=2)
-    path = whole(config, tmp_path / "a")
+def test_a_finished_run_leaves_its_records(small: Any, whole: Any) -> None:
+    path = whole(small("float", epochs=2))
     assert RunDir(path).finished
     said = read_progress(path)
     assert said is not None
@@ -51,29 +51,30 @@ def test_a_finished_run_leaves_its_records(small: Any, tmp_path: Path) -> None:
     assert network(torch.rand(2, 3, 8, 8)).shape == (2, 10)
 
 
-def test_best_checkpoint_has_the_highest_score(small: Any, tmp_path: Path) -> None:
-    config = small("standard", epochs=4, train_examples=400, data__augment=False)
-    path = whole(config, tmp_path / "a")
+LEARNS = {"epochs": 6, "train_examples": 400, "data__augment": False}
+
+
+def test_best_checkpoint_has_the_highest_score(small: Any, whole: Any) -> None:
+    path = whole(small("standard", **LEARNS))
     scores = {record["epoch"]: record["val_score"] for record in history.read(path)}
     best = max(scores, key=lambda done: (scores[done], -done))
     assert scores[best] > min(scores.values())
     kept = {entry.name for entry in RunDir(path).checkpoints.iterdir()}
-    assert kept == {"epoch-0004", f"epoch-{best:04d}"}
+    assert kept == {"epoch-0006", f"epoch-{best:04d}"}
     assert {row.epoch for row in read_rows(path) if row.checkpoint == "best"} == {best}
     expected = [(point["sa"] + point["ra"]) / 2 for point in history.read(path)[-1]["val"]]
-    assert scores[4] == pytest.approx(sum(expected))
+    assert scores[6] == pytest.approx(sum(expected))
 
 
-def test_training_learns(small: Any, tmp_path: Path) -> None:
-    path = whole(small("standard", epochs=8, train_examples=500, data__augment=False), tmp_path / "a")
-    losses = [record["train_loss"] for record in history.read(path)]
+def test_training_learns(small: Any, whole: Any) -> None:
+    losses = [record["train_loss"] for record in history.read(whole(small("standard", **LEARNS)))]
     assert losses[-1] < 0.6 * losses[0]
 
 
 def test_non_finite_loss_stops_before_saving(small: Any, tmp_path: Path) -> None:
     config = small("standard", optim__lr=1e30)
     with pytest.raises(FloatingPointError, match=r"epoch \d: .*(nan|inf).*optim\.lr"):
-        whole(config, tmp_path / "a")
+        begun(config, tmp_path / "a")
     assert checkpoint.newest(RunDir(tmp_path / "a").checkpoints) is None
     assert not RunDir(tmp_path / "a").finished
 
@@ -83,12 +84,13 @@ def on_rank(rank: int, world: int, config: Config, path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", quick("float", of=["pgd_at", "float", "oat"]))
-def test_two_processes_sharing_statistics_train_as_one(small: Any, tmp_path: Path, run_ranks: Any, method: str) -> None:
-    config = small(method, epochs=2, shared_statistics=True, optim__lr=0.01)
-    with RunDir(tmp_path / "a").begin(config):
-        run_ranks(on_rank, 2, config, tmp_path / "a")
-    whole(config, tmp_path / "b")
-    one, other = (load(tmp_path / name, "last").state_dict() for name in "ab")
+def test_two_processes_sharing_statistics_train_as_one(
+    small: Any, tmp_path: Path, run_ranks: Any, whole: Any, method: str
+) -> None:
+    config = small(method, epochs=1, shared_statistics=True, optim__lr=0.01)
+    with RunDir(tmp_path).begin(config):
+        run_ranks(on_rank, 2, config, tmp_path)
+    one, other = (load(path, "last").state_dict() for path in (tmp_path, whole(config)))
     for name, tensor in one.items():
         assert torch.allclose(tensor.double(), other[name].double(), atol=2e-4), name
 
@@ -140,7 +142,7 @@ def test_float32_training_never_rounds_to_tf32(
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     try:
         with pytest.raises(Looked):
-            whole(small("float", precision__train=train), tmp_path / "a")
+            begun(small("float", precision__train=train), tmp_path / "a")
         assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
@@ -148,14 +150,14 @@ def test_float32_training_never_rounds_to_tf32(
 
 def test_a_batch_larger_than_the_data_is_refused(small: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^batch_size=200: .*1 to 100"):
-        whole(small("float", batch_size=200), tmp_path / "a")
+        begun(small("float", batch_size=200), tmp_path / "a")
 
 
-def test_a_checkpoint_of_another_network_is_refused(small: Any, tmp_path: Path) -> None:
-    path = whole(small("float", epochs=1), tmp_path / "a")
-    for other in (small("float", epochs=1, model__widths="4,6"), small("pgd_at", epochs=1)):
-        with pytest.raises(ConfigError, match="epoch-0001"):
-            fit.fit(other, World(), path)
+def test_a_checkpoint_of_another_network_is_refused(small: Any, tmp_path: Path, whole: Any) -> None:
+    shutil.copytree(whole(small("float", epochs=2)), tmp_path, dirs_exist_ok=True)
+    for other in (small("float", epochs=2, model__widths="4,6"), small("pgd_at", epochs=2)):
+        with pytest.raises(ConfigError, match="epoch-0002"):
+            fit.fit(other, World(), tmp_path)
 
 
 def test_step_randomness_depends_on_its_position(small: Any, tmp_path: Path) -> None:

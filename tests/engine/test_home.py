@@ -21,23 +21,32 @@ from distcond.errors import ConfigError
 from distcond.results import history
 from distcond.storage import mirror
 from distcond.storage.store import StorageError, Store
+from support.groups import quick
 
 
 class Killed(BaseException):
     """Stands for the end of a process."""
 
 
+SHORT: dict[str, Any] = {"epochs": 2, "eval__train_examples": 0}
+
+
 @pytest.fixture
 def stored(small: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A config whose runs live at a URI; nothing is waited for."""
+    """A config whose runs live at a URI; nothing is waited for, and nothing is drawn at their end."""
+    monkeypatch.setattr(upload, "write_report", lambda path: [])
+    return at_uri(small(**SHORT), tmp_path, monkeypatch)
+
+
+def at_uri(config: Config, root: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """The config, its runs `there` below root, worked at `here`."""
     monkeypatch.setattr(mirror, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(upload, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(upload, "AT_LAST", (0.0, 0.0))
     monkeypatch.setattr(heartbeat, "INTERVAL", 600.0)
-    config = small(epochs=3, eval__train_examples=0)
     # One data set for all tests, but a staging directory for each.
-    monkeypatch.setattr("distcond.engine.run_dir.staging", lambda uri, cache: tmp_path / "here")
-    return replace(config, run_root=f"file://{tmp_path}/there")
+    monkeypatch.setattr("distcond.engine.run_dir.staging", lambda uri, cache: root / "here")
+    return replace(config, run_root=f"file://{root}/there")
 
 
 def start(config: Config) -> Path:
@@ -78,18 +87,19 @@ def empty(config: Config) -> None:
     shutil.rmtree(run_root(config))
 
 
-def clear(config: Config) -> None:
-    empty(config)
-    shutil.rmtree(config.run_root.removeprefix("file://"), ignore_errors=True)
-
-
 @pytest.fixture
-def uninterrupted(small: Callable[..., Config], tmp_path: Path) -> Path:
-    path = tmp_path / "whole"
-    config = small(epochs=3, eval__train_examples=0)
-    with RunDir(path).begin(config):
-        fit(config, World(), path)
-    return path
+def uninterrupted(small: Callable[..., Config], whole: Callable[[Config], Path]) -> Path:
+    """A run that has no other home than its directory."""
+    return whole(small(**SHORT))
+
+
+@pytest.fixture(scope="module")
+def sent(small: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """The names that a run with a home puts there, in order, and where it worked."""
+    root = tmp_path_factory.mktemp("sent")
+    with pytest.MonkeyPatch.context() as patch:
+        config = at_uri(small(**SHORT), root, patch)
+        return killed_at(10**6, patch, config), run_root(config) / "run"
 
 
 def places(put: list[str]) -> dict[str, int]:
@@ -103,30 +113,28 @@ def places(put: list[str]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    "names",
-    [
-        ("marker",),
-        pytest.param(("first", "part", "rows", "next part", "next marker", "end"), marks=pytest.mark.cluster),
-    ],
-    ids=["marker", "elsewhere"],
+    "name", quick("marker", of=["first", "part", "marker", "rows", "next part", "next marker", "end"])
 )
 def test_kill_at_any_put_loses_nothing(
-    stored: Config, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+    stored: Config, sent: Any, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    found = places(killed_at(10**6, monkeypatch, stored))
-    same_run.assert_same_run(uninterrupted, run_root(stored) / "run")
-    for number in (found[name] for name in names):
-        clear(stored)
-        put = killed_at(number, monkeypatch, stored)
-        assert len(put) == number
-        empty(stored)
-        path = start(stored)
-        same_run.assert_same_run(uninterrupted, path)
-        assert RunDir(path).finished
+    # What is drawn is put last of all, but for the word that the run is finished.
+    undrawn = [put for put in sent[0] if not put.startswith("results/") or put.endswith(".parquet")]
+    number = places(undrawn)[name]
+    put = killed_at(number, monkeypatch, stored)
+    assert len(put) == number
+    empty(stored)
+    path = start(stored)
+    same_run.assert_same_run(uninterrupted, path)
+    assert RunDir(path).finished
 
 
-def test_rows_and_history_precede_the_checkpoint_marker(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = killed_at(10**6, monkeypatch, stored)
+def test_a_home_changes_no_bit_of_a_run(sent: Any, uninterrupted: Path, same_run: Any) -> None:
+    same_run.assert_same_run(uninterrupted, sent[1])
+
+
+def test_rows_and_history_precede_the_checkpoint_marker(sent: Any) -> None:
+    put = sent[0]
     first = put.index("checkpoints/epoch-0001/complete.json")
     before = put[:first]
     assert before.index("results/val-epoch-0001.parquet") < before.index("history.jsonl")
@@ -136,11 +144,10 @@ def test_rows_and_history_precede_the_checkpoint_marker(stored: Config, monkeypa
     assert not any(name.startswith("checkpoints/epoch-0002") for name in before)
 
 
-def test_a_checkpoint_without_its_marker_does_not_exist(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = killed_at(10**6, monkeypatch, stored)
-    second = everything.index("checkpoints/epoch-0002/complete.json")
-    clear(stored)
-    killed_at(second, monkeypatch, stored)
+def test_a_checkpoint_without_its_marker_does_not_exist(
+    stored: Config, sent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_at(sent[0].index("checkpoints/epoch-0002/complete.json"), monkeypatch, stored)
     home = home_of(stored, run_root(stored) / "run")
     assert home is not None
     assert "checkpoints/epoch-0002/shared.pt" in home.store.names()
@@ -173,7 +180,7 @@ def test_unreachable_store_stops_no_epoch(
     assert any("not reachable" in line and "the run goes on" in line for line in said)
     run = RunDir(run_root(stored) / "run")
     assert not run.finished
-    assert len(history.read(run.path)) == 3
+    assert len(history.read(run.path)) == 2
     same_run.assert_same_run(uninterrupted, run.path)  # all of it is here
     home = home_of(stored, run.path)
     assert home is not None
@@ -186,11 +193,9 @@ def test_unreachable_store_stops_no_epoch(
 
 
 def test_newer_side_wins_when_synchronising(
-    stored: Config, same_run: Any, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stored: Config, sent: Any, same_run: Any, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    everything = killed_at(10**6, monkeypatch, stored)
-    clear(stored)
-    killed_at(everything.index("checkpoints/epoch-0001/complete.json") + 1, monkeypatch, stored)
+    killed_at(sent[0].index("checkpoints/epoch-0001/complete.json") + 1, monkeypatch, stored)
     shutil.copytree(run_root(stored), tmp_path / "old")
     killed_at(10**6, monkeypatch, stored)  # goes on here, to the end
     empty(stored)
@@ -198,7 +203,7 @@ def test_newer_side_wins_when_synchronising(
     path = start(stored)
     same_run.assert_same_run(uninterrupted, path) if list(path.glob("checkpoints/*/shared.pt")) else None
     assert RunDir(path).finished
-    assert len(history.read(path)) == 3
+    assert len(history.read(path)) == 2
 
 
 def test_run_of_another_config_is_refused(stored: Config, small: Any, tmp_path: Path) -> None:
@@ -225,7 +230,7 @@ def fit_on(rank: int, world: int, config: Config, machines: list[str]) -> None:
     fit(config, World(rank, world), path)
 
 
-@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize("apart", [True, pytest.param(False, marks=pytest.mark.cluster)])
 def test_ranks_on_several_machines_and_on_one(
     stored: Config, tmp_path: Path, run_ranks: Callable[..., list[Any]], same_run: Any, apart: bool
 ) -> None:
@@ -236,7 +241,7 @@ def test_ranks_on_several_machines_and_on_one(
         driver.announce()
         run_ranks(fit_on, 2, stored, machines)
     for machine in (first, second):  # each has everyone's parts
-        assert len(list(machine.glob("checkpoints/epoch-0003/rank-*.pt"))) == 2
+        assert len(list(machine.glob("checkpoints/epoch-0002/rank-*.pt"))) == 2
     shutil.copytree(first, tmp_path / "before")
     shutil.rmtree(first)  # that machine is replaced, and the end is undone
     (tmp_path / "there" / "run" / "finished.json").unlink()

@@ -19,11 +19,14 @@ from distcond.evaluate import planned
 
 @pytest.fixture
 def plan(trained: Path, tmp_path: Path) -> Callable[..., Plan]:
-    """`plan(*words)`: of an evaluation of a copy of the trained run, which has no outcomes yet."""
+    """`plan(*words)`: of an evaluation of a copy of the trained run, which has no outcomes yet; without the sentinel,
+    which costs more than all else here."""
     shutil.copytree(trained, tmp_path / "run", dirs_exist_ok=True, ignore=shutil.ignore_patterns("outcomes"))
 
     def made(*words: str) -> Plan:
-        return planned([str(tmp_path / "run"), "eval.test_examples=40", "eval.batch_size=16", *words])
+        return planned(
+            [str(tmp_path / "run"), "eval.test_examples=40", "eval.batch_size=16", "eval.sentinel=off", *words]
+        )
 
     return made
 

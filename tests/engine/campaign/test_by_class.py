@@ -19,7 +19,13 @@ from distcond.results.classes import ByClass
 from distcond.results.cost import run_dirs_below
 from distcond.results.operating import fields_of
 
-WORDS = ["eval.test_examples=60", "eval.batch_size=25", "eval.attack.num_steps=3", "launch.workers=1"]
+WORDS = [
+    "eval.test_examples=60",
+    "eval.batch_size=25",
+    "eval.attack.num_steps=3",
+    "launch.workers=1",
+    "eval.sentinel=off",
+]
 
 
 @pytest.fixture(scope="module")

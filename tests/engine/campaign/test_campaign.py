@@ -51,15 +51,14 @@ def test_clean_counts_are_those_of_the_network_itself(plan: Any, carried_out: An
 
 def test_cost_grows_at_most_linearly_in_lams(plan: Any, carried_out: Any, correct: Any) -> None:
     one, three = plan("attack=pgd-best", "eval.lam_grid=1"), plan("attack=pgd-best", "eval.lam_grid=1,0.5,0.2")
-    carried_out(three)
-    dear = forward_rows(three)
-    shutil.rmtree(three.run_path / "outcomes")
     carried_out(one)
     cheap = forward_rows(one)
     survivors = int(correct(one)["none", 1.0, "fixed", 1.0].sum())
     # Clean once; of what is right: the image beside its random start, two steps, the last point, and the judge.
     assert cheap == 40 + survivors * (1 + 2 + 1 + 1)
-    counts = correct(three := plan("attack=pgd-best", "eval.lam_grid=1,0.5,0.2")) if carried_out(three) else {}
+    shutil.rmtree(one.run_path / "outcomes")
+    carried_out(three)
+    counts, dear = correct(three), forward_rows(three)
     rights = sum(int(counts["none", lam, "fixed", lam].sum()) for lam in (1.0, 0.5, 0.2))
     assert dear == 3 * 40 + rights * 5 <= 3 * (40 + 40 * 5)
 
@@ -67,7 +66,7 @@ def test_cost_grows_at_most_linearly_in_lams(plan: Any, carried_out: Any, correc
 @pytest.mark.parametrize("words", [("attack=pgd-best",), ("attack=pgd-best", "threat=transfer", "attack_lam=0")])
 def test_grid_flops_equal_sum_of_points(plan: Any, carried_out: Any, words: tuple[str, ...]) -> None:
     def flops(lam_grid: str) -> int:
-        made = plan(*words, f"eval.lam_grid={lam_grid}", "eval.sentinel=off")
+        made = plan(*words, f"eval.lam_grid={lam_grid}", "eval.test_examples=16")
         shutil.rmtree(made.run_path / "outcomes", ignore_errors=True)
         with FlopCounterMode(display=False) as counter:
             carried_out(made)

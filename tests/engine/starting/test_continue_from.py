@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,19 +25,28 @@ from distcond.errors import ConfigError
 from distcond.results import history
 
 
-@pytest.fixture
-def donor(tiny: Callable[..., Config], tmp_path: Path) -> tuple[Config, Path]:
+@pytest.fixture(scope="module")
+def paused(
+    tiny: Callable[..., Config], digits_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Config, Path]:
     """A run of three epochs that was paused after one."""
+    path = tmp_path_factory.mktemp("donor") / "donor"
     config = tiny(
         epochs=3, train_examples=64, batch_size=32, attack__num_steps=1, eval__val_examples=16, eval__val_steps=1,
         eval__test_examples=16, eval__attack__num_steps=1, eval__train_examples=0, eval__every=1, eval__sentinel="off",
-        run_root=str(tmp_path), data__loader="memory", data__cache_dir=str(tmp_path / "cache"),
+        data__loader="memory", data__cache_dir=str(digits_cache),
     )  # fmt: skip
-    run = RunDir(tmp_path / "donor")
-    with run.begin(config):
-        set_leg(run.path, 1)
-        assert fit(config, World(), run.path) is False
-    return config, run.path
+    with RunDir(path).begin(config):
+        set_leg(path, 1)
+        assert fit(config, World(), path) is False
+    return config, path
+
+
+@pytest.fixture
+def donor(paused: tuple[Config, Path], tmp_path: Path) -> tuple[Config, Path]:
+    """A copy of it, and the config with the root that it lies below."""
+    shutil.copytree(paused[1], tmp_path / "donor")
+    return replace(paused[0], run_root=str(tmp_path)), tmp_path / "donor"
 
 
 def test_segment_ends_with_a_checkpoint_and_resumes(donor: tuple[Config, Path]) -> None:

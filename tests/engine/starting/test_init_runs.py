@@ -13,6 +13,7 @@ import torch
 
 from distcond import train
 from distcond.condition import AtLambda
+from distcond.config.command_line import parse
 from distcond.config.overrides import to_settings
 from distcond.config.schema import Config
 from distcond.engine import fit
@@ -27,16 +28,11 @@ from distcond.engine.world import World
 from distcond.errors import ConfigError
 
 
-def finished(config: Config, path: Path) -> Path:
-    with RunDir(path).begin(config):
-        fit.fit(config, World(), path)
-    return path
-
-
 @pytest.fixture
-def source(small: Any, tmp_path: Path) -> Path:
-    """A standard network after two epochs."""
-    return finished(small("standard", epochs=2), tmp_path / "source")
+def source(small: Any, whole: Any) -> Path:
+    """A standard network after two epochs; to be read only."""
+    found: Path = whole(small("standard", epochs=2))
+    return found
 
 
 def begun(config: Config, path: Path) -> Job:
@@ -57,17 +53,17 @@ def test_run_starts_with_the_best_checkpoints_function(small: Any, tmp_path: Pat
     assert record["fresh"] == [f"units.{unit}.conv.alpha" for unit in range(4)]
 
 
-def test_named_checkpoint_is_read(small: Any, tmp_path: Path, source: Path) -> None:
+def test_named_checkpoint_is_read(small: Any, whole: Any, source: Path) -> None:
     last = find_checkpoint(RunDir(source), "last")
     weights = read(str(last))
     for name, value in load(source, "last").backbone.state_dict().items():
         assert torch.equal(weights.tensors[name], value)
     assert read(str(source)).digest == read(str(find_checkpoint(RunDir(source), "best"))).digest
-    other = finished(small("standard", epochs=1, seed=3), tmp_path / "other")
+    other = whole(small("standard", epochs=1, seed=3))
     assert read(str(other)).digest != read(str(source)).digest
 
 
-@pytest.mark.parametrize("averaging", [0, 0.9])
+@pytest.mark.parametrize("averaging", [pytest.param(0, marks=pytest.mark.cluster), 0.9])
 def test_source_is_averaged_over_ranks_and_steps(small: Any, tmp_path: Path, run_ranks: Any, averaging: float) -> None:
     config = small("flying_bird", epochs=1, optim__averaging=averaging, optim__lr=0.3)
     with RunDir(tmp_path / "a").begin(config):
@@ -115,9 +111,10 @@ def stopped(config: Config, path: Path, after: int) -> Job:
 
 
 def test_a_resumed_run_does_not_start_anew(small: Any, tmp_path: Path, source: Path) -> None:
-    config = small("float", init_from=str(source), epochs=2)
+    shutil.copytree(source, tmp_path / "source")
+    config = small("float", init_from=str(tmp_path / "source"), epochs=2)
     before = stopped(config, tmp_path / "a", after=1).model.state_dict()
-    shutil.move(source, tmp_path / "elsewhere")
+    shutil.move(tmp_path / "source", tmp_path / "elsewhere")
     resumed = stopped(config, tmp_path / "a", after=1).model.state_dict()
     assert all(torch.equal(resumed[name], value) for name, value in before.items())
     start = load(tmp_path / "elsewhere").state_dict()["backbone.linear.weight"]
@@ -156,6 +153,12 @@ def words(config: Config, root: Path, **settings: Any) -> list[str]:
     return ["float_digits", f"method={config.method.name}", *(f"{path}={value}" for path, value in text.items())]
 
 
+def named(words: list[str]) -> Path:
+    """Where the run of a command line lies."""
+    config = parse(words).config
+    return train.run_of(config, check(config)).path
+
+
 def test_content_not_path_decides_the_run_id(
     small: Any, tmp_path: Path, source: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,13 +181,12 @@ def test_content_not_path_decides_the_run_id(
     assert train.main(words(config, root, init_from=str(copy))) == 0
     assert "already finished" in capfd.readouterr().out
     torch.save({"state_dict": {f"module.{n}": v for n, v in load(source).state_dict().items()}}, file)
-    assert train.main(words(config, root, init_from=str(file))) == 0
-    assert list(root.iterdir()) == runs
+    assert named(words(config, root, init_from=str(file))) == runs[0]
     # Other content at the same path is another run, and so is a random start.
     torch.save(load(source, "last").state_dict() | {"backbone.linear.bias": torch.ones(10)}, file)
-    assert train.main(words(config, root, init_from=str(file))) == 0
-    assert train.main(words(config, root)) == 0
-    assert len(list(root.iterdir())) == 3
+    others = {named(words(config, root, init_from=str(file))), named(words(config, root))}
+    assert len(others - set(runs)) == 2
+    assert list(root.iterdir()) == runs
 
 
 def test_unreadable_source_is_refused_before_the_launcher(

@@ -51,6 +51,7 @@ from distcond.errors import ConfigError
 from distcond.launch.block_pool import counting
 from distcond.launch.evaluate_driver import workers_for
 from distcond.models.conditional import ConditionalModel
+from distcond.operating_point import BLENDS
 from distcond.registry import unknown
 from distcond.results.choices import percent
 from distcond.results.choose import read_level
@@ -177,7 +178,7 @@ def plan_of(place: str, words: dict[str, str]) -> Plan:
         blend = "weights" if own.eval.dial == "switch" else own.eval.dial
         settings = {"eval.dial": blend, **settings}
         if settings["eval.dial"] == "switch":
-            raise ConfigError("eval.dial=switch: has no map to fit; valid: weights, outputs")
+            raise ConfigError(f"eval.dial=switch: has no map to fit; valid: {', '.join(BLENDS[1:])}")
     config = apply(own, {"launch": "local", "launch.workers": "0", **settings})
     check_dial(config, settings)
     return make_plan(run, config, campaign, given, mixed=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from distcond.mixednuts import Mix
 
 
 class Folded(NamedTuple):
@@ -94,8 +97,14 @@ class Conditional(Protocol):
     noise_size: int
     mean: Tensor
 
+    mix: Mix | None
+
+    @property
+    def interpolate(self) -> Callable[[Any, float], Conditional] | None: ...
     @property
     def two_paths(self) -> bool: ...
+    @property
+    def two_networks(self) -> bool: ...
 
     def condition(self, lam: float, *, width: int = 0, noise: Tensor | None = None) -> Condition: ...
     def width_index(self, width_mult: float) -> int: ...

@@ -5,7 +5,11 @@
 
 The ends are the network at lam 0 and the network at the lam of the robust end. Blended weights are one plain network of
 the same operators. Interpolating weights and mixing outputs of two networks are known (robust soups, arXiv 2302.10164;
-adaptive smoothing, arXiv 2301.12554); here both networks are the paths of one.
+adaptive smoothing, arXiv 2301.12554); here both networks are the paths of one. A pair of runs, which share nothing, is
+blended in the ways known: raw weights with normalisation statistics estimated anew for "weights" (what is done to
+others' paths is "folded" there), the mean of probabilities, and MixedNUTS' (arXiv 2402.02263) with fitted numbers:
+
+    mixednuts:  log((1 - t) p_clean(x) + t softmax(M(logits_robust(x))))
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ from torch.nn import functional as F
 
 from distcond.condition import AtLambda, Condition, Conditional, Folded, Held, folded_at
 from distcond.errors import ConfigError
-from distcond.operating_point import OperatingPoint, Place, point_of
+from distcond.mixednuts import Mix, transformed
+from distcond.operating_point import BLENDS, MIXES, OF_PAIRS, OperatingPoint, Place, point_of
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -36,27 +41,51 @@ def at(model: Conditional, place: Place, width: float = 1.0, noise_seed: int = 0
         noise_seed: which draw of the weight noise the robust end carries.
 
     Raises:
-        ConfigError: a blend of a model with one path, or of two points of one path.
+        ConfigError: a blend of a model with one path, or of two points of one path; one of pairs alone; one of a pair
+            that is not fitted, or whose training images are not there.
         ValueError: as `AtLambda`.
     """
     point = point_of(place)
     if not point.blend:
         return AtLambda(model, point.lam, width, noise_seed)
     check_two_paths(model, point.checked())
-    if point.blend == "weights":
-        return WeightBlend(model, point, width, noise_seed)
+    if point.t in (0, 1):
+        return AtLambda(model, point.lam if point.t else 0.0, width, noise_seed)
+    if point.blend not in MIXES:
+        return _between(model, point, width, noise_seed)
     ends = AtLambda(model, 0.0, width), AtLambda(model, point.lam, width, noise_seed)
-    return ends[int(point.t)] if point.t in (0, 1) else OutputBlend(*ends, point.t)
+    if point.blend == "outputs":
+        return OutputBlend(*ends, point.t)
+    assert model.mix is not None
+    return MixedNuts(*ends, point.t, model.mix)
+
+
+def _between(model: Conditional, point: OperatingPoint, width: float, noise_seed: int) -> nn.Module:
+    """The one network of weights between the ends."""
+    if point.blend == "folded" or not model.two_networks:
+        return WeightBlend(model, point, width, noise_seed)
+    assert model.interpolate is not None
+    return AtLambda(model.interpolate(model, point.t), 0.0)
 
 
 def check_two_paths(model: Conditional, point: OperatingPoint) -> None:
     """Refuse a blend that has no two ends.
 
     Raises:
-        ConfigError: the model has one path, or the robust end lies on the clean one.
+        ConfigError: the model has one path, or the robust end lies on the clean one; or the blend is one of pairs of
+            runs, which this is not or not ready for.
     """
     if not model.two_paths:
         raise ConfigError(f"dial={point.blend}: this network has one path, a blend needs two; valid: switch")
+    if point.blend in OF_PAIRS and not model.two_networks:
+        valid = ", ".join(blend for blend in ("switch", *BLENDS[1:]) if blend not in OF_PAIRS)
+        raise ConfigError(f"dial={point.blend}: blends two runs (distcond.pair), this network is one; valid: {valid}")
+    if point.blend == "mixednuts" and model.mix is None:
+        raise ConfigError(
+            "dial=mixednuts: not fitted for this pair yet; python -m distcond.pair STANDARD ROBUST mix=mixednuts does"
+        )
+    if point.blend == "weights" and model.two_networks and model.interpolate is None:
+        raise ConfigError("dial=weights: the statistics of a pair lie with its run; take the network by distcond.load")
     if model.condition(point.lam).route is not True:
         raise ConfigError(
             f"dial_lam={point.lam:g}: lies on the clean path; the robust end of a blend needs a larger lam"
@@ -64,7 +93,7 @@ def check_two_paths(model: Conditional, point: OperatingPoint) -> None:
 
 
 class WeightBlend(Held):
-    """The folded weights and biases of both ends, interpolated; at t = 0 and t = 1 an end bit for bit."""
+    """The folded weights and biases of both ends, interpolated."""
 
     def __init__(self, model: Conditional, point: OperatingPoint, width: float = 1.0, noise_seed: int = 0) -> None:
         clean, robust = folded_at(model, 0.0, width), folded_at(model, point.lam, width, noise_seed)
@@ -77,10 +106,10 @@ def interpolated(clean: Condition, robust: Condition, t: float) -> Condition:
     """The folded condition a share `t` of the way from one end to the other."""
     assert clean.folded is not None and robust.folded is not None
     pairs = zip(clean.folded, robust.folded, strict=True)
-    return robust._replace(folded=tuple(_between(one, other, t) for one, other in pairs))
+    return robust._replace(folded=tuple(_unit_between(one, other, t) for one, other in pairs))
 
 
-def _between(clean: Folded, robust: Folded, t: float) -> Folded:
+def _unit_between(clean: Folded, robust: Folded, t: float) -> Folded:
     weight = torch.lerp(clean.weight, robust.weight, t)
     if clean.bias is None and robust.bias is None:
         return Folded(weight, None)
@@ -101,12 +130,29 @@ class OutputBlend(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        clean, robust = F.log_softmax(self.clean(x), 1), F.log_softmax(self.robust(x), 1)
+        clean, robust = F.log_softmax(self.clean(x), 1), F.log_softmax(self.robust_logits(x), 1)
         return torch.logaddexp(clean + math.log1p(-self.t), robust + math.log(self.t))
+
+    def robust_logits(self, x: Tensor) -> Tensor:
+        """What the robust network's share is made of, (N, K)."""
+        logits: Tensor = self.robust(x)
+        return logits
 
     def mean_logits(self, x: Tensor) -> Tensor:
         """The mean of the logits instead, (N, K): another network to attack, whose gradients do not saturate."""
         return torch.lerp(self.clean(x), self.robust(x), self.t)
+
+
+class MixedNuts(OutputBlend):
+    """The same of probabilities of which the robust network's are those of its transformed logits."""
+
+    def __init__(self, clean: nn.Module, robust: nn.Module, t: float, mix: Mix) -> None:
+        super().__init__(clean, robust, t)
+        self.mix = mix
+
+    def robust_logits(self, x: Tensor) -> Tensor:
+        """M of the robust network's logits, (N, K)."""
+        return transformed(self.robust(x), self.mix)
 
 
 #: How many networks an attacker tries besides one that averages outputs.
@@ -117,7 +163,7 @@ def stand_ins(network: object) -> tuple[Logits, ...]:
     """Networks that an attacker of `network` tries besides: of averaged outputs both ends and the mean of their logits.
 
     Where one end is sure its probabilities have no gradient, and those of the mean hardly any; the worst over all of
-    these attacks counts.
+    these attacks counts. They pass by a transformation of the robust end's logits, which flattens gradients, too.
     """
     return (network.clean, network.robust, network.mean_logits) if isinstance(network, OutputBlend) else ()
 
@@ -130,7 +176,8 @@ def AtDial(
     Args:
         model: a conditional model in eval mode, as `distcond.load` gives it.
         dial: in [0, 1].
-        rule: what the dial moves: "weights" or "outputs" of the two paths, or "switch", the papers' lam.
+        rule: what the dial moves: "weights" or "outputs" of the two paths, or "switch", the papers' lam; of a pair of
+            runs also "mixednuts" and "folded".
         lam: of the robust end; not used by "switch".
         width: multiplier of the width, one of the model's `width_mults`; 1.0 = full width.
         noise_seed: which draw of the weight noise to carry.
@@ -151,8 +198,7 @@ def dialled(rule: str, dial: float, lam: float = 1.0) -> OperatingPoint:
         raise ConfigError(f"dial={dial:g}: must be in [0, 1]")
     if rule == "switch":
         return OperatingPoint(dial)
-    if rule == "weights":
-        return OperatingPoint(lam, "weights", dial).checked()
-    if rule == "outputs":
-        return OperatingPoint(lam, "outputs", dial).checked()
-    raise ConfigError(f"dial rule {rule!r}: valid: switch, weights, outputs")
+    for blend in BLENDS[1:]:
+        if rule == blend:
+            return OperatingPoint(lam, blend, dial).checked()
+    raise ConfigError(f"dial rule {rule!r}: valid: {', '.join(('switch', *BLENDS[1:]))}")

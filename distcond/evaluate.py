@@ -86,9 +86,9 @@ def planned(argv: Sequence[str]) -> Plan:
         ConfigError: no run or no checkpoint there, or a word that is not valid.
     """
     run = RunDir(here(argv[0], checkpoints=True))
-    campaign, settings = _split(argv[1:])
+    campaign, settings = split(argv[1:])
     for path, value in earlier(argv[1:]):
-        own, of_run = _split([f"{path}={value}"])
+        own, of_run = split([f"{path}={value}"])
         campaign_of({**campaign, **own})
         apply(run.config(), of_run)
     config = apply(run.config(), {"launch": "local", "launch.workers": "0", **settings})
@@ -98,7 +98,7 @@ def planned(argv: Sequence[str]) -> Plan:
     return make_plan(run, config, campaign_of(campaign), given)
 
 
-def _split(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+def split(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     """The campaign's own words, and settings of the run's config."""
     own = [field.name for field in fields(Campaign)]
     campaign, settings = dict[str, str](), dict[str, str]()

@@ -6,8 +6,12 @@ from typing import Literal, NamedTuple
 
 from distcond.errors import ConfigError
 
-Blend = Literal["", "weights", "outputs"]
-BLENDS: tuple[Blend, ...] = ("", "weights", "outputs")
+Blend = Literal["", "weights", "outputs", "mixednuts", "folded"]
+BLENDS: tuple[Blend, ...] = ("", "weights", "outputs", "mixednuts", "folded")
+#: Those that both ends answer.
+MIXES: tuple[Blend, ...] = ("outputs", "mixednuts")
+#: Those that only a pair of runs has (`python -m distcond.pair`).
+OF_PAIRS: tuple[Blend, ...] = ("mixednuts", "folded")
 
 
 class OperatingPoint(NamedTuple):
@@ -15,7 +19,10 @@ class OperatingPoint(NamedTuple):
 
     Without a blend the network is the one the method trains for `lam`: the papers' knob. A blend lies between two such
     networks, the one at lam 0 and the one at `lam`, a share `t` of the way: "weights" interpolates their folded weights
-    and biases (one forward), "outputs" averages their probabilities (two forwards).
+    and biases (one forward), "outputs" averages their probabilities (two forwards). Where the ends are two runs,
+    "weights" interpolates raw weights and estimates the normalisation's statistics anew, "folded" does as "weights"
+    does otherwise, and "mixednuts" averages probabilities of which the robust end's are transformed first (two
+    forwards).
     """
 
     lam: float  # in [0, 1]; of a blend that of its robust end, above 0
@@ -40,7 +47,7 @@ class OperatingPoint(NamedTuple):
     @property
     def forwards(self) -> int:
         """How many networks answer for one image."""
-        return 2 if self.blend == "outputs" and 0 < self.t < 1 else 1
+        return 2 if self.blend in MIXES and 0 < self.t < 1 else 1
 
     @property
     def slug(self) -> str:
@@ -58,7 +65,7 @@ class OperatingPoint(NamedTuple):
         if not 0 <= self.lam <= 1:
             raise ConfigError(f"lam={self.lam:g}: must be in [0, 1]")
         if self.blend not in BLENDS:
-            raise ConfigError(f"blend={self.blend}: valid: weights, outputs")
+            raise ConfigError(f"blend={self.blend}: valid: {', '.join(BLENDS[1:])}")
         if not 0 <= self.t <= 1:
             raise ConfigError(f"t={self.t:g}: must be in [0, 1]")
         if self.blend and not self.lam:

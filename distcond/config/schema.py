@@ -60,10 +60,10 @@ class EvalConfig:
     """The sweep over the trade-off, always in float32."""
 
     lam_grid: tuple[float, ...] = setting((0.0, 0.2, 0.7, 1.0), "operating points of the sweep", ge=0, le=1)
-    dial: Literal["switch", "weights", "outputs"] = setting(
+    dial: Literal["switch", "weights", "outputs", "mixednuts", "folded"] = setting(
         "switch",
         "what the sweep turns: lam, over eval.lam_grid (switch), or over eval.dial_grid a blend of the network's two "
-        "paths, of their weights or of their outputs",
+        "paths, of their weights or of their outputs; of two runs (distcond.pair) also mixednuts and folded weights",
     )
     dial_grid: tuple[float, ...] = setting(
         (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0), "positions of the dial, where eval.dial is no switch", ge=0, le=1

@@ -45,17 +45,19 @@ class Cost(NamedTuple):
 def cost_at(model: ConditionalModel, place: Place, width: int, image_size: int) -> Cost:
     """The cost of a network in eval mode at a point and width (by its index), by one forward of one empty image.
 
-    A blend of outputs costs what both ends cost. A network on the meta device has no values: its cost is that without
+    A mix of outputs costs what both ends cost. A network on the meta device has no values: its cost is that without
     zeros, and takes no time.
     """
     network = at(model, place, model.width_mults[width])
     if isinstance(network, OutputBlend):
-        return _cost_of(network.clean, model, image_size) | _cost_of(network.robust, model, image_size)
-    return _cost_of(network, model, image_size)
+        return _cost_of(network.clean, image_size) | _cost_of(network.robust, image_size)
+    return _cost_of(network, image_size)
 
 
-def _cost_of(network: nn.Module, model: ConditionalModel, image_size: int) -> Cost:
+def _cost_of(network: nn.Module, image_size: int) -> Cost:
     assert isinstance(network, Held)
+    model = network.model  # of a pair's interpolated weights another one than the pair
+    assert isinstance(model, ConditionalModel)
     parts: list[tuple[Tensor, int]] = []  # weight, positions it is applied at
     hooks = [
         unit.register_forward_hook(lambda unit, _, out: parts.append((network.folded(unit.index).weight, _area(out))))
@@ -81,7 +83,7 @@ def _cost_of(network: nn.Module, model: ConditionalModel, image_size: int) -> Co
 
 
 def _area(out: Tensor) -> int:
-    return out.shape[2] * out.shape[3]
+    return out[0, 0].numel()
 
 
 def _used(head: nn.Linear, x: Tensor, out: Tensor) -> Tensor:

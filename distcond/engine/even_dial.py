@@ -15,6 +15,7 @@ import numpy as np
 from distcond.config.schema import EvalConfig
 from distcond.engine.run_dir import read_json, write_json
 from distcond.errors import ConfigError
+from distcond.operating_point import BLENDS
 from distcond.results.store import FOLDER
 
 #: Decimals of t: more would name other networks than the eye tells apart.
@@ -25,7 +26,7 @@ class EvenDial(NamedTuple):
     """The map, piecewise linear, and what it was fitted for.
 
     Attributes:
-        rule: "weights" or "outputs".
+        rule: of what, as `eval.dial` says.
         even: which accuracy moves in equal steps, "ra" or "sa".
         lam: of the robust end.
         weights: digest of the network.
@@ -101,7 +102,7 @@ def read_even(run_path: Path, settings: EvalConfig, checkpoint: str, weights: st
         return None
     if settings.dial == "switch":
         raise ConfigError(
-            f"eval.dial_even={settings.dial_even}: a switch has no map; valid: eval.dial=weights, outputs"
+            f"eval.dial_even={settings.dial_even}: a switch has no map; valid: eval.dial={', '.join(BLENDS[1:])}"
         )
     path = file_of(run_path, settings, settings.dial_even, checkpoint)
     again = f"python -m distcond.calibrate {run_path} even={settings.dial_even} eval.dial={settings.dial}"

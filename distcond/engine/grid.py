@@ -9,7 +9,7 @@ from distcond.dial import dialled
 from distcond.engine.even_dial import EvenDial
 from distcond.errors import ConfigError
 from distcond.methods.method import Method
-from distcond.operating_point import OperatingPoint
+from distcond.operating_point import OF_PAIRS, OperatingPoint
 from distcond.registry import lookup
 
 
@@ -65,6 +65,11 @@ def check_ends(config: Config) -> None:
     if not method.has_two_paths(config.method):
         raise ConfigError(
             f"eval.dial={settings.dial}: {config.method.name} has one path, a blend needs two; valid: switch"
+        )
+    if settings.dial in OF_PAIRS and method.trains:
+        raise ConfigError(
+            f"eval.dial={settings.dial}: blends two runs (distcond.pair), {config.method.name} is one network; "
+            "valid: switch, weights, outputs"
         )
     valid = method.lam_grid(replace(config, eval=replace(settings, lam_grid=(0.0, settings.dial_lam))))
     if settings.dial_lam not in valid or not method.routing(config.method).at(settings.dial_lam).route:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import torch
 
+from distcond.config.schema import DataConfig
 from distcond.config.setting import choice
 from distcond.engine.averaging import overlay
 from distcond.engine.build import build_model
 from distcond.engine.checkpoint import Moment, averaged_statistics, load_shared, moment_of, newest
 from distcond.engine.copies import here
+from distcond.engine.pairs.record import complete
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
@@ -21,7 +23,9 @@ _log = logging.getLogger(__name__)
 WHICH = ("best", "last", "last_raw")
 
 
-def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | str = "cpu") -> ConditionalModel:
+def load(
+    run_dir: str | Path, checkpoint: str = "best", device: torch.device | str = "cpu", data: DataConfig | None = None
+) -> ConditionalModel:
     """The network of a run, in eval mode, with its running statistics averaged over ranks.
 
     `AtLambda(load(run_dir), 0.3)` is a plain `x in [0, 1] -> logits` module; `load(run_dir).classes` are the names of
@@ -32,6 +36,7 @@ def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | s
         checkpoint: "best" (mean of SA and RA over the grid, on validation) or "last"; where the run averaged its
             weights these are the averaged ones, and "last_raw" are the last ones as trained.
         device: where to put it.
+        data: where the training images lie now, for weights between two runs (a pair); unset = where they lay.
 
     Raises:
         ConfigError: no run or no checkpoint there, or one this version cannot read.
@@ -42,15 +47,17 @@ def load(run_dir: str | Path, checkpoint: str = "best", device: torch.device | s
     if changed:
         _log.warning("%s", changed)
     try:
-        return load_from(run, path, checkpoint, device)
+        return load_from(run, path, checkpoint, device, data)
     except ConfigError:
         if path.exists():
             raise
     # The run goes on, and has replaced it meanwhile.
-    return load_from(run, find_checkpoint(run, checkpoint), checkpoint, device)
+    return load_from(run, find_checkpoint(run, checkpoint), checkpoint, device, data)
 
 
-def load_from(run: RunDir, path: Path, checkpoint: str, device: torch.device | str) -> ConditionalModel:
+def load_from(
+    run: RunDir, path: Path, checkpoint: str, device: torch.device | str, data: DataConfig | None = None
+) -> ConditionalModel:
     """The network in the checkpoint at `path`; see `load`."""
     model = build_model(run.config())
     shared = load_shared(path)
@@ -58,7 +65,10 @@ def load_from(run: RunDir, path: Path, checkpoint: str, device: torch.device | s
     if shared.get("averaged") is not None and checkpoint != "last_raw":
         overlay(model, shared["averaged"]["parameters"] | averaged_statistics(path, "averaged"))
     model.classes = tuple(shared.get("classes", ()))  # of an older version: unknown
-    return model.to(device).eval()
+    model.to(device).eval()
+    if model.two_networks:
+        complete(model, run, data)
+    return model
 
 
 def find_checkpoint(run: RunDir, which: str) -> Path:

@@ -13,6 +13,7 @@ from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.layers.film import FiLM
 from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d
 from distcond.layers.noisy import Amplitude, NoisyConv2d
+from distcond.layers.paired import PairedConv2d, PairedLinear
 from distcond.layers.plain import BatchNorm2d, Conv2d, Linear, NoModulation
 from distcond.layers.slimmable import (
     NoisySlimmableConv2d,
@@ -22,6 +23,14 @@ from distcond.layers.slimmable import (
     SwitchableDualBatchNorm2d,
     SwitchableLinear,
 )
+
+
+class Conv(Protocol):
+    """A convolution; `convolve` is its stride and padding with another weight."""
+
+    def effective_weight(self, cond: Condition) -> Tensor: ...
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor: ...
+    def __call__(self, x: Tensor, cond: Condition) -> Tensor: ...
 
 
 class Norm(Protocol):
@@ -48,7 +57,7 @@ class Narrow(NamedTuple):
 class LayerSet(NamedTuple):
     """Makers of modules that are called `(x, cond)`."""
 
-    conv: Callable[..., Conv2d]  # (in_channels, out_channels, kernel_size=3, stride=1)
+    conv: Callable[..., Conv]  # (in_channels, out_channels, kernel_size=3, stride=1)
     norm: Callable[[int], Norm]  # (channels)
     modulate: Callable[[int], Modulation] = NoModulation  # (channels)
     linear: Callable[[int, int], nn.Module] = Linear  # (in_features, out_features)
@@ -77,6 +86,11 @@ def masked_noisy(alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
 def masked(shared: bool = False) -> LayerSet:
     """A clean and an adversarial mask over one weight, dual batch normalisation: SMART. The classifier is dense."""
     return LayerSet(MaskedConv2d, partial(DualBatchNorm2d, shared=shared))
+
+
+def paired(shared: bool = False) -> LayerSet:
+    """Two independent plain networks side by side: a pair of runs."""
+    return LayerSet(PairedConv2d, partial(DualBatchNorm2d, shared=shared), linear=PairedLinear)
 
 
 def film(code_dim: int, identity_start: bool = False, shared: bool = False) -> LayerSet:

@@ -8,9 +8,10 @@ from distcond.layers.conv_norm import ConvNorm
 from distcond.layers.conv_unit import ConvUnit
 from distcond.layers.noisy import NoisyConv2d
 from distcond.layers.norm_unit import NormUnit
+from distcond.layers.paired import PairedLinear
 
-#: What a network is made of between its activations, its classifier left out: what folds.
-Unit = ConvNorm | ConvUnit | NormUnit
+#: What a network is made of between its activations: what folds. A classifier does where networks have one each.
+Unit = ConvNorm | ConvUnit | NormUnit | PairedLinear
 
 
 def number(model: nn.Module) -> tuple[int, tuple[Unit, ...]]:

@@ -50,6 +50,7 @@ class Method:
         widths: options to the width multipliers, widest first.
         sparsity: the masks of a run, or None for a dense network.
         stages: the stages of a run; None = one stage of `objective` over all epochs.
+        trains: whether there is anything to train.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Method:
     widths: Callable[[Any], tuple[float, ...]] = _full_width
     sparsity: Callable[[Config, ConditionalModel], Sparsity | None] = _dense
     stages: Callable[[Config], tuple[Stage, ...]] | None = None
+    trains: bool = True
 
     def has_two_paths(self, options: Any) -> bool:
         """Whether its networks have a standard and a robust path, which a dial can blend."""

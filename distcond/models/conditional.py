@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from distcond.condition import Condition, Routing
 from distcond.errors import ConfigError
 from distcond.layers.encode import Encoder
 from distcond.layers.numbering import number
+from distcond.mixednuts import Mix
 from distcond.seeding import generator
 
 
@@ -28,6 +30,8 @@ class ConditionalModel(nn.Module):
 
     Attributes:
         classes: their names in the order of the logits, of a network that a run trained on classes with names.
+        interpolate: of a pair of runs, (the pair, t) to the network of weights between them; None unless loaded.
+        mix: of a pair of runs, the fitted transformation of MixedNUTS; None where there is none.
     """
 
     mean: Tensor
@@ -48,6 +52,8 @@ class ConditionalModel(nn.Module):
         self.encode = encode
         self.width_mults = width_mults
         self.classes: tuple[str, ...] = ()
+        self.interpolate: Callable[[ConditionalModel, float], ConditionalModel] | None = None
+        self.mix: Mix | None = None
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
         self.noise_size, self.units = number(backbone)
@@ -76,6 +82,11 @@ class ConditionalModel(nn.Module):
     def two_paths(self) -> bool:
         """Whether clean and adversarial rows take different normalisations: what a blend lies between."""
         return any(getattr(module, "two_paths", False) for module in self.backbone.modules())
+
+    @property
+    def two_networks(self) -> bool:
+        """Whether its paths are two runs' networks, which share nothing."""
+        return any(getattr(module, "two_networks", False) for module in self.backbone.modules())
 
     def width_index(self, width_mult: float) -> int:
         """The index of a width in `width_mults`, by its multiplier.

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from distcond.errors import ConfigError
 from distcond.operating_point import Blend, OperatingPoint
-from distcond.results.store import read_runs
+from distcond.results.store import FOLDER, read_runs
 
 FILE = "finished.json"
+#: Of an evaluation, beside its rows.
+OF_EVALUATION = "costs-*.json"
 
 
 class At(NamedTuple):
@@ -36,14 +38,15 @@ class Spent(NamedTuple):
 
 
 def costs_below(*roots: Path | str) -> dict[At, Spent]:
-    """What the finished runs at or below folders say an image costs at each of their operating points.
+    """What the runs at or below folders say an image costs at each of their operating points.
 
-    Counted at the last checkpoint; a method that still moves its masks may have spent a little else at the best one.
+    At the end of training it was counted at the last checkpoint: a method that still moves its masks may have spent a
+    little else at the best one. Evaluations have counted what they looked at.
     """
     found = {}
     for run_id, run_dir in run_dirs_below(*roots).items():
-        file = run_dir / FILE
-        for p in _finished(file).get("points", []):
+        counted = [_finished(file) for file in (*sorted((run_dir / FOLDER).glob(OF_EVALUATION)), run_dir / FILE)]
+        for p in [point for of in counted for point in of.get("points", [])]:
             at = At(run_id, round(p["lam"], 6), round(p["width"], 6), p.get("blend", ""), round(p.get("blend_t", 0), 6))
             found[at] = Spent(p["flops"], p["nonzeros"])
     return found

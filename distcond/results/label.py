@@ -90,7 +90,10 @@ def noise_label(noise_mode: str, draws: int, eot_draws: int = 1) -> str:
 
 def blend_label(blend: str, lam: float) -> str:
     """What the dial of a curve blends, in words; "" where it turns lam."""
-    return f"blend of {blend}, t from lam 0 to lam {lam:.3g}" if blend else ""
+    if not blend:
+        return ""
+    what = {"mixednuts": "MixedNUTS mix", "folded": "blend of folded weights"}.get(blend, f"blend of {blend}")
+    return f"{what}, t from lam 0 to lam {lam:.3g}"
 
 
 def threat_label(threat: str, attack_lam: float) -> str:

@@ -33,8 +33,9 @@ class Row:
     "last_raw" the last one as trained where "best" and "last" are averages of weights. `attempt` counts the starts of
     a run: the highest wins where two rows have one `key`.
 
-    `blend` is "" of the network at `lam`; of a blend of its two paths it says of what ("weights", "outputs"), `lam` is
-    that of its robust end and `blend_t` the share of that end, in [0, 1]. Rows of versions 1 to 3 have no blend.
+    `blend` is "" of the network at `lam`; of a blend of its two paths it says of what ("weights", "outputs", of a pair
+    of runs also "mixednuts", "folded"), `lam` is that of its robust end and `blend_t` the share of that end, in [0, 1].
+    Rows of versions 1 to 3 have no blend.
 
     `threat` says what the attacker knows: "adaptive" = lam, "transfer" = the attack was optimised at `attack_lam`,
     "worst" = correct is what survives the attacks optimised at every lam of the grid (`attack_lam` is -1).

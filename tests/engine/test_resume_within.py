@@ -18,7 +18,7 @@ from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
 from distcond.results import history
-from support.groups import quick
+from support.groups import quick, trained
 
 STEPS = 3  # per epoch, in all of these runs
 
@@ -79,9 +79,7 @@ def test_run_killed_at_or_in_an_epoch_resumes_exactly(
 
 
 def test_every_method_is_here() -> None:
-    from distcond.registry import table
-
-    assert set(METHODS) == set(table("method"))
+    assert set(METHODS) == set(trained())
 
 
 @pytest.mark.parametrize("loader", quick("ffcv", of=["memory", "ffcv"]))

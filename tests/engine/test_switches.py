@@ -17,8 +17,7 @@ from distcond.engine.job import Job, Position, make_job
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import World
 from distcond.methods.passes import Passes
-from distcond.registry import table
-from support.groups import quick
+from support.groups import quick, trained
 
 SWITCHES: dict[str, dict[str, Any]] = {
     "averaging": {"optim.averaging": 0.9},
@@ -54,7 +53,7 @@ def evaluated(job: Job) -> Tensor:
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-@pytest.mark.parametrize("method", quick("float", "flying_bird_plus", of=table("method")))
+@pytest.mark.parametrize("method", quick("float", "flying_bird_plus", of=trained()))
 def test_a_step_with_it_is_whole_and_another(small: Any, tmp_path: Path, extra: str, method: str, switch: str) -> None:
     plain = small(method)
     config = apply(plain, SWITCHES[switch] | ({"data.extra": extra} if switch == "extra" else {}))

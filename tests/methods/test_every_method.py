@@ -16,7 +16,8 @@ from distcond.engine.job import stages_of, wrap
 from distcond.engine.world import World
 from distcond.methods.draws import Draws
 from distcond.methods.train_step import TrainStep
-from distcond.registry import lookup, table
+from distcond.registry import lookup
+from support.groups import trained
 
 N = 12
 Y = torch.arange(N) % 10
@@ -67,7 +68,7 @@ def gradients(step: nn.Module) -> dict[str, Tensor]:
     return {name: grad.clone() for name, grad in named.items() if grad is not None}
 
 
-@pytest.mark.parametrize("method", table("method"))
+@pytest.mark.parametrize("method", trained())
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_steps_are_finite_and_reach_every_parameter(config: Any, method: str, precision: str) -> None:
     chosen = config(method, precision__train=precision)
@@ -81,7 +82,7 @@ def test_steps_are_finite_and_reach_every_parameter(config: Any, method: str, pr
     assert all(grad.isfinite().all() for grad in gradients(step).values())
 
 
-@pytest.mark.parametrize("method", table("method"))
+@pytest.mark.parametrize("method", trained())
 def test_reduced_precision_points_the_same_way(config: Any, method: str) -> None:
     found = []
     for precision in ("float32", "bf16"):
@@ -93,7 +94,7 @@ def test_reduced_precision_points_the_same_way(config: Any, method: str) -> None
     assert torch.cosine_similarity(found[0], found[1], dim=0) > 0.97
 
 
-@pytest.mark.parametrize("method", table("method"))
+@pytest.mark.parametrize("method", trained())
 def test_a_step_is_a_function_of_its_draws(config: Any, method: str) -> None:
     chosen = config(method)
     torch.manual_seed(1)
@@ -115,7 +116,7 @@ def on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
     return {"loss": loss.detach(), "counts": counts, "grads": gradients(wrapped), "buffers": buffers}
 
 
-@pytest.mark.parametrize("method", table("method"))
+@pytest.mark.parametrize("method", trained())
 def test_two_ranks_sharing_statistics_equal_one_rank(config: Any, run_ranks: Any, method: str) -> None:
     chosen = config(method, shared_statistics=True)
     alone, ranks = on_rank(0, 1, chosen), run_ranks(on_rank, 2, chosen)
@@ -150,7 +151,7 @@ def steps_on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
     return {"sent": totals, "grads": gradients(wrapped), "elements": sum(p.numel() for p in step.parameters())}
 
 
-@pytest.mark.parametrize("method", table("method"))
+@pytest.mark.parametrize("method", trained())
 def test_every_gradient_element_is_reduced_once_a_step(config: Any, run_ranks: Any, method: str) -> None:
     first, second = run_ranks(steps_on_rank, 2, config(method))
     assert first["sent"] == second["sent"] == [first["elements"]] * 3

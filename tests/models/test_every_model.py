@@ -36,6 +36,7 @@ KINDS = {
     "noisy": Kind(layer_set.noisy()),
     "masked_noisy": Kind(layer_set.masked_noisy()),
     "masked": Kind(layer_set.masked()),
+    "paired": Kind(layer_set.paired()),
     "film": Kind(layer_set.film(1), RawLam),
     "slimmable": Kind(layer_set.slimmable(Narrow(MULTS, shared_head=False)), width_mults=MULTS),
     "slimmable_film": Kind(

@@ -16,7 +16,8 @@ from distcond.engine.world import World
 from distcond.layers.norm_unit import NormUnit
 from distcond.methods.draws import Draws
 from distcond.methods.train_step import TrainStep
-from distcond.registry import lookup, table
+from distcond.registry import lookup
+from support.groups import trained
 
 N = 8
 Y = torch.arange(N) % 10
@@ -58,7 +59,7 @@ def step_of(config: Config) -> tuple[TrainStep, Any]:
 
 
 @pytest.mark.parametrize("model", NETWORKS)
-@pytest.mark.parametrize("method", table("method"))
+@pytest.mark.parametrize("method", trained())
 def test_steps_are_finite_and_reach_every_parameter(config: Any, method: str, model: str) -> None:
     chosen = config(method, model)
     step, _ = step_of(chosen)

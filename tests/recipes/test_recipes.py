@@ -18,6 +18,7 @@ from distcond.methods.draws import Draws
 from distcond.recipes.recipe import GPU_RATE, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 from distcond.registry import lookup, table
+from support.groups import trained
 
 RECIPES: dict[str, Recipe] = table("recipe")
 N, PIXELS = 8, 16
@@ -108,6 +109,6 @@ def test_its_attack_can_cross_its_ball(name: str) -> None:
         assert attack.random_start
 
 
-@pytest.mark.parametrize("method", table("method"))
+@pytest.mark.parametrize("method", trained())
 def test_methods_have_recipes_for_each_small_budget(method: str) -> None:
     assert {f"{method}_digits", f"{method}_cifar10_resnet20"} <= set(RECIPES)

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from distcond.registry import table
+
 
 def quick(*few: str, of: Iterable[str]) -> list[Any]:
     """Values for `pytest.mark.parametrize`: all but `few` are marked `cluster`.
@@ -17,3 +19,8 @@ def quick(*few: str, of: Iterable[str]) -> list[Any]:
     every = list(of)
     assert set(few) <= set(every), few
     return [name if name in few else pytest.param(name, marks=pytest.mark.cluster) for name in every]
+
+
+def trained() -> list[str]:
+    """The methods that there is something to train of."""
+    return [name for name, method in table("method").items() if method.trains]

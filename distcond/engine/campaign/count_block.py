@@ -46,7 +46,7 @@ class BlockCounter:
         self._random: dict[tuple[OperatingPoint, int], bool] = {}
         run, data = RunDir(plan.run_path), plan.config.data
         # Nobody wants gradients of the weights: without them a backward pass costs half.
-        self.model = load(plan.run_path, plan.campaign.checkpoint, device).requires_grad_(False)
+        self.model = load(plan.run_path, plan.campaign.checkpoint, device, data).requires_grad_(False)
         if epoch_at(run, plan.campaign.checkpoint) != plan.epoch or weights_digest(self.model) != plan.weights:
             raise ConfigError(f"{plan.run_path}: has a new {plan.campaign.checkpoint} checkpoint; start again for it")
         self.source = open_source(prepared(data), plan.campaign.split, device, data.threads)

@@ -27,7 +27,7 @@ def gradient_signs(plan: Plan, device: torch.device) -> dict[OperatingPoint, flo
     Measured at full width on some images of every class. Pixels without gradient in float32 are left out; 1 where
     no pixel is left.
     """
-    model = load(plan.run_path, plan.campaign.checkpoint, device).requires_grad_(False)
+    model = load(plan.run_path, plan.campaign.checkpoint, device, plan.config.data).requires_grad_(False)
     source = open_source(prepared(plan.config.data), plan.campaign.split, device, plan.config.data.threads)
     ((raw, y),) = source.read([rows_of(source, EXAMPLES)])
     x, seed = to_float(raw), plan.config.eval.noise_seed

@@ -53,7 +53,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     Raises:
         ConfigError: no checkpoint, no images, or settings that do not fit the network or each other.
     """
-    model = load(run.path, campaign.checkpoint)
+    model = load(run.path, campaign.checkpoint, data=config.data)
     weights = weights_digest(model)
     even = read_even(run.path, config.eval, campaign.checkpoint, weights)
     points = tuple(dict.fromkeys(operating_points(config, even)))
@@ -66,6 +66,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     source = open_source(files, campaign.split, "cpu", config.data.threads)
     wanted = config.eval.test_examples if campaign.split == "test" else config.eval.val_examples
     _check_sources(campaign, points, model)
+    _settle_between(model, points)
     _check_random(campaign, model, everywhere, source)
     return Plan(
         run_path=run.path,
@@ -84,6 +85,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         split_images=split_digest(source),
         rows=_rows(source, wanted, mixed),
         even=even,
+        mix=tuple(model.mix or ()),
     )
 
 
@@ -136,6 +138,17 @@ def _check_sources(campaign: Campaign, points: tuple[OperatingPoint, ...], model
             raise ConfigError(
                 f"threat={threat}: every attack would be at its own lam; add to eval.lam_grid or attack_lam"
             )
+
+
+def _settle_between(model: ConditionalModel, points: Iterable[OperatingPoint]) -> None:
+    """Have the networks between two runs while one process looks: workers find their statistics.
+
+    Raises:
+        ConfigError: as `distcond.dial.at`.
+    """
+    if model.two_networks:
+        for point in points:
+            at(model, point)
 
 
 def _check_random(

@@ -70,6 +70,7 @@ class Plan:
         weights: digest of the network as it is evaluated.
         fingerprint: of the images' content.
         even: the map of the dial that `eval.dial_even` asks for.
+        mix: of a pair of runs, the fitted numbers of MixedNUTS; empty where there are none.
     """
 
     run_path: Path
@@ -88,6 +89,7 @@ class Plan:
     split_images: str
     rows: np.ndarray | None
     even: EvenDial | None = None
+    mix: tuple[float, ...] = ()
 
     @property
     def attacks(self) -> tuple[Attack, ...]:
@@ -215,6 +217,8 @@ class Plan:
             "strength": asdict(self.strengths[attack.name]) if attack else {},
             "attack_lam": source.lam,
             **({"attack_blend": source.blend, "attack_blend_t": source.t} if source.blend else {}),
+            # Fitted beside the weights, and perhaps again.
+            **({"mix": list(self.mix)} if "mixednuts" in (point.blend, source.blend) else {}),
             "noise": measure.noise if self.noisy else "none",
             "noise_seed": self.config.eval.noise_seed if self.noisy else 0,
             "eot_draws": self.draws(attack, measure.noise) if attack else 1,

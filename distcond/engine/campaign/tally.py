@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,12 +17,14 @@ from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.masking_files import report_at
 from distcond.engine.campaign.outcomes import Outcome
 from distcond.engine.campaign.plan import Measure, Plan
-from distcond.engine.cost import cost_at
+from distcond.engine.cost import Cost, cost_at
 from distcond.engine.environment import hardware
 from distcond.engine.restore import load
-from distcond.engine.run_dir import RunDir
+from distcond.engine.run_dir import RunDir, write_json
+from distcond.engine.validate import blend_of
 from distcond.operating_point import OperatingPoint
 from distcond.results import history
+from distcond.results.cost import OF_EVALUATION
 from distcond.results.row import Row
 from distcond.results.store import write_part
 
@@ -59,9 +61,15 @@ def worst(tallies: list[Tally]) -> Tally:
 
 def keep_rows(plan: Plan, workers: int, device: torch.device) -> list[Row]:
     """The rows of a plan that has been carried out, written to the run's results. The same plan replaces its own."""
-    rows = list(_rows(plan, workers, device))
+    costs = _costs(plan)
+    rows = list(_rows(plan, workers, device, costs))
     name = hashlib.blake2b(_text(plan).encode(), digest_size=4).hexdigest()
-    write_part(plan.keep_path, f"{plan.campaign.split}-{plan.campaign.checkpoint}-{name}", rows)
+    part = write_part(plan.keep_path, f"{plan.campaign.split}-{plan.campaign.checkpoint}-{name}", rows)
+    points = [
+        {"lam": point.lam, **blend_of(point), "width": plan.width_mults[width], **cost._asdict()}
+        for (point, width), cost in costs.items()
+    ]
+    write_json(part.with_name(OF_EVALUATION.replace("*", part.stem)), {"points": points})
     return rows
 
 
@@ -71,14 +79,23 @@ def _text(plan: Plan) -> str:
     return json.dumps([asdict(plan.config.eval), asdict(plan.campaign), strengths, plan.fingerprint], sort_keys=True)
 
 
-def _rows(plan: Plan, workers: int, device: torch.device) -> Iterator[Row]:
-    model, starts = load(plan.run_path, plan.campaign.checkpoint), RunDir(plan.run_path).starts()
-    origin = _origin(plan, workers, device, starts)
-    size = described(plan.config.data).image_size
+def _costs(plan: Plan) -> dict[tuple[OperatingPoint, int], Cost]:
+    """What an image costs at each (point, width)."""
+    model, size = (
+        load(plan.run_path, plan.campaign.checkpoint, data=plan.config.data),
+        described(plan.config.data).image_size,
+    )
+    return {(point, width): cost_at(model, point, width, size) for width in plan.widths for point in plan.points}
+
+
+def _rows(
+    plan: Plan, workers: int, device: torch.device, costs: Mapping[tuple[OperatingPoint, int], Cost]
+) -> Iterator[Row]:
+    origin = _origin(plan, workers, device, RunDir(plan.run_path).starts())
     for width in plan.widths:
         for point in plan.points:
             place = {"lam": point.lam, "blend": point.blend, "blend_t": point.t, "width": plan.width_mults[width]}
-            place |= {"density": cost_at(model, point, width, size).density}
+            place |= {"density": costs[point, width].density}
             for noise in plan.campaign.noise:
                 yield from _rows_at(plan, origin | place | _noise(plan, noise), point, width, noise)
 

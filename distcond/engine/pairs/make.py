@@ -1,0 +1,192 @@
+"""Two finished runs become one run directory: `method=pair`, a checkpoint of both, and where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from distcond.config.overrides import apply, to_settings
+from distcond.config.schema import Config
+from distcond.data.described import described, prepared
+from distcond.engine import checkpoint
+from distcond.engine.build import build_model
+from distcond.engine.campaign.weights_digest import weights_digest
+from distcond.engine.checkpoint import Moment, load_shared, moment_of, newest
+from distcond.engine.copies import here
+from distcond.engine.cost import cost_at
+from distcond.engine.pairs.names import side_by_side
+from distcond.engine.pairs.record import FILE
+from distcond.engine.restore import find_checkpoint, load
+from distcond.engine.run_dir import RunDir, run_dir_for, write_json
+from distcond.engine.world import World
+from distcond.errors import ConfigError
+from distcond.layers.plain import BatchNorm2d, Conv2d
+from distcond.models.conditional import ConditionalModel
+from distcond.registry import lookup, table
+from distcond.results import history
+from distcond.results.cost import FILE as FINISHED
+from distcond.storage.uri import is_uri
+
+
+class Source(NamedTuple):
+    """One of the two runs: its network, and what the pair's record says of it."""
+
+    config: Config
+    model: ConditionalModel
+    record: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.record["path"])
+
+
+def read_source(place: str, which: str) -> Source:
+    """A run's network at its checkpoint `which`.
+
+    Raises:
+        ConfigError: no run or checkpoint there, or one whose method makes more than one plain network.
+    """
+    run = RunDir(here(place, checkpoints=True))
+    config = run.config()
+    if not _is_plain(config.method.name, config):
+        valid = ", ".join(name for name, method in table("method").items() if _is_plain(name))
+        raise ConfigError(
+            f"{place}: of method {config.method.name}, which holds more than one network; a pair takes runs of: {valid}"
+        )
+    path, model = find_checkpoint(run, which), load(run.path, which)
+    last = newest(run.checkpoints)
+    assert last is not None
+    record = {
+        "run": run.name,
+        "path": str(place),
+        "mark": run.mark,
+        "method": config.method.name,
+        "seed": config.seed,
+        "checkpoint": which,
+        "epochs": moment_of(path).epoch,
+        "train_flops": float(load_shared(last).get("train_flops", 0.0)),
+        "world_sizes": list(history.world_sizes(run.path)),
+        "weights": weights_digest(model),
+        "init_from": config.init_from,
+    }
+    return Source(config, model, record)
+
+
+def _is_plain(name: str, config: Config | None = None) -> bool:
+    """Whether a method's runs hold one plain network."""
+    method = lookup("method", name)
+    layers = method.layers(method.options if config is None else config.method, False)
+    return layers.conv is Conv2d and type(layers.norm(1)) is BatchNorm2d
+
+
+def check_fit(standard: Source, robust: Source) -> None:
+    """Refuse two runs whose networks cannot stand side by side.
+
+    Raises:
+        ConfigError: naming the first thing in which they differ.
+    """
+    if standard.record["weights"] == robust.record["weights"]:
+        raise ConfigError(f"{robust.name}: the network of {standard.name} once more; a pair needs two")
+    mine, theirs = _facts(standard), _facts(robust)
+    for name in {**mine, **theirs}:
+        one, other = mine.get(name), theirs.get(name)
+        if one != other:
+            both = f"{_text(one)} in {standard.name}, {_text(other)} in {robust.name}"
+            raise ConfigError(f"{name}: {both}; a pair needs two runs that agree in it")
+    for number, (one, other) in enumerate(zip_longest(standard.model.classes, robust.model.classes)):
+        if one != other and standard.model.classes and robust.model.classes:
+            raise ConfigError(
+                f"classes: class {number} is {one!r} in {standard.name}, {other!r} in {robust.name}; give runs of the "
+                "same classes"
+            )
+
+
+def _facts(source: Source) -> dict[str, Any]:
+    """What has to agree, by the name of its setting."""
+    data = described(source.config.data)
+    model = {path: value for path, value in to_settings(source.config).items() if path.startswith("model.")}
+    mean, std = (tuple(values.flatten().tolist()) for values in (source.model.mean, source.model.std))
+    own = {"data.name": source.config.data.name, "data.num_classes": data.num_classes}
+    return {**model, **own, "data.image_size": data.image_size, "data.mean": mean, "data.std": std}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ",".join(_text(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def pair_config(standard: Source, robust: Source, run_root: str) -> Config:
+    """The settings of the pair: those of the robust run, whose attack the pair is tested under, without its training.
+
+    Raises:
+        ConfigError: a `run_root` that is no folder.
+    """
+    if is_uri(run_root):
+        raise ConfigError(f"run_root={run_root}: a pair is written to a folder; valid: a path")
+    own = robust.config
+    data = replace(own.data, extra="", cutmix=0.0)
+    settings = replace(own.eval, dial="switch", dial_even="no", dial_lam=1.0)
+    config = replace(own, data=data, eval=settings, init_from="", run_root=run_root, fresh=False, sinks=())
+    return replace(apply(config, {"method": "pair"}), sampler=own.sampler)
+
+
+def make(standard: Source, robust: Source, config: Config) -> RunDir:
+    """The pair's run directory; one that was made before is left as it is.
+
+    Raises:
+        ConfigError: the images cannot be read, or the directory cannot be written.
+    """
+    fingerprint = prepared(config.data).fingerprint
+    record = {"standard": standard.record, "robust": robust.record, "data": fingerprint}
+    named = [{name: of[name] for name in ("run", "mark", "weights")} for of in (standard.record, robust.record)]
+    run = run_dir_for(config, f"{fingerprint}+{named}")
+    if run.finished:
+        return run
+    model = _together(standard.model, robust.model, config)
+    with run.begin(config):
+        write_json(run.path / FILE, record)
+        _write(run, model, config, record)
+    return run
+
+
+def _together(standard: ConditionalModel, robust: ConditionalModel, config: Config) -> ConditionalModel:
+    """The network of both."""
+    model = build_model(config).eval()
+    clean, adv = (source.backbone.state_dict() for source in (standard, robust))
+    backbone: dict[str, Tensor] = model.backbone.state_dict()
+    model.backbone.load_state_dict(side_by_side(clean, adv, backbone))
+    model.mean.copy_(standard.mean)
+    model.std.copy_(standard.std)
+    model.classes = standard.classes or robust.classes
+    return model
+
+
+def _write(run: RunDir, model: ConditionalModel, config: Config, record: dict[str, Any]) -> None:
+    both = record["standard"], record["robust"]
+    epochs, flops = (sum(of[name] for of in both) for name in ("epochs", "train_flops"))
+    sizes = sorted({size for of in both for size in of["world_sizes"]})
+    shared = {
+        "method": "pair", "train_images": None, "classes": model.classes, "optimiser": {},
+        "position": (0, 0, epochs, 0), "best": None, "train_flops": flops, "world_sizes": tuple(sizes),
+        "sparsity": None, "averaged": None,
+    }  # fmt: skip
+    checkpoint.save(run.checkpoints, Moment(epochs), World(), model, shared, {})
+    history.append(run.path, {"epoch": epochs, "train_flops": flops, "world_sizes": sizes})
+    size = described(config.data).image_size
+    write_json(run.path / FINISHED, {
+        "epochs": epochs,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "train_flops": flops,
+        "points": [_end(model, lam, size) for lam in (0.0, 1.0)],
+    })  # fmt: skip
+
+
+def _end(model: ConditionalModel, lam: float, size: int) -> dict[str, Any]:
+    cost = cost_at(model, lam, 0, size)
+    gaps = {"robust_overfitting_gap": None, "robust_generalization_gap": None}
+    return {"lam": lam, "width": 1.0, **cost._asdict(), "density": cost.density, **gaps}

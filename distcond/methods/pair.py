@@ -1,0 +1,54 @@
+"""Two networks that were trained apart, as one: a standard run's and a robust run's, made by `python -m distcond.pair`.
+
+The rivals of one conditional network: its dial interpolates their weights or mixes their outputs. There is nothing to
+train. lam 0 is the standard run, any larger lam the robust one; there is no network between them without a blend.
+"""
+
+from __future__ import annotations
+
+from distcond.config.schema import Config, Options
+from distcond.errors import ConfigError
+from distcond.layers.layer_set import LayerSet, paired
+from distcond.methods.method import Method
+from distcond.methods.stage import Objective
+from distcond.samplers.fixed import FixedOptions
+
+
+def layers(options: Options, shared: bool) -> LayerSet:
+    """Every layer twice."""
+    return paired(shared)
+
+
+def objective(options: Options) -> Objective:
+    """None: refused.
+
+    Raises:
+        ConfigError: always.
+    """
+    raise ConfigError("method=pair: is not trained; made from two runs by python -m distcond.pair STANDARD ROBUST")
+
+
+def lam_grid(config: Config) -> tuple[float, ...]:
+    """0 and 1, as far as `eval.lam_grid` has them: the two runs.
+
+    Raises:
+        ConfigError: it has neither.
+    """
+    points = tuple(lam for lam in config.eval.lam_grid if lam in (0, 1))
+    if not points:
+        raise ConfigError("eval.lam_grid: a pair is two runs, lam 0 and lam 1; give 0, 1 or both")
+    return points
+
+
+METHOD = Method(
+    name="pair",
+    summary="two runs as one network, made by distcond.pair: the rivals of one conditional network; not trained",
+    paper="adaptive smoothing, arXiv 2301.12554; robust soups, arXiv 2302.10164; MixedNUTS, arXiv 2402.02263",
+    options=Options(name="pair"),
+    layers=layers,
+    objective=objective,
+    sampler=FixedOptions(name="fixed"),
+    default_grid=(0.0, 1.0),
+    lam_grid=lam_grid,
+    trains=False,
+)

@@ -1,0 +1,165 @@
+"""Put two runs on the axes of one network's dial: `python -m distcond.pair STANDARD ROBUST [WORD=VALUE ...]`.
+
+    python -m distcond.pair runs/standard-... runs/pgd_at-...                    mixed in three ways, and evaluated
+    python -m distcond.pair runs/standard-... runs/trades-... mix=outputs attack=autoattack eval.test_examples=1000
+    python -m distcond.pair runs/standard-... runs/pgd_at-... mix=none           only the pair, for distcond.evaluate
+
+STANDARD and ROBUST are runs of plain networks: of one model, on the same classes, with the same normalisation. The pair
+is a run directory of its own: lam 0 is the standard run and lam 1 the robust one, and distcond.evaluate, calibrate and
+report take it as any other. Its training cost is the sum of both. Each way of mixing is one dial (docs/dial.md):
+
+  weights     raw weights interpolated, the normalisation's statistics estimated anew on training images: one forward
+              (start ROBUST with init_from=STANDARD: networks that were trained apart seldom connect)
+  outputs     the mean of both networks' probabilities: two forwards
+  mixednuts   the same with the robust network's logits transformed, fitted on validation: two forwards
+  folded      folded weights interpolated, as in a network with two paths: one forward
+
+  mix=weights,outputs,mixednuts   which, or none
+  checkpoint=best      of the two runs: best, last or last_raw
+  fit_attack=pgd-best  mixednuts: the attack behind the fit, with the settings of eval.attack
+  beta=0.985           mixednuts: share of the robust network's right answers under attack that has to stay right
+  run_root=DIR         where the pair's run directory goes; ./runs
+
+and every word of python -m distcond.evaluate but eval.dial. The same command again goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from distcond import evaluate
+from distcond.config.command_line import guarded
+from distcond.config.overrides import apply, check_dial
+from distcond.config.schema import AttackConfig, Config
+from distcond.config.setting import check_bounds, choice, read
+from distcond.data.described import described, prepared
+from distcond.engine.campaign.words import attacks_of, campaign_of, strength
+from distcond.engine.pairs.fit_mix import fitting_attack, keep_fitted
+from distcond.engine.pairs.make import check_fit, make, pair_config, read_source
+from distcond.engine.restore import WHICH
+from distcond.engine.run_dir import RunDir
+from distcond.errors import ConfigError
+from distcond.operating_point import BLENDS
+from distcond.results.cost import cost_lines
+
+_MIXES = ("weights", "outputs", "mixednuts")
+_OWN = ("mix", "checkpoint", "fit_attack", "beta", "run_root")
+_ATTACK = "eval.attack."
+
+
+@dataclass
+class Asked:
+    """What a command line asks for."""
+
+    mixes: tuple[str, ...] = _MIXES
+    checkpoint: str = "best"
+    fit_attack: str = "pgd-best"
+    beta: float = 0.985
+    run_root: str = ""
+    rest: list[str] = field(default_factory=list)  # for the evaluations
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make the pair, fit what its mixes need, and evaluate each; the exit status."""
+    if not argv or set(argv) & {"--help", "-h"}:
+        print(__doc__)
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    places = [word for word in argv if "=" not in word]
+    if len(places) != 2:
+        raise ConfigError(f"{len(places)} runs: give two, STANDARD and then ROBUST; settings are WORD=VALUE")
+    words = asked([word for word in argv if "=" in word])
+    standard, robust = (read_source(place, words.checkpoint) for place in places)
+    check_fit(standard, robust)
+    config = pair_config(standard, robust, words.run_root)
+    evaluated = check_evaluation(config, words)
+    run = make(standard, robust, config)
+    logging.info(f"pair     {run.path}: lam 0 is {standard.record['run']}, lam 1 is {robust.record['run']}")
+    for mix in words.mixes:
+        if mix == "mixednuts":
+            _fit(run, evaluated, words)
+        status = evaluate.main([str(run.path), *words.rest, f"eval.dial={mix}"])
+        if status:
+            return status
+        print()
+    print(f"{cost_lines(run.path)}\n{run.path}")
+    return 0
+
+
+def asked(argv: Sequence[str]) -> Asked:
+    """The words of a command line; those that are not its own are left for the evaluation.
+
+    Raises:
+        ConfigError: an own word whose value is not valid, or a dial, which mix says.
+    """
+    own, rest = dict[str, str](), list[str]()
+    for word in argv:
+        name, _, value = word.partition("=")
+        if name in ("eval.dial", "eval.dial_even", "eval.dial_lam"):
+            raise ConfigError(f"{word}: here mix says which dials; valid: mix={','.join(BLENDS[1:])}")
+        if name in _OWN:
+            own[name] = value
+            _checked(own)  # also one that a later word replaces
+        else:
+            rest.append(word)
+    return Asked(**_checked(own), rest=rest)
+
+
+def _checked(own: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: own[name] for name in ("run_root",) if name in own}
+    if "mix" in own:
+        mixes = dict.fromkeys(read("mix", own["mix"], tuple[str, ...]))
+        for mix in mixes or [""]:
+            choice("mix", mix, ("none", *BLENDS[1:]))
+        found["mixes"] = tuple(mix for mix in mixes if mix != "none")
+    if "checkpoint" in own:
+        found["checkpoint"] = choice("checkpoint", own["checkpoint"], WHICH)
+    if "fit_attack" in own:
+        found["fit_attack"] = fitting_attack(own["fit_attack"]).name
+    if "beta" in own:
+        found["beta"] = read("beta", own["beta"], float)
+        check_bounds("beta", found["beta"], {"gt": 0.0, "lt": 1.0})
+    return found
+
+
+def check_evaluation(config: Config, asked: Asked) -> Config:
+    """The pair's settings as its evaluations have them.
+
+    Raises:
+        ConfigError: a word that is not valid, before anything is written.
+    """
+    rest = asked.rest
+    words, settings = evaluate.split(rest)
+    campaign = campaign_of(words)
+    for mix in asked.mixes:
+        check_dial(apply(config, {**settings, "eval.dial": mix}), settings)
+    config = apply(config, settings)
+    classes = described(config.data).num_classes
+    for attack in attacks_of(campaign):
+        strength(attack, config.eval.attack, _given(rest), classes)
+    prepared(config.data)
+    return config
+
+
+def _given(rest: Sequence[str]) -> frozenset[str]:
+    paths = [word.partition("=")[0] for word in rest]
+    return frozenset(path.removeprefix(_ATTACK) for path in paths if path.startswith(_ATTACK))
+
+
+def _fit(run: RunDir, config: Config, words: Asked) -> None:
+    attack = fitting_attack(words.fit_attack)
+    used: AttackConfig = strength(attack, config.eval.attack, _given(words.rest), described(config.data).num_classes)
+    kept = keep_fitted(run, config, attack, used, words.beta)
+    numbers = ", ".join(f"{name} = {kept[name]:g}" for name in ("s", "p", "c"))
+    logging.info(
+        f"mixednuts: {numbers}, fitted on {kept['examples']} validation images under {attack.name}; the paper's one "
+        f"point is t = {kept['alpha']:.4g}"
+    )
+
+
+if __name__ == "__main__":
+    guarded(lambda: main(sys.argv[1:]))

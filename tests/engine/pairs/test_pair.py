@@ -1,0 +1,316 @@
+"""A pair of runs: its ends are the runs, its blends what is done by hand, its rows and reports like any run's."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import distcond
+from distcond import calibrate, evaluate, pair, report
+from distcond.condition import AtLambda
+from distcond.data.described import prepared
+from distcond.data.loader import to_float
+from distcond.data.open import open_source
+from distcond.data.subset import rows_of
+from distcond.dial import at
+from distcond.engine.build import build_model
+from distcond.engine.checkpoint import load_shared, newest
+from distcond.engine.cost import cost_at
+from distcond.engine.job import check_job
+from distcond.engine.run_dir import RunDir
+from distcond.errors import ConfigError
+from distcond.mixednuts import Mix, transformed
+from distcond.models.conditional import ConditionalModel
+from distcond.operating_point import OperatingPoint
+from distcond.results.cost import cost_lines, costs_below
+from distcond.results.store import read_rows
+
+BLENDS = ("weights", "outputs", "mixednuts", "folded")
+
+
+def images(count: int = 8) -> Tensor:
+    return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def point(blend: Any, t: float) -> OperatingPoint:
+    return OperatingPoint(1.0, blend, t)
+
+
+def train_flops(run: Path) -> float:
+    last = newest(RunDir(run).checkpoints)
+    assert last is not None
+    found: float = load_shared(last)["train_flops"]
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("blend", BLENDS)
+def test_the_ends_are_the_runs_bit_for_bit(paired: Path, standard: Path, robust: Path, blend: str) -> None:
+    model = distcond.load(paired)
+    for t, run in ((0.0, standard), (1.0, robust)):
+        wanted = AtLambda(distcond.load(run), t)(images())
+        assert torch.equal(at(model, point(blend, t))(images()), wanted)
+        assert torch.equal(distcond.AtLambda(model, t)(images()), wanted)
+
+
+def lerped_by_hand(standard: Path, robust: Path, t: float) -> ConditionalModel:
+    """A network of interpolated weights whose statistics are the means over batches, computed layer by layer."""
+    model, other = distcond.load(standard), distcond.load(robust)
+    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        mine.data = mine + t * (theirs - mine)
+    config = RunDir(robust).config()
+    source = open_source(prepared(config.data), "train")
+    rows = rows_of(source, config.train_examples)
+    batches = [to_float(raw) for raw, _ in source.read(np.array_split(rows, len(rows) // 100))]
+    seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+
+    def normalise(norm: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        assert isinstance(norm, nn.BatchNorm2d)
+        x = given[0]
+        mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+        seen.setdefault(norm, []).append((mean, x.var((0, 2, 3))))
+        scale = norm.weight / (var + norm.eps).sqrt()
+        return (x - mean[:, None, None]) * scale[:, None, None] + norm.bias[:, None, None]
+
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_hook(normalise) for norm in norms]
+    for x in batches:
+        model(x, model.condition(0.0))
+    for hook in hooks:
+        hook.remove()
+    for norm, found in seen.items():
+        norm.running_mean, norm.running_var = (torch.stack(values).mean(0) for values in zip(*found, strict=True))
+    return model
+
+
+@torch.no_grad()
+def test_weights_are_lerped_with_statistics_anew(paired: Path, standard: Path, robust: Path) -> None:
+    model, wanted = distcond.load(paired), lerped_by_hand(standard, robust, 0.5)
+    found = distcond.AtDial(model, 0.5)(images())
+    assert torch.allclose(found, wanted(images(), wanted.condition(0.0)), atol=1e-4)
+    assert not torch.allclose(found, at(model, point("folded", 0.5))(images()), atol=1e-3)
+
+
+@torch.no_grad()
+def test_outputs_are_the_mean_of_probabilities(paired: Path, standard: Path, robust: Path) -> None:
+    ours, theirs = (AtLambda(distcond.load(run), 1.0)(images()).softmax(1) for run in (standard, robust))
+    found = at(distcond.load(paired), point("outputs", 0.3))(images())
+    assert torch.allclose(found.exp(), 0.7 * ours + 0.3 * theirs, atol=1e-6)
+
+
+@torch.no_grad()
+def test_mixednuts_mixes_transformed_probabilities(paired: Path, standard: Path, robust: Path) -> None:
+    ours, theirs = (AtLambda(distcond.load(run), 1.0)(images()) for run in (standard, robust))
+    kept = json.loads((paired / "mixednuts.json").read_text())
+    wanted = 0.4 * ours.softmax(1) + 0.6 * transformed(theirs, Mix(kept["s"], kept["p"], kept["c"])).softmax(1)
+    assert torch.allclose(at(distcond.load(paired), point("mixednuts", 0.6))(images()).exp(), wanted, atol=1e-6)
+    assert (kept["attack"]["name"], kept["examples"]) == ("pgd-best", 40)
+
+
+@torch.no_grad()
+def test_folded_units_lie_between_those_of_the_ends(paired: Path) -> None:
+    model = distcond.load(paired)
+    ends, found = [AtLambda(model, lam) for lam in (0.0, 1.0)], at(model, point("folded", 0.25))
+    assert found.num_folded == len(model.units) and model.units[-1] is model.backbone.linear
+    for index in range(found.num_folded):
+        for mine, clean, robust in zip(found.folded(index)[:2], *(e.folded(index)[:2] for e in ends), strict=True):
+            assert torch.equal(mine, torch.lerp(clean, robust, 0.25))
+
+
+def test_rows_of_every_dial_are_readable(paired: Path) -> None:
+    rows = read_rows(paired)
+    assert {(row.blend, row.blend_t) for row in rows} == {(blend, t) for blend in BLENDS for t in (0.0, 0.5, 1.0)}
+    assert {(row.method, row.lam, row.num_examples, row.train_world_sizes) for row in rows} == {("pair", 1.0, 40, "1")}
+    at_ends = {t: {(row.attack, row.num_correct) for row in rows if row.blend_t == t} for t in (0.0, 1.0)}
+    assert all(len(found) == 2 for found in at_ends.values()), "the ends are the same networks on every dial"
+
+
+def test_a_pair_costs_what_both_runs_cost(paired: Path, standard: Path, robust: Path) -> None:
+    both = train_flops(standard) + train_flops(robust)
+    assert json.loads((paired / "finished.json").read_text())["train_flops"] == both
+    assert f"training {both:.3g} FLOPs" in cost_lines(paired)
+    record = json.loads((paired / "pair.json").read_text())
+    assert [record[end]["run"] for end in ("standard", "robust")] == [standard.name, robust.name]
+
+
+def test_mixes_cost_two_forwards_in_reports(paired: Path) -> None:
+    one = cost_at(distcond.load(paired), 0.0, 0, 8).flops
+    found = {place.blend: spent.flops for place, spent in costs_below(paired).items() if place.blend_t == 0.5}
+    assert found == {"weights": one, "folded": one, "outputs": 2 * one, "mixednuts": 2 * one}
+
+
+def test_report_and_page_show_a_pair(paired: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly")
+    assert report.main([str(paired), f"png={tmp_path / 'c.png'}", f"html={tmp_path / 'c.html'}"]) == 0
+    said = capsys.readouterr().out
+    assert "MixedNUTS mix, t from lam 0 to lam 1" in said and "mixednuts t 0.5" in said
+    assert "MixedNUTS mix" in (tmp_path / "c.html").read_text()
+
+
+def test_a_position_is_estimated_once_and_kept(paired: Path) -> None:
+    model, place = distcond.load(paired), point("weights", 0.25)
+    wanted = at(model, place)(images())
+    file = paired / "interpolated" / "t0.25.pt"
+    before = file.stat().st_mtime_ns
+    assert torch.equal(at(distcond.load(paired), place)(images()), wanted) and file.stat().st_mtime_ns == before
+    file.unlink()
+    assert torch.equal(at(distcond.load(paired), place)(images()), wanted)
+
+
+def test_statistics_of_other_weights_are_not_used(paired: Path) -> None:
+    wanted = at(distcond.load(paired), point("weights", 0.75))(images())
+    file = paired / "interpolated" / "t0.75.pt"
+    held = torch.load(file, weights_only=True)
+    moved = {name: tensor + 1 for name, tensor in held["statistics"].items()}
+    torch.save({"weights": "others", "statistics": moved}, file)
+    assert torch.equal(at(distcond.load(paired), point("weights", 0.75))(images()), wanted)
+
+
+def test_the_same_command_only_prints_tables(
+    paired: Path, standard: Path, robust: Path, few: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {file: file.stat().st_mtime_ns for file in paired.glob("**/*.npz")}
+    words = [f"run_root={paired.parent}", "mix=mixednuts", "attack=fgsm", *few]
+    assert pair.main([str(standard), str(robust), *words]) == 0
+    assert list(paired.parent.iterdir()) == [paired]
+    assert {file: file.stat().st_mtime_ns for file in paired.glob("**/*.npz")} == before
+    assert str(paired) in capsys.readouterr().out
+
+
+def test_outcomes_of_another_fit_are_counted_anew(paired: Path) -> None:
+    words = [str(paired), "eval.dial=mixednuts", "attack=fgsm"]
+    plan = evaluate.planned(words)
+    file, measure = paired / "mixednuts.json", plan.clean(point("mixednuts", 0.5), 0, "fixed")
+    kept = file.read_text()
+    try:
+        file.write_text(json.dumps(json.loads(kept) | {"s": 0.123}))
+        assert evaluate.planned(words).folder(measure) != plan.folder(measure)
+    finally:
+        file.write_text(kept)
+
+
+def test_calibrate_searches_along_a_pair(paired: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["eval.val_examples=20", "eval.batch_size=20", "launch.workers=1", "eval.dial_grid=0,1"]
+    assert calibrate.main([str(paired), "sa=0.01", "eval.dial=weights", "resolution=0.5", "confidence=0.5", *few]) == 0
+    assert capsys.readouterr().out.startswith("dial = ")
+
+
+def test_lam_between_the_runs_is_left_out(paired: Path) -> None:
+    assert [place.lam for place in evaluate.planned([str(paired), "eval.lam_grid=0,0.3,1"]).points] == [0.0, 1.0]
+
+
+# What is refused.
+
+
+def refused(*words: str, root: Path) -> str:
+    """The one line with which a command is refused; nothing is written."""
+    with pytest.raises(ConfigError) as refusal:
+        pair.main([*words, f"run_root={root}"])
+    assert not root.exists() and "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+MISFITS: dict[str, dict[str, Any]] = {
+    "model.widths: 4,8 in": {"model__widths": "4,6"},
+    "model.name: small_cnn in": {"model": "resnet18"},
+    "data.mean: ": {"data__mean": "0.5,0.5,0.5"},
+    "data.std: ": {"data__std": "0.5,0.5,0.5"},
+}
+
+
+@pytest.mark.parametrize("line", MISFITS)
+def test_runs_that_differ_are_refused(make_run: Callable[..., Path], standard: Path, tmp_path: Path, line: str) -> None:
+    other = make_run("pgd_at", **MISFITS[line])
+    assert refused(str(standard), str(other), root=tmp_path / "runs").startswith(line)
+
+
+def test_other_classes_are_refused(standard: Path, robust: Path, tmp_path: Path) -> None:
+    other = _changed(robust, tmp_path / "other", classes=tuple("abcdefghij"))
+    named = _changed(standard, tmp_path / "named", classes=tuple("abcdefghik"))
+    said = refused(str(named), str(other), root=tmp_path / "runs")
+    assert said.startswith("classes: class 9 is 'k' in")
+
+
+def _changed(run: Path, copied: Path, **values: Any) -> Path:
+    shutil.copytree(run, copied)
+    last = newest(RunDir(copied).checkpoints)
+    assert last is not None
+    torch.save({**torch.load(last / "shared.pt", weights_only=True), **values}, last / "shared.pt")
+    return copied
+
+
+def test_a_run_without_checkpoint_is_refused(standard: Path, robust: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(robust, bare, ignore=shutil.ignore_patterns("checkpoints"))
+    assert "no checkpoint yet" in refused(str(standard), str(bare), root=tmp_path / "runs")
+    assert "no run here" in refused(str(standard), str(tmp_path / "nothing"), root=tmp_path / "runs")
+
+
+def test_a_method_with_two_paths_is_refused(make_run: Any, standard: Path, tmp_path: Path) -> None:
+    said = refused(str(standard), str(make_run("float")), root=tmp_path / "runs")
+    assert "of method float, which holds more than one network" in said and "pgd_at" in said and "standard" in said
+
+
+def test_one_run_twice_is_refused(standard: Path, tmp_path: Path) -> None:
+    assert "a pair needs two" in refused(str(standard), str(standard), root=tmp_path / "runs")
+
+
+WORDS = {
+    "mix=soup": "unknown value for mix 'soup'",
+    "mix=": "unknown value for mix ''",
+    "beta=1": "beta=1: must be less than 1",
+    "fit_attack=autoattack": "unknown value for fit_attack 'autoattack'",
+    "checkpoint=live": "unknown value for checkpoint 'live'",
+    "eval.dial=outputs": "eval.dial=outputs: here mix says which dials",
+    "optim.lr=1": "unknown setting of an evaluation 'optim.lr'",
+    "attack=nothing": "unknown attack 'nothing'",
+    "eval.dial_grid=2": "eval.dial_grid=2: must be at most 1",
+    "eval.lam_grid=0": "eval.lam_grid: changes nothing with eval.dial=weights",
+}
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_bad_word_is_refused(standard: Path, robust: Path, tmp_path: Path, word: str) -> None:
+    assert WORDS[word] in refused(str(standard), str(robust), word, root=tmp_path / "runs")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_other_than_two_runs_are_refused(standard: Path, tmp_path: Path, count: int) -> None:
+    assert refused(*[str(standard)] * count, root=tmp_path / "runs").startswith(f"{count} runs: give two")
+
+
+def test_training_a_pair_is_refused(small: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^method=pair: is not trained; made from two runs by .*distcond\.pair"):
+        check_job(small("pair"), 1000)
+
+
+@pytest.mark.parametrize("dial", ["mixednuts", "folded"])
+def test_dials_of_pairs_are_refused_elsewhere(make_run: Any, tiny: Any, dial: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^eval\.dial={dial}: blends two runs .*, float is one network"):
+        evaluate.planned([str(make_run("float")), f"eval.dial={dial}"])
+    with pytest.raises(ConfigError, match=rf"^dial={dial}: blends two runs .*; valid: switch, weights, outputs$"):
+        distcond.AtDial(build_model(tiny("smart")).eval(), 0.5, dial)
+
+
+def test_a_mix_that_is_not_fitted_is_refused(standard: Path, robust: Path, tmp_path: Path) -> None:
+    assert pair.main([str(standard), str(robust), "mix=none", f"run_root={tmp_path}"]) == 0
+    (bare,) = tmp_path.iterdir()
+    with pytest.raises(ConfigError, match=r"^dial=mixednuts: not fitted for this pair yet"):
+        evaluate.planned([str(bare), "eval.dial=mixednuts"])
+
+
+def test_other_images_are_refused_between_runs(paired: Path) -> None:
+    model = distcond.load(paired)
+    other = copy.copy(model.interpolate)
+    other.fingerprint, model.interpolate = "another", other  # type: ignore[union-attr, misc, assignment]
+    with pytest.raises(ConfigError, match=r"not the images that .* was made with"):
+        at(model, point("weights", 0.123))

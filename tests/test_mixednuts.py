@@ -1,0 +1,103 @@
+"""MixedNUTS' transformation on numbers, and its fit on a toy."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distcond.dial import MixedNuts, stand_ins
+from distcond.errors import ConfigError
+from distcond.mixednuts import POWERS, SATURATED, SCALES, SHIFTS, TOP, Mix, fit, margins, transformed
+
+MIX = Mix(0.5, 2.0, -1.0)
+
+
+def by_hand(logits: list[float], mix: Mix) -> list[float]:
+    """The formula, number by number."""
+    mean = sum(logits) / len(logits)
+    deviation = math.sqrt(sum((h - mean) ** 2 for h in logits) / (len(logits) - 1))
+    shifted = [(h - mean) / deviation + mix.c for h in logits]
+    clamped = [z * 0.5 * (1 + math.erf(z / math.sqrt(2))) for z in shifted]
+    return [mix.s * math.copysign(abs(g) ** mix.p, g) for g in clamped]
+
+
+def test_transformation_is_the_formula() -> None:
+    logits = torch.tensor([[1.0, 2.0, 6.0, -1.0]], dtype=torch.float64)
+    assert transformed(logits, MIX)[0].tolist() == pytest.approx(by_hand([1.0, 2.0, 6.0, -1.0], MIX), rel=1e-6)
+
+
+def test_many_classes_are_normalised_by_the_largest() -> None:
+    logits = torch.randn(1, 2 * TOP, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    top = logits.topk(TOP).values[0]
+    normal = (logits[0] - top.mean()) / top.std()
+    clamped = nn.functional.gelu(normal + MIX.c)
+    assert torch.allclose(transformed(logits, MIX)[0], MIX.s * clamped.abs() ** 2 * clamped.sign())
+
+
+def test_gradients_are_finite_where_all_logits_agree() -> None:
+    logits = torch.zeros(2, 5, requires_grad=True)
+    transformed(logits, Mix(5.0, 1.0, 0.0)).sum().backward()
+    assert logits.grad is not None and bool(logits.grad.isfinite().all())
+
+
+def end(*rows: list[float]) -> nn.Module:
+    """A network that answers so, whatever it is asked."""
+
+    class Answer(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tensor(rows, dtype=torch.float64)
+
+    return Answer()
+
+
+def test_mix_is_the_log_of_mixed_probabilities() -> None:
+    clean, robust = [0.3, -1.0, 2.0], [4.0, 1.0, 0.0]
+    found = MixedNuts(end(clean), end(robust), 0.3, MIX)(torch.zeros(1, 3, 2, 2))[0]
+    ours, theirs = (torch.tensor(logits, dtype=torch.float64).softmax(0) for logits in (clean, by_hand(robust, MIX)))
+    assert torch.allclose(found.exp(), 0.7 * ours + 0.3 * theirs, atol=1e-7)
+
+
+def test_attackers_also_ask_raw_logits() -> None:
+    network = MixedNuts(end([0.3, 2.0]), end([4.0, 1.0]), 0.25, MIX)
+    asked = [other(torch.zeros(1, 3, 2, 2))[0].tolist() for other in stand_ins(network)]
+    assert asked == [[0.3, 2.0], [4.0, 1.0], pytest.approx([0.25 * 4 + 0.75 * 0.3, 0.25 + 0.75 * 2])]
+
+
+def toy(sure: float, count: int = 60) -> Tensor:
+    """Logits of ten classes, the first ahead of noise by about `sure`."""
+    logits = torch.randn(count, 10, generator=torch.Generator().manual_seed(int(10 * sure)))
+    logits[:, 0] = logits[:, 1:].amax(1) + sure * (0.5 + torch.rand(count, generator=torch.Generator().manual_seed(1)))
+    return logits
+
+
+def test_fit_takes_the_smallest_share_of_the_grid() -> None:
+    wrong, attacked = toy(0.5), toy(1.0)
+    shares = []
+    for mix in itertools.starmap(Mix, itertools.product(SCALES, POWERS, SHIFTS)):
+        threshold = torch.quantile(margins(attacked, mix), 0.05)
+        shares.append(float((margins(wrong, mix) >= threshold).double().mean()) if threshold < 1 - SATURATED else 1.0)
+    found = fit(wrong, attacked, beta=0.95)
+    assert found.surpass == min(shares) < max(shares)
+
+
+def test_alpha_keeps_as_many_answers_as_asked() -> None:
+    wrong, attacked = toy(0.5), toy(2.0)
+    found = fit(wrong, attacked, beta=0.95)
+    threshold = (1 - found.alpha) / found.alpha
+    assert float((margins(attacked, found.mix) >= threshold - 1e-9).double().mean()) >= 0.95
+
+
+def test_fit_keeps_all_answers_only_where_asked() -> None:
+    wrong, attacked = toy(0.5), toy(1.0)
+    assert fit(wrong, attacked, beta=0.5).surpass <= fit(wrong, attacked, beta=0.99).surpass
+
+
+@pytest.mark.parametrize("empty", ["wrong", "attacked"])
+def test_fit_without_images_is_refused(empty: str) -> None:
+    nothing = torch.zeros(0, 10)
+    with pytest.raises(ConfigError, match=r"^mix=mixednuts: fitted on .* here are none"):
+        fit(*((nothing, toy(1.0)) if empty == "wrong" else (toy(1.0), nothing)))

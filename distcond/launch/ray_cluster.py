@@ -27,6 +27,12 @@ OBJECT_STORE_BYTES = 100 * 2**20
 #: Seconds Ray's processes get to end by themselves.
 GRACE = 10.0
 
+#: Times a Ray of one's own is started: Ray gives its node 30 s, which a machine busy with other things may exceed.
+STARTS = 3
+
+#: What Ray says then.
+_SLOW = "timed out during startup"
+
 #: Unless set by the user: a swift and quiet Ray Train.
 _QUIET = {
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -138,8 +144,8 @@ def _started() -> Iterator[Cluster]:
         import ray
 
         try:
-            _connect(
-                "Ray does not start here (launch=local runs without it)",
+            _start(
+                folder / "token",
                 address="local",
                 num_cpus=here.cores,
                 num_gpus=here.gpus,
@@ -154,6 +160,18 @@ def _started() -> Iterator[Cluster]:
             grace = GRACE if ray.is_initialized() else 0.0
             ray.shutdown()
             _end(lambda: processes(folder / "token"), grace)
+
+
+def _start(token: Path, **arguments: Any) -> None:
+    """Start a Ray with `token`, again where the machine was too slow for it."""
+    for left in reversed(range(STARTS)):
+        try:
+            _connect("Ray does not start here (launch=local runs without it)", **arguments)
+            return
+        except LaunchFailed as error:
+            if not left or _SLOW not in str(error):
+                raise
+            _end(lambda: processes(token), 0.0)
 
 
 def _connect(otherwise: str, **arguments: Any) -> str:

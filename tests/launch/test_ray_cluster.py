@@ -10,14 +10,17 @@ import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from distcond.errors import ConfigError
+from distcond.launch.failure import LaunchFailed
 from distcond.launch.private import private_directory
-from distcond.launch.ray_cluster import joins
+from distcond.launch.ray_cluster import _start, joins
 from distcond.launch.variables import variables
 from support import processes
 from support.leftovers import listening, processes_with
@@ -46,6 +49,34 @@ def test_own_ray_is_locked_and_leaves_nothing(place: Any) -> None:
     assert json.loads(held.output.splitlines()[-1]) == {"error": "the end", "changed": []}
     assert not processes_with(place.mark)
     assert not Path(facts["token"]).parent.exists()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("slow", "error", "tried"),
+    [
+        (2, "The current node timed out during startup. This could happen", 3),
+        (3, "The current node timed out during startup. This could happen", 3),
+        (1, "no port is free", 1),
+    ],
+)
+def test_slow_start_of_ray_is_tried_again(
+    slow: int, error: str, tried: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    asked: list[str] = []
+
+    def init(**arguments: Any) -> Any:
+        asked.append(arguments["address"])
+        if len(asked) <= slow:
+            raise Exception(error)
+        return SimpleNamespace(dashboard_url="")
+
+    monkeypatch.setattr(ray, "init", init)
+    with nullcontext() if slow < tried else pytest.raises(LaunchFailed, match=error):
+        _start(tmp_path / "token", address="local")
+    assert asked == ["local"] * tried
 
 
 @pytest.mark.ray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 import shutil
@@ -10,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ray.runtime_context import get_runtime_context
 from ray.train.torch import TorchConfig
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
@@ -58,7 +61,12 @@ class Trainer(TorchTrainer):
             from distcond.launch.elastic import Patient
 
             parts["scaling_policy"] = Patient(scaling, self.patience)
-        return super()._initialize_and_run_controller(**parts)
+        if get_runtime_context().get_actor_id() is None:
+            return super()._initialize_and_run_controller(**parts)
+        # A trial is an actor already, which ends with its workers: one more process would only cost seconds.
+        controller = TrainController(**parts)
+        asyncio.run(controller.run())  # type: ignore[no-untyped-call]
+        return controller.get_result()
 
 
 def train(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:

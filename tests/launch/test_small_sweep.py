@@ -1,4 +1,4 @@
-"""One small sweep on a real Ray: ASHA lets one of three trials finish and stops the others."""
+"""One small sweep on a real Ray: ASHA lets one of two trials finish and stops the other."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from support import sweeps
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
-def test_asha_sweep_finishes_one_of_three(place: Any) -> None:
-    process = sweeps.begin(place, 3, "scheduler=asha", "grace=1", "reduction=3")
+def test_asha_sweep_finishes_one_of_two(place: Any) -> None:
+    process = sweeps.begin(place, 2, "scheduler=asha", "grace=1", "reduction=2", sweeps.ONE)
     assert process.wait() == 0, process.output
     found = sweeps.trials(place.path / "sweep")
-    assert sorted((trial["state"], trial["epochs"]) for trial in found) == [
-        ("finished", 2), ("stopped", 1), ("stopped", 1),
-    ], process.output  # fmt: skip
+    assert sorted((trial["state"], trial["epochs"]) for trial in found) == [("finished", 2), ("stopped", 1)], (
+        process.output
+    )
     for trial in found:
         run, epochs = RunDir(place.path / "sweep" / trial["run"]), list(range(1, trial["epochs"] + 1))
         assert run.finished == (trial["state"] == "finished")

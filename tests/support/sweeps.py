@@ -14,9 +14,12 @@ from support import processes
 #: Seconds for a whole sweep.
 LIMIT = 5 * processes.LIMIT
 
+#: A trial costs a process, and each of its legs two more, of seconds each: with one at a time a sweep has one trial's.
+ONE = "concurrent=1"
+
 #: Runs of a second or two, once their processes are up.
 TINY = (
-    "epochs=2", "train_examples=128", "batch_size=64", "model.widths=4,8", "attack.num_steps=1", "eval.every=1",
+    "epochs=2", "train_examples=64", "batch_size=32", "model.widths=4,8", "attack.num_steps=1", "eval.every=1",
     "eval.lam_grid=0,1", "eval.val_examples=32", "eval.val_steps=1", "eval.test_examples=32", "eval.attack.num_steps=1",
     "eval.train_examples=0", "eval.sentinel=off",
 )  # fmt: skip

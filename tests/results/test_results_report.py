@@ -51,3 +51,20 @@ def test_one_checkpoint_is_shown_once(tmp_path, make_sweep):
         for which, epoch in epochs.items():
             write_part(tmp_path, f"test-{which}", make_sweep((0.0,), checkpoint=which, epoch=epoch, split="test"))
         assert summarise(tmp_path).count("lam  ") == tables
+
+
+def test_a_page_of_the_best_checkpoint_on_test(tmp_path, make_sweep):
+    pytest.importorskip("plotly", reason="needs plotly")
+    for name, split, which in (("a", "val", "live"), ("b", "test", "last"), ("c", "test", "best")):
+        write_part(tmp_path, name, make_sweep((0.0, 1.0) if which == "best" else (0.5,), split=split, checkpoint=which))
+    page = tmp_path / "results" / "page.html"
+    assert page not in write_report(tmp_path) and not page.exists()
+    assert write_report(tmp_path, page=True)[-1] == page
+    assert '"lams": [0.0, 1.0]' in page.read_text(encoding="utf-8")
+    assert summarise(tmp_path).count(str(page)) == 1
+
+
+def test_validation_alone_has_no_page(tmp_path, make_sweep):
+    write_part(tmp_path, "val", make_sweep(split="val", checkpoint="live"))
+    write_report(tmp_path, page=True)
+    assert not (tmp_path / "results" / "page.html").exists()

@@ -52,6 +52,40 @@ def test_a_pickle_that_asks_for_more_is_refused(
     assert not (tmp_path / "harmed").exists()
 
 
+def opcodes(*parts: bytes) -> bytes:
+    """A pickle whose b"data" is what the parts leave on the stack."""
+    return b"\x80\x02}(C\x04data" + b"".join(parts) + b"C\x06labels](K\x00eu."
+
+
+MAKE = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR"
+OBJECTS = b"cnumpy\ndtype\n(C\x01OK\x00K\x01tR"
+BYTES = b"cnumpy\ndtype\n(C\x02u1K\x00K\x01tR"
+FLAGS = b"(K\x03C\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x3ft"
+FAKE = b"C\x08" + b"\x41" * 8
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"cnumpy\nndarray\n(K\x01\x85C\x01O" + FAKE + b"tR",  # ndarray((1,), "O", buffer)
+        OBJECTS,
+        MAKE + b"(K\x01(K\x01t" + OBJECTS + b"\x89" + FAKE + b"tb",
+        MAKE + b"(K\x01(K\x01t" + BYTES + FLAGS + b"b\x89]" + FAKE + b"atb",  # bytes that are said to be objects
+        MAKE + b"(K\x01(J\x00\x00\x00\x7fK\x7ft" + BYTES + b"\x89" + FAKE + b"tb",  # more than there are bytes
+        MAKE + b"(K\x01(J\xff\xff\xff\xffJ\xf8\xff\xff\xfft" + BYTES + b"\x89" + FAKE + b"tb",  # a negative shape
+        b"cnumpy.core.multiarray\n_reconstruct\n}C\x08__dict__C\x01asb",  # changes a function
+        b"cnumpy\ndtype\nC\x01a\x85\x81",
+        b"C\x01a" + b"r\xff\xff\xff\x7f",  # remembered as number 2^31 - 1
+        b"\x8e" + b"\xff" * 7 + b"\x0f",  # longer than any file
+    ],
+)  # fmt: skip
+def test_hostile_arrays_are_refused(tmp_path: Path, on_disk: Any, small: Any, value: bytes) -> None:
+    on_disk.pickles_python3(tmp_path, small)
+    (tmp_path / "data_batch_3").write_bytes(opcodes(value))
+    with pytest.raises(ConfigError, match=r"data\.root.*data_batch_3 is not a batch of CIFAR: "):
+        DATASET.read(str(tmp_path))
+
+
 def break_shards(root: Path, small: Any, on_disk: Any) -> None:
     on_disk.parquet_shards(root, small)
     (root / "plain_text/train-00001-of-00002.parquet").unlink()

@@ -84,6 +84,7 @@ class _Maker:
     """A name that a pickle may call and do nothing else with: it has no attribute that a pickle could change."""
 
     __slots__ = ("_make",)
+    _make: Callable[..., Any]
 
     def __init__(self, make: Callable[..., Any]) -> None:
         object.__setattr__(self, "_make", make)
@@ -110,7 +111,7 @@ class _Dtype:
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in (*"<>|=", *(b"<", b">", b"|", b"=")):
             raise ValueError("state of a dtype")
-        order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
+        order: Any = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
         self.dtype = self.dtype.newbyteorder(order)
 
 
@@ -121,7 +122,7 @@ class _Array:
     """
 
     def __init__(self, *args: object) -> None:
-        self.values = np.empty(0, dtype=np.uint8)
+        self.values: np.ndarray = np.empty(0, dtype=np.uint8)
 
     def __setstate__(self, state: object) -> None:
         _, shape, dtype, by_column, content = cast(tuple[Any, ...], state)
@@ -134,7 +135,7 @@ class _Array:
         self.values = np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if by_column else "C")
 
 
-class _ArraysOnly(pickle._Unpickler):  # type: ignore[name-defined,misc]
+class _ArraysOnly(pickle._Unpickler):
     """Rebuilds arrays of whole numbers, dicts, lists, strings and numbers; refuses every other name.
 
     The one written in Python: that in C keeps what it has seen in a list, as long as a file says it to be.

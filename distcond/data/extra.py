@@ -20,6 +20,7 @@ import numpy as np
 from distcond.aside import locked, written_aside
 from distcond.data.content import content_of
 from distcond.data.dataset import Arrays, Dataset, check_arrays, check_labels
+from distcond.data.npy_header import header_of
 from distcond.errors import ConfigError
 
 #: Beside the unpacked arrays, what they hold.
@@ -111,9 +112,20 @@ def _unpack(archive: zipfile.ZipFile, names: Sequence[str], to: Path, what: str)
     if not found:
         held = ", ".join(name.removesuffix(".npy") for name in archive.namelist())
         raise ConfigError(f"{what} holds {held}; needed: {' or '.join(names)}")
+    _check_room(header_of(archive, found[0]).nbytes, to.parent.parent, what)
     # A member of an .npz is an .npy file: copied in pieces, so that it need not fit into memory.
     with archive.open(found[0]) as member, written_aside(to) as aside, open(aside, "wb") as out:
         shutil.copyfileobj(member, out, 1 << 22)
+
+
+def _check_room(nbytes: int, folder: Path, what: str) -> None:
+    """By the header alone, before anything is written."""
+    free = shutil.disk_usage(folder).free
+    if nbytes > free:
+        raise ConfigError(
+            f"{what} unfolds to {nbytes / 1e9:.3g} GB and {folder} has {free / 1e9:.3g} GB free; make room, or name "
+            "another data.cache_dir"
+        )
 
 
 def _check(arrays: Arrays, what: str, dataset: Dataset) -> None:

@@ -21,6 +21,9 @@ _LITTER = ("thumbs.db", "desktop.ini")
 #: Of these a folder may hold some hundred thousand: so many are looked at to tell whether there are images below.
 _DEEP = 10_000
 
+#: What is no file and is named as an image, by whether all of it are links.
+_NO_FILES = {True: "links that lead nowhere", False: "no files (pipes, sockets or links that lead nowhere)"}
+
 
 class Entries(NamedTuple):
     """Names of the images of a folder, sorted, and of what was not understood."""
@@ -33,7 +36,8 @@ def entries_of(folder: Path) -> Entries:
     """Look at a folder of images.
 
     Raises:
-        ConfigError: images would be lost: links to images that lead nowhere, or images in folders below.
+        ConfigError: images would be lost: links to images that lead nowhere, pipes and sockets that are named as
+            images, or images in folders below.
     """
     images, others, lost = list[str](), list[str](), list[str]()
     for entry in _listed(folder) if folder.is_dir() else []:
@@ -45,7 +49,8 @@ def entries_of(folder: Path) -> Entries:
             (lost if _perhaps_image(entry.name) else others).append(entry.name)
     if lost:
         below = [name for name in lost if name.endswith("/")]
-        what = "folders of images below a class" if below else "links that lead nowhere"
+        links = all(os.path.islink(folder / name) for name in lost)
+        what = "folders of images below a class" if below else _NO_FILES[links]
         raise ConfigError(f"data.root: {folder} has {some(below or lost)}: {what}; move the images into it, or remove")
     return Entries(images, others)
 

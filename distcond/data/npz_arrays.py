@@ -13,6 +13,7 @@ from distcond.data.damage import explained
 from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.labels import numbers_of
 from distcond.data.layout import Files, Layout
+from distcond.data.npy_header import check_size, header_of
 from distcond.errors import ConfigError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -31,6 +32,7 @@ def _find(root: Path, file_name: str) -> Files | None:
 def _read(files: Files, dataset: Dataset) -> dict[str, Arrays]:
     (path,) = files["all"]
     try:
+        _check_sizes(path, dataset)
         # numpy leaves a file that it opened itself open when the archive is damaged.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             x_train, y_train, x_test, y_test = (archive[key] for key in KEYS)
@@ -43,6 +45,16 @@ def _read(files: Files, dataset: Dataset) -> dict[str, Arrays]:
     for split, arrays in splits.items():
         check_labels(arrays.labels, dataset.num_classes, f"data.root: {path}: y_{split}")
     return splits
+
+
+def _check_sizes(path: Path, dataset: Dataset) -> None:
+    """By the headers alone. A copy may be smaller than the data set, never larger."""
+    image = 3 * dataset.image_size**2
+    with zipfile.ZipFile(path) as archive:
+        for key in KEYS:
+            count = sum(n for split, n in dataset.splits.items() if (split == "test") == key.endswith("test"))
+            most = count * (image if key.startswith("x") else np.dtype(np.int64).itemsize)
+            check_size(header_of(archive, f"{key}.npy").nbytes, most, f"data.root: {path}: {key}")
 
 
 def _arrays(x: np.ndarray, y: np.ndarray, what: str) -> Arrays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from distcond.data.damage import explained
 from distcond.data.dataset import Arrays, Dataset, check_labels
 from distcond.data.labels import numbers_of
 from distcond.data.layout import Files, Layout
+from distcond.data.npy_header import check_size
 from distcond.errors import ConfigError
 
 
@@ -32,10 +34,15 @@ def _read(files: Files, dataset: Dataset) -> dict[str, Arrays]:
 
 def _read_file(path: Path, dataset: Dataset) -> Arrays:
     try:
-        from scipy.io import loadmat
+        from scipy.io import loadmat, whosmat
     except ImportError as error:
         raise ConfigError(f"data.root: {path} needs scipy: pip install scipy; or give a .npz instead") from error
     try:
+        for name, shape, _ in whosmat(path):
+            if name not in ("X", "y"):
+                continue
+            image = 3 * dataset.image_size**2 if name == "X" else 8
+            check_size(math.prod(shape), image * sum(dataset.splits.values()), f"data.root: {path}: {name}")
         # Only these two: anything else in the file stays unread.
         content = loadmat(path, variable_names=["X", "y"])
         pixels, labels = content["X"], np.asarray(content["y"]).reshape(-1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,21 @@ def break_npz_cut(root: Path, small: Any, on_disk: Any) -> None:
     (root / "cifar10.npz").write_bytes((root / "cifar10.npz").read_bytes()[:5000])
 
 
+def break_npz_bomb(root: Path, small: Any, on_disk: Any) -> None:
+    """As large as a data set of ten million images, all of them zero."""
+    on_disk.npz(root, small)
+    with zipfile.ZipFile(root / "cifar10.npz") as archive:
+        others = {name: archive.read(name) for name in archive.namelist() if name != "x_train.npy"}
+    with zipfile.ZipFile(root / "cifar10.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in others.items():
+            archive.writestr(name, content)
+        with archive.open("x_train.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(
+                member, {"descr": "|u1", "fortran_order": False, "shape": (10**7, 32, 32, 3)}
+            )
+        archive.getinfo("x_train.npy").file_size = 128 + 3072 * 10**7
+
+
 @pytest.mark.parametrize("write", ["npz", "parquet_plain"])
 def test_conversion_refuses_an_empty_split(tmp_path: Path, on_disk: Any, small: Any, write: str) -> None:
     empty = Arrays(small["test"].images[:0], small["test"].labels[:0])
@@ -156,6 +172,7 @@ def test_conversion_refuses_an_empty_split(tmp_path: Path, on_disk: Any, small: 
         (break_npz_keys, "plain arrays"),
         (break_npz_objects, "plain arrays"),
         (break_npz_cut, "plain arrays"),
+        (break_npz_bomb, r"x_train would unfold to 30\.7 GB; at most 0\.154 GB"),
     ],
 )
 def test_damaged_roots_say_what_is_wrong(tmp_path: Path, on_disk: Any, small: Any, write: Any, message: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -123,6 +124,31 @@ def test_unpacked_arrays_are_not_trusted(tmp_path: Path) -> None:
     file.write_bytes(whole[:-1] + b"x")
     assert prepare_extra(str(tmp_path / "a.npz"), str(tmp_path / "cache"), DIGITS) == extra
     assert file.read_bytes() == whole
+
+
+def test_archive_larger_than_the_disk_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("image.npy", "w", force_zip64=True) as member:
+            write_header(member, (10**12, 8, 8, 3))
+        archive.getinfo("image.npy").file_size = 128 + 192 * 10**12
+    with pytest.raises(ConfigError, match=r"data\.extra=.*1\.92e\+05 GB.* free"):
+        prepare_extra(str(path), str(tmp_path / "cache"), DIGITS)
+    assert not list(tmp_path.glob("cache/extra-*"))
+
+
+def test_array_longer_than_its_header_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("image.npy", "w") as member:
+        write_header(member, (4, 8, 8, 3))
+        member.write(bytes(1 << 20))
+    with pytest.raises(ConfigError, match=r"data\.extra=.*image\.npy is \d+ bytes in place of"):
+        prepare_extra(str(path), str(tmp_path / "cache"), DIGITS)
+
+
+def write_header(member: IO[bytes], shape: tuple[int, ...]) -> None:
+    """Of 128 bytes, as numpy writes it."""
+    np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:

@@ -168,3 +168,14 @@ def test_names_need_not_be_utf8(root: Path) -> None:
     config = settled(DataConfig(name="image_folder", root=str(root), cache_dir=str(root.parent / "cache")))
     assert prepared(config).sizes["train"] == 12
     assert class_names(config) == ("cat", r"chi\xe9n")
+
+
+def test_a_pipe_among_images_is_refused(root: Path) -> None:
+    os.mkfifo(root / "train" / "cat" / "pipe.png")
+    with pytest.raises(ConfigError, match=r"data\.root: .*pipe\.png: no files \(pipes"):
+        sizes(root)
+
+
+def test_a_pipe_of_another_name_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.mkfifo(root / "train" / "cat" / "pipe.fifo")
+    assert sizes(root)["train"] == 12

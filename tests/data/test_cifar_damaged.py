@@ -172,7 +172,7 @@ def test_conversion_refuses_an_empty_split(tmp_path: Path, on_disk: Any, small: 
         (break_npz_keys, "plain arrays"),
         (break_npz_objects, "plain arrays"),
         (break_npz_cut, "plain arrays"),
-        (break_npz_bomb, r"x_train would unfold to 30\.7 GB; at most 0\.154 GB"),
+        (break_npz_bomb, r"x_train would unfold to 30\.7 GB; .*at most 0\.154 GB"),
     ],
 )
 def test_damaged_roots_say_what_is_wrong(tmp_path: Path, on_disk: Any, small: Any, write: Any, message: str) -> None:

@@ -20,6 +20,7 @@ from distcond.engine.precision import full_float32
 from distcond.engine.world import World
 from distcond.models.conditional import ConditionalModel
 from distcond.seeding import generator
+from support.groups import quick
 
 ATTACK = AttackConfig(epsilon=0.2, step_size=0.1, num_steps=2)
 GRID = (0.0, 0.4, 1.0)
@@ -62,15 +63,15 @@ def on_rank(rank: int, world: int, config: Config, sizes: tuple[int, ...]) -> li
 SIZES = (203, 1, 49, 50, 51)
 
 
-def test_counts_do_not_depend_on_world_size(tiny: Any, run_ranks: Any) -> None:
+@pytest.mark.parametrize("world", quick(2, of=[2, 3]))
+def test_counts_do_not_depend_on_world_size(tiny: Any, run_ranks: Any, world: int) -> None:
     config = tiny("float")
     alone = on_rank(0, 1, config, SIZES)
     assert [points[0][-1] for points in alone] == list(SIZES)
     assert all(len(points) == len(GRID) for points in alone)
     assert len({alone[0][n][2] for n in range(3)}) > 1, "operating points that differ"
-    for world in (2, 3):
-        for found in run_ranks(on_rank, world, config, SIZES):
-            assert found == alone
+    for found in run_ranks(on_rank, world, config, SIZES):
+        assert found == alone
 
 
 def test_every_width_is_swept(tiny: Any) -> None:

@@ -16,6 +16,7 @@ from distcond.engine.precision import autocast_dtype, fast_bf16, memory_format
 from distcond.engine.save_points import never
 from distcond.engine.world import World, choose_device, let_go, world_from_environment
 from distcond.errors import ConfigError
+from support.groups import quick
 
 CPU = torch.device("cpu")
 
@@ -43,7 +44,7 @@ def test_tensors_that_somebody_keeps_hold_up_no_run(monkeypatch: pytest.MonkeyPa
     assert kept is not tensor
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", quick(2, of=[2, 3]))
 def test_sums_and_values_of_all_ranks(run_ranks: Any, world: int) -> None:
     ranks = run_ranks(collectives, world)
     for rank, found in enumerate(ranks):

@@ -16,7 +16,7 @@ from distcond.methods.draws import Draws
 from distcond.methods.train_step import TrainStep
 from distcond.registry import lookup
 
-K, N = 7, 6
+K, N = 3, 6
 
 
 def step_of(method: str, fold: bool, model: str = "resnet20") -> TrainStep:

@@ -166,6 +166,6 @@ def test_ranks_accept_batches_of_one_kind_of_row(config: Any, run_ranks: Any, la
 
 
 def test_ranks_without_rows_take_part(config: Any, run_ranks: Any) -> None:
-    # 12 rows, one of them clean: of three ranks only the first has it.
-    found = run_ranks(steps_on_rank, 3, config("float", sampler__share=1 / 12))
-    assert found[0]["sent"] == found[1]["sent"] == found[2]["sent"] == [found[0]["elements"]] * 3
+    # 12 rows, one of them clean: of two ranks only the first has it.
+    found = run_ranks(steps_on_rank, 2, config("float", sampler__share=1 / 12))
+    assert found[0]["sent"] == found[1]["sent"] == [found[0]["elements"]] * 3

@@ -99,6 +99,7 @@ def test_unlisted_widths_are_refused_by_name(tiny: Any) -> None:
         build_model(tiny("float_slim", method__width_mults="0.5"))
 
 
+@pytest.mark.cluster  # in the quick group OATS does
 def test_a_training_pass_traces_whole_at_every_width(tiny: Any) -> None:
     model = build_model(tiny("float_slim"))
     torch._dynamo.reset()

@@ -27,7 +27,7 @@ from distcond.sparsity.agreement import digest
 from support.groups import quick
 
 METHODS = ("floats", "smart", "robust_bird", "flying_bird", "flying_bird_plus")
-K, N = 7, 4
+K, N = 3, 4
 
 
 @pytest.fixture

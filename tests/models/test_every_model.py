@@ -19,6 +19,7 @@ from distcond.layers.layer_set import LayerSet, Narrow
 from distcond.models.conditional import ConditionalModel
 from distcond.models.model import Model
 from distcond.registry import table
+from support.groups import quick
 
 
 class Kind(NamedTuple):
@@ -46,13 +47,14 @@ KINDS = {
 }
 #: One network per way of building one: the others of a family differ in numbers that are made small here.
 ARCHITECTURES = sorted({value.build: name for name, value in table("model").items()}.values())
-#: Quick enough to compile: each set of layers in the smallest network, and one set in each network.
-FEW = [("small_cnn", kind) for kind in KINDS] + [(model, "noisy") for model in ARCHITECTURES if model != "small_cnn"]
-#: Each network with each set of layers: four CPU minutes.
+#: Quick enough to compile: everything that a condition may hold, and one network of blocks.
+FEW = [("small_cnn", "masked_noisy"), ("small_cnn", "slimmable_film"), ("preact_resnet18", "noisy")]
+#: Each set of layers in the smallest network, and one set in each network.
 COMPILED = [
     pytest.param(model, kind, marks=() if (model, kind) in FEW else pytest.mark.cluster)
     for model in ARCHITECTURES
     for kind in KINDS
+    if model == "small_cnn" or kind == "noisy"
 ]
 LAM = torch.tensor([0.0, 0.4, 1.0, 1.0, 0.0])
 
@@ -195,7 +197,7 @@ def test_compiles_whole_and_once_for_all_lam(network: Any, model: str, kind: str
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("model", ["small_cnn", "preact_resnet18"])
+@pytest.mark.parametrize("model", quick("small_cnn", of=["small_cnn", "preact_resnet18"]))
 def test_a_training_pass_traces_whole_and_once(network: Any, model: str) -> None:
     net, x, graphs = network(model, "noisy", **shallow(model)), images(sizes(model)[0]), 0
 

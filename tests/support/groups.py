@@ -10,7 +10,7 @@ import pytest
 from distcond.registry import table
 
 
-def quick(*few: str, of: Iterable[str]) -> list[Any]:
+def quick(*few: object, of: Iterable[object]) -> list[Any]:
     """Values for `pytest.mark.parametrize`: all but `few` are marked `cluster`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Whoever counts a user's own 1,003 images: one, two or three processes, example by example the same outcomes."""
+"""Whoever counts a user's own 1,003 images: one process or three, example by example the same outcomes."""
 
 from __future__ import annotations
 
@@ -83,16 +83,15 @@ def counted(plan: Plan, workers: int) -> dict[tuple[str, float], np.ndarray]:
     return broken_by(plan)
 
 
-def test_one_two_and_three_processes_agree(plan: Any) -> None:
+def test_three_processes_agree_with_one(plan: Any) -> None:
     made = plan()
     assert (made.examples, made.blocks) == (NUMBER, 11)
     alone = counted(made, 1)
     assert {len(values) for values in alone.values()} == {NUMBER}
     assert {-1, 0, 1} == set(alone["pgd-best", 1.0].tolist())
-    for workers in (2, 3):
-        found = counted(made, workers)
-        assert found.keys() == alone.keys()
-        assert all(np.array_equal(found[measure], alone[measure]) for measure in alone)
+    found = counted(made, 3)
+    assert found.keys() == alone.keys()
+    assert all(np.array_equal(found[measure], alone[measure]) for measure in alone)
 
 
 def test_block_size_counts_every_image_once(plan: Any) -> None:

@@ -64,7 +64,6 @@ def library_keeps(net: nn.Module, x: Tensor, y: Tensor, config: AttackConfig, na
     [
         ("apgd-ce", "Linf", 100),
         ("apgd-ce", "L2", 100),
-        pytest.param("apgd-t", "Linf", 100, marks=pytest.mark.cluster),
         ("apgd-t", "L2", 20),
         pytest.param("autoattack", "Linf", 100, marks=pytest.mark.cluster),
         ("autoattack", "L2", 6),
@@ -88,7 +87,6 @@ def test_example_by_example(name: str, norm: str, num_steps: int) -> None:
     ("name", "num_steps"),
     [
         ("apgd-ce", 100),
-        pytest.param("apgd-t", 100, marks=pytest.mark.cluster),
         pytest.param("autoattack", 20, marks=pytest.mark.cluster),
     ],
 )

@@ -138,7 +138,7 @@ def test_more_restarts_break_more_under_noise(plan: Any, carried_out: Any, corre
 
 def test_square_under_noise_is_no_lucky_draw(plan: Any, carried_out: Any, correct: Any) -> None:
     words = ("attack=square", "eval.lam_grid=1", "eval.attack.num_steps=150", "eval.attack.epsilon=0.15")
-    words += ("eval.sentinel=off", "noise=fixed,fresh,eot", "eot_draws=4")
+    words += ("eval.test_examples=16", "noise=fixed,fresh,eot", "eot_draws=4")
     made = plan(*words)
     carried_out(made)
     right = {noise: correct(made)["square", 1.0, noise, 1.0].mean() for noise in ("fixed", "fresh", "eot")}

@@ -57,8 +57,8 @@ class Place:
         return f"TMPDIR={self.short}"
 
     def words(self, *settings: str) -> list[str]:
-        """The arguments of `support.launch_run` for a run here."""
-        return [str(self.path / "run"), f"data.cache_dir={self.path / 'cache'}", *settings]
+        """The arguments of `support.launch_run` for a run here; with one set of converted digits for all tests."""
+        return [str(self.path / "run"), f"data.cache_dir={self.path.parent / 'digits'}", *settings]
 
     def start(self, *settings: str, torchrun: int = 0, joins: Ray | None = None, **variables: str) -> Run:
         """Start a run as it is, under torchrun, or on a Ray that is up, with variables such as FAULT."""
@@ -90,9 +90,9 @@ def placed() -> Any:
 
 @pytest.fixture(scope="session")
 def torchrun_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """The run of `support.launch_run` that two torchrun processes have finished."""
+    """The run of `support.launch_run`, of three epochs, that two torchrun processes have finished."""
     with _place(tmp_path_factory.mktemp("torchrun")) as made:
-        run = made.start("launch=local", torchrun=2)
+        run = made.start("launch=local", "epochs=3", torchrun=2)
         assert run.end() == 0, run.output
         yield run
 

@@ -1,8 +1,9 @@
 """FLOAT with a fault: `method=faulty:METHOD` does in one worker and step what the environment says.
 
-FAULT is "exit" (the process dies), "desert" (it dies, and the other of two ranks sleeps, where no closed socket wakes
-it), "raise" (a ValueError), "chance" (a RuntimeError, which a restart may mend) or "wait" (it sleeps); FAULT_STEP the
-first step, counted in each worker process; FAULT_ONCE a file, made by the first fault, after which there is none;
+FAULT is "exit" (the process dies), "kill" (by SIGKILL), "stop" (it sends itself SIGTERM), "insist" (twice), "desert"
+(it dies, and the other of two ranks sleeps, where no closed socket wakes it), "raise" (a ValueError), "chance" (a
+RuntimeError, which a restart may mend) or "wait" (it sleeps); FAULT_STEP the first step, counted in each worker
+process; FAULT_ONCE a file, made by the first fault, after which there is none;
 FAULT_RANK whose (1). FAULT_SLOW names a file without which every step takes FAULT_SLOW_SECONDS (half a second): a run
 that is to be met in the middle on any machine. FAULT_PACE is a number of seconds that every step takes besides.
 FAULT_STEPS names a file that grows by a byte a step, COUNT_RAY one for how often the training called Ray (`calls.py`).
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -26,6 +28,10 @@ from distcond.methods.float import METHOD as FLOAT
 
 #: Seconds that who is deserted sleeps: longer than any test waits.
 SLEEP = 3600.0
+
+#: What a process sends itself.
+_SIGNALS = {"kill": [signal.SIGKILL], "stop": [signal.SIGTERM], "insist": [signal.SIGTERM, signal.SIGTERM]}
+
 _steps = 0
 
 
@@ -64,6 +70,10 @@ def fault() -> None:
 
 
 def _happen(what: str, rank: str) -> None:
+    if what in _SIGNALS:
+        for number in _SIGNALS[what]:
+            os.kill(os.getpid(), number)
+        return
     if what in ("exit", "desert"):
         os._exit(7)
     if what == "wait":

@@ -220,7 +220,7 @@ def test_a_local_run_needs_no_ray(place: Any) -> None:
     """It finishes where Ray cannot be imported, shows each epoch once, and says that RA is of another ball."""
     script = "import runpy, sys; sys.modules['ray'] = None; del sys.argv[0]; "
     script += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    words = place.words("launch=local", "attack.epsilon=0.1")
+    words = place.words("launch=local", "attack.epsilon=0.1", "train_examples=64")
     command = [sys.executable, "-c", script, launch_run.__file__, *words]
     done = processes.run(command, cwd=place.path, env=place.environment)
     assert done.status == 0, done.output

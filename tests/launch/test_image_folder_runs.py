@@ -1,4 +1,4 @@
-"""Whole runs over folders of a user's own images, in this process and on two Ray workers."""
+"""Whole runs over folders of a user's own images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from distcond.data.ffcv_import import ffcv_problem
 from distcond.engine.run_dir import RunDir
 from distcond.results.store import read_rows
 from support import launch_run
-from support.ray_cluster import Ray
 
 COUNTS = {"train": 160, "test": 40}
 
@@ -50,29 +49,21 @@ def settings(place: Any) -> tuple[str, ...]:
     if problem := ffcv_problem():
         pytest.skip(f"FFCV does not import: {problem}")
     return (
-        *("data=image_folder", f"data.root={place.path / 'images'}", "data.loader=ffcv", "epochs=1"),
-        *("train_examples=64", "batch_size=32", "eval.train_examples=0"),
-        *("eval.val_examples=8", "eval.test_examples=16", "eval.batch_size=4"),
+        *("data=image_folder", f"data.root={place.path / 'images'}", f"data.cache_dir={place.path / 'cache'}"),
+        *("data.loader=ffcv", "epochs=1"),
+        *("train_examples=32", "batch_size=16", "eval.train_examples=0", "model.widths=2,4"),
+        *("eval.val_examples=4", "eval.test_examples=8", "eval.batch_size=4"),
     )
 
 
-def test_folder_trains_in_one_process(place: Any, settings: tuple[str, ...]) -> None:
-    small_squares(place.path / "images")
+@pytest.mark.parametrize(
+    ("make", "size", "stored"),
+    [(small_squares, 64, "64raw"), pytest.param(photographs, 224, "256jpg", marks=pytest.mark.cluster)],
+)
+def test_folder_trains(place: Any, settings: tuple[str, ...], make: Any, size: int, stored: str) -> None:
+    make(place.path / "images")
     run, *words = place.words("launch=local", *settings)
     assert launch_run.main(Path(run), words) == 0
-    _is_whole(place, 64, "64raw")
-
-
-@pytest.mark.ray
-@pytest.mark.cluster
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(("make", "size", "stored"), [(small_squares, 64, "64raw"), (photographs, 224, "256jpg")])
-def test_folder_trains_on_two_ray_workers(
-    place: Any, settings: tuple[str, ...], shared_ray: Ray, make: Any, size: int, stored: str
-) -> None:
-    make(place.path / "images")
-    run = place.start("launch=ray", "launch.workers=2", *settings, joins=shared_ray)
-    assert run.end() == 0, run.output
     _is_whole(place, size, stored)
 
 
@@ -85,4 +76,4 @@ def _is_whole(place: Any, size: int, stored: str) -> None:
     assert json.loads((folder / "ffcv.json").read_text())["sizes"] == {"train": 144, "val": 16, "test": 40}
     rows = [row for row in read_rows(run) if row.split == "test"]
     assert {row.lam for row in rows} == {0.0, 1.0}
-    assert {row.num_examples for row in rows} == {16}
+    assert {row.num_examples for row in rows} == {8}

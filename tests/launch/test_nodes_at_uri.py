@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from distcond.engine.progress import read_progress
+from distcond.engine.run_dir import read_json
 from distcond.launch.attempt import last_attempt
 from support.ray_nodes import RayNodes
 from support.same_end import same_end
@@ -18,8 +19,8 @@ from support.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(900)]
 
-#: Long enough to be met in the middle, twice: two minutes, as long as its steps are slow.
-LONG = ("method=faulty:METHOD", "epochs=2", "train_examples=1024", "batch_size=16", "eval.every=0", "save_steps=4")
+#: Long enough to be met in the middle, twice: 48 slow steps.
+LONG = ("method=faulty:METHOD", "epochs=3", "train_examples=256", "batch_size=16", "eval.every=0", "save_steps=4")
 
 
 @pytest.mark.parametrize("ray_nodes", [0], indirect=True)
@@ -28,7 +29,8 @@ def test_run_at_uri_survives_lost_node_and_stop(
 ) -> None:
     """The stop reaches its workers through the storage alone."""
     cache, home = place.path / "cache", place.path / "there" / "run"
-    settings = ("launch=ray", "launch.workers=2", "launch.grace=200", *LONG, f"run_root=file://{home.parent}")
+    settings = ("launch=ray", "launch.workers=2", "launch.grace=200", *LONG)
+    settings += (f"run_root=file://{home.parent}", f"data.cache_dir={cache}")
     for number in (2, 3):
         ray_nodes.add(number, own=cache)
     run = place.start(*settings, **ray_nodes.joining)
@@ -37,6 +39,9 @@ def test_run_at_uri_survives_lost_node_and_stop(
     # Of rank 0, where attempts are counted: who counts on is a machine that has not done so, or that holds nothing.
     words = {number: list(ray_nodes.seen_by(number, cache).glob("staging/*/*/run/progress.json")) for number in (2, 3)}
     first = max((number for number in words if words[number]), key=lambda number: words[number][0].stat().st_mtime)
+    for number in (2, 3):  # each has images of its own
+        [converted] = ray_nodes.seen_by(number, cache).glob("[!.]*/memory.json")
+        assert read_json(converted)["sizes"]["train"] > 0
     ray_nodes.lose(first)
     lost = time.time()
     ray_nodes.add(4, own=cache)

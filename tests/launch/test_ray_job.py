@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from distcond.engine.checkpoint import newest
-from distcond.launch.attempt import last_attempt
+from distcond.errors import ConfigError
+from distcond.launch.private import _reread
+from distcond.launch.ray_address import require_answer
 from distcond.results import history
 from support.processes import LIMIT, Finished, run, start
 from support.ray_cluster import Ray, ray_of_one_node
@@ -25,8 +27,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 
 SETTINGS = (
-    "epochs=1", "train_examples=128", "model.widths=4,8", "attack.num_steps=1", "data.loader=memory", "eval.every=0",
-    "eval.lam_grid=0,1", "eval.val_examples=32", "eval.val_steps=1", "eval.test_examples=32", "eval.attack.num_steps=1",
+    "launch.workers=1", "epochs=1", "train_examples=128", "model.widths=4,8", "attack.num_steps=1",
+    "data.loader=memory", "eval.every=0", "eval.lam_grid=0,1", "eval.val_examples=32", "eval.val_steps=1",
+    "eval.test_examples=32", "eval.attack.num_steps=1",
 )  # fmt: skip
 
 
@@ -80,6 +83,21 @@ def test_submitted_job_trains(jobs: Jobs) -> None:
     assert (finished / "finished.json").exists()
 
 
+def test_token_decides_who_is_answered(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "token"
+    other.touch(mode=0o600)
+    other.write_text(secrets.token_hex(32))
+    try:
+        _as_who(monkeypatch, **jobs.ray.joining)
+        require_answer(jobs.ray.address)
+        _as_who(monkeypatch, RAY_AUTH_TOKEN_PATH=str(other))
+        with pytest.raises(ConfigError, match=r"RAY_ADDRESS=.*it asks for a token and does not take this one"):
+            require_answer(jobs.ray.address)
+    finally:
+        monkeypatch.undo()
+        _as_who(monkeypatch)
+
+
 @pytest.mark.cluster
 def test_job_fails_with_its_run(jobs: Jobs) -> None:
     failed = jobs.submit("launch.workers=3", "seed=1")
@@ -100,18 +118,20 @@ def test_job_without_the_token_is_refused(jobs: Jobs) -> None:
 
 
 @pytest.mark.cluster
-def test_stopped_job_resumes_from_its_checkpoint(jobs: Jobs) -> None:
-    settings = ("epochs=3000", "seed=2", "save_every=10000", "save_minutes=0")
+def test_stopped_job_saves_a_checkpoint(jobs: Jobs) -> None:
     found = lambda: next(jobs.runs.glob("*-s2-*"), Path("none"))  # noqa: E731
+    settings = ("epochs=3000", "seed=2", "save_every=10000", "save_minutes=0")
     stopped = jobs.submit(*settings, stop_when=lambda: len(history.read(found())) > 1)
     assert "stopped: checkpoint " in stopped.output, stopped.output
     assert newest(found() / "checkpoints") is not None
-    before, epochs = last_attempt(found()) or 0, len(history.read(found()))
-    trains_again = lambda: (last_attempt(found()) or 0) > before and len(history.read(found())) > epochs + 1  # noqa: E731
-    resumed = jobs.submit(*settings, stop_when=trains_again)
-    assert "stopped: checkpoint " in resumed.output, resumed.output
-    epochs_of = [record["epoch"] for record in history.read(found())]
-    assert epochs_of == list(range(1, len(epochs_of) + 1))
+
+
+def _as_who(patch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Ask a Ray with these variables from now on."""
+    for name, value in variables.items():
+        patch.setenv(name, value)
+    _reread()
+    require_answer.cache_clear()
 
 
 def _ray(*words: str) -> list[str]:

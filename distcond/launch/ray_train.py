@@ -23,6 +23,7 @@ from distcond.engine.home import home_of
 from distcond.engine.leg import epochs_done, leg_over
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
+from distcond.launch.alone import Alone
 from distcond.launch.attempt import next_attempt
 from distcond.launch.capacity import on_gpu, range_of_workers
 from distcond.launch.failure import FOLDER, LaunchFailed, Stopped
@@ -50,6 +51,7 @@ class Trainer(TorchTrainer):
 
     without: tuple[str, ...] = ()
     patience: float = math.inf  # seconds without room for the fewest workers
+    alone: bool = False  # on a Ray that has no autoscaler
 
     def _create_default_callbacks(self) -> list[Any]:
         return [made for made in super()._create_default_callbacks() if type(made).__name__ not in self.without]
@@ -61,6 +63,8 @@ class Trainer(TorchTrainer):
             from distcond.launch.elastic import Patient
 
             parts["scaling_policy"] = Patient(scaling, self.patience)
+        elif self.alone:
+            parts["scaling_policy"] = Alone(scaling)
         if get_runtime_context().get_actor_id() is None:
             return super()._initialize_and_run_controller(**parts)
         # A trial is an actor already, which ends with its workers: one more process would only cost seconds.
@@ -138,7 +142,7 @@ def _trainer(launch: LaunchConfig, order: Order, ray: Cluster) -> Trainer:
     )
     # No Ray Data here. The cleaner is for clusters that outlive a driver, and it works through the dashboard.
     trainer.without = ("DatasetsCallback", *(() if ray.dashboard else ("PlacementGroupCleanerCallback",)))
-    trainer.patience = launch.timeout
+    trainer.patience, trainer.alone = launch.timeout, not ray.dashboard
     return trainer
 
 

@@ -1,8 +1,10 @@
-"""A population on a real Ray: exploits copy networks, and mutated values train on."""
+"""A population on a real Ray whose driver is killed right after an exploit: it goes on where it was."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +12,70 @@ import pytest
 import torch
 
 from distcond.engine.checkpoint import load_own, load_shared
+from distcond.engine.leg import epochs_done
 from distcond.engine.run_dir import RunDir
-from distcond.results import history
+from distcond.results import history, trials
+from distcond.results.store import parts, read_rows
 from support import sweeps
-from support.processes import Process
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(2000)]
 
+PBT = ("scheduler=pbt", "interval=1", "quantile=0.5", "optim.schedule=constant", sweeps.ONE)
 
-def test_population_exploits_and_trains_the_mutated_value(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)  # where the method lies that the runs' configs name
-    slow, swift = ("method=faulty:METHOD", "batch_size=16"), place.path / "swift"
-    words = ("scheduler=pbt", "interval=1", "quantile=0.5", "optim.schedule=constant", "epochs=3")
-    faults = {"FAULT_SLOW": str(swift), "FAULT_SLOW_SECONDS": "2"}
-    process = sweeps.begin(place, 2, *words, *slow, **faults)
-    found = place.path / "sweep" / "runs"
-    wait_until(lambda: list(found.glob("*/lineage.json")), "an exploit", sweeps.LIMIT, process=process)
-    # Both are at the checkpoint of the exploit still: new workers and eight slow steps are between them and the next.
-    for heir in found.glob("*/lineage.json"):
-        _has_the_donors_network(heir.parent, process)
-    swift.touch()
+
+def test_killed_population_goes_on_and_repeats_nothing(place: Any) -> None:
+    sweep = place.path / "sweep"
+    process = sweeps.begin(place, 2, *PBT)
+    wait_until(lambda: _inherited(sweep), "an exploit", sweeps.LIMIT, process=process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (heir,) = _inherited(sweep)
+    _has_the_donors_network(heir)
+    kept = _trained(sweep)
+    assert [epoch for _, epoch in kept] == [1, 1], "both at the exploit still"
+    process = sweeps.command(place, "--resume", "sweep")
     assert process.wait() == 0, process.output
-    sweep, lineages = place.path / "sweep", 0
+    assert kept.items() <= _trained(sweep).items(), "an epoch with a checkpoint was trained again"
+    found = trials(sweep)
+    assert list(found["trial"]) == [0, 1] and set(found["state"]) == {"finished"}, process.output
     for trial in sweeps.trials(sweep):
-        assert trial["state"] == "finished", process.output
-        assert [point[0] for point in trial["curve"]] == [1, 2, 3]
-        heirs = [*(fork["own_run"] for fork in trial["lineage"]), trial["run"]][1:]
-        for fork, run in zip(trial["lineage"], heirs, strict=True):
-            lineages += 1
-            assert json.loads((sweep / run / "lineage.json").read_text())["run"] == Path(fork["run"]).name
-            records, config = history.read(sweep / run), RunDir(sweep / run).config()
-            assert records[0]["epoch"] == fork["epoch"] + 1
-            assert {record["lr"] for record in records} == {config.optim.lr}
-            # Not beside its own last value: a second exploit of one donor may move the donor's to the same again.
-            assert config.optim.lr != RunDir(sweep / fork["run"]).config().optim.lr
+        assert [point[0] for point in trial["curve"]] == [1, 2]
+        _has_nothing_twice(sweep / trial["run"])
         assert RunDir(sweep / trial["run"]).config().optim.lr == pytest.approx(trial["drawn"]["optim.lr"])
-    assert lineages == 2, "one of two, after each of two rounds"
+    (forked,) = (trial for trial in sweeps.trials(sweep) if trial["lineage"])
+    (fork,) = forked["lineage"]
+    assert sweep / forked["run"] == heir and json.loads((heir / "lineage.json").read_text())["epoch"] == 1
+    records, config = history.read(heir), RunDir(heir).config()
+    assert [record["epoch"] for record in records] == [2] and {record["lr"] for record in records} == {config.optim.lr}
+    assert config.optim.lr != RunDir(sweep / fork["run"]).config().optim.lr
 
 
-def _has_the_donors_network(heir: Path, process: Process) -> None:
-    lineage = json.loads((heir / "lineage.json").read_text())
-    both = [run / "checkpoints" / f"epoch-{lineage['epoch']:04d}" for run in (heir.parent / lineage["run"], heir)]
-    wait_until(both[1].is_dir, "the heir's checkpoint, which comes after its lineage", process=process)
+def _inherited(sweep: Path) -> list[Path]:
+    """Runs that an exploit has begun. Their checkpoint comes after their lineage."""
+    runs = [file.parent for file in sweep.glob("runs/*/lineage.json")]
+    return [run for run in runs if (run / "checkpoints" / "epoch-0001").is_dir()]
+
+
+def _has_the_donors_network(heir: Path) -> None:
+    donor = heir.parent / json.loads((heir / "lineage.json").read_text())["run"]
+    both = [run / "checkpoints" / "epoch-0001" for run in (donor, heir)]
     theirs, ours = ({**load_shared(at)["model"], **load_own(at, 0)["statistics"]} for at in both)
     assert theirs.keys() == ours.keys() and all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())
+
+
+def _has_nothing_twice(run: Path) -> None:
+    rows, stored = read_rows(run), parts(run)
+    assert len({part.stem for part in stored}) == len(stored)
+    assert len({(row.split, row.checkpoint, row.epoch, row.lam, row.attack) for row in rows}) == len(rows) > 0
+
+
+def _trained(sweep: Path) -> dict[tuple[str, int], str]:
+    """Every epoch that a checkpoint vouches for, as its record stands in the history: with the seconds it took."""
+    runs = [Path(entry) for entry in os.scandir(sweep / "runs") if entry.is_dir()]
+    return {
+        (run.name, record["epoch"]): repr(record)
+        for run in runs
+        for record in history.read(run)
+        if record["epoch"] <= epochs_done(run)
+    }

@@ -15,8 +15,9 @@ from distcond.attacks.attack import Attack
 from distcond.attacks.ball import distances
 from distcond.config.schema import AttackConfig
 from distcond.registry import table
+from support.installed import needs
 
-pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")
+needs("pyautoattack", "it is an optional extra: pip install 'distcond[attacks]'")
 
 ATTACKS = table("attack")
 SINGLE = {name: attack for name, attack in ATTACKS.items() if attack.run is not None}

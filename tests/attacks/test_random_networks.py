@@ -16,8 +16,9 @@ from distcond.engine.campaign.cascade import adaptive, transfer
 from distcond.engine.campaign.noise_modes import Counted
 from distcond.errors import ConfigError
 from distcond.registry import lookup, table
+from support.installed import needs
 
-pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")
+needs("pyautoattack", "it is an optional extra: pip install 'distcond[attacks]'")
 
 N = 6
 X, Y = torch.full((N, 3, 4, 4), 0.5), torch.zeros(N, dtype=torch.int64)

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from support.installed import needs
 from support.processes import run
 
 yaml = pytest.importorskip("yaml", reason="PyYAML reads the manifests")
-pytest.importorskip("kubernetes_validate", reason="kubernetes-validate carries Kubernetes' schemas")
+needs("kubernetes_validate", "kubernetes-validate carries Kubernetes' schemas")
 
 from jsonschema import Draft202012Validator, ValidationError  # noqa: E402  # kubernetes-validate brings them
 from referencing import Registry, Resource  # noqa: E402

@@ -16,9 +16,10 @@ from distcond import train
 from distcond.errors import ConfigError
 from distcond.launch import ray_address
 from distcond.launch.ray_address import require_answer
+from support.installed import needs
 from support.processes import LIMIT
 
-pytest.importorskip("ray")
+needs("ray", "Ray is not installed")
 
 
 @pytest.fixture(autouse=True)

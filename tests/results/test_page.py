@@ -19,9 +19,10 @@ from distcond.results.classes import Known, by_class
 from distcond.results.cost import At, Spent
 from distcond.results.operating import fields_of
 from distcond.results.page import write_page
+from support.installed import needs
 from support.processes import LIMIT
 
-pytest.importorskip("plotly", reason="the page is drawn with plotly")
+needs("plotly", "the page is drawn with plotly")
 
 GRID = (0.0, 0.2, 1.0)
 PGD = "PGD-20 Linf eps=8/255 step=2/255 restarts=1 float32"

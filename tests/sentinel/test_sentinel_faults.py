@@ -15,8 +15,9 @@ from distcond.config.schema import AttackConfig
 from distcond.sentinel.evidence import FULL, PROBE
 from distcond.sentinel.examine import Report, examine
 from support.groups import quick
+from support.installed import needs
 
-pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+needs("sklearn", "the digits come with scikit-learn")
 
 Logits = Callable[[Tensor], Tensor]
 

@@ -3,14 +3,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
-pytest.importorskip("optuna", reason="Optuna comes with the extra tune")
-
 from distcond.tuning.axis import Axis
 from distcond.tuning.objective import Objective
 from distcond.tuning.optuna_search import Optuna, takes_trial
 from distcond.tuning.space import Space
+from support.installed import needs
+
+needs("optuna", "Optuna comes with the extra tune")
 
 SA, RA = Objective("sa@0", "sa", 0.0, True), Objective("ra@1", "ra", 1.0, True)
 SPACE = Space(

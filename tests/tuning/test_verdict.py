@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scipy.stats import kendalltau
 
 from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
@@ -33,6 +32,8 @@ def test_order() -> None:
 
 
 def test_rank_agreement_is_kendalls_tau() -> None:
+    from scipy.stats import kendalltau
+
     source = generator(0)
     cheap, strong = (torch.rand(9, generator=source).tolist() for _ in range(2))
     found = agreement([(3, a, b) for a, b in zip(cheap, strong, strict=True)])

@@ -15,8 +15,9 @@ from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
 from distcond.engine.campaign.cascade import adaptive
 from distcond.registry import lookup
+from support.installed import needs
 
-pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")
+needs("pyautoattack", "it is an optional extra: pip install 'distcond[attacks]'")
 
 SEED = 17
 

@@ -19,10 +19,11 @@ from distcond.engine.campaign.plan import Plan
 from distcond.errors import ConfigError
 from distcond.evaluate import main, planned
 from distcond.launch.block_pool import counting
+from support.installed import needs
 from support.processes import Process, run, start
 from support.waiting import wait_until
 
-pytest.importorskip("pyautoattack", reason="it is an optional extra: pip install 'distcond[attacks]'")
+needs("pyautoattack", "it is an optional extra: pip install 'distcond[attacks]'")
 
 FEW = ["eval.lam_grid=0,1", "eval.batch_size=10", "eval.sentinel=off"]
 BLOCKS = ["attack=autoattack", "eval.attack.num_steps=3", "eval.test_examples=50", *FEW]

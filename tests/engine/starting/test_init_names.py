@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from distcond.condition import AtLambda
 from distcond.engine.build import build_model
 from distcond.engine.starting.init_from import put_into
+from support.installed import needs
 
-torchvision = pytest.importorskip("torchvision", reason="the networks of torchvision come with it")
+needs("torchvision", "the networks of torchvision come with it")
 
 RAW = {"mean": torch.zeros(3, 1, 1), "std": torch.ones(3, 1, 1)}  # no normalisation, said in the checkpoint
 DEPTHS, WIDTHS = (2, 1), (4, 8)
@@ -203,7 +204,9 @@ def test_names_of_oats_authors_bring_raw_pixels(tiny: Any, tmp_path: Path, metho
 @pytest.mark.cluster
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_logits_of_torchvisions_networks(tiny: Any, tmp_path: Path, name: str) -> None:
-    net, x = lived(getattr(torchvision.models, name)(num_classes=10), 64), torch.rand(2, 3, 64, 64)
+    from torchvision import models
+
+    net, x = lived(getattr(models, name)(num_classes=10), 64), torch.rand(2, 3, 64, 64)
     depths = "2,2,2,2" if name == "resnet18" else "3,4,6,3"
     shape = {"model": name, "model__depths": depths, "model__widths": "64,128,256,512", "model__stem": "large"}
     model, report = built(tiny, net, tmp_path / "a.pth", "pgd_at", **shape)
@@ -215,9 +218,11 @@ def test_logits_of_torchvisions_networks(tiny: Any, tmp_path: Path, name: str) -
 
 
 def test_features_of_torchvisions_vgg(tiny: Any, tmp_path: Path) -> None:
+    from torchvision.models import vgg
+
     layers = [4, 4, "M", 8, 8, "M", 8, 8, 8, "M", 8, 8, 8, "M", 8, 8, 8, "M"]  # configuration D, narrow
     net = Vgg()
-    net.features = lived(torchvision.models.vgg.make_layers(layers, batch_norm=True), 32)
+    net.features = lived(vgg.make_layers(layers, batch_norm=True), 32)
     net.classifier = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 10))
     shape = {"model__depths": "2,2,3,3,3", "model__widths": "4,8,8,8,8"}
     model, report = built(tiny, net, tmp_path / "a.pth", "pgd_at", model="vgg16_bn", **shape)

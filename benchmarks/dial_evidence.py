@@ -46,8 +46,8 @@ RULES = {
     "weights": ("eval.dial=weights",),
     "outputs": ("eval.dial=outputs",),
 }
-ATTACK = ("eval.attack.restarts=3", "eval.sentinel=off")
-STRONG = ("attack=autoattack", "eval.dial=weights", "eval.dial_grid=0,0.5,1", "eval.sentinel=off")
+ATTACK = ("eval.attack.restarts=3", "eval.sentinel=off", "launch.workers=1")
+STRONG = ("attack=autoattack", "eval.dial=weights", "eval.dial_grid=0,0.5,1", "eval.sentinel=off", "launch.workers=1")
 
 
 class Job(NamedTuple):

@@ -31,7 +31,7 @@ class _Small:
 # With FiLM as in the paper the small network of the digits, which has no shortcuts, starts so slowly that it ends 14
 # points of RA lower.
 _IDENTITY, _IDENTITY_NOTE = {"method.identity_start": True}, "its FiLM starts as the identity (not the paper)"
-_DIGITS = "no paper trains on digits: the network, epsilon 51/255, 30 epochs and normalised pixels are chosen here"
+_DIGITS = "no paper trains on digits: the network, epsilon 0.25, 30 epochs and normalised pixels are chosen here"
 _CIFAR10 = "ResNet-20 and ten epochs of one cycle in place of the paper's network and schedule"
 _OFTEN, _EVERY_EPOCH = {"method.update_every": 20}, {"eval.every": 1}
 _LESS_OFTEN = {"method.update_every": 50}

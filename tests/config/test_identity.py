@@ -43,7 +43,7 @@ def other(path: str, value: object) -> object:
         "recipe": "pgd_at_digits", "method.name": "pgd_at", "model.name": "resnet20", "data.name": "cifar10",
         "sampler.name": "fixed", "attack.norm": "L2", "eval.attack.norm": "L2", "optim.schedule": "constant",
         "precision.train": "bf16", "precision.layout": "contiguous", "data.mean": [0.5, 0.5, 0.5],
-        "data.std": [0.25, 0.25, 0.25], "method.scale": "linear", "eval.dial": "weights", "eval.dial_even": "ra",
+        "data.std": [0.25, 0.25, 0.25], "method.scale": "linear", "eval.dial": "outputs", "eval.dial_even": "ra",
         "data.class_order": "lexicographic",
     }  # fmt: skip
     if path in special:
@@ -57,7 +57,8 @@ def other(path: str, value: object) -> object:
 def test_run_id_is_readable_and_outlives_new_settings() -> None:
     # A new setting at its default changes no run, so it must not change this. Nor does it depend on the process: each
     # run of this test is one with other hashes of words.
-    assert run_id(CONFIG, "0123456789abcdef") == "float-digits-small_cnn-s0-be504053"
+    first = resolve("float_digits", {"eval.dial": "switch", "attack.epsilon": 0.2, "eval.attack.epsilon": 0.2})
+    assert run_id(first, "0123456789abcdef") == "float-digits-small_cnn-s0-be504053"
 
 
 def test_only_what_decides_results_changes_the_run_id() -> None:
@@ -84,7 +85,7 @@ def test_other_images_give_another_name() -> None:
 
 
 def test_a_recipe_written_by_hand_is_one_run() -> None:
-    by_hand = resolve("pgd_at_digits", {"method": "float"})
+    by_hand = resolve("pgd_at_digits", {"method": "float", "eval.dial": "weights"})
     assert run_id(by_hand, "f") == run_id(CONFIG, "f")
 
 

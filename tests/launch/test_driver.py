@@ -226,7 +226,7 @@ def test_a_local_run_needs_no_ray(place: Any) -> None:
     assert done.status == 0, done.output
     assert done.output.count("epoch 1/2") == done.output.count("epoch 2/2") == 1
     (warned,) = (line for line in done.output.splitlines() if line.startswith("trained under"))
-    assert "eps=0.1," in warned and "eps=0.2," in warned and "eval.attack.epsilon" in warned
+    assert "eps=0.1," in warned and "eps=0.25," in warned and "eval.attack.epsilon" in warned
     assert (place.path / "run" / "finished.json").exists()
 
 

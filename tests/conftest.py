@@ -27,6 +27,12 @@ pytest_plugins = ("support.ranks", "support.ray_cluster")
 TOGETHER = ("tests/cluster/slurm/test_real",)
 #: In these folders tests share little and wait for long.
 APART = ("tests/faults",)
+#: What takes longest, the longest first: begun last, it would keep one process busy where the others have nothing left.
+FIRST = (
+    "tests/docker/test_image", "tests/cluster/slurm/test_real", "tests/launch/test_confirmed", "tests/launch/test_asha",
+    "tests/launch/test_population", "tests/launch/", "tests/engine/campaign/", "tests/faults/", "tests/sentinel/",
+    "tests/models/test_every",
+)  # fmt: skip
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -44,7 +50,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run."""
+    """Begin with what takes longest, and skip what this machine cannot run."""
+    items.sort(key=lambda item: next((rank for rank, at in enumerate(FIRST) if item.nodeid.startswith(at)), len(FIRST)))
     reasons = {"gpu": _why_no_gpu(items), "ray": "" if importlib.util.find_spec("ray") else "Ray is not installed"}
     for item in items:
         for marker, reason in reasons.items():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import signal
 import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 from distcond.engine.home import Home
 from distcond.engine.world import World
@@ -62,6 +64,26 @@ def test_any_error_reaches_the_driver(tmp_path: Path) -> None:
     assert (error.line, error.rank, error.kind) == ("Unpicklable: 1 and 2", 3, "chance")
     assert error.file == str(tmp_path / "failures" / "attempt-02-worker-0003.txt")
     assert "raise Unpicklable(1, 2)" in Path(error.file).read_text()
+
+
+def test_machine_without_memory_is_told(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError) as caught, told(tmp_path, rank=0, attempt=0):
+        _starve()
+    line = caught.value.line
+    assert line.startswith("RuntimeError: ") and "can't allocate memory" in line and caught.value.kind == "chance"
+
+
+def _starve() -> None:
+    """Allocate until there is no more, of an address space with a limit: the memory itself is never touched."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**30, limits[1]))
+    taken = []
+    try:
+        while True:
+            taken.append(torch.empty(2**28, dtype=torch.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def test_attempts_count_on_from_whatever_is_higher(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,8 +38,21 @@ class Turn(NamedTuple):
     loader: str
 
 
+class Tour(NamedTuple):
+    """What happens to one run, start after start; a start meets its faults one after the other, and ends by the last.
+
+    Attributes:
+        disk: whether it lies on a disk of its own.
+    """
+
+    starts: Sequence[Sequence[str]]
+    launcher: str
+    loader: str
+    disk: bool
+
+
 class Bench:
-    """Where turns happen. The first one also runs what nothing happens to."""
+    """Where turns and tours happen. The first one also runs what nothing happens to."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.turns = folder, 0
@@ -55,6 +68,51 @@ class Bench:
                 found = self._struck(turn, scene)
             if found is not None:
                 return {**turn._asdict(), **found}
+
+    def tour(self, tour: Tour, source: random.Random) -> dict[str, Any]:
+        """Do a tour; what happened as plain values, "ok" if all that must hold held."""
+        if not self._untouched.exists():
+            self._reference(tour.loader)
+        self.turns += 1
+        kinds = [kind for start in tour.starts for kind in start]
+        with self._scene(Turn(kinds[0], tour.launcher, tour.loader), source, disk=tour.disk) as scene:
+            met, left = [], list[str]()
+            for start in tour.starts:
+                met += self._start_of(start, scene)
+                left += scene.victim.left() if tour.launcher == "ray" else []
+                scene.victim.kill_all()  # under torchrun: what a scheduler would do
+                for kind in start:
+                    KINDS[kind].mend(scene)
+            scene.victim.start()
+            wrong = [] if scene.victim.end() == 0 else ["not finished"]
+            left += scene.victim.left()
+            wrong += wrong or self._wrong(scene.victim.path)
+            wrong += [kind for kind, at in zip(kinds, met, strict=True) if not at]
+            wrong += ["a start went on"] if 0 in scene.victim.statuses[:-1] else []
+            wrong += ["hung"] if HUNG in scene.victim.statuses else []
+            return {
+                **tour._asdict(), "met": met, "statuses": scene.victim.statuses, "left": left, "wrong": wrong,
+                "attempts": last_attempt(scene.victim.path), "said": list(map(_last_word, scene.victim.output[:-1])),
+                "ok": not (left or wrong), "output": scene.victim.output,
+            }  # fmt: skip
+
+    def _start_of(self, kinds: Sequence[str], scene: Scene) -> list[str]:
+        """One start that meets these faults, one after the other; what it was doing when each struck."""
+        victim, met, attempt = scene.victim, list[str](), None
+        if KINDS[kinds[0]].prepare(scene.source):  # it happens by itself
+            victim.environment["FAULT_STEP"] = str(scene.source.randint(2, 4))
+        base = victim.steps()
+        victim.start()
+        for number, kind in enumerate(kinds):
+            if number:
+                base = victim.wait_for_restart(attempt)
+            by_itself = bool(KINDS[kind].prepare(scene.source))
+            victim.wait_for_step(base + (1 if by_itself else scene.source.randint(2, 4)))
+            time.sleep(0 if by_itself else DELAY * scene.source.random())
+            attempt, at = last_attempt(victim.path), _where(victim.path)
+            met.append(at if KINDS[kind].strike(scene) else "")
+        victim.end()
+        return met
 
     def _struck(self, turn: Turn, scene: Scene) -> dict[str, Any] | None:
         kind, victim = KINDS[turn.kind], scene.victim
@@ -110,16 +168,16 @@ class Bench:
             shutil.copytree(scene.victim.path, self._untouched)
 
     @contextlib.contextmanager
-    def _scene(self, turn: Turn, source: random.Random) -> Iterator[Scene]:
+    def _scene(self, turn: Turn, source: random.Random, disk: bool = False) -> Iterator[Scene]:
         folder, kind = self.folder / str(self.turns), KINDS[turn.kind]
         folder.mkdir()
         with contextlib.ExitStack() as stack:
-            disk = stack.enter_context(Storage(folder)) if kind.disk else None
-            victim = Victim(turn.launcher, turn.loader, folder, disk.path if disk else folder)
+            own = stack.enter_context(Storage(folder)) if kind.disk or disk else None
+            victim = Victim(turn.launcher, turn.loader, folder, own.path if own else folder)
             victim.environment |= kind.prepare(random.Random(source.random()))
             nodes = stack.enter_context(_nodes(folder, victim)) if kind.nodes else None
             stack.callback(victim.kill_all)
-            yield Scene(victim, disk, nodes, source)
+            yield Scene(victim, own, nodes, source)
         shutil.rmtree(folder, ignore_errors=True)
 
 

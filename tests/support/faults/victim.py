@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distcond.launch.attempt import last_attempt
 from support.leftovers import processes_with
 
 ROOT = Path(__file__).parents[3]
@@ -96,6 +97,18 @@ class Victim:
         file = self.folder / "steps" if step else self.path / "attempt.json"
         while self.process.poll() is None and not (file.exists() and file.stat().st_size >= step):
             time.sleep(0.005)
+
+    def steps(self) -> int:
+        """How many steps its first worker has begun in all."""
+        file = self.folder / "steps"
+        return file.stat().st_size if file.exists() else 0
+
+    def wait_for_restart(self, attempt: int | None) -> int:
+        """Until its workers were started again since `attempt`, or the run ends; its steps by then."""
+        assert self.process is not None
+        while self.process.poll() is None and last_attempt(self.path) == attempt:
+            time.sleep(0.02)
+        return self.steps()
 
     def kill_all(self) -> None:
         """Kill every process of it."""

@@ -70,7 +70,7 @@ class Routing(NamedTuple):
             return Condition(amplitude, route.to(device, non_blocking=True), split=_split(route))
         lam = float(lam)  # numpy's numbers compare to numpy's bool, which is no bool
         # Filled on the device: a copy from the host would be one more thing for the host to wait for.
-        amplitude = torch.full((1,), float(self.amplitude(torch.tensor(lam))), device=device)
+        amplitude = torch.full((1,), float(self.amplitude(torch.tensor(lam, device="cpu"))), device=device)
         return Condition(amplitude, lam > self.threshold)
 
     def amplitude(self, lam: Tensor) -> Tensor:

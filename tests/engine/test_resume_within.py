@@ -138,10 +138,10 @@ def after(calls: int) -> Callable[[], bool]:
     ("calls", "place"),
     [
         (1, "epoch-0000-step-000001"),
-        (3, "epoch-0000-step-000003"),  # the last step of the epoch: its validation is to come
-        (4, "epoch-0000-step-000003"),  # before its validation
+        pytest.param(3, "epoch-0000-step-000003", marks=pytest.mark.cluster),  # the last step: validation is to come
+        pytest.param(4, "epoch-0000-step-000003", marks=pytest.mark.cluster),  # before its validation
         (5, "epoch-0000-step-000003"),  # between its operating points
-        (6, "epoch-0001-step-000001"),
+        pytest.param(6, "epoch-0001-step-000001", marks=pytest.mark.cluster),
         (11, "epoch-0002"),  # in the test
     ],
 )

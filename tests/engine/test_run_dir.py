@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from distcond.engine.progress import Progress, read_progress
 from distcond.engine.restore import find_checkpoint, load
 from distcond.engine.run_dir import RunDir, read_json, run_dir_for, run_root, write_json
 from distcond.errors import ConfigError, NotNow
-from support import processes
 
 CONFIG = resolve("float_digits", {"seed": 3})
 
@@ -34,16 +33,9 @@ def test_start_writes_config_and_counts_attempts(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "a")
-    code = f"""
-from pathlib import Path
-from distcond.config.overrides import resolve
-from distcond.engine.run_dir import RunDir
-with RunDir(Path({str(run.path)!r})).begin(resolve("float_digits", {{"seed": 3}})):
-    pass"""
-    command = [sys.executable, "-c", code]
-    with run.begin(CONFIG):
-        done = processes.run(command, cwd=Path(__file__).parents[2])
-        assert done.status != 0 and "another process" in done.output
+    # The lock is that of an open file, so another start is refused in one process as in two.
+    with run.begin(CONFIG), pytest.raises(ConfigError, match="another process"), run.begin(CONFIG):
+        pass
     with run.begin(CONFIG):
         pass
 
@@ -73,17 +65,14 @@ def test_full_disk_refuses_the_start_and_keeps_files(tmp_path: Path) -> None:
     with run.begin(CONFIG):
         pass
     before = [(run.path / name).read_text() for name in ("config.json", "starts.json")]
-    code = f"""
-import resource
-from pathlib import Path
-from distcond.config.overrides import resolve
-from distcond.engine.run_dir import RunDir
-resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # as on a full disk, files cannot grow
-with RunDir(Path({str(run.path)!r})).begin(resolve("float_digits", {{"seed": 3}})):
-    pass"""
-    done = processes.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
-    assert done.output.splitlines()[-1].startswith("distcond.errors.ConfigError: run_root: ")
-    assert f"{run.path} (File too large)" in done.output
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as on a full disk, files cannot grow
+    try:
+        with pytest.raises(ConfigError) as refusal, run.begin(CONFIG):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(refusal.value).startswith("run_root: ") and f"{run.path} (File too large)" in str(refusal.value)
     assert [(run.path / name).read_text() for name in ("config.json", "starts.json")] == before
 
 

@@ -17,7 +17,7 @@ from distcond.engine.world import World
 from distcond.methods.draws import Draws
 from distcond.methods.train_step import TrainStep
 from distcond.registry import lookup
-from support.groups import trained
+from support.groups import quick, trained
 
 N = 12
 Y = torch.arange(N) % 10
@@ -116,7 +116,7 @@ def on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
     return {"loss": loss.detach(), "counts": counts, "grads": gradients(wrapped), "buffers": buffers}
 
 
-@pytest.mark.parametrize("method", trained())
+@pytest.mark.parametrize("method", quick("float", "oats", "robust_bird", of=trained()))
 def test_two_ranks_sharing_statistics_equal_one_rank(config: Any, run_ranks: Any, method: str) -> None:
     chosen = config(method, shared_statistics=True)
     alone, ranks = on_rank(0, 1, chosen), run_ranks(on_rank, 2, chosen)
@@ -151,7 +151,7 @@ def steps_on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
     return {"sent": totals, "grads": gradients(wrapped), "elements": sum(p.numel() for p in step.parameters())}
 
 
-@pytest.mark.parametrize("method", trained())
+@pytest.mark.parametrize("method", quick("float", "oats", "robust_bird", of=trained()))
 def test_every_gradient_element_is_reduced_once_a_step(config: Any, run_ranks: Any, method: str) -> None:
     first, second = run_ranks(steps_on_rank, 2, config(method))
     assert first["sent"] == second["sent"] == [first["elements"]] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +18,14 @@ from distcond.layers.norm_unit import NormUnit
 from distcond.methods.draws import Draws
 from distcond.methods.train_step import TrainStep
 from distcond.registry import lookup
-from support.groups import trained
+from support.groups import quick, trained
 
 N = 8
 Y = torch.arange(N) % 10
 #: Every family but the small network, which the tests of the methods use.
 NETWORKS = ("resnet18", "preact_resnet18", "wrn16_8", "vgg16_bn", "resnet50")
+#: Every method on one network, and one method on every network.
+FEW = {*((method, "preact_resnet18") for method in trained()), *(("float", model) for model in NETWORKS)}
 SPARSE = ("floats", "smart", "robust_bird", "flying_bird", "flying_bird_plus")
 
 
@@ -58,8 +61,7 @@ def step_of(config: Config) -> tuple[TrainStep, Any]:
     return step, sparsity
 
 
-@pytest.mark.parametrize("model", NETWORKS)
-@pytest.mark.parametrize("method", trained())
+@pytest.mark.parametrize(("method", "model"), quick(*FEW, of=itertools.product(trained(), NETWORKS)))
 def test_steps_are_finite_and_reach_every_parameter(config: Any, method: str, model: str) -> None:
     chosen = config(method, model)
     step, _ = step_of(chosen)

@@ -11,14 +11,15 @@ from distcond.registry import table
 
 
 def quick(*few: object, of: Iterable[object]) -> list[Any]:
-    """Values for `pytest.mark.parametrize`: all but `few` are marked `cluster`.
+    """Values for `pytest.mark.parametrize`: all but `few` are marked `cluster`; tuples are for several names.
 
     Raises:
         AssertionError: one of the few is not among the others.
     """
     every = list(of)
     assert set(few) <= set(every), few
-    return [name if name in few else pytest.param(name, marks=pytest.mark.cluster) for name in every]
+    values = {value: value if isinstance(value, tuple) else (value,) for value in every}
+    return [value if value in few else pytest.param(*values[value], marks=pytest.mark.cluster) for value in every]
 
 
 def trained() -> list[str]:

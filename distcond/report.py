@@ -41,6 +41,7 @@ from distcond.results.plot import trade_off_png
 from distcond.results.question import Question, asked
 from distcond.results.row import Row
 from distcond.results.store import read_runs
+from distcond.results.swept import swept_below
 from distcond.results.table import trade_off_table
 from distcond.results.threat_table import threat_table
 from distcond.results.tuned.read import is_sweep
@@ -61,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
     demand, reference, png, html = question.demand, question.reference, question.png, question.html
     rows = rows_at(question.places, question.split)
     costs: dict[At, Spent] = costs_below(*question.places)
-    fields = fields_of(rows, costs)
+    swept = swept_below(*question.places)
+    fields = fields_of(rows, costs, swept)
     classes = classes_at(question, fields) if question.classes else {}
     said = [trade_off_table(rows), threat_table(rows), *(field_text(field, reference) for field in fields)]
     chosen = choices_of(fields, demand) if demand else []
@@ -69,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     said += [class_text(classes, question.every_class)] if question.classes else []
     print("\n\n".join(filter(None, said)))
     taken = [(c.best.point.sa.accuracy, c.best.point.ra.accuracy) for c in chosen if c.meets]
-    drawn = [trade_off_png(rows, png, taken), *class_figures(fields, classes, png.parent)]
+    drawn = [trade_off_png(rows, png, taken, swept), *class_figures(fields, classes, png.parent)]
     for path in filter(None, drawn):
         print(f"\nfigure: {path}")
     if html:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from distcond.config.overrides import NAMED, apply, to_settings
 from distcond.config.schema import Config
@@ -50,6 +52,11 @@ def differences(one: Config, other: Config) -> dict[str, tuple[object, object]]:
     found, wanted = to_settings(one), to_settings(other)
     paths = [path for path in {**found, **wanted} if not _elsewhere(path)]
     return {p: (found.get(p), wanted.get(p)) for p in paths if found.get(p) != wanted.get(p)}
+
+
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the settings, by path, that decide what a run computes."""
+    return {path: value for path, value in settings.items() if not _elsewhere(path)}
 
 
 def _elsewhere(path: str) -> bool:

@@ -48,13 +48,12 @@ def legend(points: Sequence[Operating], some_perhaps: bool) -> str:
 
 
 def volume_lines(field: Field, volume: Volume, reference: XY) -> list[str]:
-    """The hypervolume of all points, and of each run where there are several."""
+    """The hypervolume of all points, and of each run, blend and sweep where there are several."""
     place = f"reference point SA {100 * reference[0]:g} %, RA {100 * reference[1]:g} %"
     lines = [f"hypervolume {_volume(volume)}, {place}, ends: all accuracies at the ends of their intervals"]
-    names = list(dict.fromkeys(point.name for point in field.points))
-    if len(names) > 1:
-        alone = {name: hypervolume([p for p in field.points if p.name == name], reference) for name in names}
-        lines += [f"  of {name} alone: {_volume(each)}" for name, each in alone.items()]
+    curves = field.curves
+    if len(curves) > 1:
+        lines += [f"  of {name} alone: {_volume(hypervolume(own, reference))}" for name, own in curves.items()]
     return lines
 
 

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from distcond.results.label import attack_label, blend_label, images_label, noise_label, threat_label
 from distcond.results.row import Row
 from distcond.results.series import Point, Score, Series, series_of, source
+from distcond.results.swept import Swept
 
 NO_NOISE = noise_label("none", 1)
 
 
 class Line(NamedTuple):
-    """Points of one series at one width, sorted along the dial."""
+    """Points of one series at one width, sorted along the dial.
+
+    Or one point each of several runs, sorted by the setting that was swept over them: `parts` are their own lines,
+    `swept` says where each stands, and `series` is the first one's with all points.
+    """
 
     series: Series
     width: float
     points: list[Point]
+    parts: tuple[Line, ...] = ()
+    swept: tuple[Swept, ...] = ()
+
+    @property
+    def by_run(self) -> tuple[Line, ...]:
+        """The lines of the single runs."""
+        return self.parts or (self,)
 
     def pairs(self) -> list[tuple[float, Score, Score]]:
         """(lam or share of a blend, SA, RA) where both were measured."""
         return [(point.position, point.sa, point.ra) for point in self.points if point.sa and point.ra]
 
 
-def lines_of(rows: Iterable[Row]) -> list[Line]:
-    """One line per series and width.
+def lines_of(rows: Iterable[Row], swept: Mapping[str, Swept] | None = None) -> list[Line]:
+    """One line per series and width; one for all runs of one point each that a setting was `swept` over, by run_id.
 
     Test hides val, a saved checkpoint the live network, and the best checkpoint the last one where they are the same.
     """
@@ -35,7 +48,28 @@ def lines_of(rows: Iterable[Row]) -> list[Line]:
     saved = [series for series in kept if series.origin.checkpoint != "live"]
     best = {_network(series) for series in saved if series.origin.checkpoint == "best"}
     shown = [series for series in saved if series.origin.checkpoint == "best" or _network(series) not in best]
-    return [line for series in shown or kept for line in _by_width(series)]
+    lines = [line for series in shown or kept for line in _by_width(series)]
+    return _joined_runs(lines, swept) if swept else lines
+
+
+def _joined_runs(lines: Sequence[Line], swept: Mapping[str, Swept]) -> list[Line]:
+    """The lines, those of one sweep as one, in the place of its first."""
+    groups: dict[tuple[object, ...], list[tuple[Line, Swept | None]]] = {}
+    for number, line in enumerate(lines):
+        at = swept.get(line.series.origin.run_id) if len(line.points) == 1 and line.pairs() else None
+        o, n = line.series.origin, line.points[0].ra
+        same = at and (at.group, line.width, o.checkpoint, n and n.examples_per_draw, *_network(line.series)[2:])
+        groups.setdefault(same or (number,), []).append((line, at))
+    return [_joined_line(group) for group in groups.values()]
+
+
+def _joined_line(group: Sequence[tuple[Line, Swept | None]]) -> Line:
+    placed = sorted(((at, line) for line, at in group if at), key=lambda pair: pair[0].value)
+    if len(placed) < 2:
+        return group[0][0]
+    parts, places = tuple(line for _, line in placed), tuple(at for at, _ in placed)
+    points = [point for line in parts for point in line.points]
+    return Line(replace(parts[0].series, points=tuple(points)), parts[0].width, points, parts, places)
 
 
 def dial_of(lines: Sequence[Line]) -> str:
@@ -60,7 +94,7 @@ def names_of(lines: Sequence[Line]) -> list[str]:
 
 def shared_title(lines: Sequence[Line]) -> tuple[str, str]:
     """What all lines have in common: a heading (method, model, dataset) and a line on how it was measured."""
-    origins = [line.series.origin for line in lines]
+    origins = [part.series.origin for line in lines for part in line.by_run]
     scores = [score for line in lines for point in line.points for score in (point.sa, point.ra) if score]
     what = [[o.method for o in origins], [o.model for o in origins], [o.dataset for o in origins]]
     how = [[_attack(line) for line in lines], [_noise(line) for line in lines], [_blend(line.series) for line in lines]]
@@ -87,7 +121,11 @@ def _by_width(series: Series) -> list[Line]:
 def _facts(line: Line) -> tuple[str, ...]:
     o = line.series.origin
     place = o.method, o.model, o.dataset, f"width {line.width:g}", f"seed {o.seed}"
-    return *place, _checkpoint(line), _attack(line), _noise(line), _blend(line.series)
+    return *place, _checkpoint(line), _attack(line), _noise(line), _blend(line.series), _sweep(line)
+
+
+def _sweep(line: Line) -> str:
+    return f"over {line.swept[0].setting}" if line.swept else ""
 
 
 def _shared(facts: Iterable[Sequence[str]]) -> str:

@@ -10,6 +10,7 @@ from distcond.results.label import attack_label, blend_label, noise_label, threa
 from distcond.results.lines import Line, lines_of, names_of
 from distcond.results.row import Attack, Row
 from distcond.results.series import Score, source
+from distcond.results.swept import Swept
 
 
 class Operating(NamedTuple):
@@ -63,19 +64,31 @@ class Field(NamedTuple):
     on_line: list[list[Operating]]
 
     @property
+    def curves(self) -> dict[str, list[Operating]]:
+        """The points of each run, blend or sweep by its name, of all widths together."""
+        found: dict[str, list[Operating]] = {}
+        for line, name, points in zip(self.lines, self.names, self.on_line, strict=True):
+            plain = ", ".join(part for part in name.split(", ") if part != f"width {line.width:g}")
+            found.setdefault(plain or blend_label(*_dial(line)) or "lam", []).extend(points)
+        return found
+
+    @property
     def points(self) -> list[Operating]:
         """All of them."""
         return [point for points in self.on_line for point in points]
 
 
-def fields_of(rows: Iterable[Row], costs: Mapping[At, Spent] | None = None) -> list[Field]:
+def fields_of(
+    rows: Iterable[Row], costs: Mapping[At, Spent] | None = None, swept: Mapping[str, Swept] | None = None
+) -> list[Field]:
     """The rows' operating points, apart by data set, split, attack, threat, noise and images: across these nothing
     compares.
 
-    Points where only one of SA and RA was measured are left out, and with them fields that have no other.
+    Points where only one of SA and RA was measured are left out, and with them fields that have no other. Runs of one
+    point each that a setting was `swept` over (by run_id) are one line.
     """
     groups: dict[Game, list[Line]] = {}
-    for whole in lines_of(rows):
+    for whole in lines_of(rows, swept):
         for line in _by_images(whole) if whole.series.attack else []:
             groups.setdefault(_game(line), []).append(line)
     groups = _with_noiseless(groups)
@@ -126,15 +139,25 @@ def _field(game: Game, label: str, lines: list[Line], costs: Mapping[At, Spent])
     return Field(game, label, lines, names, on_line)
 
 
+def _dial(line: Line) -> tuple[str, float]:
+    return line.series.origin.blend, line.series.origin.lam
+
+
 def _plain(name: str, lines: Sequence[Line]) -> str:
     """A line's name without its width and blend, which a point says itself."""
     own = {f"width {line.width:g}" for line in lines}
     for line in lines:
-        own.update(blend_label(line.series.origin.blend, line.series.origin.lam).split(", "))
+        own.update(blend_label(*_dial(line)).split(", "))
+        own.update(f"over {at.setting}" for at in line.swept)
     return ", ".join(part for part in name.split(", ") if part not in own)
 
 
 def _points(line: Line, name: str, costs: Mapping[At, Spent]) -> list[Operating]:
+    if line.parts:
+        named = [
+            (part, ", ".join(filter(None, (name, str(at))))) for part, at in zip(line.parts, line.swept, strict=True)
+        ]
+        return [point for part, own in named for point in _points(part, own, costs)]
     found, origin = [], line.series.origin
     for point in line.points:
         if point.sa and point.ra:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,7 @@ from distcond.results.lines import Line, dial_of, lines_of, names_of, shared_tit
 from distcond.results.place import Label, annotate
 from distcond.results.row import Row
 from distcond.results.series import Score
+from distcond.results.swept import Swept
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,12 +44,18 @@ class Style(NamedTuple):
     name: str
 
 
-def trade_off_png(rows: Iterable[Row], path: Path | str, taken: Sequence[tuple[float, float]] = ()) -> Path | None:
+def trade_off_png(
+    rows: Iterable[Row],
+    path: Path | str,
+    taken: Sequence[tuple[float, float]] = (),
+    swept: Mapping[str, Swept] | None = None,
+) -> Path | None:
     """Draw every run, width and attack among the rows, a ring around each (SA, RA) in `taken`, and return `path`.
 
-    None where no row is given, and, after one line in the log, where matplotlib is missing.
+    Runs of one point each that a setting was `swept` over, by run_id, are one line. None where no row is given, and,
+    after one line in the log, where matplotlib is missing.
     """
-    lines = lines_of(rows)
+    lines = lines_of(rows, swept)
     if not lines or not has_matplotlib():
         return None
     return save(draw(lines, taken), Path(path))
@@ -142,11 +149,12 @@ def label_points(axes: Axes, lines: Sequence[Line], styles: Sequence[Style]) -> 
 
 def _labels(line: Line, colour: str) -> list[Label]:
     labels = []
-    for lam, sa, ra in line.pairs():
+    for number, (lam, sa, ra) in enumerate(line.pairs()):
         x, y = 100 * ra.accuracy, 100 * sa.accuracy
         across = ((100 * ra.interval.low, y), (100 * ra.interval.high, y))
         up = ((x, 100 * sa.interval.low), (x, 100 * sa.interval.high))
-        labels.append(Label(x, y, f"{lam:.3g}", colour, (across, up)))
+        place = line.swept[number].value if line.swept else lam
+        labels.append(Label(x, y, f"{place:.3g}", colour, (across, up)))
     return labels
 
 

@@ -44,14 +44,15 @@ def classes_of(field: Field, run_dirs: Mapping[str, Path]) -> dict[Known, ByClas
     """
     found = dict[Known, ByClass]()
     for line, points in zip(field.lines, field.on_line, strict=True):
-        run = RunDir(run_dirs[line.series.origin.run_id])
-        kept = [Kept(f.parent, read_json(f)) for f in sorted((run.path / FOLDER).glob("*/settings.json"))]
-        for point in points:
-            clean = _outcomes(kept, line, point, point.sa, None)
-            robust = _outcomes(kept, line, point, point.ra, line.series.attack)
-            if clean and robust and np.array_equal(clean.labels, robust.labels):
-                scores = by_class(clean.labels.tolist(), clean.right.tolist(), robust.right.tolist())
-                found[Known(field.attack, point.at, point.name)] = scores
+        for part in line.by_run:
+            run = RunDir(run_dirs[part.series.origin.run_id])
+            kept = [Kept(f.parent, read_json(f)) for f in sorted((run.path / FOLDER).glob("*/settings.json"))]
+            for point in (at for at in points if at.at.run_id == part.series.origin.run_id):
+                clean = _outcomes(kept, part, point, point.sa, None)
+                robust = _outcomes(kept, part, point, point.ra, part.series.attack)
+                if clean and robust and np.array_equal(clean.labels, robust.labels):
+                    scores = by_class(clean.labels.tolist(), clean.right.tolist(), robust.right.tolist())
+                    found[Known(field.attack, point.at, point.name)] = scores
     return found
 
 

@@ -1,0 +1,113 @@
+"""Dedicated networks that one setting was swept over are one curve; other runs are curves of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond import report
+from distcond.results.lines import lines_of, names_of
+from distcond.results.operating import fields_of
+from distcond.results.plot import draw
+from distcond.results.row import Row
+from distcond.results.store import write_part
+from distcond.results.swept import Swept, swept
+
+PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 0.1, "step_size": 0.02, "num_steps": 20, "restarts": 1}
+TRADES = {"method.name": "trades", "sampler.name": "fixed", "sampler.lam": 1.0, "seed": 0, "run_root": "a"}
+#: Settings of runs: TRADES at three beta, PGD-AT at two lam, another seed, and another learning rate.
+RUNS: dict[str, dict[str, Any]] = {
+    "t6": {**TRADES, "method.beta": 6.0},
+    "t1": {**TRADES, "method.beta": 1.0, "run_root": "b"},
+    "t3": {**TRADES, "method.beta": 3.0},
+    "other": {**TRADES, "method.beta": 3.0, "seed": 1},
+    "p0": {"method.name": "pgd_at", "sampler.name": "fixed", "sampler.lam": 0.0, "seed": 0},
+    "p1": {"method.name": "pgd_at", "sampler.name": "fixed", "sampler.lam": 1.0, "seed": 0},
+}
+
+
+@pytest.fixture
+def rows(make_row: Any) -> list[Row]:
+    """SA and RA of every run at its one point."""
+    found = []
+    for number, (run_id, settings) in enumerate(RUNS.items()):
+        at = {
+            "run_id": run_id,
+            "method": settings["method.name"],
+            "lam": settings["sampler.lam"],
+            "seed": settings["seed"],
+        }
+        found.append(make_row(**at, num_correct=90 - number, num_examples=100))
+        found.append(make_row(**at, **PGD, num_correct=40 + number, num_examples=100))
+    return found
+
+
+def values(found: dict[str, Swept]) -> dict[str, tuple[str, float]]:
+    return {run_id: at[:2] for run_id, at in found.items()}
+
+
+def test_runs_that_differ_in_one_number_are_swept() -> None:
+    beta, lam = "method.beta", "sampler.lam"
+    wanted = {"t6": (beta, 6.0), "t1": (beta, 1.0), "t3": (beta, 3.0), "p0": (lam, 0.0), "p1": (lam, 1.0)}
+    assert values(swept(RUNS)) == wanted
+
+
+def test_a_second_difference_is_no_sweep() -> None:
+    two = {"a": {**TRADES, "method.beta": 1.0}, "b": {**TRADES, "method.beta": 3.0, "optim.lr": 0.1}}
+    assert swept(two) == {}
+    words = {"a": {**TRADES, "method.kind": "x"}, "b": {**TRADES, "method.kind": "y"}}
+    assert swept(words) == {}
+
+
+def test_swept_runs_are_one_line_in_order(rows: list[Row]) -> None:
+    lines = lines_of(rows, swept(RUNS))
+    assert [[part.series.origin.run_id for part in line.by_run] for line in lines] == [
+        ["other"],
+        ["p0", "p1"],
+        ["t1", "t3", "t6"],
+    ]
+    assert names_of(lines)[1:] == ["pgd_at, seed 0, over sampler.lam", "trades, seed 0, over method.beta"]
+    assert len(lines_of(rows)) == len(RUNS)
+
+
+def test_points_of_a_sweep_keep_their_runs(rows: list[Row]) -> None:
+    (field,) = fields_of(rows, {}, swept(RUNS))
+    named = {point.at.run_id: point.name for point in field.points}
+    assert named["t3"] == "trades, seed 0, method.beta 3" and named["p0"] == "pgd_at, seed 0, sampler.lam 0"
+    assert [len(points) for points in field.curves.values()] == [1, 2, 3]
+
+
+def test_runs_with_curves_of_their_own_stay_apart(make_row: Any) -> None:
+    settings = {name: {"method.name": "float", "method.alpha": alpha} for name, alpha in (("a", 0.1), ("b", 0.2))}
+    places = [(run_id, lam) for run_id in settings for lam in (0.0, 1.0)]
+    both = [make_row(run_id=run_id, lam=lam) for run_id, lam in places]
+    both += [make_row(run_id=run_id, lam=lam, **PGD) for run_id, lam in places]
+    assert len(swept(settings)) == 2 and len(lines_of(both, swept(settings))) == 2
+
+
+def test_the_figure_has_one_entry_per_sweep(rows: list[Row]) -> None:
+    figure = draw(lines_of(rows, swept(RUNS)))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][1:] == [
+        "pgd_at, seed 0, over sampler.lam", "trades, seed 0, over method.beta",
+    ]  # fmt: skip
+    written = {text.get_text() for text in figure.axes[0].texts}
+    assert {"3", "6"} <= written, "points are labelled with what was swept"
+
+
+def test_report_draws_a_line_through_a_sweep(
+    rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run_id, settings in RUNS.items():
+        write_part(tmp_path / run_id, "test-best", [row for row in rows if row.run_id == run_id])
+        (tmp_path / run_id / "config.json").write_text(json.dumps({"settings": settings}))
+    (tmp_path / "other" / "config.json").write_text("damaged")
+    page = tmp_path / "page.html"
+    pytest.importorskip("plotly")
+    assert report.main([str(tmp_path), f"html={page}"]) == 0
+    said = capsys.readouterr().out
+    assert "of trades, seed 0, over method.beta alone: " in said and "trades, seed 0, method.beta 6" in said
+    assert "trades, seed 0, over method.beta" in page.read_text()

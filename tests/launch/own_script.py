@@ -17,7 +17,7 @@ from ray.tune.schedulers import ASHAScheduler
 import distcond.launch
 
 SETTINGS = {
-    "method": "faulty:METHOD", "train_examples": 128, "batch_size": 64, "model.widths": "4,8",
+    "method": "faulty:METHOD", "train_examples": 64, "batch_size": 32, "model.widths": "4,8",
     "eval.every": 1, "eval.lam_grid": "0,1", "eval.val_examples": 32, "eval.val_steps": 1, "eval.test_examples": 32,
     "eval.attack.num_steps": 1, "eval.train_examples": 0, "eval.sentinel": "off", "data.loader": "memory",
 }  # fmt: skip
@@ -32,7 +32,7 @@ def main(cache: str) -> None:
         distcond.launch.trainable("float_digits", settings, OBJECTIVES),
         param_space={
             "attack.num_steps": tune.grid_search([2, 9, 1]),
-            "epochs": tune.sample_from(lambda spec: 200 if spec.config["attack.num_steps"] == 9 else 2),
+            "epochs": tune.sample_from(lambda spec: 200 if spec.config["attack.num_steps"] == 9 else 1),
         },
         tune_config=tune.TuneConfig(
             metric="train_flops",  # of an epoch: which trial is stopped is settled beforehand

@@ -98,7 +98,8 @@ def marks(marker: str, size: float) -> dict[str, Any]:
 
 def trade_off(axes: Axes, lines: Sequence[Line], styles: Sequence[Style]) -> None:
     """SA against RA, a point per lam with its 95 % bars; of a line alone, points run from the SA to the RA colour."""
-    along = f"labelled with {dial_of(lines)}" if len(lines) <= LABELLED_LINES else f"along {dial_of(lines)}"
+    dial = dial_of(lines) + (" or what was swept" if any(line.swept for line in lines) else "")
+    along = f"labelled with {dial}" if len(lines) <= LABELLED_LINES else f"along {dial}"
     dress(axes, "robust accuracy (RA), %", "standard accuracy (SA), %", f"SA against RA, {along}")
     for line, style in zip(lines, styles, strict=True):
         lams, sa, ra = (list(column) for column in zip(*line.pairs(), strict=True)) if line.pairs() else ([], [], [])

@@ -25,7 +25,7 @@ PACE, HOURS = "float_cifar10_resnet20", 0.6
 
 
 def test_there_are_spaces() -> None:
-    assert {path.stem for path in SPACES} >= {"noise_scale", "lam_sampler", "optimiser", "density", "width"}
+    assert {path.stem for path in SPACES} >= {"noise_scale", "lam_sampler", "optimiser", "density", "width", "rivals"}
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)

@@ -28,7 +28,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distcond import evaluate
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
     check_fit(standard, robust)
     config = pair_config(standard, robust, words.run_root)
     evaluated = check_evaluation(config, words)
-    run = make(standard, robust, config)
+    run = make(standard, robust, replace(config, data=evaluated.data))  # which may lie elsewhere now
     logging.info(f"pair     {run.path}: lam 0 is {standard.record['run']}, lam 1 is {robust.record['run']}")
     for mix in words.mixes:
         if mix == "mixednuts":

@@ -25,6 +25,7 @@ from distcond.engine.even_dial import read_even
 from distcond.engine.grid import operating_points
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.run_dir import RunDir
+from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
 from distcond.operating_point import OperatingPoint
@@ -66,7 +67,8 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     source = open_source(files, campaign.split, "cpu", config.data.threads)
     wanted = config.eval.test_examples if campaign.split == "test" else config.eval.val_examples
     _check_sources(campaign, points, model)
-    _settle_between(model, points)
+    if model.two_networks:
+        _settle_between(run, config, campaign, points)
     _check_random(campaign, model, everywhere, source)
     return Plan(
         run_path=run.path,
@@ -140,15 +142,15 @@ def _check_sources(campaign: Campaign, points: tuple[OperatingPoint, ...], model
             )
 
 
-def _settle_between(model: ConditionalModel, points: Iterable[OperatingPoint]) -> None:
+def _settle_between(run: RunDir, config: Config, campaign: Campaign, points: Iterable[OperatingPoint]) -> None:
     """Have the networks between two runs while one process looks: workers find their statistics.
 
     Raises:
         ConfigError: as `distcond.dial.at`.
     """
-    if model.two_networks:
-        for point in points:
-            at(model, point)
+    model = load(run.path, campaign.checkpoint, choose_device(config.launch.device), config.data)
+    for point in points:
+        at(model, point)
 
 
 def _check_random(

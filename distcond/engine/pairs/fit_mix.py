@@ -20,7 +20,7 @@ from distcond.engine.pairs.record import MIX
 from distcond.engine.precision import full_float32
 from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir, read_json, write_json
-from distcond.engine.world import World
+from distcond.engine.world import World, choose_device
 from distcond.errors import ConfigError
 from distcond.mixednuts import Fitted, fit
 from distcond.registry import table, unknown
@@ -47,11 +47,10 @@ def keep_fitted(run: RunDir, config: Config, attack: Attack, strength: AttackCon
     Raises:
         ConfigError: no image to fit on (`distcond.mixednuts.fit`), or the images cannot be read.
     """
-    model = load(run.path, data=config.data)
-    files = prepared(config.data)
-    blocks = Blocks(
-        open_source(files, "val", "cpu", config.data.threads), config.eval.val_examples, config.eval.batch_size
-    )
+    device = choose_device(config.launch.device)
+    model = load(run.path, device=device, data=config.data)
+    source = open_source(prepared(config.data), "val", device, config.data.threads)
+    blocks = Blocks(source, config.eval.val_examples, config.eval.batch_size)
     under = {
         "weights": weights_digest(model), "images": blocks.images, "examples": len(blocks), "beta": beta,
         "seed": config.seed, "block_size": config.eval.batch_size, "attack": {"name": attack.name, **asdict(strength)},

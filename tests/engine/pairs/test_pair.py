@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import distcond
-from distcond import calibrate, evaluate, pair, report
+from distcond import calibrate, evaluate, pair, report, train
 from distcond.condition import AtLambda
 from distcond.data.described import prepared
 from distcond.data.loader import to_float
@@ -314,3 +314,16 @@ def test_other_images_are_refused_between_runs(paired: Path) -> None:
     other.fingerprint, model.interpolate = "another", other  # type: ignore[union-attr, misc, assignment]
     with pytest.raises(ConfigError, match=r"not the images that .* was made with"):
         at(model, point("weights", 0.123))
+
+
+def test_images_that_moved_are_found(standard: Path, robust: Path, few: tuple[str, ...], tmp_path: Path) -> None:
+    words = [f"run_root={tmp_path / 'runs'}", "mix=weights", "attack=none", f"data.cache_dir={tmp_path / 'cache'}"]
+    assert pair.main([str(standard), str(robust), *words, *few]) == 0
+    (made,) = (tmp_path / "runs").iterdir()
+    assert RunDir(made).config().data.cache_dir == str(tmp_path / "cache")
+
+
+def test_training_by_command_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^method=pair: is not trained"):
+        train.main(["pgd_at_digits", "method=pair", "launch=local", f"run_root={tmp_path / 'runs'}"])
+    assert not (tmp_path / "runs").exists()

@@ -80,9 +80,8 @@ def main(argv: Sequence[str]) -> int:
     run = make(standard, robust, replace(config, data=evaluated.data))  # which may lie elsewhere now
     logging.info(f"pair     {run.path}: lam 0 is {standard.record['run']}, lam 1 is {robust.record['run']}")
     for mix in words.mixes:
-        if mix == "mixednuts":
-            _fit(run, evaluated, words)
-        status = evaluate.main([str(run.path), *words.rest, f"eval.dial={mix}"])
+        more = with_own_point(evaluated, words, _fit(run, evaluated, words)) if mix == "mixednuts" else []
+        status = evaluate.main([str(run.path), *words.rest, f"eval.dial={mix}", *more])
         if status:
             return status
         print()
@@ -150,15 +149,29 @@ def _given(rest: Sequence[str]) -> frozenset[str]:
     return frozenset(path.removeprefix(_ATTACK) for path in paths if path.startswith(_ATTACK))
 
 
-def _fit(run: RunDir, config: Config, words: Asked) -> None:
+def with_own_point(config: Config, words: Asked, alpha: float) -> list[str]:
+    """The words that look at MixedNUTS' own operating point, too, unless the command says where to look.
+
+    It often lies close to t = 1, between the last positions of a grid that suits other mixes.
+    """
+    if any(word.startswith("eval.dial_grid=") for word in words.rest):
+        return []
+    grid = sorted({*config.eval.dial_grid, float(f"{alpha:.6g}")})
+    return ["eval.dial_grid=" + ",".join(f"{t:.6g}" for t in grid)]
+
+
+def _fit(run: RunDir, config: Config, words: Asked) -> float:
+    """Fit MixedNUTS, unless that was done, and return its own operating point, a t."""
     attack = fitting_attack(words.fit_attack)
     used: AttackConfig = strength(attack, config.eval.attack, _given(words.rest), described(config.data).num_classes)
     kept = keep_fitted(run, config, attack, used, words.beta)
     numbers = ", ".join(f"{name} = {kept[name]:g}" for name in ("s", "p", "c"))
     logging.info(
         f"mixednuts: {numbers}, fitted on {kept['examples']} validation images under {attack.name}; the paper's one "
-        f"point is t = {kept['alpha']:.4g}"
+        f"point is t = {kept['alpha']:.6g}"
     )
+    alpha: float = kept["alpha"]
+    return alpha
 
 
 if __name__ == "__main__":

@@ -9,11 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from distcond.config.identity import deciding
 from distcond.results.cost import run_dirs_below
+
+#: Settings that say where something lies whose content decides what a run computes.
+CONTENT = ("init_from", "data.root", "data.extra")
+#: What a run writes about the network it started from.
+ORIGIN = "init_from.json"
 
 
 class Swept(NamedTuple):
@@ -54,7 +60,8 @@ def _may_be_swept(path: str) -> bool:
 
 
 def _digest(path: str, settings: Mapping[str, Any]) -> str:
-    others = {name: value for name, value in deciding(settings).items() if name != path}
+    own = deciding(settings) | {name: settings[name] for name in CONTENT if name in settings}
+    others = {name: value for name, value in own.items() if name != path}
     return hashlib.blake2b(json.dumps([path, others], sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -64,4 +71,12 @@ def _settings(run_dir: Path) -> dict[str, Any]:
         found = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, TypeError, KeyError):
         return {}
-    return dict(found) if isinstance(found, dict) else {}
+    return {**found, **_started_with(run_dir, found)} if isinstance(found, dict) else {}
+
+
+def _started_with(run_dir: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """`init_from` by the digest of what lay there, where the run says it: one network may lie in two places."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        if settings.get("init_from"):
+            return {"init_from": str(json.loads((run_dir / ORIGIN).read_text(encoding="utf-8"))["digest"])}
+    return {}

@@ -14,7 +14,7 @@ from distcond.results.operating import fields_of
 from distcond.results.plot import draw
 from distcond.results.row import Row
 from distcond.results.store import write_part
-from distcond.results.swept import Swept, swept
+from distcond.results.swept import Swept, swept, swept_below
 
 PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 0.1, "step_size": 0.02, "num_steps": 20, "restarts": 1}
 TRADES = {"method.name": "trades", "sampler.name": "fixed", "sampler.lam": 1.0, "seed": 0, "run_root": "a"}
@@ -60,6 +60,24 @@ def test_a_second_difference_is_no_sweep() -> None:
     assert swept(two) == {}
     words = {"a": {**TRADES, "method.kind": "x"}, "b": {**TRADES, "method.kind": "y"}}
     assert swept(words) == {}
+
+
+@pytest.mark.parametrize("setting", ["init_from", "data.extra", "data.root"])
+def test_other_content_is_no_sweep(setting: str) -> None:
+    places = [{**TRADES, "method.beta": beta, setting: place} for beta, place in ((1.0, ""), (6.0, "there"))]
+    assert swept(dict(zip("ab", places, strict=True))) == {}
+    alike = [{**place, setting: "there"} for place in places]
+    assert values(swept(dict(zip("ab", alike, strict=True)))) == {"a": ("method.beta", 1.0), "b": ("method.beta", 6.0)}
+
+
+def test_one_start_in_two_places_is_one(make_row: Any, tmp_path: Path) -> None:
+    digests = {"a": "one", "b": "one", "c": "other"}
+    for number, (name, digest) in enumerate(digests.items()):
+        settings = {**TRADES, "method.beta": 1.0 + number, "init_from": f"at/{name}"}
+        write_part(tmp_path / name, "test-best", [make_row(run_id=name)])
+        (tmp_path / name / "config.json").write_text(json.dumps({"settings": settings}))
+        (tmp_path / name / "init_from.json").write_text(json.dumps({"digest": digest}))
+    assert sorted(swept_below(tmp_path)) == ["a", "b"]
 
 
 def test_swept_runs_are_one_line_in_order(rows: list[Row]) -> None:

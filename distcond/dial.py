@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from distcond.condition import AtLambda, Condition, Conditional, Folded, Held, folded_at
 from distcond.errors import ConfigError
 from distcond.mixednuts import Mix, transformed
-from distcond.operating_point import BLENDS, MIXES, OF_PAIRS, OperatingPoint, Place, point_of
+from distcond.operating_point import BLENDS, MIXES, OF_PAIRS, Blend, OperatingPoint, Place, point_of
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -155,17 +155,23 @@ class MixedNuts(OutputBlend):
         return transformed(self.robust(x), self.mix)
 
 
-#: How many networks an attacker tries besides one that averages outputs.
-STAND_INS = 3
+#: How many networks an attacker tries besides one that averages outputs, by what it averages.
+STAND_INS: dict[Blend, int] = {"outputs": 3, "mixednuts": 4}
 
 
 def stand_ins(network: object) -> tuple[Logits, ...]:
     """Networks that an attacker of `network` tries besides: of averaged outputs both ends and the mean of their logits.
 
     Where one end is sure its probabilities have no gradient, and those of the mean hardly any; the worst over all of
-    these attacks counts. They pass by a transformation of the robust end's logits, which flattens gradients, too.
+    these attacks counts. They pass by a transformation of the robust end's logits, which flattens gradients, too; and
+    of such a mix so does the mean of probabilities with equal shares, through which its authors attack.
     """
-    return (network.clean, network.robust, network.mean_logits) if isinstance(network, OutputBlend) else ()
+    if not isinstance(network, OutputBlend):
+        return ()
+    usual = (network.clean, network.robust, network.mean_logits)
+    if not isinstance(network, MixedNuts):
+        return usual
+    return (*usual, OutputBlend(network.clean, network.robust, 0.5))
 
 
 def AtDial(

@@ -24,6 +24,8 @@ TOP = 250
 SCALES = (0.01, 0.025, 0.06, 0.15, 0.35, 0.8, 2.0, 5.0)
 POWERS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 SHIFTS = (-2.5, -2.1, -1.75, -1.4, -1.1, -0.7, -0.35, 0.0)
+#: The fewest classes whose logits say more than their order, once they are normalised.
+CLASSES = 3
 #: Margins closer to 1 than this are no longer told apart in float32.
 SATURATED = 3e-6
 
@@ -60,13 +62,17 @@ def transformed(logits: Tensor, mix: Mix) -> Tensor:
 
 
 def margins(logits: Tensor, mix: Mix) -> Tensor:
-    """How much more probable than the second the first class of softmax(M(h)) is, (N,) float64 in [0, 1]."""
-    best = transformed(logits.double(), mix).softmax(1).topk(2, 1).values
-    return best[:, 0] - best[:, 1]
+    """By how much the answer of `logits` leads the next class of softmax(M(h)), (N,) float64; below 0 where M turns it.
+
+    GELU falls below -0.75: under a large shift another class than the first of h may come first.
+    """
+    shares, answer = transformed(logits.double(), mix).softmax(1), logits.argmax(1, keepdim=True)
+    others = shares.scatter(1, answer, -torch.inf).amax(1)
+    return shares.gather(1, answer)[:, 0] - others
 
 
 def fit(wrong: Tensor, attacked: Tensor, beta: float = 0.985) -> Fitted:
-    """Grid search for the transformation, as in the paper.
+    """Grid search for the transformation, as in the paper, among those that turn no answer of these images.
 
     Minimised is the share of `wrong` whose margin reaches that of all but 1 - `beta` of `attacked`. Several points of
     the grid may reach the same share; of these the one whose mean margins lie furthest apart is taken, which is an
@@ -78,22 +84,42 @@ def fit(wrong: Tensor, attacked: Tensor, beta: float = 0.985) -> Fitted:
         beta: share of the latter that has to stay right, in (0, 1).
 
     Raises:
-        ConfigError: no image of one kind.
+        ConfigError: no image of one kind, or fewer classes than `CLASSES`.
     """
+    check_classes(attacked.shape[1])
     kinds = {"clean images that the robust run gets wrong": wrong, "attacked images it gets right": attacked}
     for kind, logits in kinds.items():
         if not len(logits):
             raise ConfigError(f"mix=mixednuts: fitted on {kind}, here are none; more eval.val_examples, or another mix")
-    found = {Mix(*at): _tried(wrong, attacked, beta, Mix(*at)) for at in product(SCALES, POWERS, SHIFTS)}
-    usable = {mix: tried for mix, tried in found.items() if tried[2] < 1 - SATURATED} or found
+    tried = {Mix(*at): _tried(wrong, attacked, beta, Mix(*at)) for at in product(SCALES, POWERS, SHIFTS)}
+    found = {mix: of for mix, of in tried.items() if of is not None}  # never empty: a shift of 0 turns nothing
+    usable = {mix: of for mix, of in found.items() if of[2] < 1 - SATURATED} or found
     best = min(usable, key=lambda mix: usable[mix][:2])
     surpass, _, margin = usable[best]
     return Fitted(best, 1 / (1 + margin), surpass)
 
 
-def _tried(wrong: Tensor, attacked: Tensor, beta: float, mix: Mix) -> tuple[float, float, float]:
-    """(share of wrong images beyond the threshold, how much less far apart the means lie, the threshold)."""
+def check_classes(count: int) -> None:
+    """Refuse a data set of too few classes.
+
+    Raises:
+        ConfigError: fewer than `CLASSES`.
+    """
+    if count < CLASSES:
+        raise ConfigError(
+            f"mix=mixednuts: {count} classes; layer normalisation leaves nothing of fewer than {CLASSES} logits but "
+            "which is larger; valid: weights, outputs, folded"
+        )
+
+
+def _tried(wrong: Tensor, attacked: Tensor, beta: float, mix: Mix) -> tuple[float, float, float] | None:
+    """(share of wrong images beyond the threshold, how much less far apart the means lie, the threshold).
+
+    None where an answer is turned.
+    """
     of_wrong, of_attacked = margins(wrong, mix), margins(attacked, mix)
+    if float(of_wrong.min()) < 0 or float(of_attacked.min()) < 0:
+        return None
     threshold = float(torch.quantile(of_attacked, 1 - beta))
     surpass = float((of_wrong >= threshold).double().mean())
     return surpass, float(of_wrong.mean() - of_attacked.mean()), threshold

@@ -18,6 +18,7 @@ report take it as any other. Its training cost is the sum of both. Each way of m
   checkpoint=best      of the two runs: best, last or last_raw
   fit_attack=pgd-best  mixednuts: the attack behind the fit, with the settings of eval.attack
   beta=0.985           mixednuts: share of the robust network's right answers under attack that has to stay right
+  refit=false          mixednuts: a pair has one fit; true makes it anew and removes the rows of the one before
   run_root=DIR         where the pair's run directory goes; ./runs
 
 and every word of python -m distcond.evaluate but eval.dial. The same command again goes on where it was stopped.
@@ -26,9 +27,12 @@ and every word of python -m distcond.evaluate but eval.dial. The same command ag
 from __future__ import annotations
 
 import logging
+import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from distcond import evaluate
@@ -38,16 +42,18 @@ from distcond.config.schema import AttackConfig, Config
 from distcond.config.setting import check_bounds, choice, read
 from distcond.data.described import described, prepared
 from distcond.engine.campaign.words import attacks_of, campaign_of, strength
+from distcond.engine.even_dial import DECIMALS
 from distcond.engine.pairs.fit_mix import fitting_attack, keep_fitted
 from distcond.engine.pairs.make import check_fit, make, pair_config, read_source
 from distcond.engine.restore import WHICH
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
+from distcond.mixednuts import check_classes
 from distcond.operating_point import BLENDS
 from distcond.results.cost import cost_lines
 
 _MIXES = ("weights", "outputs", "mixednuts")
-_OWN = ("mix", "checkpoint", "fit_attack", "beta", "run_root")
+_OWN = ("mix", "checkpoint", "fit_attack", "beta", "refit", "run_root")
 _ATTACK = "eval.attack."
 
 
@@ -59,7 +65,9 @@ class Asked:
     checkpoint: str = "best"
     fit_attack: str = "pgd-best"
     beta: float = 0.985
+    refit: bool = False
     run_root: str = ""
+    named: frozenset[str] = frozenset()  # own words that the command line gives
     rest: list[str] = field(default_factory=list)  # for the evaluations
 
 
@@ -69,24 +77,40 @@ def main(argv: Sequence[str]) -> int:
         print(__doc__)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    places = [word for word in argv if "=" not in word]
-    if len(places) != 2:
-        raise ConfigError(f"{len(places)} runs: give two, STANDARD and then ROBUST; settings are WORD=VALUE")
-    words = asked([word for word in argv if "=" in word])
+    places, settings = split(argv)
+    words = asked(settings)
     standard, robust = (read_source(place, words.checkpoint) for place in places)
     check_fit(standard, robust)
     config = pair_config(standard, robust, words.run_root)
     evaluated = check_evaluation(config, words)
     run = make(standard, robust, replace(config, data=evaluated.data))  # which may lie elsewhere now
     logging.info(f"pair     {run.path}: lam 0 is {standard.record['run']}, lam 1 is {robust.record['run']}")
+    fitted = {"mixednuts": _fit(run, evaluated, words)} if "mixednuts" in words.mixes else {}
     for mix in words.mixes:
-        more = with_own_point(evaluated, words, _fit(run, evaluated, words)) if mix == "mixednuts" else []
-        status = evaluate.main([str(run.path), *words.rest, f"eval.dial={mix}", *more])
+        status = evaluate.main([str(run.path), *words.rest, f"eval.dial={mix}", *fitted.get(mix, ())])
         if status:
             return status
         print()
     print(f"{cost_lines(run.path)}\n{run.path}")
     return 0
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The places of the two runs, and settings. One of the first two words is a place, even with "=" in its address.
+
+    Raises:
+        ConfigError: other than two places.
+    """
+    places = [word for number, word in enumerate(argv) if not _is_setting(word, number < 2)]
+    if len(places) != 2:
+        raise ConfigError(f"{len(places)} runs: give two, STANDARD and then ROBUST; settings are WORD=VALUE")
+    return places, [word for word in argv if word not in places]
+
+
+def _is_setting(word: str, early: bool) -> bool:
+    name, equals, _ = word.partition("=")
+    plain = re.fullmatch(r"[A-Za-z_][\w.]*", name) is not None and not Path(word).is_dir()
+    return bool(equals) and (plain or not early)
 
 
 def asked(argv: Sequence[str]) -> Asked:
@@ -105,7 +129,7 @@ def asked(argv: Sequence[str]) -> Asked:
             _checked(own)  # also one that a later word replaces
         else:
             rest.append(word)
-    return Asked(**_checked(own), rest=rest)
+    return Asked(**_checked(own), rest=rest, named=frozenset(own))
 
 
 def _checked(own: dict[str, str]) -> dict[str, Any]:
@@ -122,6 +146,8 @@ def _checked(own: dict[str, str]) -> dict[str, Any]:
     if "beta" in own:
         found["beta"] = read("beta", own["beta"], float)
         check_bounds("beta", found["beta"], {"gt": 0.0, "lt": 1.0})
+    if "refit" in own:
+        found["refit"] = read("refit", own["refit"], bool)
     return found
 
 
@@ -140,6 +166,9 @@ def check_evaluation(config: Config, asked: Asked) -> Config:
     classes = described(config.data).num_classes
     for attack in attacks_of(campaign):
         strength(attack, config.eval.attack, _given(rest), classes)
+    if "mixednuts" in asked.mixes:
+        check_classes(classes)
+        strength(fitting_attack(asked.fit_attack), config.eval.attack, _given(rest), classes)
     prepared(config.data)
     return config
 
@@ -149,29 +178,19 @@ def _given(rest: Sequence[str]) -> frozenset[str]:
     return frozenset(path.removeprefix(_ATTACK) for path in paths if path.startswith(_ATTACK))
 
 
-def with_own_point(config: Config, words: Asked, alpha: float) -> list[str]:
-    """The words that look at MixedNUTS' own operating point, too, unless the command says where to look.
-
-    It often lies close to t = 1, between the last positions of a grid that suits other mixes.
-    """
-    if any(word.startswith("eval.dial_grid=") for word in words.rest):
-        return []
-    grid = sorted({*config.eval.dial_grid, float(f"{alpha:.6g}")})
-    return ["eval.dial_grid=" + ",".join(f"{t:.6g}" for t in grid)]
-
-
-def _fit(run: RunDir, config: Config, words: Asked) -> float:
-    """Fit MixedNUTS, unless that was done, and return its own operating point, a t."""
+def _fit(run: RunDir, config: Config, words: Asked) -> list[str]:
+    """Fit MixedNUTS; the setting that adds the paper's operating point to the positions of its dial."""
     attack = fitting_attack(words.fit_attack)
     used: AttackConfig = strength(attack, config.eval.attack, _given(words.rest), described(config.data).num_classes)
-    kept = keep_fitted(run, config, attack, used, words.beta)
+    kept = keep_fitted(run, config, attack, used, words.beta, words.refit, words.named)
     numbers = ", ".join(f"{name} = {kept[name]:g}" for name in ("s", "p", "c"))
     logging.info(
-        f"mixednuts: {numbers}, fitted on {kept['examples']} validation images under {attack.name}; the paper's one "
-        f"point is t = {kept['alpha']:.6g}"
+        f"mixednuts: {numbers}, fitted on {kept['examples']} validation images under {kept['attack']['name']}; the "
+        f"paper's one point is t = {kept['alpha']:.4g}"
     )
-    alpha: float = kept["alpha"]
-    return alpha
+    # Rounded up: a smaller share would turn more answers than the fit allows.
+    alpha = min(math.ceil(kept["alpha"] * 10**DECIMALS) / 10**DECIMALS, 1.0)
+    return [f"eval.dial_grid={','.join(f'{t!r}' for t in sorted({*config.eval.dial_grid, alpha}))}"]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.dial import MixedNuts, stand_ins
+from distcond.dial import STAND_INS, MixedNuts, stand_ins
 from distcond.errors import ConfigError
 from distcond.mixednuts import POWERS, SATURATED, SCALES, SHIFTS, TOP, Mix, fit, margins, transformed
 
@@ -63,8 +63,17 @@ def test_mix_is_the_log_of_mixed_probabilities() -> None:
 
 def test_attackers_also_ask_raw_logits() -> None:
     network = MixedNuts(end([0.3, 2.0]), end([4.0, 1.0]), 0.25, MIX)
-    asked = [other(torch.zeros(1, 3, 2, 2))[0].tolist() for other in stand_ins(network)]
+    asked = [other(torch.zeros(1, 3, 2, 2))[0].tolist() for other in stand_ins(network)][:3]
     assert asked == [[0.3, 2.0], [4.0, 1.0], pytest.approx([0.25 * 4 + 0.75 * 0.3, 0.25 + 0.75 * 2])]
+
+
+def test_attackers_also_ask_the_authors_surrogate() -> None:
+    clean, robust = torch.tensor([[0.3, 2.0, 0.0], [4.0, 1.0, 0.0]], dtype=torch.float64)
+    network = MixedNuts(end(clean.tolist()), end(robust.tolist()), 0.9, MIX)
+    *_, surrogate = found = stand_ins(network)
+    mean = (clean.softmax(0) + robust.softmax(0)) / 2
+    assert torch.allclose(surrogate(torch.zeros(1, 3, 2, 2))[0].exp(), mean)
+    assert len(found) == STAND_INS["mixednuts"] == 1 + STAND_INS["outputs"]
 
 
 def toy(sure: float, count: int = 60) -> Tensor:
@@ -79,9 +88,33 @@ def test_fit_takes_the_smallest_share_of_the_grid() -> None:
     shares = []
     for mix in itertools.starmap(Mix, itertools.product(SCALES, POWERS, SHIFTS)):
         threshold = torch.quantile(margins(attacked, mix), 0.05)
+        if min(float(margins(logits, mix).min()) for logits in (wrong, attacked)) < 0:
+            continue
         shares.append(float((margins(wrong, mix) >= threshold).double().mean()) if threshold < 1 - SATURATED else 1.0)
     found = fit(wrong, attacked, beta=0.95)
     assert found.surpass == min(shares) < max(shares)
+
+
+@pytest.mark.parametrize("shift", [-1.4, -2.5])
+def test_margins_are_those_of_the_raw_answer(shift: float) -> None:
+    logits = torch.randn(200, 10, generator=torch.Generator().manual_seed(0))
+    mix = Mix(5.0, 1.0, shift)
+    turned = transformed(logits.double(), mix).argmax(1) != logits.argmax(1)
+    assert turned.any() and torch.equal(margins(logits, mix) < 0, turned)
+
+
+def test_fit_turns_no_answer_of_its_images() -> None:
+    wrong = torch.randn(60, 10, generator=torch.Generator().manual_seed(0))
+    for sure in (0.1, 0.5, 1.0, 2.0):
+        attacked = toy(sure)
+        found = fit(wrong, attacked, beta=0.7).mix
+        for logits in (wrong, attacked):
+            assert torch.equal(transformed(logits.double(), found).argmax(1), logits.argmax(1)), sure
+
+
+def test_two_classes_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^mix=mixednuts: 2 classes"):
+        fit(torch.randn(5, 2), torch.randn(5, 2))
 
 
 def test_alpha_keeps_as_many_answers_as_asked() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
@@ -103,6 +103,21 @@ def parts(root: Path) -> list[Path]:
     by_age = sorted(found, key=lambda path: (found[path], path))
     newest = {path.with_name(path.stem): path for path in by_age}
     return [path for path in by_age if newest[path.with_name(path.stem)] == path]
+
+
+def remove_parts(run_dir: Path | str, unwanted: Callable[[Row], bool]) -> list[str]:
+    """Remove the parts of a run in which a row is unwanted; their names.
+
+    Raises:
+        ConfigError: a part cannot be read.
+    """
+    folder = (Path(run_dir) / FOLDER).absolute()
+    own = [part for part in parts(folder) if part.parent == folder]
+    found = [part for part in own if any(map(unwanted, _read_part(part)))]
+    for part in found:
+        for suffix in FORMATS:  # an older twin would come to light again
+            part.with_name(f"{part.stem}{suffix}").unlink(missing_ok=True)
+    return [part.stem for part in found]
 
 
 def to_frame(rows: Iterable[Row]) -> pandas.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 from distcond.data.subset import image_set
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.plan import FOLDER
+from distcond.engine.pairs.record import fitted_in, mix_in
 from distcond.engine.run_dir import RunDir, read_json
 from distcond.results.classes import ByClass, Known, by_class
 from distcond.results.lines import Line
@@ -47,6 +48,8 @@ def classes_of(field: Field, run_dirs: Mapping[str, Path]) -> dict[Known, ByClas
         for part in line.by_run:
             run = RunDir(run_dirs[part.series.origin.run_id])
             kept = [Kept(f.parent, read_json(f)) for f in sorted((run.path / FOLDER).glob("*/settings.json"))]
+            mix = mix_in(fitted_in(run))  # rows do not name it: they are those of the last one
+            kept = [entry for entry in kept if "mix" not in entry.settings or tuple(entry.settings["mix"]) == mix]
             for point in (at for at in points if at.at.run_id == part.series.origin.run_id):
                 clean = _outcomes(kept, part, point, point.sa, None)
                 robust = _outcomes(kept, part, point, point.ra, part.series.attack)

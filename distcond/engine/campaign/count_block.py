@@ -18,12 +18,13 @@ from distcond.dial import STAND_INS
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.cascade import adaptive, start, transfer
 from distcond.engine.campaign.masking_files import look_at_points
+from distcond.engine.campaign.network import network_of
 from distcond.engine.campaign.noise_modes import Counted, attacker, judge
 from distcond.engine.campaign.outcomes import ROBUST, Outcome
 from distcond.engine.campaign.plan import Measure, Plan
 from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.precision import full_float32
-from distcond.engine.restore import epoch_at, load
+from distcond.engine.restore import epoch_at
 from distcond.engine.run_dir import RunDir, write_json
 from distcond.errors import ConfigError
 from distcond.operating_point import OperatingPoint
@@ -38,7 +39,7 @@ class BlockCounter:
     """Counts the blocks it is given, in float32; every outcome is in its file before the next is begun.
 
     Raises:
-        ConfigError: the run has gone on since the plan was made.
+        ConfigError: the run has gone on since the plan was made, or its pair was fitted again.
     """
 
     def __init__(self, plan: Plan, device: torch.device, inspect: Inspect | None = None) -> None:
@@ -46,7 +47,7 @@ class BlockCounter:
         self._random: dict[tuple[OperatingPoint, int], bool] = {}
         run, data = RunDir(plan.run_path), plan.config.data
         # Nobody wants gradients of the weights: without them a backward pass costs half.
-        self.model = load(plan.run_path, plan.campaign.checkpoint, device, data).requires_grad_(False)
+        self.model = network_of(plan, device).requires_grad_(False)
         if epoch_at(run, plan.campaign.checkpoint) != plan.epoch or weights_digest(self.model) != plan.weights:
             raise ConfigError(f"{plan.run_path}: has a new {plan.campaign.checkpoint} checkpoint; start again for it")
         self.source = open_source(prepared(data), plan.campaign.split, device, data.threads)
@@ -127,8 +128,9 @@ class Part:
         return judge(self.counter.model, point, self.width, self.noise, noise_seed, self.block)
 
     def _stand_ins(self, attack: Attack, point: OperatingPoint) -> list[Counted]:
-        """What else an attacker of averaged outputs goes by: each end, and the mean of their logits."""
-        return [self._attacker(attack, point, which) for which in range(STAND_INS)] if point.forwards > 1 else []
+        """What else an attacker of averaged outputs goes by: `distcond.dial.stand_ins`."""
+        others = STAND_INS[point.blend] if point.forwards > 1 else 0
+        return [self._attacker(attack, point, which) for which in range(others)]
 
     def _attacker(self, attack: Attack, point: OperatingPoint, which: int | None = None) -> Counted:
         # An attack that averages over draws by itself is given single ones.

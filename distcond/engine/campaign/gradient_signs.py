@@ -12,9 +12,9 @@ from distcond.data.loader import to_float
 from distcond.data.open import open_source
 from distcond.data.subset import rows_of
 from distcond.dial import at
+from distcond.engine.campaign.network import network_of
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.precision import full_float32
-from distcond.engine.restore import load
 from distcond.operating_point import OperatingPoint
 
 #: Images that the probe looks at: enough pixels for a share, few enough to take seconds.
@@ -27,7 +27,7 @@ def gradient_signs(plan: Plan, device: torch.device) -> dict[OperatingPoint, flo
     Measured at full width on some images of every class. Pixels without gradient in float32 are left out; 1 where
     no pixel is left.
     """
-    model = load(plan.run_path, plan.campaign.checkpoint, device, plan.config.data).requires_grad_(False)
+    model = network_of(plan, device).requires_grad_(False)
     source = open_source(prepared(plan.config.data), plan.campaign.split, device, plan.config.data.threads)
     ((raw, y),) = source.read([rows_of(source, EXAMPLES)])
     x, seed = to_float(raw), plan.config.eval.noise_seed

@@ -19,6 +19,7 @@ import numpy as np
 from distcond.attacks.attack import Attack
 from distcond.config.schema import AttackConfig, Config
 from distcond.data.subset import image_set
+from distcond.dial import STAND_INS
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.words import Campaign, attacks_of
 from distcond.engine.even_dial import EvenDial
@@ -217,8 +218,9 @@ class Plan:
             "strength": asdict(self.strengths[attack.name]) if attack else {},
             "attack_lam": source.lam,
             **({"attack_blend": source.blend, "attack_blend_t": source.t} if source.blend else {}),
-            # Fitted beside the weights, and perhaps again.
+            # Fitted beside the weights, and perhaps again; and how many more networks such a mix is attacked through.
             **({"mix": list(self.mix)} if "mixednuts" in (point.blend, source.blend) else {}),
+            **({"stand_ins": STAND_INS["mixednuts"]} if attack and source.blend == "mixednuts" else {}),
             "noise": measure.noise if self.noisy else "none",
             "noise_seed": self.config.eval.noise_seed if self.noisy else 0,
             "eot_draws": self.draws(attack, measure.noise) if attack else 1,

@@ -15,11 +15,11 @@ from distcond.attacks.attack import Attack
 from distcond.data.described import described
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.masking_files import report_at
+from distcond.engine.campaign.network import network_of
 from distcond.engine.campaign.outcomes import Outcome
 from distcond.engine.campaign.plan import Measure, Plan
 from distcond.engine.cost import Cost, cost_at
 from distcond.engine.environment import hardware
-from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir, write_json
 from distcond.engine.validate import blend_of
 from distcond.operating_point import OperatingPoint
@@ -81,10 +81,7 @@ def _text(plan: Plan) -> str:
 
 def _costs(plan: Plan) -> dict[tuple[OperatingPoint, int], Cost]:
     """What an image costs at each (point, width)."""
-    model, size = (
-        load(plan.run_path, plan.campaign.checkpoint, data=plan.config.data),
-        described(plan.config.data).image_size,
-    )
+    model, size = network_of(plan), described(plan.config.data).image_size
     return {(point, width): cost_at(model, point, width, size) for width in plan.widths for point in plan.points}
 
 

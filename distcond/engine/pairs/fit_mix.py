@@ -1,13 +1,18 @@
-"""Fit MixedNUTS' transformation for a pair on validation images, clean and attacked, and keep it beside the pair."""
+"""Fit MixedNUTS' transformation for a pair on validation images, clean and attacked, and keep it beside the pair.
+
+A pair has one fit: rows do not name it. Another one replaces it where that is asked for, and takes its rows with it.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from distcond.aside import locked
 from distcond.attacks.attack import Attack
 from distcond.config.schema import AttackConfig, Config
 from distcond.data.described import prepared
@@ -16,16 +21,25 @@ from distcond.data.open import open_source
 from distcond.dial import at
 from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.evaluate import Blocks
-from distcond.engine.pairs.record import MIX
+from distcond.engine.pairs.record import MIX, fitted_of
 from distcond.engine.precision import full_float32
 from distcond.engine.restore import load
-from distcond.engine.run_dir import RunDir, read_json, write_json
+from distcond.engine.run_dir import RunDir, write_json
 from distcond.engine.world import World, choose_device
 from distcond.errors import ConfigError
 from distcond.mixednuts import Fitted, fit
+from distcond.models.conditional import ConditionalModel
+from distcond.places import can_write
 from distcond.registry import table, unknown
+from distcond.results.cost import OF_EVALUATION
 from distcond.results.store import FOLDER as RESULTS
+from distcond.results.store import remove_parts
 from distcond.seeding import key
+
+_log = logging.getLogger(__name__)
+
+#: What a fit is made under, by the word that decides it.
+_UNDER = {"beta": "beta", "attack": "fit_attack", "examples": "eval.val_examples", "block_size": "eval.batch_size"}
 
 
 def fitting_attack(name: str) -> Attack:
@@ -41,11 +55,29 @@ def fitting_attack(name: str) -> Attack:
     return attack
 
 
-def keep_fitted(run: RunDir, config: Config, attack: Attack, strength: AttackConfig, beta: float) -> dict[str, Any]:
-    """What is kept of a fit under this attack on these images; made first, if there is none.
+def keep_fitted(
+    run: RunDir,
+    config: Config,
+    attack: Attack,
+    strength: AttackConfig,
+    beta: float,
+    refit: bool = False,
+    named: frozenset[str] = frozenset(),
+) -> dict[str, Any]:
+    """What is kept of the pair's one fit; made under this attack on these images, if there is none.
+
+    Args:
+        run: the pair.
+        config: its settings, for the images and their number.
+        attack: whose images the fit looks at.
+        strength: of the attack.
+        beta: share of right answers under attack that has to stay right.
+        refit: make it anew; the rows of the one before are removed.
+        named: those of "beta" and "fit_attack" that a user names: they have to be what is kept.
 
     Raises:
-        ConfigError: no image to fit on (`distcond.mixednuts.fit`), or the images cannot be read.
+        ConfigError: no image to fit on (`distcond.mixednuts.fit`), the images cannot be read, the fit cannot be
+            written, or the one that is kept was made under another `named`.
     """
     device = choose_device(config.launch.device)
     model = load(run.path, device=device, data=config.data)
@@ -55,17 +87,55 @@ def keep_fitted(run: RunDir, config: Config, attack: Attack, strength: AttackCon
         "weights": weights_digest(model), "images": blocks.images, "examples": len(blocks), "beta": beta,
         "seed": config.seed, "block_size": config.eval.batch_size, "attack": {"name": attack.name, **asdict(strength)},
     }  # fmt: skip
-    file = run.path / MIX
-    known = read_json(file) if file.exists() else {}
-    if all(known.get(name) == value for name, value in under.items()):
-        return dict(known)
-    robust = at(model.requires_grad_(False), 1.0)
-    found: Fitted = fit(*_logits(robust, blocks, attack, strength, config.seed), beta)
-    kept = {**found.mix._asdict(), "alpha": found.alpha, "surpass": found.surpass, **under}
-    write_json(file, kept)
-    for even in (run.path / RESULTS).glob("dial-mixednuts-*.json"):
-        even.unlink()  # the map of another mix
+    known = fitted_of(run, model)
+    if known is not None and not refit:
+        return _as_kept(known, under, named)
+    if not can_write(run.path):
+        raise ConfigError(f"{run.path}: cannot be written, and mix=mixednuts is to be fitted and kept there")
+    with locked(run.path / f".{MIX}.lock"):
+        known = fitted_of(run, model)
+        if known is not None and not refit:  # by another process, meanwhile
+            return _as_kept(known, under, named)
+        kept = _fitted(model, blocks, attack, strength, beta, config.seed) | under
+        if known is None or any(known[name] != kept[name] for name in ("s", "p", "c")):
+            _forget(run)  # first: a kill between leaves no rows of a fit that is gone
+        write_json(run.path / MIX, kept)
     return kept
+
+
+def _as_kept(known: dict[str, Any], under: dict[str, Any], named: frozenset[str]) -> dict[str, Any]:
+    """The fit that is there, and a line where it is not what this command would make."""
+    other = [_UNDER.get(name, name) for name, value in under.items() if known.get(name) != value]
+    for name in other:
+        if name in named:
+            here = under["beta"] if name == "beta" else under["attack"]["name"]
+            there = known.get("beta") if name == "beta" else known.get("attack", {}).get("name")
+            if here != there:
+                raise ConfigError(
+                    f"{name}={here}: this pair is fitted with {name}={there}; refit=true fits it anew, without its rows"
+                )
+    if other:
+        _log.info("mixednuts: kept as it was fitted, under another %s; refit=true fits it anew", ", ".join(other))
+    return known
+
+
+def _fitted(
+    model: ConditionalModel, blocks: Blocks, attack: Attack, strength: AttackConfig, beta: float, seed: int
+) -> dict[str, Any]:
+    robust = at(model.requires_grad_(False), 1.0)
+    found: Fitted = fit(*_logits(robust, blocks, attack, strength, seed), beta)
+    return {**found.mix._asdict(), "alpha": found.alpha, "surpass": found.surpass}
+
+
+def _forget(run: RunDir) -> None:
+    """Remove what tells of another mix: rows, costs and even dials. Outcomes say whose they are and stay."""
+    for even in (run.path / RESULTS).glob("dial-mixednuts-*.json"):
+        even.unlink()
+    removed = remove_parts(run.path, lambda row: row.blend == "mixednuts")
+    for stem in removed:
+        (run.path / RESULTS / OF_EVALUATION.replace("*", stem)).unlink(missing_ok=True)
+    if removed:
+        _log.info("mixednuts: fitted anew; %d tables of the fit before are removed", len(removed))
 
 
 def _logits(

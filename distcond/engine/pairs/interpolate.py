@@ -20,7 +20,7 @@ from distcond.config.schema import Config
 from distcond.data.described import prepared
 from distcond.data.loader import to_float
 from distcond.data.open import open_source
-from distcond.data.subset import rows_of
+from distcond.data.subset import stratified_order
 from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.checkpoint import statistics
 from distcond.engine.pairs.names import apart
@@ -89,8 +89,17 @@ class Interpolation:
                 f"{files.fingerprint}, needed {self.fingerprint}); its statistics are estimated on those"
             )
         source = open_source(files, "train", device, data.threads)
-        rows = rows_of(source, min(self.config.train_examples or EXAMPLES, EXAMPLES))
-        return (to_float(raw) for raw, _ in source.read(np.array_split(rows, -(-len(rows) // BATCH))))
+        batches = batches_of(source.labels, self.config.train_examples)
+        return (to_float(raw) for raw, _ in source.read(batches))
+
+
+def batches_of(labels: np.ndarray, train_examples: int) -> list[np.ndarray]:
+    """Rows (n,) int64 of the training images behind the statistics, batch by batch; 0 `train_examples` means all.
+
+    Never in their stored order: classes that lie one behind the other would make batches of one class each.
+    """
+    rows = stratified_order(labels)[: min(train_examples or EXAMPLES, EXAMPLES)]
+    return np.array_split(rows, -(-len(rows) // BATCH))
 
 
 def lerped(pair: ConditionalModel, t: float, config: Config) -> ConditionalModel:

@@ -15,6 +15,8 @@ from distcond.models.conditional import ConditionalModel
 
 #: Which runs, and the digest of their images; and what was fitted for MixedNUTS.
 FILE, MIX = "pair.json", "mixednuts.json"
+#: What a fit cannot be used without.
+_WHOLE = {"weights", "s", "p", "c", "alpha", "examples", "attack"}
 
 
 def complete(model: ConditionalModel, run: RunDir, data: DataConfig | None) -> None:
@@ -43,8 +45,22 @@ def record_of(run: RunDir) -> dict[str, Any]:
 
 def mix_of(run: RunDir, model: ConditionalModel) -> Mix | None:
     """The transformation that was fitted for these weights; None where there is none."""
+    return mix_in(fitted_of(run, model))
+
+
+def mix_in(fitted: dict[str, Any] | None) -> Mix | None:
+    """The transformation in what is kept of a fit."""
+    return None if fitted is None else Mix(fitted["s"], fitted["p"], fitted["c"])
+
+
+def fitted_of(run: RunDir, model: ConditionalModel) -> dict[str, Any] | None:
+    """What is kept of the fit for these weights; None where there is none."""
+    found = fitted_in(run)
+    return found if found is not None and found.get("weights") == weights_digest(model) else None
+
+
+def fitted_in(run: RunDir) -> dict[str, Any] | None:
+    """What is kept of a fit, for whatever weights; None where it is missing or not whole."""
     file = run.path / MIX
-    found = read_json(file) if file.exists() else {}
-    if found.get("weights") != weights_digest(model):
-        return None
-    return Mix(found["s"], found["p"], found["c"])
+    found = read_json(file) if file.exists() else None
+    return found if isinstance(found, dict) and set(found) >= _WHOLE else None

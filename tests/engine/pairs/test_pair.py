@@ -20,18 +20,22 @@ from distcond.condition import AtLambda
 from distcond.data.described import prepared
 from distcond.data.loader import to_float
 from distcond.data.open import open_source
-from distcond.data.subset import rows_of
+from distcond.data.subset import stratified_order
 from distcond.dial import at
 from distcond.engine.build import build_model
+from distcond.engine.campaign.by_class import classes_of
+from distcond.engine.campaign.count_block import BlockCounter
 from distcond.engine.checkpoint import load_shared, newest
 from distcond.engine.cost import cost_at
 from distcond.engine.job import check_job
+from distcond.engine.pairs.interpolate import batches_of
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.mixednuts import Mix, transformed
 from distcond.models.conditional import ConditionalModel
 from distcond.operating_point import OperatingPoint
-from distcond.results.cost import cost_lines, costs_below
+from distcond.results.cost import cost_lines, costs_below, run_dirs_below
+from distcond.results.operating import fields_of
 from distcond.results.store import read_rows
 
 BLENDS = ("weights", "outputs", "mixednuts", "folded")
@@ -69,7 +73,7 @@ def lerped_by_hand(standard: Path, robust: Path, t: float) -> ConditionalModel:
         mine.data = mine + t * (theirs - mine)
     config = RunDir(robust).config()
     source = open_source(prepared(config.data), "train")
-    rows = rows_of(source, config.train_examples)
+    rows = stratified_order(source.labels)[: config.train_examples]
     batches = [to_float(raw) for raw, _ in source.read(np.array_split(rows, len(rows) // 100))]
     seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
 
@@ -128,7 +132,10 @@ def test_folded_units_lie_between_those_of_the_ends(paired: Path) -> None:
 
 def test_rows_of_every_dial_are_readable(paired: Path) -> None:
     rows = read_rows(paired)
-    assert {(row.blend, row.blend_t) for row in rows} == {(blend, t) for blend in BLENDS for t in (0.0, 0.5, 1.0)}
+    alpha = json.loads((paired / "mixednuts.json").read_text())["alpha"]
+    wanted = {(blend, t) for blend in BLENDS for t in (0.0, 0.5, 1.0)}
+    (own,) = {(row.blend, row.blend_t) for row in rows} - wanted or {("mixednuts", 1.0)}
+    assert own[0] == "mixednuts" and alpha <= own[1] <= alpha + 1e-4
     assert {(row.method, row.lam, row.num_examples, row.train_world_sizes) for row in rows} == {("pair", 1.0, 40, "1")}
     at_ends = {t: {(row.attack, row.num_correct) for row in rows if row.blend_t == t} for t in (0.0, 1.0)}
     assert all(len(found) == 2 for found in at_ends.values()), "the ends are the same networks on every dial"
@@ -198,6 +205,68 @@ def test_outcomes_of_another_fit_are_counted_anew(paired: Path) -> None:
         file.write_text(kept)
 
 
+@pytest.fixture
+def copied(paired: Path, tmp_path: Path) -> Path:
+    """The pair once more, to be changed."""
+    return Path(shutil.copytree(paired, tmp_path / "copies" / paired.name))
+
+
+def test_a_pair_keeps_its_one_fit(copied: Path, standard: Path, robust: Path, few: tuple[str, ...]) -> None:
+    before = (copied / "mixednuts.json").read_text()
+    runs, words = [str(standard), str(robust)], [f"run_root={copied.parent}", "mix=mixednuts", "attack=fgsm", *few]
+    assert pair.main([*runs, *words, "eval.attack.num_steps=1", "eval.val_examples=20"]) == 0
+    assert (copied / "mixednuts.json").read_text() == before
+    with pytest.raises(ConfigError, match=r"^beta=0\.5: this pair is fitted with beta=0\.985; refit=true"):
+        pair.main([*runs, *words, "beta=0.5"])
+
+
+def test_a_refit_removes_rows_of_the_fit_before(
+    copied: Path, standard: Path, robust: Path, few: tuple[str, ...]
+) -> None:
+    file = copied / "mixednuts.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"s": 0.123}))
+    (copied / "results" / "dial-mixednuts-ra-lam1-best.json").write_text("{}")
+    words = [f"run_root={copied.parent}", "mix=mixednuts", "attack=none", *few, "refit=true", "eval.dial_grid=0.25,1"]
+    assert pair.main([str(standard), str(robust), *words]) == 0
+    assert json.loads(file.read_text())["s"] != 0.123
+    found = {(row.blend, row.blend_t) for row in read_rows(copied)}
+    assert {blend for blend, _ in found} == set(BLENDS)
+    assert ("mixednuts", 0.25) in found and ("mixednuts", 0.5) not in found and ("outputs", 0.5) in found
+    costs = [
+        point for cost in (copied / "results").glob("costs-*.json") for point in json.loads(cost.read_text())["points"]
+    ]
+    assert ("mixednuts", 0.5) not in {(cost["blend"], cost["blend_t"]) for cost in costs}
+    assert not [*(copied / "results").glob("dial-mixednuts-*")]
+
+
+def test_classes_do_not_mix_two_fits(copied: Path) -> None:
+    def found() -> set[str]:
+        fields = fields_of(report.rows_at([copied], "test"))
+        return {known.at.blend for field in fields for known in classes_of(field, run_dirs_below(copied))}
+
+    assert "mixednuts" in found()
+    file = copied / "mixednuts.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"s": 0.123}))
+    assert "mixednuts" not in found()
+
+
+def test_a_worker_refuses_another_fit(copied: Path) -> None:
+    plan = evaluate.planned([str(copied), "eval.dial=mixednuts", "attack=fgsm"])
+    file = copied / "mixednuts.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"s": 0.123}))
+    with pytest.raises(ConfigError, match=r"mixednuts was fitted again meanwhile"):
+        BlockCounter(plan, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("train_examples", [0, 600])
+@pytest.mark.parametrize("images", [600, 2000, 3000])
+def test_statistics_see_every_class_in_a_batch(images: int, train_examples: int) -> None:
+    labels = np.repeat(np.arange(10), images // 10)  # class by class, as folders of images lie
+    found = batches_of(labels, train_examples)
+    assert min(np.unique(labels[batch]).size for batch in found) == 10
+    assert sum(map(len, found)) == min(images, train_examples or 2000, 2000)
+
+
 def test_calibrate_searches_along_a_pair(paired: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = ["eval.val_examples=20", "eval.batch_size=20", "launch.workers=1", "eval.dial_grid=0,1"]
     assert calibrate.main([str(paired), "sa=0.01", "eval.dial=weights", "resolution=0.5", "confidence=0.5", *few]) == 0
@@ -206,13 +275,6 @@ def test_calibrate_searches_along_a_pair(paired: Path, capsys: pytest.CaptureFix
 
 def test_lam_between_the_runs_is_left_out(paired: Path) -> None:
     assert [place.lam for place in evaluate.planned([str(paired), "eval.lam_grid=0,0.3,1"]).points] == [0.0, 1.0]
-
-
-def test_the_mix_is_looked_at_where_it_was_meant(robust: Path) -> None:
-    config = RunDir(robust).config()
-    (word,) = pair.with_own_point(config, pair.Asked(), 0.99981234)
-    assert word == "eval.dial_grid=0,0.15,0.3,0.5,0.7,0.85,0.999812,1"
-    assert pair.with_own_point(config, pair.Asked(rest=["eval.dial_grid=0,1"]), 0.9) == []
 
 
 # What is refused.

@@ -27,7 +27,6 @@ and every word of python -m distcond.evaluate but eval.dial. The same command ag
 from __future__ import annotations
 
 import logging
-import math
 import re
 import sys
 from collections.abc import Sequence
@@ -42,7 +41,6 @@ from distcond.config.schema import AttackConfig, Config
 from distcond.config.setting import check_bounds, choice, read
 from distcond.data.described import described, prepared
 from distcond.engine.campaign.words import attacks_of, campaign_of, strength
-from distcond.engine.even_dial import DECIMALS
 from distcond.engine.pairs.fit_mix import fitting_attack, keep_fitted
 from distcond.engine.pairs.make import check_fit, make, pair_config, read_source
 from distcond.engine.restore import WHICH
@@ -85,9 +83,10 @@ def main(argv: Sequence[str]) -> int:
     evaluated = check_evaluation(config, words)
     run = make(standard, robust, replace(config, data=evaluated.data))  # which may lie elsewhere now
     logging.info(f"pair     {run.path}: lam 0 is {standard.record['run']}, lam 1 is {robust.record['run']}")
-    fitted = {"mixednuts": _fit(run, evaluated, words)} if "mixednuts" in words.mixes else {}
+    alpha = _fit(run, evaluated, words) if "mixednuts" in words.mixes else 1.0
     for mix in words.mixes:
-        status = evaluate.main([str(run.path), *words.rest, f"eval.dial={mix}", *fitted.get(mix, ())])
+        more = with_own_point(evaluated, words, alpha) if mix == "mixednuts" else []
+        status = evaluate.main([str(run.path), *words.rest, f"eval.dial={mix}", *more])
         if status:
             return status
         print()
@@ -178,19 +177,29 @@ def _given(rest: Sequence[str]) -> frozenset[str]:
     return frozenset(path.removeprefix(_ATTACK) for path in paths if path.startswith(_ATTACK))
 
 
-def _fit(run: RunDir, config: Config, words: Asked) -> list[str]:
-    """Fit MixedNUTS; the setting that adds the paper's operating point to the positions of its dial."""
+def with_own_point(config: Config, words: Asked, alpha: float) -> list[str]:
+    """The words that look at MixedNUTS' own operating point, too, unless the command says where to look.
+
+    It often lies close to t = 1, between the last positions of a grid that suits other mixes.
+    """
+    if any(word.startswith("eval.dial_grid=") for word in words.rest):
+        return []
+    grid = sorted({*config.eval.dial_grid, float(f"{alpha:.6g}")})
+    return ["eval.dial_grid=" + ",".join(f"{t:.6g}" for t in grid)]
+
+
+def _fit(run: RunDir, config: Config, words: Asked) -> float:
+    """Fit MixedNUTS, unless that was done, and return its own operating point, a t."""
     attack = fitting_attack(words.fit_attack)
     used: AttackConfig = strength(attack, config.eval.attack, _given(words.rest), described(config.data).num_classes)
     kept = keep_fitted(run, config, attack, used, words.beta, words.refit, words.named)
     numbers = ", ".join(f"{name} = {kept[name]:g}" for name in ("s", "p", "c"))
     logging.info(
         f"mixednuts: {numbers}, fitted on {kept['examples']} validation images under {kept['attack']['name']}; the "
-        f"paper's one point is t = {kept['alpha']:.4g}"
+        f"paper's one point is t = {kept['alpha']:.6g}"
     )
-    # Rounded up: a smaller share would turn more answers than the fit allows.
-    alpha = min(math.ceil(kept["alpha"] * 10**DECIMALS) / 10**DECIMALS, 1.0)
-    return [f"eval.dial_grid={','.join(f'{t!r}' for t in sorted({*config.eval.dial_grid, alpha}))}"]
+    alpha: float = kept["alpha"]
+    return alpha
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
-from distcond.config.schema import Config, Options
+from distcond.config.schema import Config, EvalConfig, Options
 from distcond.config.setting import check_bounds, read
 from distcond.errors import ConfigError
 from distcond.registry import lookup, unknown
@@ -55,7 +55,7 @@ def apply(config: Config, overrides: Mapping[str, Any]) -> Config:
     return config
 
 
-def check_dial(config: Config, given: Iterable[str]) -> None:
+def check_dial(config: Config, given: Container[str]) -> None:
     """Refuse settings that a user names and that the rule of the dial, `eval.dial`, does not use.
 
     Args:
@@ -66,9 +66,11 @@ def check_dial(config: Config, given: Iterable[str]) -> None:
         ConfigError: one of them would change nothing.
     """
     switch = config.eval.dial == "switch"
-    unused = ("eval.dial_grid", "eval.dial_lam") if switch else ("eval.lam_grid",)
-    for path in given:
-        if path in unused:
+    # Whoever hands on all settings of a run names these, too, as they are anyway.
+    usual = EvalConfig(lam_grid=lookup("method", config.method.name).default_grid)
+    for name in ("dial_grid", "dial_lam") if switch else ("lam_grid",):
+        path = f"eval.{name}"
+        if path in given and getattr(config.eval, name) != getattr(usual, name):
             valid = "eval.dial=weights, outputs" if switch else "eval.dial_grid, or eval.dial=switch"
             raise ConfigError(f"{path}: changes nothing with eval.dial={config.eval.dial}; valid: {valid}")
 

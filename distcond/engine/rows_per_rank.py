@@ -27,6 +27,9 @@ ENOUGH = 2
 #: Values of lam that are drawn to estimate how many rows of a batch are of a kind.
 DRAWS = 1 << 16
 
+#: A mean of eight draws that is so many times what is needed leaves no doubt.
+FAR = 4
+
 
 class Kind(NamedTuple):
     """Rows of a global batch that share their statistics: the expected number, and the most it may be by the draws."""
@@ -47,7 +50,10 @@ def check_rows(config: Config, workers: int) -> None:
         ConfigError: it does; the message has the numbers and what would be valid.
     """
     needed = ENOUGH * (1 if config.shared_statistics else workers)
-    kinds = [kind_of_all(config.batch_size), *kinds_of(config, config.batch_size)]
+    everything = kind_of_all(config.batch_size)
+    if all(kind.rows >= FAR * needed for kind in (everything, *kinds_of(config, config.batch_size, 0))):
+        return  # as nearly always: thousands of draws would be a second of every start
+    kinds = [everything, *kinds_of(config, config.batch_size)]
     if not any(_few(kind, needed) for kind in kinds):
         return  # before a network is built to see which of them it tells apart
     modules = list(build_model(config).modules())
@@ -64,12 +70,12 @@ def kind_of_all(batch_size: int) -> Kind:
     return Kind("", batch_size, batch_size)
 
 
-def kinds_of(config: Config, batch_size: int) -> list[Kind]:
-    """The rows that take the clean and those that take the adversarial path."""
+def kinds_of(config: Config, batch_size: int, draws: int = DRAWS) -> list[Kind]:
+    """The rows that take the clean and those that take the adversarial path, by at least 8 drawn batches."""
     method: Method = lookup("method", config.method.name)
     sampler, source = lookup("sampler", config.sampler.name), generator("rows per rank")
     threshold = method.routing(config.method).threshold
-    drawn = [sampler.draw(config.sampler, batch_size, source) for _ in range(max(8, DRAWS // batch_size))]
+    drawn = [sampler.draw(config.sampler, batch_size, source) for _ in range(max(8, draws // batch_size))]
     adversarial = (torch.stack(drawn) > threshold).sum(1).double()
     doubt = 3 * float(adversarial.std()) / math.sqrt(len(drawn))
     counts = {"clean": batch_size - float(adversarial.mean()), "adversarial": float(adversarial.mean())}

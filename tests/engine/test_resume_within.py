@@ -71,7 +71,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", quick("float", "flying_bird_plus", "robust_bird", "oat", "pgd_at", of=METHODS))
-def test_run_killed_at_or_in_an_epoch_resumes_exactly(
+def test_run_killed_in_an_epoch_resumes_exactly(
     small: Any, tmp_path: Path, same_run: Any, whole: Any, method: str
 ) -> None:
     config = small(method, **{"epochs": 2, "save_steps": 2, **METHODS[method]})

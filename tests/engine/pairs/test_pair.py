@@ -132,10 +132,7 @@ def test_folded_units_lie_between_those_of_the_ends(paired: Path) -> None:
 
 def test_rows_of_every_dial_are_readable(paired: Path) -> None:
     rows = read_rows(paired)
-    alpha = json.loads((paired / "mixednuts.json").read_text())["alpha"]
-    wanted = {(blend, t) for blend in BLENDS for t in (0.0, 0.5, 1.0)}
-    (own,) = {(row.blend, row.blend_t) for row in rows} - wanted or {("mixednuts", 1.0)}
-    assert own[0] == "mixednuts" and alpha <= own[1] <= alpha + 1e-4
+    assert {(row.blend, row.blend_t) for row in rows} == {(blend, t) for blend in BLENDS for t in (0.0, 0.5, 1.0)}
     assert {(row.method, row.lam, row.num_examples, row.train_world_sizes) for row in rows} == {("pair", 1.0, 40, "1")}
     at_ends = {t: {(row.attack, row.num_correct) for row in rows if row.blend_t == t} for t in (0.0, 1.0)}
     assert all(len(found) == 2 for found in at_ends.values()), "the ends are the same networks on every dial"
@@ -275,6 +272,13 @@ def test_calibrate_searches_along_a_pair(paired: Path, capsys: pytest.CaptureFix
 
 def test_lam_between_the_runs_is_left_out(paired: Path) -> None:
     assert [place.lam for place in evaluate.planned([str(paired), "eval.lam_grid=0,0.3,1"]).points] == [0.0, 1.0]
+
+
+def test_the_mix_is_looked_at_where_it_was_meant(robust: Path) -> None:
+    config = RunDir(robust).config()
+    (word,) = pair.with_own_point(config, pair.Asked(), 0.99981234)
+    assert word == "eval.dial_grid=0,0.15,0.3,0.5,0.7,0.85,0.999812,1"
+    assert pair.with_own_point(config, pair.Asked(rest=["eval.dial_grid=0,1"]), 0.9) == []
 
 
 # What is refused.

@@ -274,7 +274,7 @@ def test_lam_between_the_runs_is_left_out(paired: Path) -> None:
     assert [place.lam for place in evaluate.planned([str(paired), "eval.lam_grid=0,0.3,1"]).points] == [0.0, 1.0]
 
 
-def test_the_mix_is_looked_at_where_it_was_meant(robust: Path) -> None:
+def test_mixednuts_is_looked_at_where_meant(robust: Path) -> None:
     config = RunDir(robust).config()
     (word,) = pair.with_own_point(config, pair.Asked(), 0.99981234)
     assert word == "eval.dial_grid=0,0.15,0.3,0.5,0.7,0.85,0.999812,1"

@@ -45,6 +45,7 @@ from distcond.engine.campaign.words import campaign_of
 from distcond.engine.copies import here, send_back
 from distcond.engine.even_dial import EvenDial, file_of, fitted, keep
 from distcond.engine.grid import place_at, positions
+from distcond.engine.pairs.record import check_checkpoint
 from distcond.engine.restore import load
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
@@ -174,6 +175,8 @@ def plan_of(place: str, words: dict[str, str]) -> Plan:
     given = frozenset(path.removeprefix(_ATTACK) for path in settings if path.startswith(_ATTACK))
     run = RunDir(here(place, checkpoints=True))
     own = run.config()
+    if own.method.name == "pair":
+        check_checkpoint(run, words.get("checkpoint", ""))
     if "even" in words:
         blend = "weights" if own.eval.dial == "switch" else own.eval.dial
         settings = {"eval.dial": blend, **settings}

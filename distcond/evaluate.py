@@ -16,6 +16,7 @@ from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.tally import keep_rows
 from distcond.engine.campaign.words import Campaign, campaign_of
 from distcond.engine.copies import here, send_back
+from distcond.engine.pairs.record import check_checkpoint
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
@@ -95,7 +96,10 @@ def planned(argv: Sequence[str]) -> Plan:
     check_dial(config, settings)
     prefix = "eval.attack."
     given = frozenset(path.removeprefix(prefix) for path in settings if path.startswith(prefix))
-    return make_plan(run, config, campaign_of(campaign), given)
+    asked = campaign_of(campaign)
+    if config.method.name == "pair":
+        check_checkpoint(run, campaign.get("checkpoint", ""))
+    return make_plan(run, config, asked, given)
 
 
 def split(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:

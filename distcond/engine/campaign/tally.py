@@ -20,6 +20,7 @@ from distcond.engine.campaign.outcomes import Outcome
 from distcond.engine.campaign.plan import Measure, Plan
 from distcond.engine.cost import Cost, cost_at
 from distcond.engine.environment import hardware
+from distcond.engine.pairs.record import checkpoint_of
 from distcond.engine.run_dir import RunDir, write_json
 from distcond.engine.validate import blend_of
 from distcond.operating_point import OperatingPoint
@@ -138,6 +139,12 @@ def _noise(plan: Plan, noise: str) -> dict[str, Any]:
     return {"noise_mode": noise, "noise_seed": plan.config.eval.noise_seed}
 
 
+def _checkpoint(plan: Plan) -> str:
+    """Of a pair, that of the two runs: its own has no other."""
+    pair = plan.config.method.name == "pair"
+    return checkpoint_of(RunDir(plan.run_path)) if pair else plan.campaign.checkpoint
+
+
 def _origin(plan: Plan, workers: int, device: torch.device, starts: list[dict[str, Any]]) -> dict[str, Any]:
     config = plan.config
     return {
@@ -146,7 +153,7 @@ def _origin(plan: Plan, workers: int, device: torch.device, starts: list[dict[st
         "epoch": plan.epoch,
         "step": 0,
         "split": plan.campaign.split,
-        "checkpoint": plan.campaign.checkpoint,
+        "checkpoint": _checkpoint(plan),
         "block_size": plan.block_size,
         "images": plan.images,
         "weights": plan.weights,

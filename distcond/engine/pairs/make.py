@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -18,7 +20,7 @@ from distcond.engine.checkpoint import Moment, load_shared, moment_of, newest
 from distcond.engine.copies import here
 from distcond.engine.cost import cost_at
 from distcond.engine.pairs.names import side_by_side
-from distcond.engine.pairs.record import FILE
+from distcond.engine.pairs.record import FILE, is_whole
 from distcond.engine.restore import find_checkpoint, load
 from distcond.engine.run_dir import RunDir, run_dir_for, write_json
 from distcond.engine.world import World
@@ -28,7 +30,10 @@ from distcond.models.conditional import ConditionalModel
 from distcond.registry import lookup, table
 from distcond.results import history
 from distcond.results.cost import FILE as FINISHED
+from distcond.results.label import trains_on_attacks
 from distcond.storage.uri import is_uri
+
+_log = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
@@ -48,7 +53,8 @@ def read_source(place: str, which: str) -> Source:
     """A run's network at its checkpoint `which`.
 
     Raises:
-        ConfigError: no run or checkpoint there, or one whose method makes more than one plain network.
+        ConfigError: no run or checkpoint there, one that is not finished or does not say what its training cost, or one
+            whose method makes more than one plain network.
     """
     run = RunDir(here(place, checkpoints=True))
     config = run.config()
@@ -60,6 +66,7 @@ def read_source(place: str, which: str) -> Source:
     path, model = find_checkpoint(run, which), load(run.path, which)
     last = newest(run.checkpoints)
     assert last is not None
+    flops = _trained_for(run, place, config, last)
     record = {
         "run": run.name,
         "path": str(place),
@@ -68,12 +75,26 @@ def read_source(place: str, which: str) -> Source:
         "seed": config.seed,
         "checkpoint": which,
         "epochs": moment_of(path).epoch,
-        "train_flops": float(load_shared(last).get("train_flops", 0.0)),
+        "train_flops": flops,
         "world_sizes": list(history.world_sizes(run.path)),
         "weights": weights_digest(model),
         "init_from": config.init_from,
     }
     return Source(config, model, record)
+
+
+def _trained_for(run: RunDir, place: str, config: Config, last: Path) -> float:
+    """Training FLOPs of a finished run; what an unfinished one has spent is no cost of a network that is compared."""
+    if not run.finished:
+        raise ConfigError(
+            f"{place}: not finished ({moment_of(last).epoch} of {config.epochs} epochs); train it to its end first"
+        )
+    flops = float(load_shared(last).get("train_flops") or 0.0)
+    if not flops > 0:
+        raise ConfigError(
+            f"{place}: does not say what its training cost (train_flops of {last}), which a pair adds up; train it anew"
+        )
+    return flops
 
 
 def _is_plain(name: str, config: Config | None = None) -> bool:
@@ -84,25 +105,38 @@ def _is_plain(name: str, config: Config | None = None) -> bool:
 
 
 def check_fit(standard: Source, robust: Source) -> None:
-    """Refuse two runs whose networks cannot stand side by side.
+    """Refuse two runs whose networks cannot stand side by side, or the wrong way round.
 
     Raises:
-        ConfigError: naming the first thing in which they differ.
+        ConfigError: naming the first thing in which they differ, or ROBUST never saw an attack.
     """
     if standard.record["weights"] == robust.record["weights"]:
         raise ConfigError(f"{robust.name}: the network of {standard.name} once more; a pair needs two")
+    if not learns_attacks(robust.config):
+        raise ConfigError(
+            f"{robust.name}: trained on clean images alone (method={robust.config.method.name}), and the robust run "
+            "comes second: give STANDARD and then ROBUST"
+        )
     mine, theirs = _facts(standard), _facts(robust)
     for name in {**mine, **theirs}:
         one, other = mine.get(name), theirs.get(name)
         if one != other:
             both = f"{_text(one)} in {standard.name}, {_text(other)} in {robust.name}"
             raise ConfigError(f"{name}: {both}; a pair needs two runs that agree in it")
+    if learns_attacks(standard.config):
+        _log.warning("%s: trained on attacks, and stands at lam 0 as the standard run", standard.name)
     for number, (one, other) in enumerate(zip_longest(standard.model.classes, robust.model.classes)):
         if one != other and standard.model.classes and robust.model.classes:
             raise ConfigError(
                 f"classes: class {number} is {one!r} in {standard.name}, {other!r} in {robust.name}; give runs of the "
                 "same classes"
             )
+
+
+def learns_attacks(config: Config) -> bool:
+    """Whether a run of one plain network learns from attacked images."""
+    weight = getattr(config.method, "beta", 1.0)  # TRADES' on what is attacked
+    return trains_on_attacks(config) and config.attack.epsilon > 0 and config.attack.num_steps > 0 and weight > 0
 
 
 def _facts(source: Source) -> dict[str, Any]:
@@ -145,12 +179,14 @@ def make(standard: Source, robust: Source, config: Config) -> RunDir:
     record = {"standard": standard.record, "robust": robust.record, "data": fingerprint}
     named = [{name: of[name] for name in ("run", "mark", "weights")} for of in (standard.record, robust.record)]
     run = run_dir_for(config, f"{fingerprint}+{named}")
-    if run.finished:
+    written = run.finished and newest(run.checkpoints) is not None
+    if written and is_whole(run):
         return run
     model = _together(standard.model, robust.model, config)
     with run.begin(config):
         write_json(run.path / FILE, record)
-        _write(run, model, config, record)
+        if not written:
+            _write(run, model, config, record)
     return run
 
 

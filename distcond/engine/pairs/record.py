@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -36,11 +37,46 @@ def record_of(run: RunDir) -> dict[str, Any]:
     Raises:
         ConfigError: it is missing or damaged.
     """
-    file = run.path / FILE
-    found = read_json(file) if file.exists() else None
-    if not isinstance(found, dict) or "data" not in found:
-        raise ConfigError(f"{file}: missing or damaged; make the pair again: python -m distcond.pair STANDARD ROBUST")
+    found = _record_in(run)
+    if found is None:
+        raise ConfigError(
+            f"{run.path / FILE}: missing or damaged; make the pair again: "
+            "python -m distcond.pair STANDARD ROBUST mix=none"
+        )
     return found
+
+
+def is_whole(run: RunDir) -> bool:
+    """Whether the record of a pair is there and can be read."""
+    return _record_in(run) is not None
+
+
+def _record_in(run: RunDir) -> dict[str, Any] | None:
+    try:
+        found = json.loads((run.path / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    ends = [found.get("standard"), found.get("robust")] if isinstance(found, dict) else [None]
+    return found if all(isinstance(end, dict) for end in ends) and isinstance(found.get("data"), str) else None
+
+
+def checkpoint_of(run: RunDir) -> str:
+    """Which checkpoint of both runs a pair was made of: "best", "last" or "last_raw"."""
+    return str(record_of(run)["robust"].get("checkpoint", "best"))
+
+
+def check_checkpoint(run: RunDir, asked: str) -> None:
+    """Refuse another checkpoint than that of the two runs; "" asks for none.
+
+    Raises:
+        ConfigError: as said.
+    """
+    own = checkpoint_of(run)
+    if asked not in ("", own):
+        raise ConfigError(
+            f"checkpoint={asked}: this pair was made of checkpoint={own}; "
+            f"python -m distcond.pair STANDARD ROBUST checkpoint={asked} makes another"
+        )
 
 
 def mix_of(run: RunDir, model: ConditionalModel) -> Mix | None:

@@ -29,6 +29,7 @@ from distcond.engine.checkpoint import load_shared, newest
 from distcond.engine.cost import cost_at
 from distcond.engine.job import check_job
 from distcond.engine.pairs.interpolate import batches_of
+from distcond.engine.pairs.make import learns_attacks
 from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.mixednuts import Mix, transformed
@@ -319,6 +320,71 @@ def _changed(run: Path, copied: Path, **values: Any) -> Path:
     assert last is not None
     torch.save({**torch.load(last / "shared.pt", weights_only=True), **values}, last / "shared.pt")
     return copied
+
+
+def test_swapped_runs_are_refused(standard: Path, robust: Path, tmp_path: Path) -> None:
+    said = refused(str(robust), str(standard), root=tmp_path / "runs")
+    assert said.startswith(f"{standard}: trained on clean images alone (method=standard)")
+
+
+CLEAN: dict[str, dict[str, Any]] = {
+    "pgd_at": {"sampler__lam": 0.0},
+    "trades": {"method__beta": 0.0},
+    "flying_bird": {"sampler__lam": 0.0},
+}
+
+
+@pytest.mark.parametrize("method", CLEAN)
+def test_methods_that_see_no_attack_are_no_robust_run(tiny: Any, method: str) -> None:
+    assert learns_attacks(tiny(method)) and not learns_attacks(tiny(method, **CLEAN[method]))
+    assert not learns_attacks(tiny(method, attack__epsilon=0.0)) and not learns_attacks(tiny("standard"))
+
+
+def test_a_standard_run_that_saw_attacks_is_told(
+    make_run: Any, robust: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = make_run("trades", seed=2)
+    assert pair.main([str(other), str(robust), "mix=none", f"run_root={tmp_path}"]) == 0
+    assert f"{other}: trained on attacks" in caplog.text
+
+
+def test_unfinished_runs_are_refused(standard: Path, robust: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(robust, tmp_path / "bare", ignore=shutil.ignore_patterns("finished.json")))
+    assert "not finished (1 of 1 epochs)" in refused(str(standard), str(bare), root=tmp_path / "runs")
+    for number, flops in enumerate((0.0, None)):
+        other = _changed(standard, tmp_path / str(number), train_flops=flops)
+        assert "train_flops" in refused(str(other), str(robust), root=tmp_path / "runs")
+
+
+def test_rows_say_the_checkpoint_of_the_runs(
+    standard: Path, robust: Path, few: tuple[str, ...], tmp_path: Path
+) -> None:
+    words = [f"run_root={tmp_path}", "checkpoint=last_raw", "mix=outputs", "attack=none", *few]
+    assert pair.main([str(standard), str(robust), *words]) == 0
+    (made,) = tmp_path.iterdir()
+    assert {row.checkpoint for row in read_rows(made)} == {"last_raw"}
+    for command, more in ((evaluate.planned, "attack=none"), (calibrate.main, "sa=0.1")):
+        with pytest.raises(ConfigError, match=r"^checkpoint=last: this pair was made of checkpoint=last_raw;"):
+            command([str(made), "checkpoint=last", more])
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", '{"data": "x"}'])
+def test_the_same_command_mends_a_record(copied: Path, standard: Path, robust: Path, left: str) -> None:
+    file = copied / "pair.json"
+    kept = json.loads(file.read_text())
+    file.write_text(left) if left else file.unlink()
+    with pytest.raises(ConfigError, match=r"pair\.json: missing or damaged; make the pair again"):
+        distcond.load(copied)
+    assert pair.main([str(standard), str(robust), "mix=none", f"run_root={copied.parent}"]) == 0
+    assert json.loads(file.read_text()) == kept and len(distcond.load(copied).units) > 0
+
+
+def test_an_address_may_hold_an_equals_sign(standard: Path, tmp_path: Path) -> None:
+    places = ["s3://b/A?endpoint_override=x:9000", "s3://b/B?endpoint_override=x:9000"]
+    assert pair.split([*places, "mix=none"]) == (places, ["mix=none"])
+    odd = tmp_path / "lr=0.1"
+    odd.mkdir()
+    assert pair.split([str(odd), str(standard), "beta=0.9"]) == ([str(odd), str(standard)], ["beta=0.9"])
 
 
 def test_a_run_without_checkpoint_is_refused(standard: Path, robust: Path, tmp_path: Path) -> None:

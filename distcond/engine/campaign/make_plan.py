@@ -23,6 +23,7 @@ from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.campaign.words import Campaign, attacks_of, strength
 from distcond.engine.even_dial import read_even
 from distcond.engine.grid import operating_points
+from distcond.engine.pairs.interpolate import Interpolation
 from distcond.engine.restore import epoch_at, load
 from distcond.engine.run_dir import RunDir
 from distcond.engine.world import choose_device
@@ -67,12 +68,12 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     source = open_source(files, campaign.split, "cpu", config.data.threads)
     wanted = config.eval.test_examples if campaign.split == "test" else config.eval.val_examples
     _check_sources(campaign, points, model)
-    if model.two_networks:
-        _settle_between(run, config, campaign, points)
+    keep_path = _keep_path(run.path)
+    between = _settle_between(run, config, campaign, points, keep_path) if model.two_networks else {}
     _check_random(campaign, model, everywhere, source)
     return Plan(
         run_path=run.path,
-        keep_path=_keep_path(run.path),
+        keep_path=keep_path,
         config=config,
         campaign=campaign,
         strengths=strengths,
@@ -88,6 +89,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         rows=_rows(source, wanted, mixed),
         even=even,
         mix=tuple(model.mix or ()),
+        between=between,
     )
 
 
@@ -142,15 +144,20 @@ def _check_sources(campaign: Campaign, points: tuple[OperatingPoint, ...], model
             )
 
 
-def _settle_between(run: RunDir, config: Config, campaign: Campaign, points: Iterable[OperatingPoint]) -> None:
-    """Have the networks between two runs while one process looks: workers find their statistics.
+def _settle_between(
+    run: RunDir, config: Config, campaign: Campaign, points: Iterable[OperatingPoint], keep_path: Path
+) -> dict[str, str | int]:
+    """Have the networks between two runs while one process looks: workers find their statistics. `Plan.between`.
 
     Raises:
         ConfigError: as `distcond.dial.at`.
     """
     model = load(run.path, campaign.checkpoint, choose_device(config.launch.device), config.data)
+    assert isinstance(model.interpolate, Interpolation)
+    model.interpolate.keep_path = keep_path
     for point in points:
         at(model, point)
+    return model.interpolate.procedure
 
 
 def _check_random(

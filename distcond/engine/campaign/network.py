@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from distcond.engine.campaign.plan import Plan
+from distcond.engine.pairs.interpolate import Interpolation
 from distcond.engine.restore import load
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
@@ -19,4 +20,6 @@ def network_of(plan: Plan, device: torch.device | str = "cpu") -> ConditionalMod
     model = load(plan.run_path, plan.campaign.checkpoint, device, plan.config.data)
     if any(point.blend == "mixednuts" for point in plan.points) and tuple(model.mix or ()) != plan.mix:
         raise ConfigError(f"{plan.run_path}: mixednuts was fitted again meanwhile; start again for the new fit")
+    if isinstance(model.interpolate, Interpolation):
+        model.interpolate.keep_path = plan.keep_path
     return model

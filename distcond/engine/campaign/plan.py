@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +72,7 @@ class Plan:
         fingerprint: of the images' content.
         even: the map of the dial that `eval.dial_even` asks for.
         mix: of a pair of runs, the fitted numbers of MixedNUTS; empty where there are none.
+        between: of a pair of runs, how the statistics of interpolated weights are estimated, and on which images.
     """
 
     run_path: Path
@@ -91,6 +92,7 @@ class Plan:
     rows: np.ndarray | None
     even: EvenDial | None = None
     mix: tuple[float, ...] = ()
+    between: dict[str, str | int] = field(default_factory=dict)
 
     @property
     def attacks(self) -> tuple[Attack, ...]:
@@ -220,6 +222,7 @@ class Plan:
             **({"attack_blend": source.blend, "attack_blend_t": source.t} if source.blend else {}),
             # Fitted beside the weights, and perhaps again; and how many more networks such a mix is attacked through.
             **({"mix": list(self.mix)} if "mixednuts" in (point.blend, source.blend) else {}),
+            **({"statistics": self.between} if self.between and "weights" in (point.blend, source.blend) else {}),
             **({"stand_ins": STAND_INS["mixednuts"]} if attack and source.blend == "mixednuts" else {}),
             "noise": measure.noise if self.noisy else "none",
             "noise_seed": self.config.eval.noise_seed if self.noisy else 0,

@@ -33,8 +33,10 @@ from distcond.places import can_write
 FOLDER = "interpolated"
 #: Images behind the statistics of a position, and how many of them make a batch at most.
 EXAMPLES, BATCH = 2000, 100
-#: Networks that are held in memory.
-_HELD = 8
+#: Of how images become statistics: another number where that changes, so that nothing of another kind is used.
+VERSION = 2
+#: Positions whose statistics are held in memory.
+_HELD = 64
 
 
 class Interpolation:
@@ -44,40 +46,79 @@ class Interpolation:
         run_path: the pair's directory.
         config: of the pair; its `data` says where the training images lie now.
         fingerprint: of the images that the pair was made with.
+        weights: digest of the pair as it lies there; statistics of other weights are not written down.
+
+    Attributes:
+        keep_path: where statistics are kept, besides what lies in `run_path`: there, unless told otherwise.
 
     Raises, when asked for a position that nobody asked for before:
         ConfigError: the training images are not there, or are others.
     """
 
-    def __init__(self, run_path: Path, config: Config, fingerprint: str) -> None:
-        self.run_path, self.config, self.fingerprint = run_path, config, fingerprint
-        self._held: dict[tuple[float, str], ConditionalModel] = {}
+    def __init__(self, run_path: Path, config: Config, fingerprint: str, weights: str) -> None:
+        self.run_path, self.config, self.fingerprint, self.weights = run_path, config, fingerprint, weights
+        self.keep_path = run_path
+        self._held: dict[tuple[float, str], dict[str, Tensor]] = {}
+        self._digest: tuple[object, str] = (None, "")
+
+    @property
+    def procedure(self) -> dict[str, str | int]:
+        """What the statistics of given weights are a function of, as plain values."""
+        examples = min(self.config.train_examples or EXAMPLES, EXAMPLES)
+        return {"version": VERSION, "images": self.fingerprint, "examples": examples, "batch": BATCH}
 
     def __call__(self, pair: ConditionalModel, t: float) -> ConditionalModel:
-        """In eval mode, on the pair's device, without gradients of its weights."""
-        device = pair.mean.device
-        if (t, str(device)) not in self._held:
-            network = lerped(pair, t, self.config)
-            network.load_state_dict(self._statistics(pair, network, t), strict=False)
+        """A network of the caller's own: in eval mode, on the pair's device and of its type, without gradients."""
+        network, weights = lerped(pair, t, self.config), self._weights_of(pair)
+        found = self._held.get((t, weights))
+        if found is None:
+            found = self._statistics(network, t, weights)
             while len(self._held) >= _HELD:
                 del self._held[next(iter(self._held))]
-            self._held[t, str(device)] = network
-        return self._held[t, str(device)]
+            self._held[t, weights] = found
+        network.load_state_dict({**network.state_dict(), **found})
+        return network.to(next(pair.parameters()).dtype)
 
-    def _statistics(self, pair: ConditionalModel, network: ConditionalModel, t: float) -> dict[str, Tensor]:
-        file, weights = self.run_path / FOLDER / f"t{t!r}.pt", weights_digest(pair)
-        known = _read(file, weights)
+    def _weights_of(self, pair: ConditionalModel) -> str:
+        """`weights_digest`, computed again only where a tensor was written to or replaced."""
+        mark = tuple((value.data_ptr(), value._version) for value in pair.state_dict().values())
+        if self._digest[0] != mark:
+            self._digest = mark, weights_digest(pair)
+        return self._digest[1]
+
+    def _statistics(self, network: ConditionalModel, t: float, weights: str) -> dict[str, Tensor]:
+        """On the CPU."""
+        places = dict.fromkeys([self.run_path, self.keep_path])
+        files = [path / FOLDER / f"t{t!r}.pt" for path in places]
+        known = self._first(files, network, weights)
         if known is not None:
             return known
-        if not can_write(self.run_path) or (file.parent.exists() and not can_write(file.parent)):
-            return estimated(network, self._images(pair.mean.device))
+        file = files[-1]
+        if weights != self.weights or not _can_keep(file):
+            return self._estimated(network)
         with locked(file.with_name(f".{file.name}.lock")):
-            known = _read(file, weights)
+            known = self._first([file], network, weights)
             if known is None:
-                known = estimated(network, self._images(pair.mean.device))
+                known = self._estimated(network)
                 with written_aside(file) as aside:
-                    torch.save({"weights": weights, "statistics": {n: v.cpu() for n, v in known.items()}}, aside)
+                    torch.save({"weights": weights, **self.procedure, "statistics": known}, aside)
         return known
+
+    def _first(self, files: Iterable[Path], network: ConditionalModel, weights: str) -> dict[str, Tensor] | None:
+        """What was estimated for these weights by this procedure; None where there is nothing that can be used."""
+        wanted = {"weights": weights, **self.procedure}
+        shapes = {name: value.shape for name, value in statistics(network.state_dict()).items()}
+        for file in files:
+            with suppress(Exception):
+                held = torch.load(file, map_location="cpu", weights_only=True)
+                found: dict[str, Tensor] = held.pop("statistics")
+                if held == wanted and {name: value.shape for name, value in found.items()} == shapes:
+                    return found
+        return None
+
+    def _estimated(self, network: ConditionalModel) -> dict[str, Tensor]:
+        found = estimated(network, self._images(network.mean.device))
+        return {name: value.cpu().clone() for name, value in found.items()}
 
     def _images(self, device: torch.device) -> Iterable[Tensor]:
         """Batches (n, 3, H, W) in [0, 1]."""
@@ -103,15 +144,20 @@ def batches_of(labels: np.ndarray, train_examples: int) -> list[np.ndarray]:
 
 
 def lerped(pair: ConditionalModel, t: float, config: Config) -> ConditionalModel:
-    """The plain network of interpolated weights and biases, on the pair's device, with the clean end's statistics."""
+    """The plain network of interpolated weights and biases, on the pair's device, with the clean end's statistics.
+
+    In float32, or in float64 if the pair is: statistics are not estimated in less.
+    """
+    exact = torch.promote_types(next(pair.parameters()).dtype, torch.float32)
     clean, robust = apart(pair.backbone.state_dict())
     own = statistics(clean)
-    state = {name: value if name in own else torch.lerp(value, robust[name], t) for name, value in clean.items()}
+    ends = {name: (value.to(exact), robust[name].to(exact)) for name, value in clean.items() if name not in own}
+    state = own | {name: torch.lerp(*both, t) for name, both in ends.items()}
     heads = [module for module in pair.backbone.modules() if isinstance(module, nn.Linear)]
-    backbone = plain_build(config.model, heads[-1].out_features).to_empty(device=pair.mean.device)
+    backbone = plain_build(config.model, heads[-1].out_features).to(exact).to_empty(device=pair.mean.device)
     backbone.load_state_dict(state)
     mean, std = (tuple(values.flatten().tolist()) for values in (pair.mean, pair.std))
-    network = ConditionalModel(backbone, mean, std).to(pair.mean.device).eval().requires_grad_(False)
+    network = ConditionalModel(backbone, mean, std).to(pair.mean.device, exact).eval().requires_grad_(False)
     network.classes = pair.classes
     return network
 
@@ -134,11 +180,7 @@ def estimated(network: ConditionalModel, images: Iterable[Tensor]) -> dict[str, 
     return statistics(network.state_dict())
 
 
-def _read(file: Path, weights: str) -> dict[str, Tensor] | None:
-    """What was estimated for these weights; None where there is nothing that can be read."""
-    with suppress(Exception):
-        held = torch.load(file, map_location="cpu", weights_only=True)
-        if held["weights"] == weights:
-            found: dict[str, Tensor] = held["statistics"]
-            return found
-    return None
+def _can_keep(file: Path) -> bool:
+    """Whether a file can be written to its folder, or the folder made."""
+    folder = next((folder for folder in file.parents if folder.exists()), Path.cwd())
+    return can_write(folder)

@@ -27,7 +27,8 @@ def complete(model: ConditionalModel, run: RunDir, data: DataConfig | None) -> N
         ConfigError: its record is missing or damaged.
     """
     config = run.config()
-    model.interpolate = Interpolation(run.path, replace(config, data=data or config.data), str(record_of(run)["data"]))
+    config, images = replace(config, data=data or config.data), str(record_of(run)["data"])
+    model.interpolate = Interpolation(run.path, config, images, weights_digest(model))
     model.mix = mix_of(run, model)
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,72 @@ def test_a_position_is_estimated_once_and_kept(paired: Path) -> None:
     assert torch.equal(at(distcond.load(paired), place)(images()), wanted) and file.stat().st_mtime_ns == before
     file.unlink()
     assert torch.equal(at(distcond.load(paired), place)(images()), wanted)
+
+
+@torch.no_grad()
+def test_a_network_between_is_the_callers_own(paired: Path) -> None:
+    model = distcond.load(paired)
+    wanted = at(model, point("weights", 0.5))(images())
+    first = at(model, point("weights", 0.5))
+    first.half()
+    for parameter in first.parameters():
+        parameter.zero_()
+    assert torch.equal(at(model, point("weights", 0.5))(images()), wanted)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_network_between_has_the_type_of_the_pair(copied: Path, dtype: torch.dtype) -> None:
+    wanted = at(distcond.load(copied), point("weights", 0.5))(images())
+    model, file = distcond.load(copied).to(dtype), copied / "interpolated" / "t0.5.pt"
+    before = file.read_bytes()
+    network = at(model, point("weights", 0.5))
+    assert {parameter.dtype for parameter in network.parameters()} == {dtype} and file.read_bytes() == before
+    if dtype == torch.float64:  # a network at one point is folded in float32 or more
+        assert torch.allclose(network(images().to(dtype)).float(), wanted, atol=1e-4)
+
+
+@torch.no_grad()
+def test_changed_weights_get_statistics_of_their_own(copied: Path) -> None:
+    model, file = distcond.load(copied), copied / "interpolated" / "t0.5.pt"
+    at(model, point("weights", 0.5))
+    before = file.read_bytes()
+    for parameter in model.parameters():
+        parameter.mul_(1.5)
+    found = at(model, point("weights", 0.5)).state_dict()
+    held = torch.load(file, weights_only=True)["statistics"]
+    assert not all(torch.equal(value, found[f"model.{name}"]) for name, value in held.items())
+    assert file.read_bytes() == before
+
+
+DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "version": lambda held: held.pop("version"),
+    "images": lambda held: held.update(images="others"),
+    "missing": lambda held: held["statistics"].popitem(),
+    "unknown": lambda held: held["statistics"].update(more=torch.zeros(1)),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_only_whole_statistics_are_used(copied: Path, kind: str) -> None:
+    wanted = at(distcond.load(copied), point("weights", 0.5))(images())
+    file = copied / "interpolated" / "t0.5.pt"
+    held = torch.load(file, weights_only=True)
+    held["statistics"] = {name: value + 1 for name, value in held["statistics"].items()}
+    DAMAGE[kind](held)
+    torch.save(held, file)
+    assert torch.equal(at(distcond.load(copied), point("weights", 0.5))(images()), wanted)
+
+
+def test_outcomes_say_how_statistics_were_estimated(paired: Path) -> None:
+    plan = evaluate.planned([str(paired), "eval.dial=weights", "attack=fgsm"])
+    other = replace(plan, between=plan.between | {"version": 1})
+    measure = plan.clean(point("weights", 0.5), 0, "fixed")
+    assert plan.folder(measure) != other.folder(measure)
+    assert plan.folder(plan.clean(point("folded", 0.5), 0, "fixed")) == other.folder(
+        plan.clean(point("folded", 0.5), 0, "fixed")
+    )
 
 
 def test_statistics_of_other_weights_are_not_used(paired: Path) -> None:

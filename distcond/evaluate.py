@@ -23,6 +23,7 @@ from distcond.errors import ConfigError
 from distcond.launch.evaluate_driver import carry_out
 from distcond.launch.failure import LaunchFailed
 from distcond.registry import table, unknown
+from distcond.results.pairs import named
 from distcond.results.table import trade_off_table
 from distcond.results.threat_table import threat_table
 
@@ -71,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     finally:
         send_back(argv[0])
     device = choose_device(plan.config.launch.device)
-    rows = keep_rows(plan, workers, device)
+    rows = named(keep_rows(plan, workers, device), plan.run_path)
     send_back(argv[0])
     print("\n\n".join(filter(None, (trade_off_table(rows), threat_table(rows), explained(plan)))))
     if plan.campaign.probe:

@@ -48,7 +48,7 @@ from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.mixednuts import check_classes
 from distcond.operating_point import BLENDS
-from distcond.results.cost import cost_lines
+from distcond.results.cost import cost_lines, costs_below
 
 _MIXES = ("weights", "outputs", "mixednuts")
 _OWN = ("mix", "checkpoint", "fit_attack", "beta", "refit", "run_root")
@@ -90,8 +90,14 @@ def main(argv: Sequence[str]) -> int:
         if status:
             return status
         print()
-    print(f"{cost_lines(run.path)}\n{run.path}")
+    print("\n".join((cost_lines(run.path), *between_lines(run), str(run.path))))
     return 0
+
+
+def between_lines(run: RunDir) -> list[str]:
+    """What an image costs between both ends, by mix, where it was evaluated."""
+    found = {at.blend: spent.flops for at, spent in costs_below(run.path).items() if 0 < at.blend_t < 1}
+    return [f"between both: {', '.join(f'{mix} {found[mix]:.3g}' for mix in found)} FLOPs per image"] if found else []
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

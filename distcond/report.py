@@ -37,6 +37,7 @@ from distcond.results.decide import choices_of
 from distcond.results.lines import shared_title
 from distcond.results.operating import Field, fields_of
 from distcond.results.page import write_page
+from distcond.results.pairs import is_pair, named
 from distcond.results.plot import trade_off_png
 from distcond.results.question import Question, asked
 from distcond.results.row import Row
@@ -88,11 +89,14 @@ def fetched(uri: str) -> Path:
 
 def rows_at(places: Sequence[Path], split: str) -> list[Row]:
     """Rows of the best checkpoints on one split; on val, where none was swept, of the network as it trained."""
-    rows, runs = list[Row](), read_runs(places)
+    rows = list[Row]()
+    runs = {run_dir: named(of_run, run_dir) for run_dir, of_run in read_runs(places).items()}
     for place in places:
         below = [held for run_dir, held in runs.items() if run_dir.is_relative_to(place.resolve())]
         held = [row for of_run in below for row in of_run if row.split == split]
-        found = [row for row in held if row.checkpoint == "best"] or [row for row in held if row.checkpoint == "live"]
+        # A pair has one checkpoint, whichever of its runs it was made of.
+        found = [row for row in held if row.checkpoint == "best" or is_pair(row.method)]
+        found = found or [row for row in held if row.checkpoint == "live"]
         if not found:
             raise ConfigError(f"{place}: no {split} rows here; name a finished run or a directory of runs")
         rows += found

@@ -88,10 +88,12 @@ def noise_label(noise_mode: str, draws: int, eot_draws: int = 1) -> str:
     return f"noise {noise_mode}{averaged}" + (f", {draws} draws" if draws > 1 else "")
 
 
-def blend_label(blend: str, lam: float) -> str:
-    """What the dial of a curve blends, in words; "" where it turns lam."""
+def blend_label(blend: str, lam: float, pair: bool = False) -> str:
+    """What the dial of a curve blends, in words, of the paths of one network or of a `pair`; "" where it turns lam."""
     if not blend:
         return ""
+    if pair and blend == "weights":
+        return f"blend of raw weights with new statistics, t from lam 0 to lam {lam:.3g}"
     what = {"mixednuts": "MixedNUTS mix", "folded": "blend of folded weights"}.get(blend, f"blend of {blend}")
     return f"{what}, t from lam 0 to lam {lam:.3g}"
 

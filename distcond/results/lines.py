@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from distcond.results.label import attack_label, blend_label, images_label, noise_label, threat_label
+from distcond.results.pairs import is_pair
 from distcond.results.row import Row
 from distcond.results.series import Point, Score, Series, series_of, source
 from distcond.results.swept import Swept
@@ -142,7 +143,7 @@ def _attack(line: Line) -> str:
 
 
 def _blend(series: Series) -> str:
-    return blend_label(series.origin.blend, series.origin.lam)
+    return blend_label(series.origin.blend, series.origin.lam, is_pair(series.origin.method))
 
 
 def _noise(line: Line) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from distcond.results.cost import At, Spent
 from distcond.results.label import attack_label, blend_label, noise_label, threat_label
 from distcond.results.lines import Line, lines_of, names_of
+from distcond.results.pairs import is_pair
 from distcond.results.row import Attack, Row
 from distcond.results.series import Score, source
 from distcond.results.swept import Swept
@@ -139,8 +140,9 @@ def _field(game: Game, label: str, lines: list[Line], costs: Mapping[At, Spent])
     return Field(game, label, lines, names, on_line)
 
 
-def _dial(line: Line) -> tuple[str, float]:
-    return line.series.origin.blend, line.series.origin.lam
+def _dial(line: Line) -> tuple[str, float, bool]:
+    origin = line.series.origin
+    return origin.blend, origin.lam, is_pair(origin.method)
 
 
 def _plain(name: str, lines: Sequence[Line]) -> str:

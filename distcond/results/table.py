@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from distcond.results.label import aligned, attack_label, blend_label, images_label, noise_label, threat_label
+from distcond.results.pairs import is_pair
 from distcond.results.row import Row
 from distcond.results.series import Point, Score, Series, series_of, source
 
@@ -84,7 +85,7 @@ def _title(group: list[Series], telling: Collection[str] = ()) -> tuple[str, str
 
 
 def _blend(origin: Row) -> str:
-    return blend_label(origin.blend, origin.lam)
+    return blend_label(origin.blend, origin.lam, is_pair(origin.method))
 
 
 def _body(group: list[Series], plus_minus: str) -> tuple[list[str], list[list[str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from distcond.results.label import aligned, attack_label, blend_label
+from distcond.results.pairs import is_pair
 from distcond.results.row import Row, accuracy, attack_of, highest_attempt, key, position
 
 #: (noise mode, draws averaged over, threat, lam of the attack); the order of the columns.
@@ -44,7 +45,8 @@ def _table(rows: list[Row]) -> str:
     lines.insert(2, "  ".join("-" * size for size in sizes))
     width = f" | width {rows[0].width:g}" if rows[0].width != 1 else ""
     count = f" | n = {rows[0].num_examples}"
-    blend = " | ".join(("", blend_label(rows[0].blend, rows[0].lam))) if rows[0].blend else ""
+    label = blend_label(rows[0].blend, rows[0].lam, is_pair(rows[0].method))
+    blend = f" | {label}" if label else ""
     return "\n".join([f"RA % under {attack_label(attack_of(rows[0]))}{blend}{width}{count}", "", *lines])
 
 

@@ -37,6 +37,8 @@ from distcond.mixednuts import Mix, transformed
 from distcond.models.conditional import ConditionalModel
 from distcond.operating_point import OperatingPoint
 from distcond.results.cost import cost_lines, costs_below, run_dirs_below
+from distcond.results.label import blend_label
+from distcond.results.lines import names_of
 from distcond.results.operating import fields_of
 from distcond.results.store import read_rows
 
@@ -146,6 +148,20 @@ def test_a_pair_costs_what_both_runs_cost(paired: Path, standard: Path, robust: 
     assert f"training {both:.3g} FLOPs" in cost_lines(paired)
     record = json.loads((paired / "pair.json").read_text())
     assert [record[end]["run"] for end in ("standard", "robust")] == [standard.name, robust.name]
+
+
+def test_the_command_says_what_mixes_cost(paired: Path) -> None:
+    one = cost_at(distcond.load(paired), 0.0, 0, 8).flops
+    (said,) = pair.between_lines(RunDir(paired))
+    assert f"weights {one:.3g}" in said and f"outputs {2 * one:.3g}" in said and f"mixednuts {2 * one:.3g}" in said
+
+
+def test_reports_name_both_runs(paired: Path) -> None:
+    rows = report.rows_at([paired], "test")
+    assert {row.method for row in rows} == {"pair: standard s1 + pgd_at s0"}
+    names = {name for field in fields_of(rows) for name in names_of(field.lines)}
+    assert any("blend of raw weights with new statistics" in name for name in names)
+    assert blend_label("weights", 1.0) == "blend of weights, t from lam 0 to lam 1"
 
 
 def test_mixes_cost_two_forwards_in_reports(paired: Path) -> None:
@@ -424,12 +440,13 @@ def test_unfinished_runs_are_refused(standard: Path, robust: Path, tmp_path: Pat
 
 
 def test_rows_say_the_checkpoint_of_the_runs(
-    standard: Path, robust: Path, few: tuple[str, ...], tmp_path: Path
+    paired: Path, standard: Path, robust: Path, few: tuple[str, ...], tmp_path: Path
 ) -> None:
     words = [f"run_root={tmp_path}", "checkpoint=last_raw", "mix=outputs", "attack=none", *few]
     assert pair.main([str(standard), str(robust), *words]) == 0
     (made,) = tmp_path.iterdir()
     assert {row.checkpoint for row in read_rows(made)} == {"last_raw"}
+    assert report.rows_at([made, paired], "test")[0].checkpoint == "last_raw"
     for command, more in ((evaluate.planned, "attack=none"), (calibrate.main, "sa=0.1")):
         with pytest.raises(ConfigError, match=r"^checkpoint=last: this pair was made of checkpoint=last_raw;"):
             command([str(made), "checkpoint=last", more])

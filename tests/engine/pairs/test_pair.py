@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from distcond.results.label import blend_label
 from distcond.results.lines import names_of
 from distcond.results.operating import fields_of
 from distcond.results.store import read_rows
+from support.unprivileged import unprivileged
 
 BLENDS = ("weights", "outputs", "mixednuts", "folded")
 
@@ -365,6 +366,37 @@ def test_mixednuts_is_looked_at_where_meant(robust: Path) -> None:
     assert pair.with_own_point(config, pair.Asked(rest=["eval.dial_grid=0,1"]), 0.9) == []
 
 
+@pytest.fixture
+def closed(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The pair where it cannot be written, seen from a folder that can be."""
+    work = tmp_path / "work"
+    work.mkdir(mode=0o777)
+    work.chmod(0o777)
+    monkeypatch.chdir(work)
+    for folder in (copied, *(path for path in copied.rglob("*") if path.is_dir())):
+        folder.chmod(0o555)
+    with unprivileged():
+        yield copied
+    for folder in (copied, *(path for path in copied.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
+
+
+def test_statistics_of_a_read_only_pair_are_kept_aside(closed: Path, few: tuple[str, ...]) -> None:
+    before = sorted(closed.rglob("*"))
+    words = ["eval.dial=weights", "attack=none", *few, "eval.dial_grid=0,0.125,1"]
+    assert evaluate.main([str(closed), *words]) == 0
+    assert (Path("evaluations") / closed.name / "interpolated" / "t0.125.pt").exists()
+    assert sorted(closed.rglob("*")) == before
+
+
+def test_a_read_only_pair_is_not_fitted(closed: Path, standard: Path, robust: Path, few: tuple[str, ...]) -> None:
+    words = [f"run_root={closed.parent}", "mix=outputs,mixednuts", "attack=none", *few]
+    with pytest.raises(ConfigError, match="cannot be written, and mix=mixednuts is to be fitted"):
+        pair.main([str(standard), str(robust), *words, "refit=true"])
+    assert not Path("evaluations").exists(), "the fit comes before anything is evaluated"
+    assert pair.main([str(standard), str(robust), *words]) == 0, "what is fitted already is used"
+
+
 # What is refused.
 
 
@@ -497,13 +529,16 @@ WORDS = {
     "optim.lr=1": "unknown setting of an evaluation 'optim.lr'",
     "attack=nothing": "unknown attack 'nothing'",
     "eval.dial_grid=2": "eval.dial_grid=2: must be at most 1",
+    "refit=perhaps": "refit=perhaps: ",
+    "eval.attack.step_size=0": "eval.attack.step_size=0",
     "eval.lam_grid=0": "eval.lam_grid: changes nothing with eval.dial=weights",
 }
 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_bad_word_is_refused(standard: Path, robust: Path, tmp_path: Path, word: str) -> None:
-    assert WORDS[word] in refused(str(standard), str(robust), word, root=tmp_path / "runs")
+    more = ["attack=none"] if word.startswith("eval.attack") else []
+    assert WORDS[word] in refused(str(standard), str(robust), word, *more, root=tmp_path / "runs")
 
 
 @pytest.mark.parametrize("count", [1, 3])

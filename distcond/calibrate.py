@@ -41,7 +41,7 @@ from distcond.engine.campaign.calibrate import Found, Search, Target, against_th
 from distcond.engine.campaign.make_plan import make_plan
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.val_counts import ValCounts, standing_places
-from distcond.engine.campaign.words import campaign_of
+from distcond.engine.campaign.words import attack_settings, campaign_of
 from distcond.engine.copies import here, send_back
 from distcond.engine.even_dial import EvenDial, file_of, fitted, keep
 from distcond.engine.grid import place_at, positions
@@ -64,7 +64,6 @@ _OWN = ("sa", "ra", "even", "confidence", "resolution", "width")
 _CAMPAIGN = ("attack", "noise", "eot_draws", "checkpoint", "split")
 _LAUNCH = ("launch.device", "launch.workers", "launch.cpus_per_worker")
 _OPEN = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", *_LAUNCH)
-_ATTACK = "eval.attack."
 
 
 def main(argv: Sequence[str]) -> int:
@@ -172,7 +171,6 @@ def plan_of(place: str, words: dict[str, str]) -> Plan:
         if len(getattr(campaign, name)) != 1 or getattr(campaign, name) == ("none",):
             raise ConfigError(f"{name}={words[name]}: calibration needs exactly one")
     settings = {path: value for path, value in words.items() if path.startswith(_OPEN)}
-    given = frozenset(path.removeprefix(_ATTACK) for path in settings if path.startswith(_ATTACK))
     run = RunDir(here(place, checkpoints=True))
     own = run.config()
     if own.method.name == "pair":
@@ -184,7 +182,7 @@ def plan_of(place: str, words: dict[str, str]) -> Plan:
             raise ConfigError(f"eval.dial=switch: has no map to fit; valid: {', '.join(BLENDS[1:])}")
     config = apply(own, {"launch": "local", "launch.workers": "0", **settings})
     check_dial(config, settings)
-    return make_plan(run, config, campaign, given, mixed=True)
+    return make_plan(run, config, campaign, attack_settings(settings), mixed=True)
 
 
 def _words(argv: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from distcond.engine.campaign.make_plan import make_plan
 from distcond.engine.campaign.masking_files import explained
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.tally import keep_rows
-from distcond.engine.campaign.words import Campaign, campaign_of
+from distcond.engine.campaign.words import Campaign, attack_settings, campaign_of
 from distcond.engine.copies import here, send_back
 from distcond.engine.pairs.record import check_checkpoint
 from distcond.engine.run_dir import RunDir
@@ -95,12 +95,10 @@ def planned(argv: Sequence[str]) -> Plan:
         apply(run.config(), of_run)
     config = apply(run.config(), {"launch": "local", "launch.workers": "0", **settings})
     check_dial(config, settings)
-    prefix = "eval.attack."
-    given = frozenset(path.removeprefix(prefix) for path in settings if path.startswith(prefix))
     asked = campaign_of(campaign)
     if config.method.name == "pair":
         check_checkpoint(run, campaign.get("checkpoint", ""))
-    return make_plan(run, config, asked, given)
+    return make_plan(run, config, asked, attack_settings(settings))
 
 
 def split(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:

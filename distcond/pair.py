@@ -40,7 +40,7 @@ from distcond.config.overrides import apply, check_dial
 from distcond.config.schema import AttackConfig, Config
 from distcond.config.setting import check_bounds, choice, read
 from distcond.data.described import described, prepared
-from distcond.engine.campaign.words import attacks_of, campaign_of, strength
+from distcond.engine.campaign.words import attack_settings, attacks_of, campaign_of, strength
 from distcond.engine.pairs.fit_mix import fitting_attack, keep_fitted
 from distcond.engine.pairs.make import check_fit, make, pair_config, read_source
 from distcond.engine.restore import WHICH
@@ -52,7 +52,6 @@ from distcond.results.cost import cost_lines, costs_below
 
 _MIXES = ("weights", "outputs", "mixednuts")
 _OWN = ("mix", "checkpoint", "fit_attack", "beta", "refit", "run_root")
-_ATTACK = "eval.attack."
 
 
 @dataclass
@@ -179,8 +178,7 @@ def check_evaluation(config: Config, asked: Asked) -> Config:
 
 
 def _given(rest: Sequence[str]) -> frozenset[str]:
-    paths = [word.partition("=")[0] for word in rest]
-    return frozenset(path.removeprefix(_ATTACK) for path in paths if path.startswith(_ATTACK))
+    return attack_settings(word.partition("=")[0] for word in rest)
 
 
 def with_own_point(config: Config, words: Asked, alpha: float) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from distcond.config.schema import Config, EvalConfig, Options
 from distcond.config.setting import check_bounds, read
 from distcond.errors import ConfigError
+from distcond.operating_point import BLENDS, OF_PAIRS
 from distcond.registry import lookup, unknown
 
 #: Groups whose type is brought by the value they name.
@@ -71,7 +72,9 @@ def check_dial(config: Config, given: Container[str]) -> None:
     for name in ("dial_grid", "dial_lam") if switch else ("lam_grid",):
         path = f"eval.{name}"
         if path in given and getattr(config.eval, name) != getattr(usual, name):
-            valid = "eval.dial=weights, outputs" if switch else "eval.dial_grid, or eval.dial=switch"
+            pair = config.method.name == "pair"
+            blends = ", ".join(blend for blend in BLENDS[1:] if pair or blend not in OF_PAIRS)
+            valid = f"eval.dial={blends}" if switch else "eval.dial_grid, or eval.dial=switch"
             raise ConfigError(f"{path}: changes nothing with eval.dial={config.eval.dial}; valid: {valid}")
 
 

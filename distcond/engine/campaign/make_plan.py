@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from distcond.attacks.randomness import answers_differ, random_refusal
-from distcond.config.schema import Config
+from distcond.config.schema import AttackConfig, Config
 from distcond.data.described import class_names, described, prepared
 from distcond.data.loader import to_float
 from distcond.data.open import open_source
@@ -60,10 +60,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     even = read_even(run.path, config.eval, campaign.checkpoint, weights)
     points = tuple(dict.fromkeys(operating_points(config, even)))
     everywhere = {*points, *(OperatingPoint(lam) for lam in campaign.attack_lam)}
-    _check_noise(campaign, model.noise_size > 0, any(point.robust for point in everywhere))
-    classes = described(config.data).num_classes
-    _check_classes(model, config)
-    strengths = {a.name: strength(a, config.eval.attack, given, classes) for a in attacks_of(campaign)}
+    strengths = _strengths(campaign, config, model, everywhere, given)
     files = prepared(config.data)
     source = open_source(files, campaign.split, "cpu", config.data.threads)
     wanted = config.eval.test_examples if campaign.split == "test" else config.eval.val_examples
@@ -91,6 +88,16 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
         mix=tuple(model.mix or ()),
         between=between,
     )
+
+
+def _strengths(
+    campaign: Campaign, config: Config, model: ConditionalModel, points: Iterable[OperatingPoint], given: frozenset[str]
+) -> dict[str, AttackConfig]:
+    """What each attack uses, once noise and classes are known to fit."""
+    _check_noise(campaign, model.noise_size > 0, any(point.robust for point in points))
+    classes = described(config.data).num_classes
+    _check_classes(model, config)
+    return {a.name: strength(a, config.eval.attack, given, classes) for a in attacks_of(campaign)}
 
 
 def _keep_path(run_path: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from distcond.attacks.attack import Attack, as_configured
@@ -15,6 +15,8 @@ from distcond.engine.restore import WHICH
 from distcond.errors import ConfigError
 from distcond.registry import lookup, unknown
 from distcond.results.row import NOISE_MODES, THREATS
+
+_ATTACK = "eval.attack."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,11 @@ def attacks_of(campaign: Campaign) -> tuple[Attack, ...]:
     """
     names = [name for name in dict.fromkeys(campaign.attack) if name != "none"]
     return tuple(lookup("attack", name) for name in names)
+
+
+def attack_settings(paths: Iterable[str]) -> frozenset[str]:
+    """Those of the settings that are of `eval.attack`, without that: what a command names of an attack."""
+    return frozenset(path.removeprefix(_ATTACK) for path in paths if path.startswith(_ATTACK))
 
 
 def strength(attack: Attack, config: AttackConfig, given: frozenset[str], classes: int) -> AttackConfig:

@@ -546,6 +546,13 @@ def test_other_than_two_runs_are_refused(standard: Path, tmp_path: Path, count: 
     assert refused(*[str(standard)] * count, root=tmp_path / "runs").startswith(f"{count} runs: give two")
 
 
+def test_refusals_name_the_dials_of_a_pair(paired: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^eval\.dial_lam: .*; valid: eval\.dial=weights, outputs, mixednuts, folded$"
+    ):
+        evaluate.planned([str(paired), "eval.dial_lam=0.5"])
+
+
 def test_training_a_pair_is_refused(small: Any) -> None:
     with pytest.raises(ConfigError, match=r"^method=pair: is not trained; made from two runs by .*distcond\.pair"):
         check_job(small("pair"), 1000)

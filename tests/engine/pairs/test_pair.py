@@ -202,7 +202,7 @@ def test_a_network_between_is_the_callers_own(paired: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_a_network_between_has_the_type_of_the_pair(copied: Path, dtype: torch.dtype) -> None:
+def test_a_network_between_has_the_pairs_type(copied: Path, dtype: torch.dtype) -> None:
     wanted = at(distcond.load(copied), point("weights", 0.5))(images())
     model, file = distcond.load(copied).to(dtype), copied / "interpolated" / "t0.5.pt"
     before = file.read_bytes()
@@ -381,7 +381,7 @@ def closed(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         folder.chmod(0o755)
 
 
-def test_statistics_of_a_read_only_pair_are_kept_aside(closed: Path, few: tuple[str, ...]) -> None:
+def test_read_only_statistics_are_kept_aside(closed: Path, few: tuple[str, ...]) -> None:
     before = sorted(closed.rglob("*"))
     words = ["eval.dial=weights", "attack=none", *few, "eval.dial_grid=0,0.125,1"]
     assert evaluate.main([str(closed), *words]) == 0
@@ -450,7 +450,7 @@ CLEAN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("method", CLEAN)
-def test_methods_that_see_no_attack_are_no_robust_run(tiny: Any, method: str) -> None:
+def test_no_robust_run_without_attacks(tiny: Any, method: str) -> None:
     assert learns_attacks(tiny(method)) and not learns_attacks(tiny(method, **CLEAN[method]))
     assert not learns_attacks(tiny(method, attack__epsilon=0.0)) and not learns_attacks(tiny("standard"))
 

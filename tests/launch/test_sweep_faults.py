@@ -32,7 +32,8 @@ values = [[0.0, 1.0]]
 
 def test_failed_trials_are_one_line_others_finish(place: Any) -> None:
     words = ("search=grid", "scheduler=none", "launch.max_failures=0", HANG, "retries=0")
-    steps = ("epochs=1", "train_examples=128")  # four
+    # Four in each epoch. The fault comes in the second: one that has not yet said that it trains is not looked at.
+    steps = ("epochs=2", "train_examples=128", "batch_size=32")
     # One at a time on any machine: those after the one that hangs find room only if it gives its own back.
     whole = f"launch.cpus_per_worker={this_machine().cores}"
     process = sweeps.begin(place, 4, *words, *steps, whole, space=FAULTS)

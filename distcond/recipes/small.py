@@ -48,7 +48,6 @@ _METHODS = (
     ),
     _Small(
         "float_slim", FLOAT, "FLOAT slim at widths 1 and 0.5",
-        digits_expect="not published; at every width SA(lam=0) >= 96 %, RA(lam=1) at least 30 points above RA(lam=0)",
         digits_ran="one minute on one CPU core",
     ),
     _Small(
@@ -58,13 +57,11 @@ _METHODS = (
     _Small(
         "oat", OAT, "OAT",
         digits=_IDENTITY, digits_note=_IDENTITY_NOTE,
-        digits_expect="not published; SA(lam=0) >= 97 %, RA(lam=1) at least 20 points above RA(lam=0)",
         digits_ran="one minute on one CPU core",
     ),
     _Small(
         "oats", OAT, "OATS at widths 1, 0.75 and 0.5",
         digits=_IDENTITY, digits_note=_IDENTITY_NOTE,
-        digits_expect="not published; at every width SA(lam=0) >= 96 %, RA(lam=1) at least 30 points above RA(lam=0)",
         digits_ran="three minutes on one CPU core",
     ),
     _Small("smart", SMART, "SMART, each path with half of the weights,"),

@@ -17,16 +17,16 @@ from typing import Any, NamedTuple
 import torch
 
 from distcond.config.overrides import to_settings
-from distcond.engine.fit import fit
-from distcond.engine.leg import set_leg
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import World
-from distcond.launch.tune.leg import Order
-from distcond.launch.tune.sweep import base, placed, scheduled
+from distcond.distributed.world import World
 from distcond.results.store import read_rows
+from distcond.runs.run_dir import RunDir
+from distcond.training.checkpoint_policy import set_epoch_limit
+from distcond.training.fit import fit
 from distcond.tuning.course import Course
 from distcond.tuning.objective import read_objective
 from distcond.tuning.proposers import Random
+from distcond.tuning.ray_backend.leg import Order
+from distcond.tuning.ray_backend.sweep import base, placed, scheduled
 from distcond.tuning.space import Space, find_space
 from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.trial import Leg, Trial
@@ -91,7 +91,7 @@ def train(course: Course, leg: Leg, objectives: list[list[Any]]) -> None:
     """Train a leg in this process."""
     config, run = course.config(leg.number), RunDir(course.sweep.path / course.trials[leg.number].run)
     with run.begin(config) as attempt:
-        set_leg(run.path, leg.until)
+        set_epoch_limit(run.path, leg.until)
         fit(config, World(), run.path, attempt)
     order = Order(to_settings(config), str(run.path), leg.until, objectives, [0.0, 0.0], 0.0)
     course.ended(leg, order.told(run))

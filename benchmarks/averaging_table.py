@@ -19,7 +19,7 @@ from distcond.config.schema import Config
 from distcond.launch import driver
 from distcond.results.row import Row, accuracy
 from distcond.results.store import read_rows
-from distcond.train import run_of
+from distcond.train import resolve_run
 
 DECAY = 0.99  # over the last 100 of 460 or 230 steps
 SCHEDULES = {"onecycle": {"epochs": 10, "optim.lr": 0.1}, "constant": {"epochs": 5, "optim.lr": 0.05}}
@@ -61,7 +61,7 @@ def config_of(schedule: str, seed: int, root: str, run_root: str) -> Config:
 
 def rows_of(config: Config) -> list[Row]:
     """The test rows of a run, which is made if it is not there."""
-    run = run_of(config, None)
+    run = resolve_run(config, None)
     if not run.finished:
         print(f"{config.optim.schedule}, seed {config.seed}", flush=True)
         with run.begin(config) as attempt:

@@ -26,12 +26,12 @@ from scipy import stats
 from distcond import evaluate
 from distcond.config.overrides import resolve
 from distcond.config.schema import Config
-from distcond.engine.run_dir import RunDir
 from distcond.launch import driver
 from distcond.results.pareto import area
 from distcond.results.row import Row, accuracy
 from distcond.results.store import read_rows
-from distcond.train import run_of
+from distcond.runs.run_dir import RunDir
+from distcond.train import resolve_run
 
 #: Name to recipe and settings. SMART with all weights kept has two normalisations and nothing else.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -115,7 +115,7 @@ def jobs(configs: dict[str, list[Config]], strong: str) -> Iterator[Job]:
 
 def do(job: Job) -> None:
     """Train, or evaluate; nothing where it is done."""
-    run = run_of(job.config, None)
+    run = resolve_run(job.config, None)
     if job.words:
         with contextlib.redirect_stdout(io.StringIO()):
             assert evaluate.main([str(run.path), *job.words]) == 0
@@ -127,7 +127,7 @@ def do(job: Job) -> None:
 
 def curve(configs: list[Config], rule: str) -> Curve:
     """The best checkpoints of all seeds on test, under PGD-20 with three restarts."""
-    found = [_points(run_of(config, None), rule) for config in configs]
+    found = [_points(resolve_run(config, None), rule) for config in configs]
     positions = sorted(found[0])
     values = 100 * np.array([[points[position] for position in positions] for points in found])
     return Curve(np.array(positions), values[..., 0], values[..., 1])
@@ -198,7 +198,7 @@ def _areas(found: Curve) -> np.ndarray:
 
 def _strong_tables(configs: dict[str, list[Config]]) -> Iterator[str]:
     for name, of_method in configs.items():
-        rows = [row for row in read_rows(run_of(of_method[0], None).path) if row.attack == "autoattack"]
+        rows = [row for row in read_rows(resolve_run(of_method[0], None).path) if row.attack == "autoattack"]
         if rows:
             found = [f"t {row.blend_t:g}: {row.num_correct} of {row.num_examples}" for row in rows]
             yield f"AutoAttack, {name}, seed {of_method[0].seed}, weights: {', '.join(sorted(found))}"

@@ -17,10 +17,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import AtLambda
 from distcond.config.overrides import resolve
-from distcond.dial import AtDial
-from distcond.engine.build import build_model
+from distcond.layers.condition import AtLambda
+from distcond.models.dial import AtDial
+from distcond.runs.build import build_model
 
 Forward = Callable[[Tensor], Tensor]
 

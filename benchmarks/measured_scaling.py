@@ -19,12 +19,12 @@ import torch.multiprocessing as mp
 from scaling import ring, work
 
 from distcond.config.overrides import resolve
-from distcond.engine.build import build_model, build_step
-from distcond.engine.job import wrap
-from distcond.engine.world import World
-from distcond.methods.draws import Draws
+from distcond.distributed.world import World
+from distcond.methods.step_context import StepRandomness
 from distcond.registry import lookup
+from distcond.runs.build import build_model, build_step
 from distcond.seeding import generator
+from distcond.training.trainer import wrap_ddp
 
 MODEL, METHOD, STEPS, IMAGES, TURNS = "resnet18", "pgd_at", 2, 8, 5
 SIZES = (1 << 10, 1 << 20, 44 << 20)
@@ -85,7 +85,7 @@ def _step(world: World) -> Callable[[int], None]:
     settings: dict[str, Any] = {"method": METHOD, "model": MODEL, "data": "cifar10", "attack.num_steps": STEPS}
     config = resolve("float_digits", settings | {"precision.train": "float32"})
     step = build_step(config, build_model(config), torch.device("cpu")).train()
-    wrapped = wrap(step, world)
+    wrapped = wrap_ddp(step, world)
     batch = IMAGES * world.size
     x = torch.rand(batch, 3, 32, 32, generator=generator("x"))[world.rank :: world.size]
     y = torch.randint(10, (batch,), generator=generator("y"))[world.rank :: world.size]
@@ -93,7 +93,7 @@ def _step(world: World) -> Callable[[int], None]:
 
     def run(number: int) -> None:
         lam = sampler.draw(config.sampler, batch, generator(number)).sort().values
-        wrapped(x, y, Draws(0, 0, number, world.rank, world.size, lam)).loss.backward()
+        wrapped(x, y, StepRandomness(0, 0, number, world.rank, world.size, lam)).loss.backward()
         step.zero_grad(set_to_none=True)
 
     return run

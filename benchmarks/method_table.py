@@ -18,12 +18,12 @@ from typing import Any
 
 from distcond.config.overrides import resolve
 from distcond.config.schema import Config
-from distcond.data.described import prepared
-from distcond.engine.budget import forwards_per_image
-from distcond.engine.run_dir import RunDir, run_dir_for
+from distcond.data.prepare import prepare_data
 from distcond.launch import driver
 from distcond.registry import table
 from distcond.results.store import read_rows
+from distcond.runs.run_dir import RunDir, run_dir_for
+from distcond.training.flops import forwards_per_image
 
 WORK = 3 * 10_000 * 17
 EPOCHS = 3
@@ -75,7 +75,7 @@ def config_of(method: str, root: str, run_root: str) -> Config:
 
 def run_of(config: Config) -> RunDir:
     """The directory of the config's run."""
-    return run_dir_for(config, prepared(config.data).fingerprint)
+    return run_dir_for(config, prepare_data(config.data).fingerprint)
 
 
 COLUMNS = (

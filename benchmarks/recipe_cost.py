@@ -2,8 +2,8 @@
 
     python benchmarks/recipe_cost.py --write
 
-Without --write it is printed. The count is that of `distcond.engine.budget`; it needs no data and takes seconds. Run it
-after adding a recipe or changing one; until then its cost is shown as not counted.
+Without --write it is printed. The count is that of `distcond.training.flops`; it needs no data and takes seconds.
+Run it after adding a recipe or changing one; until then its cost is shown as not counted.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from distcond.config.overrides import resolve
-from distcond.engine.budget import train_flops
 from distcond.recipes import train_flops as written
 from distcond.registry import table
+from distcond.training.flops import train_flops
 
 HEADER = f'''"""{written.__doc__}"""
 

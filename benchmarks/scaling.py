@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from distcond.config.overrides import resolve
-from distcond.engine.budget import forward_flops, forwards_per_image
-from distcond.engine.build import build_model
+from distcond.runs.build import build_model
+from distcond.training.flops import forward_flops, forwards_per_image
 
 GPUS = (8, 16, 32, 64, 128, 256, 512)
 NETWORKS = {"ResNet-18": "resnet18", "WRN-34-10": "wrn34_10"}

@@ -13,11 +13,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from distcond.engine.run_dir import RunDir
 from distcond.launch import driver
-from distcond.launch.ray_cluster import cluster
-from distcond.launch.tune.sweep import carry, placed
+from distcond.launch.ray.cluster import ray_cluster
+from distcond.runs.run_dir import RunDir
 from distcond.tuning.proposers import Listed
+from distcond.tuning.ray_backend.sweep import carry, placed
 from distcond.tuning.space import Space
 from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.words import Words
@@ -33,7 +33,7 @@ def main(folder: Path, repeats: int) -> None:
     logging.basicConfig(level=logging.WARNING)
     space = Space("overhead", "?", "float_digits", 1, fixed=SETTINGS)
     plain, sweep = [], []
-    with cluster():
+    with ray_cluster():
         for number in range(repeats + 1):
             plain.append(_run(space, folder / f"run-{number}", number))
             sweep.append(_sweep(space, folder / f"sweep-{number}", number))

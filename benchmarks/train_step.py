@@ -17,13 +17,11 @@ from torch.nn import functional as F
 
 from distcond.config.overrides import resolve
 from distcond.config.schema import Config
-from distcond.engine.build import build_model, build_step
-from distcond.engine.optimiser import make_optimiser
-from distcond.engine.precision import autocast_dtype
-from distcond.methods.draws import Draws
-from distcond.methods.passes import evaluating
+from distcond.methods.step_context import StepRandomness, eval_mode
 from distcond.registry import lookup
+from distcond.runs.build import autocast_dtype, build_model, build_step
 from distcond.seeding import generator
+from distcond.training.optimiser import make_optimiser
 
 Step = Callable[[int], None]
 
@@ -76,7 +74,7 @@ def training(config: Config, x: torch.Tensor, y: torch.Tensor) -> Step:
 
     def run(number: int) -> None:
         lam = sampler.draw(config.sampler, len(x), generator(number)).sort().values
-        outcome = step(x, y, Draws(0, 0, number, 0, 1, lam))
+        outcome = step(x, y, StepRandomness(0, 0, number, 0, 1, lam))
         optimiser.zero_grad(set_to_none=True)
         outcome.loss.backward()
         optimiser.step()
@@ -93,7 +91,7 @@ def floor(config: Config, x: torch.Tensor, y: torch.Tensor) -> Step:
 
     def run(number: int) -> None:
         with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
-            with evaluating(model):
+            with eval_mode(model):
                 for _ in range(config.attack.num_steps):
                     at = x.clone().requires_grad_()
                     torch.autograd.grad(F.cross_entropy(model(at, cond).float(), y, reduction="sum"), at)

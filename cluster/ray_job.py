@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distcond.config.command_line import guarded, parse
-from distcond.engine.environment import COMMIT_VARIABLE, git_commit
+from distcond.config.command_line import parse, run_cli
 from distcond.errors import ConfigError
+from distcond.runs.provenance import COMMIT_VARIABLE, git_commit
 
 #: What Ray's client, its job server or the store behind it say of a package that is too large.
 _TOO_LARGE = re.compile(r"exceeds the maximum size|Maximum request body size|status code 413", re.IGNORECASE)
@@ -91,4 +91,4 @@ async def _follow(client: object, job: str) -> None:
 
 
 if __name__ == "__main__":
-    guarded(lambda: main(sys.argv[1:]))
+    run_cli(lambda: main(sys.argv[1:]))

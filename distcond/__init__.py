@@ -13,11 +13,11 @@ __version__ = "0.1.0"
 __all__ = ["AtDial", "AtLambda", "__version__", "load"]
 
 if TYPE_CHECKING:
-    from distcond.condition import AtLambda
-    from distcond.dial import AtDial
-    from distcond.engine.restore import load
+    from distcond.layers.condition import AtLambda
+    from distcond.models.dial import AtDial
+    from distcond.runs.load_run import load
 
-_HOMES = {"AtDial": "distcond.dial", "AtLambda": "distcond.condition", "load": "distcond.engine.restore"}
+_HOMES = {"AtDial": "distcond.models.dial", "AtLambda": "distcond.layers.condition", "load": "distcond.runs.load_run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -33,32 +33,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
 
-from distcond.config.command_line import earlier, guarded
-from distcond.config.overrides import apply, check_dial
+from distcond.config.command_line import overridden_settings, run_cli
+from distcond.config.fields import check_bounds, check_choice, parse_value
+from distcond.config.overrides import apply_overrides, check_dial
 from distcond.config.schema import Config
-from distcond.config.setting import check_bounds, choice, read
 from distcond.engine.campaign.calibrate import Found, Search, Target, against_the_rule
 from distcond.engine.campaign.make_plan import make_plan
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.val_counts import ValCounts, standing_places
 from distcond.engine.campaign.words import attack_settings, campaign_of
-from distcond.engine.copies import here, send_back
 from distcond.engine.even_dial import EvenDial, file_of, fitted, keep
 from distcond.engine.grid import place_at, positions
-from distcond.engine.pairs.record import check_checkpoint
-from distcond.engine.restore import load
-from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.launch.block_pool import counting
 from distcond.launch.evaluate_driver import workers_for
 from distcond.models.conditional import ConditionalModel
 from distcond.operating_point import BLENDS
-from distcond.registry import unknown
-from distcond.results.choices import percent
-from distcond.results.choose import read_level
+from distcond.registry import describe_unknown
+from distcond.reporting.terminal import format_score
 from distcond.results.interval import wilson
-from distcond.results.label import attack_label, sureness
+from distcond.results.labels import attack_label, format_confidence
 from distcond.results.row import Attack
+from distcond.results.selection import parse_accuracy
+from distcond.runs.load_run import load
+from distcond.runs.pair_record import check_checkpoint
+from distcond.runs.run_cache import fetch_run, push_back
+from distcond.runs.run_dir import RunDir
 
 _OWN = ("sa", "ra", "even", "confidence", "resolution", "width")
 _CAMPAIGN = ("attack", "noise", "eot_draws", "checkpoint", "split")
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         return _fit_even(plan, even, words) if target is None else _search(plan, target, words)
     finally:
-        send_back(argv[0])
+        push_back(argv[0])
 
 
 def _at_width(plan: Plan, model: ConditionalModel, words: dict[str, str]) -> Plan:
@@ -98,7 +98,7 @@ def _fit_even(plan: Plan, even: str, words: dict[str, str]) -> int:
     path = file_of(plan.run_path, settings, even, checkpoint)
     keep(path, found)
     for t, score in scores.items():
-        print(f"t = {t:.3g}: {even.upper()} {percent(score)}")
+        print(f"t = {t:.3g}: {even.upper()} {format_score(score)}")
     print("dial to t: " + ", ".join(f"{dial / 10:g} -> {found(dial / 10):.3g}" for dial in range(11)))
     print(f"fitted on {where}\n{path}\nuse it: eval.dial={settings.dial} eval.dial_even={even}")
     return 0
@@ -136,7 +136,7 @@ def even_of(words: dict[str, str]) -> str:
     """
     if "even" not in words:
         return ""
-    choice("even", words["even"], ("ra", "sa"))
+    check_choice("even", words["even"], ("ra", "sa"))
     extra = [name for name in ("sa", "ra", "eval.dial_even") if name in words]
     if extra:
         raise ConfigError(f"even={words['even']} {extra[0]}={words[extra[0]]}: one at a time; leave {extra[0]} out")
@@ -152,7 +152,7 @@ def target_of(words: dict[str, str]) -> Target:
     named = [name for name in ("sa", "ra") if name in words]
     if len(named) != 1:
         raise ConfigError(f"{len(named)} targets: give one of sa=LEVEL and ra=LEVEL, such as ra=0.25")
-    level = read_level(named[0], words[named[0]])
+    level = parse_accuracy(named[0], words[named[0]])
     if not 0 < level < 1:
         raise ConfigError(f"{named[0]}={words[named[0]]}: must be more than 0 and less than 1")
     return Target(named[0], level, _number(words, "confidence", 0.9, ge=0.5, lt=1))
@@ -171,7 +171,7 @@ def plan_of(place: str, words: dict[str, str]) -> Plan:
         if len(getattr(campaign, name)) != 1 or getattr(campaign, name) == ("none",):
             raise ConfigError(f"{name}={words[name]}: calibration needs exactly one")
     settings = {path: value for path, value in words.items() if path.startswith(_OPEN)}
-    run = RunDir(here(place, checkpoints=True))
+    run = RunDir(fetch_run(place, checkpoints=True))
     own = run.config()
     if own.method.name == "pair":
         check_checkpoint(run, words.get("checkpoint", ""))
@@ -180,7 +180,7 @@ def plan_of(place: str, words: dict[str, str]) -> Plan:
         settings = {"eval.dial": blend, **settings}
         if settings["eval.dial"] == "switch":
             raise ConfigError(f"eval.dial=switch: has no map to fit; valid: {', '.join(BLENDS[1:])}")
-    config = apply(own, {"launch": "local", "launch.workers": "0", **settings})
+    config = apply_overrides(own, {"launch": "local", "launch.workers": "0", **settings})
     check_dial(config, settings)
     return make_plan(run, config, campaign, attack_settings(settings), mixed=True)
 
@@ -191,9 +191,9 @@ def _words(argv: Sequence[str]) -> dict[str, str]:
         path, _, value = word.partition("=")
         path = path.removesuffix(">")
         if path not in (*_OWN, *_CAMPAIGN) and not path.startswith(_OPEN):
-            raise ConfigError(unknown("setting of a calibration", path, [*_OWN, *_CAMPAIGN, *_OPEN]))
+            raise ConfigError(describe_unknown("setting of a calibration", path, [*_OWN, *_CAMPAIGN, *_OPEN]))
         words[path] = value
-    for path, value in earlier([word.replace(">=", "=", 1) for word in argv]):
+    for path, value in overridden_settings([word.replace(">=", "=", 1) for word in argv]):
         _check({path: value})
     return words
 
@@ -211,11 +211,11 @@ def _check(word: dict[str, str]) -> None:
     elif name in _CAMPAIGN:
         campaign_of({"split": "val", **word})
     else:
-        apply(Config(), word)
+        apply_overrides(Config(), word)
 
 
 def _number(words: dict[str, str], name: str, default: float, **bounds: float) -> float:
-    value: float = read(name, words.get(name, default), float)
+    value: float = parse_value(name, words.get(name, default), float)
     check_bounds(name, value, bounds)
     return value
 
@@ -224,8 +224,8 @@ def _answer(plan: Plan, target: Target, found: Found) -> str:
     level = f"{target.name.upper()} >= {100 * target.level:g} %"
     where = f"n = {found.sa.num_examples} validation images under {_attack(plan)}"
     return (
-        f"{_position(plan, found)}: RA {percent(found.ra)}, SA {percent(found.sa)} on {where}, "
-        f"so {level} holds with {sureness(found.sure)}"
+        f"{_position(plan, found)}: RA {format_score(found.ra)}, SA {format_score(found.sa)} on {where}, "
+        f"so {level} holds with {format_confidence(found.sure)}"
     )
 
 
@@ -251,10 +251,10 @@ def _attack(plan: Plan) -> str:
 def _refusal(plan: Plan, target: Target, found: Found) -> str:
     score = found.sa if target.name == "sa" else found.ra
     surely = wilson(score.num_correct, score.num_examples, NormalDist().inv_cdf(target.confidence)).low
-    best = f"the best {_what(plan)} seen is {found.lam:.6g} with {target.name.upper()} {percent(score)}"
+    best = f"the best {_what(plan)} seen is {found.lam:.6g} with {target.name.upper()} {format_score(score)}"
     not_here = f"{target.name}={target.level:g}: not reached with {100 * target.confidence:g} % confidence"
     return f"{not_here}; {best}; valid: up to {math.floor(1000 * surely) / 1000:g}"
 
 
 if __name__ == "__main__":
-    guarded(lambda: main(sys.argv[1:]))
+    run_cli(lambda: main(sys.argv[1:]))

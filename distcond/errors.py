@@ -7,7 +7,7 @@ class ConfigError(ValueError):
     """What the user asked for cannot be done: one line saying what is wrong, where, and what would be right."""
 
 
-class NotNow(ConfigError):
+class TransientError(ConfigError):
     """It cannot be done at present, for a reason that may pass by itself: to try again may help."""
 
 

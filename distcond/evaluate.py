@@ -7,25 +7,24 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from distcond.config.command_line import earlier, guarded
-from distcond.config.overrides import apply, check_dial
+from distcond.config.command_line import overridden_settings, run_cli
+from distcond.config.overrides import apply_overrides, check_dial
+from distcond.distributed.world import choose_device
 from distcond.engine.campaign.gradient_signs import gradient_signs
 from distcond.engine.campaign.make_plan import make_plan
 from distcond.engine.campaign.masking_files import explained
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.tally import keep_rows
 from distcond.engine.campaign.words import Campaign, attack_settings, campaign_of
-from distcond.engine.copies import here, send_back
-from distcond.engine.pairs.record import check_checkpoint
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
 from distcond.launch.evaluate_driver import carry_out
-from distcond.launch.failure import LaunchFailed
-from distcond.registry import table, unknown
-from distcond.results.pairs import named
-from distcond.results.table import trade_off_table
-from distcond.results.threat_table import threat_table
+from distcond.registry import describe_unknown, table
+from distcond.results.labels import name_pairs
+from distcond.results.tables import threat_table, trade_off_table
+from distcond.runs.failures import LaunchFailed
+from distcond.runs.pair_record import check_checkpoint
+from distcond.runs.run_cache import fetch_run, push_back
+from distcond.runs.run_dir import RunDir
 
 _OPEN = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", "launch")
 
@@ -70,10 +69,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"failed: {error}\nthe same command goes on", file=sys.stderr)
         return 1
     finally:
-        send_back(argv[0])
+        push_back(argv[0])
     device = choose_device(plan.config.launch.device)
-    rows = named(keep_rows(plan, workers, device), plan.run_path)
-    send_back(argv[0])
+    rows = name_pairs(keep_rows(plan, workers, device), plan.run_path)
+    push_back(argv[0])
     print("\n\n".join(filter(None, (trade_off_table(rows), threat_table(rows), explained(plan)))))
     if plan.campaign.probe:
         shares = gradient_signs(plan, device).items()
@@ -87,13 +86,13 @@ def planned(argv: Sequence[str]) -> Plan:
     Raises:
         ConfigError: no run or no checkpoint there, or a word that is not valid.
     """
-    run = RunDir(here(argv[0], checkpoints=True))
+    run = RunDir(fetch_run(argv[0], checkpoints=True))
     campaign, settings = split(argv[1:])
-    for path, value in earlier(argv[1:]):
+    for path, value in overridden_settings(argv[1:]):
         own, of_run = split([f"{path}={value}"])
         campaign_of({**campaign, **own})
-        apply(run.config(), of_run)
-    config = apply(run.config(), {"launch": "local", "launch.workers": "0", **settings})
+        apply_overrides(run.config(), of_run)
+    config = apply_overrides(run.config(), {"launch": "local", "launch.workers": "0", **settings})
     check_dial(config, settings)
     asked = campaign_of(campaign)
     if config.method.name == "pair":
@@ -108,7 +107,7 @@ def split(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     for word in words:
         path, _, value = word.partition("=")
         if path not in own and not path.startswith(_OPEN):
-            raise ConfigError(unknown("setting of an evaluation", path, [*own, *_OPEN]))
+            raise ConfigError(describe_unknown("setting of an evaluation", path, [*own, *_OPEN]))
         (campaign if path in own else settings)[path] = value
     return campaign, settings
 
@@ -133,4 +132,4 @@ def _text(value: object) -> str:
 
 
 if __name__ == "__main__":
-    guarded(lambda: main(sys.argv[1:]))
+    run_cli(lambda: main(sys.argv[1:]))

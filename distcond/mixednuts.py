@@ -25,7 +25,7 @@ SCALES = (0.01, 0.025, 0.06, 0.15, 0.35, 0.8, 2.0, 5.0)
 POWERS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 SHIFTS = (-2.5, -2.1, -1.75, -1.4, -1.1, -0.7, -0.35, 0.0)
 #: The fewest classes whose logits say more than their order, once they are normalised.
-CLASSES = 3
+MIN_CLASSES = 3
 #: Margins closer to 1 than this are no longer told apart in float32.
 SATURATED = 3e-6
 
@@ -38,7 +38,7 @@ class Mix(NamedTuple):
     c: float
 
 
-class Fitted(NamedTuple):
+class MixFit(NamedTuple):
     """What a fit found.
 
     Attributes:
@@ -53,7 +53,7 @@ class Fitted(NamedTuple):
     surpass: float
 
 
-def transformed(logits: Tensor, mix: Mix) -> Tensor:
+def transform_logits(logits: Tensor, mix: Mix) -> Tensor:
     """M(h): logits (N, K) to logits (N, K). Finite, and finitely steep, for finite logits."""
     top = logits.topk(min(TOP, logits.shape[1]), 1).values
     normal = (logits - top.mean(1, keepdim=True)) * torch.rsqrt(top.var(1, keepdim=True) + 1e-8)
@@ -66,12 +66,12 @@ def margins(logits: Tensor, mix: Mix) -> Tensor:
 
     GELU falls below -0.75: under a large shift another class than the first of h may come first.
     """
-    shares, answer = transformed(logits.double(), mix).softmax(1), logits.argmax(1, keepdim=True)
+    shares, answer = transform_logits(logits.double(), mix).softmax(1), logits.argmax(1, keepdim=True)
     others = shares.scatter(1, answer, -torch.inf).amax(1)
     return shares.gather(1, answer)[:, 0] - others
 
 
-def fit(wrong: Tensor, attacked: Tensor, beta: float = 0.985) -> Fitted:
+def fit_transformation(wrong: Tensor, attacked: Tensor, beta: float = 0.985) -> MixFit:
     """Grid search for the transformation, as in the paper, among those that turn no answer of these images.
 
     Minimised is the share of `wrong` whose margin reaches that of all but 1 - `beta` of `attacked`. Several points of
@@ -84,7 +84,7 @@ def fit(wrong: Tensor, attacked: Tensor, beta: float = 0.985) -> Fitted:
         beta: share of the latter that has to stay right, in (0, 1).
 
     Raises:
-        ConfigError: no image of one kind, or fewer classes than `CLASSES`.
+        ConfigError: no image of one kind, or fewer classes than `MIN_CLASSES`.
     """
     check_classes(attacked.shape[1])
     kinds = {"clean images that the robust run gets wrong": wrong, "attacked images it gets right": attacked}
@@ -96,19 +96,19 @@ def fit(wrong: Tensor, attacked: Tensor, beta: float = 0.985) -> Fitted:
     usable = {mix: of for mix, of in found.items() if of[2] < 1 - SATURATED} or found
     best = min(usable, key=lambda mix: usable[mix][:2])
     surpass, _, margin = usable[best]
-    return Fitted(best, 1 / (1 + margin), surpass)
+    return MixFit(best, 1 / (1 + margin), surpass)
 
 
 def check_classes(count: int) -> None:
     """Refuse a data set of too few classes.
 
     Raises:
-        ConfigError: fewer than `CLASSES`.
+        ConfigError: fewer than `MIN_CLASSES`.
     """
-    if count < CLASSES:
+    if count < MIN_CLASSES:
         raise ConfigError(
-            f"mix=mixednuts: {count} classes; layer normalisation leaves nothing of fewer than {CLASSES} logits but "
-            "which is larger; valid: weights, outputs, folded"
+            f"mix=mixednuts: {count} classes; layer normalisation leaves nothing of fewer than {MIN_CLASSES} logits "
+            "but which is larger; valid: weights, outputs, folded"
         )
 
 

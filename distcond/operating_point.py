@@ -9,9 +9,9 @@ from distcond.errors import ConfigError
 Blend = Literal["", "weights", "outputs", "mixednuts", "folded"]
 BLENDS: tuple[Blend, ...] = ("", "weights", "outputs", "mixednuts", "folded")
 #: Those that both ends answer.
-MIXES: tuple[Blend, ...] = ("outputs", "mixednuts")
+OUTPUT_BLENDS: tuple[Blend, ...] = ("outputs", "mixednuts")
 #: Those that only a pair of runs has (`python -m distcond.pair`).
-OF_PAIRS: tuple[Blend, ...] = ("mixednuts", "folded")
+PAIR_BLENDS: tuple[Blend, ...] = ("mixednuts", "folded")
 
 
 class OperatingPoint(NamedTuple):
@@ -47,7 +47,7 @@ class OperatingPoint(NamedTuple):
     @property
     def forwards(self) -> int:
         """How many networks answer for one image."""
-        return 2 if self.blend in MIXES and 0 < self.t < 1 else 1
+        return 2 if self.blend in OUTPUT_BLENDS and 0 < self.t < 1 else 1
 
     @property
     def slug(self) -> str:
@@ -74,9 +74,9 @@ class OperatingPoint(NamedTuple):
 
 
 #: A lam by itself is the point without a blend.
-Place = OperatingPoint | float
+PointLike = OperatingPoint | float
 
 
-def point_of(place: Place) -> OperatingPoint:
+def as_point(place: PointLike) -> OperatingPoint:
     """The operating point, also of a plain lam."""
     return place if isinstance(place, OperatingPoint) else OperatingPoint(float(place))

@@ -35,27 +35,27 @@ from pathlib import Path
 from typing import Any
 
 from distcond import evaluate
-from distcond.config.command_line import guarded
-from distcond.config.overrides import apply, check_dial
+from distcond.config.command_line import run_cli
+from distcond.config.fields import check_bounds, check_choice, parse_value
+from distcond.config.overrides import apply_overrides, check_dial
 from distcond.config.schema import AttackConfig, Config
-from distcond.config.setting import check_bounds, choice, read
-from distcond.data.described import described, prepared
+from distcond.data.prepare import prepare_data, resolve_dataset
 from distcond.engine.campaign.words import attack_settings, attacks_of, campaign_of, strength
-from distcond.engine.pairs.fit_mix import fitting_attack, keep_fitted
-from distcond.engine.pairs.make import check_fit, make, pair_config, read_source
-from distcond.engine.restore import WHICH
-from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.mixednuts import check_classes
 from distcond.operating_point import BLENDS
+from distcond.pairs.create import check_fit, create_pair, pair_config, read_source
+from distcond.pairs.fit_mixednuts import fit_or_load, fitting_attack
 from distcond.results.cost import cost_lines, costs_below
+from distcond.runs.load_run import CHECKPOINT_CHOICES
+from distcond.runs.run_dir import RunDir
 
 _MIXES = ("weights", "outputs", "mixednuts")
 _OWN = ("mix", "checkpoint", "fit_attack", "beta", "refit", "run_root")
 
 
 @dataclass
-class Asked:
+class PairRequest:
     """What a command line asks for."""
 
     mixes: tuple[str, ...] = _MIXES
@@ -74,13 +74,13 @@ def main(argv: Sequence[str]) -> int:
         print(__doc__)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    places, settings = split(argv)
-    words = asked(settings)
+    places, settings = split_places(argv)
+    words = parse_request(settings)
     standard, robust = (read_source(place, words.checkpoint) for place in places)
     check_fit(standard, robust)
     config = pair_config(standard, robust, words.run_root)
     evaluated = check_evaluation(config, words)
-    run = make(standard, robust, replace(config, data=evaluated.data))  # which may lie elsewhere now
+    run = create_pair(standard, robust, replace(config, data=evaluated.data))  # which may lie elsewhere now
     logging.info(f"pair     {run.path}: lam 0 is {standard.record['run']}, lam 1 is {robust.record['run']}")
     alpha = _fit(run, evaluated, words) if "mixednuts" in words.mixes else 1.0
     for mix in words.mixes:
@@ -99,7 +99,7 @@ def between_lines(run: RunDir) -> list[str]:
     return [f"between both: {', '.join(f'{mix} {found[mix]:.3g}' for mix in found)} FLOPs per image"] if found else []
 
 
-def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_places(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """The places of the two runs, and settings. One of the first two words is a place, even with "=" in its address.
 
     Raises:
@@ -117,7 +117,7 @@ def _is_setting(word: str, early: bool) -> bool:
     return bool(equals) and (plain or not early)
 
 
-def asked(argv: Sequence[str]) -> Asked:
+def parse_request(argv: Sequence[str]) -> PairRequest:
     """The words of a command line; those that are not its own are left for the evaluation.
 
     Raises:
@@ -133,29 +133,29 @@ def asked(argv: Sequence[str]) -> Asked:
             _checked(own)  # also one that a later word replaces
         else:
             rest.append(word)
-    return Asked(**_checked(own), rest=rest, named=frozenset(own))
+    return PairRequest(**_checked(own), rest=rest, named=frozenset(own))
 
 
 def _checked(own: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {name: own[name] for name in ("run_root",) if name in own}
     if "mix" in own:
-        mixes = dict.fromkeys(read("mix", own["mix"], tuple[str, ...]))
+        mixes = dict.fromkeys(parse_value("mix", own["mix"], tuple[str, ...]))
         for mix in mixes or [""]:
-            choice("mix", mix, ("none", *BLENDS[1:]))
+            check_choice("mix", mix, ("none", *BLENDS[1:]))
         found["mixes"] = tuple(mix for mix in mixes if mix != "none")
     if "checkpoint" in own:
-        found["checkpoint"] = choice("checkpoint", own["checkpoint"], WHICH)
+        found["checkpoint"] = check_choice("checkpoint", own["checkpoint"], CHECKPOINT_CHOICES)
     if "fit_attack" in own:
         found["fit_attack"] = fitting_attack(own["fit_attack"]).name
     if "beta" in own:
-        found["beta"] = read("beta", own["beta"], float)
+        found["beta"] = parse_value("beta", own["beta"], float)
         check_bounds("beta", found["beta"], {"gt": 0.0, "lt": 1.0})
     if "refit" in own:
-        found["refit"] = read("refit", own["refit"], bool)
+        found["refit"] = parse_value("refit", own["refit"], bool)
     return found
 
 
-def check_evaluation(config: Config, asked: Asked) -> Config:
+def check_evaluation(config: Config, asked: PairRequest) -> Config:
     """The pair's settings as its evaluations have them.
 
     Raises:
@@ -165,15 +165,15 @@ def check_evaluation(config: Config, asked: Asked) -> Config:
     words, settings = evaluate.split(rest)
     campaign = campaign_of(words)
     for mix in asked.mixes:
-        check_dial(apply(config, {**settings, "eval.dial": mix}), settings)
-    config = apply(config, settings)
-    classes = described(config.data).num_classes
+        check_dial(apply_overrides(config, {**settings, "eval.dial": mix}), settings)
+    config = apply_overrides(config, settings)
+    classes = resolve_dataset(config.data).num_classes
     for attack in attacks_of(campaign):
         strength(attack, config.eval.attack, _given(rest), classes)
     if "mixednuts" in asked.mixes:
         check_classes(classes)
         strength(fitting_attack(asked.fit_attack), config.eval.attack, _given(rest), classes)
-    prepared(config.data)
+    prepare_data(config.data)
     return config
 
 
@@ -181,7 +181,7 @@ def _given(rest: Sequence[str]) -> frozenset[str]:
     return attack_settings(word.partition("=")[0] for word in rest)
 
 
-def with_own_point(config: Config, words: Asked, alpha: float) -> list[str]:
+def with_own_point(config: Config, words: PairRequest, alpha: float) -> list[str]:
     """The words that look at MixedNUTS' own operating point, too, unless the command says where to look.
 
     It often lies close to t = 1, between the last positions of a grid that suits other mixes.
@@ -192,11 +192,13 @@ def with_own_point(config: Config, words: Asked, alpha: float) -> list[str]:
     return ["eval.dial_grid=" + ",".join(f"{t:.6g}" for t in grid)]
 
 
-def _fit(run: RunDir, config: Config, words: Asked) -> float:
+def _fit(run: RunDir, config: Config, words: PairRequest) -> float:
     """Fit MixedNUTS, unless that was done, and return its own operating point, a t."""
     attack = fitting_attack(words.fit_attack)
-    used: AttackConfig = strength(attack, config.eval.attack, _given(words.rest), described(config.data).num_classes)
-    kept = keep_fitted(run, config, attack, used, words.beta, words.refit, words.named)
+    used: AttackConfig = strength(
+        attack, config.eval.attack, _given(words.rest), resolve_dataset(config.data).num_classes
+    )
+    kept = fit_or_load(run, config, attack, used, words.beta, words.refit, words.named)
     numbers = ", ".join(f"{name} = {kept[name]:g}" for name in ("s", "p", "c"))
     logging.info(
         f"mixednuts: {numbers}, fitted on {kept['examples']} validation images under {kept['attack']['name']}; the "
@@ -207,4 +209,4 @@ def _fit(run: RunDir, config: Config, words: Asked) -> float:
 
 
 if __name__ == "__main__":
-    guarded(lambda: main(sys.argv[1:]))
+    run_cli(lambda: main(sys.argv[1:]))

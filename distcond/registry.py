@@ -1,7 +1,7 @@
-"""Names resolve by import: a new method, model, dataset, sampler or recipe is one new file in its room.
+"""Finds methods, models, data sets, samplers and recipes by name. A new one is one new file in its package.
 
-A room is a package whose files hold values of one type, each with a `name` and a one-line `summary`, alone or in
-tuples. Walking the room finds them, so nothing has to be registered. A name with a colon
+The modules of such a package hold values of one type, each with a `name` and a one-line `summary`, alone or in tuples.
+They are found by importing every module of the package, so nothing has to be registered. A name with a colon
 (`my_package.my_module:METHOD`) is taken as written: private work needs no fork.
 """
 
@@ -17,17 +17,18 @@ from typing import Any
 
 from distcond.errors import ConfigError
 
-#: kind -> module and class of its values; the room is the package that holds the module.
+#: kind -> module and class of its values; the package of the module is searched, unless PACKAGES names another.
 KINDS = {
     "recipe": ("distcond.recipes.recipe", "Recipe"),
     "method": ("distcond.methods.method", "Method"),
     "model": ("distcond.models.model", "Model"),
     "data": ("distcond.data.dataset", "Dataset"),
     "sampler": ("distcond.samplers.sampler", "Sampler"),
-    "convention": ("distcond.starting_points.convention", "Convention"),
+    "convention": ("distcond.init_from.formats", "KeyMapping"),
     "attack": ("distcond.attacks.attack", "Attack"),
-    "sink": ("distcond.sinks.sink", "Sink"),
+    "sink": ("distcond.trackers.base", "Tracker"),
 }
+PACKAGES = {"data": "distcond.data.datasets"}
 
 
 #: With more names than this a message names the nearest alone.
@@ -38,10 +39,10 @@ _MANY = 30
 def table(kind: str) -> dict[str, Any]:
     """Every value of one kind ("recipe", "method", "model", "data", "sampler") by name, sorted."""
     value_type = _value_type(kind)
-    room = import_module(value_type.__module__.rpartition(".")[0])
+    package = import_module(PACKAGES.get(kind) or value_type.__module__.rpartition(".")[0])
     found: dict[str, Any] = {}
-    for module_info in pkgutil.iter_modules(room.__path__):
-        module = import_module(f"{room.__name__}.{module_info.name}")
+    for module_info in pkgutil.iter_modules(package.__path__):
+        module = import_module(f"{package.__name__}.{module_info.name}")
         for value in _values(module, value_type):
             assert found.setdefault(value.name, value) is value, f"two values called {value.name}"
     return dict(sorted(found.items()))
@@ -57,12 +58,12 @@ def lookup(kind: str, name: str) -> Any:
         return _imported(kind, name)
     values = table(kind)
     if name not in values:
-        known = _nearest(kind, name, values) if len(values) > _MANY else unknown(kind, name, values)
+        known = _nearest(kind, name, values) if len(values) > _MANY else describe_unknown(kind, name, values)
         raise ConfigError(f"{known}; or your own as package.module:{kind.upper()}")
     return values[name]
 
 
-def unknown(what: str, name: str, choices: Iterable[str], likely: Sequence[str] = ()) -> str:
+def describe_unknown(what: str, name: str, choices: Iterable[str], likely: Sequence[str] = ()) -> str:
     """One line for an unknown name: the likely ones, or else the nearest choice, first; then all of them."""
     valid = list(choices)
     near = likely or difflib.get_close_matches(name, valid, n=1)
@@ -71,7 +72,7 @@ def unknown(what: str, name: str, choices: Iterable[str], likely: Sequence[str] 
 
 
 def _nearest(kind: str, name: str, choices: Iterable[str]) -> str:
-    """`unknown`, where there are too many choices for one line."""
+    """`describe_unknown`, where there are too many choices for one line."""
     near = difflib.get_close_matches(name, list(choices), n=5, cutoff=0)
     return f"unknown {kind} {name!r}: nearest are {', '.join(near)}; all: python -m distcond.train --list {kind}"
 

@@ -28,26 +28,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distcond.config.command_line import guarded
+from distcond.config.command_line import run_cli
 from distcond.errors import ConfigError
-from distcond.results.choices import choice_text, field_text
-from distcond.results.classes import ByClass, Known, class_text, classes_png
-from distcond.results.cost import At, Spent, costs_below, run_dirs_below
-from distcond.results.decide import choices_of
-from distcond.results.lines import shared_title
-from distcond.results.operating import Field, fields_of
-from distcond.results.page import write_page
-from distcond.results.pairs import is_pair, named
-from distcond.results.plot import trade_off_png
-from distcond.results.question import Question, asked
+from distcond.reporting.page import write_page
+from distcond.reporting.per_class import ClassScores, ClassScoresKey, per_class_png, per_class_tables
+from distcond.reporting.query import ReportQuery, parse_query
+from distcond.reporting.terminal import choice_text, comparison_text
+from distcond.reporting.trade_off_plot import trade_off_png
+from distcond.results.comparison import ComparisonGroup, comparison_groups
+from distcond.results.cost import InferenceCost, PointKey, costs_below, run_dirs_below
+from distcond.results.labels import is_pair, name_pairs
+from distcond.results.lines import shared_title, swept_settings_below
 from distcond.results.row import Row
+from distcond.results.selection import choose_points
 from distcond.results.store import read_runs
-from distcond.results.swept import swept_below
-from distcond.results.table import trade_off_table
-from distcond.results.threat_table import threat_table
-from distcond.results.tuned.read import is_sweep
-from distcond.results.tuned.report import report
+from distcond.results.tables import threat_table, trade_off_table
 from distcond.storage.uri import is_uri
+from distcond.tuning.sweep_report.read import is_sweep
+from distcond.tuning.sweep_report.report import report
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,17 +57,17 @@ def main(argv: Sequence[str]) -> int:
     if is_sweep(words[0]):
         print(report(words[0]))
         return 0
-    question = asked(words)
+    question = parse_query(words)
     demand, reference, png, html = question.demand, question.reference, question.png, question.html
     rows = rows_at(question.places, question.split)
-    costs: dict[At, Spent] = costs_below(*question.places)
-    swept = swept_below(*question.places)
-    fields = fields_of(rows, costs, swept)
+    costs: dict[PointKey, InferenceCost] = costs_below(*question.places)
+    swept = swept_settings_below(*question.places)
+    fields = comparison_groups(rows, costs, swept)
     classes = classes_at(question, fields) if question.classes else {}
-    said = [trade_off_table(rows), threat_table(rows), *(field_text(field, reference) for field in fields)]
-    chosen = choices_of(fields, demand) if demand else []
+    said = [trade_off_table(rows), threat_table(rows), *(comparison_text(field, reference) for field in fields)]
+    chosen = choose_points(fields, demand) if demand else []
     said += [choice_text(chosen, demand)] if demand else []
-    said += [class_text(classes, question.every_class)] if question.classes else []
+    said += [per_class_tables(classes, question.every_class)] if question.classes else []
     print("\n\n".join(filter(None, said)))
     taken = [(c.best.point.sa.accuracy, c.best.point.ra.accuracy) for c in chosen if c.meets]
     drawn = [trade_off_png(rows, png, taken, swept), *class_figures(fields, classes, png.parent)]
@@ -82,15 +80,15 @@ def main(argv: Sequence[str]) -> int:
 
 def fetched(uri: str) -> Path:
     """What lies at a URI, without checkpoints, on this machine."""
-    from distcond.engine.copies import here  # torch: only where it is needed
+    from distcond.runs.run_cache import fetch_run  # torch: only where it is needed
 
-    return here(uri, checkpoints=False)
+    return fetch_run(uri, checkpoints=False)
 
 
 def rows_at(places: Sequence[Path], split: str) -> list[Row]:
     """Rows of the best checkpoints on one split; on val, where none was swept, of the network as it trained."""
     rows = list[Row]()
-    runs = {run_dir: named(of_run, run_dir) for run_dir, of_run in read_runs(places).items()}
+    runs = {run_dir: name_pairs(of_run, run_dir) for run_dir, of_run in read_runs(places).items()}
     for place in places:
         below = [held for run_dir, held in runs.items() if run_dir.is_relative_to(place.resolve())]
         held = [row for of_run in below for row in of_run if row.split == split]
@@ -103,7 +101,7 @@ def rows_at(places: Sequence[Path], split: str) -> list[Row]:
     return list(dict.fromkeys(rows))  # a run that two places hold is one
 
 
-def classes_at(question: Question, fields: Sequence[Field]) -> dict[Known, ByClass]:
+def classes_at(question: ReportQuery, fields: Sequence[ComparisonGroup]) -> dict[ClassScoresKey, ClassScores]:
     """The classes' scores wherever outcomes were kept."""
     from distcond.engine.campaign.by_class import classes_of  # torch and the data: only where they are needed
 
@@ -111,18 +109,20 @@ def classes_at(question: Question, fields: Sequence[Field]) -> dict[Known, ByCla
     return {known: scores for field in fields for known, scores in classes_of(field, run_dirs).items()}
 
 
-def class_figures(fields: Sequence[Field], classes: dict[Known, ByClass], folder: Path) -> list[Path | None]:
+def class_figures(
+    fields: Sequence[ComparisonGroup], classes: dict[ClassScoresKey, ClassScores], folder: Path
+) -> list[Path | None]:
     """One figure per run and attack whose classes are known."""
     titled = []
     for field in fields:
         for line, points in zip(field.lines, field.on_line, strict=True):
-            keys = {point.at: Known(field.attack, point.at, point.name) for point in points}
+            keys = {point.at: ClassScoresKey(field.attack, point.at, point.name) for point in points}
             found = {at: classes[key] for at, key in keys.items() if key in classes}
             words = (shared_title([line])[0], field.attack, points[0].name if points else "")
             titled += [(" · ".join(filter(None, words)), found)] if found else []
     paths = [folder / ("classes.png" if len(titled) == 1 else f"classes-{i}.png") for i in range(1, len(titled) + 1)]
-    return [classes_png(found, title, path) for (title, found), path in zip(titled, paths, strict=True)]
+    return [per_class_png(found, title, path) for (title, found), path in zip(titled, paths, strict=True)]
 
 
 if __name__ == "__main__":
-    guarded(lambda: main(sys.argv[1:]))
+    run_cli(lambda: main(sys.argv[1:]))

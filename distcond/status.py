@@ -28,28 +28,35 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distcond.config.command_line import guarded
-from distcond.config.setting import check_bounds, choice, read
+from distcond.config.command_line import run_cli
+from distcond.config.fields import check_bounds, check_choice, parse_value
 from distcond.errors import ConfigError
-from distcond.registry import unknown
-from distcond.results.run_files import runs_below
-from distcond.results.standing import STALE, Files, Standing, standing
-from distcond.results.standings import as_json, as_table, in_order
-from distcond.storage.uri import is_uri, last_name
+from distcond.registry import describe_unknown
+from distcond.runs.run_files import runs_below
+from distcond.runs.status import (
+    STALE_SECONDS,
+    RunStatus,
+    StatusFiles,
+    read_status,
+    sort_statuses,
+    statuses_as_json,
+    statuses_as_table,
+)
+from distcond.storage.uri import is_uri, uri_name
 
 WORDS = ("format", "stale")
 
 #: Seconds between two looks of --watch, at folders and at URIs.
-AGAIN, AGAIN_AT_URI = 2.0, 10.0
+REFRESH_SECONDS, REFRESH_SECONDS_AT_URI = 2.0, 10.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class StatusQuery:
     """Places, the form of the answer, and how often."""
 
     places: list[str] = field(default_factory=list)
     form: str = "text"
-    stale: float = STALE
+    stale: float = STALE_SECONDS
     watch: bool = False
 
 
@@ -58,15 +65,15 @@ def main(argv: Sequence[str]) -> int:
     if not argv or set(argv) & {"--help", "-h"}:
         print(__doc__)
         return 0
-    asked = asked_by(argv)
-    found = standings(asked)
+    asked = parse_query(argv)
+    found = collect_statuses(asked)
     if asked.watch:
         return keep_watching(asked, found)
-    print(as_json(found) if asked.form == "json" else as_table(found, _columns()))
+    print(statuses_as_json(found) if asked.form == "json" else statuses_as_table(found, _columns()))
     return int(any(run.state == "failed" for run in found))
 
 
-def asked_by(argv: Sequence[str]) -> Asked:
+def parse_query(argv: Sequence[str]) -> StatusQuery:
     """What a command line asks for.
 
     Raises:
@@ -76,29 +83,29 @@ def asked_by(argv: Sequence[str]) -> Asked:
     words = dict(word.split("=", 1) for word in argv if word not in places and "=" in word)
     for word in [*words, *(w for w in argv if w.startswith("-") and w != "--watch")]:
         if word not in WORDS:
-            raise ConfigError(unknown("word of a status", word, [*WORDS, "--watch"]))
+            raise ConfigError(describe_unknown("word of a status", word, [*WORDS, "--watch"]))
     if not places:
         raise ConfigError("no folder; name a run directory or a directory of runs")
-    stale = read("stale", words.get("stale", STALE), float)
+    stale = parse_value("stale", words.get("stale", STALE_SECONDS), float)
     check_bounds("stale", stale, {"gt": 0})
-    form = choice("format", words.get("format", "text"), ("text", "json"))
-    return Asked(places, form, stale, "--watch" in argv)
+    form = check_choice("format", words.get("format", "text"), ("text", "json"))
+    return StatusQuery(places, form, stale, "--watch" in argv)
 
 
-def standings(asked: Asked) -> list[Standing]:
+def collect_statuses(asked: StatusQuery) -> list[RunStatus]:
     """How every run at or below the places stands.
 
     Raises:
         ConfigError: nothing there, or a URI that cannot be read.
     """
     with ThreadPoolExecutor(16) as pool:  # most of the time goes into waiting for files
-        found = list(pool.map(lambda at: standing(at[1], at[0], asked.stale), _runs(asked.places)))
+        found = list(pool.map(lambda at: read_status(at[1], at[0], asked.stale), _runs(asked.places)))
     if not found:
         raise ConfigError(f"{', '.join(asked.places)}: no run here; name a run directory or a directory of runs")
-    return in_order(found)
+    return sort_statuses(found)
 
 
-def keep_watching(asked: Asked, found: list[Standing]) -> int:
+def keep_watching(asked: StatusQuery, found: list[RunStatus]) -> int:
     """Show the table again and again.
 
     Raises:
@@ -106,27 +113,27 @@ def keep_watching(asked: Asked, found: list[Standing]) -> int:
     """
     if not sys.stdout.isatty():
         raise ConfigError("--watch: standard output is no terminal; leave it out")
-    pause = AGAIN_AT_URI if any(map(is_uri, asked.places)) else AGAIN
+    pause = REFRESH_SECONDS_AT_URI if any(map(is_uri, asked.places)) else REFRESH_SECONDS
     trouble = ""
     try:
         while True:
-            print(f"\x1b[H\x1b[2J{as_table(found, _columns())}{trouble}", flush=True)
+            print(f"\x1b[H\x1b[2J{statuses_as_table(found, _columns())}{trouble}", flush=True)
             time.sleep(pause)
             try:
-                found, trouble = standings(asked), ""
+                found, trouble = collect_statuses(asked), ""
             except (ConfigError, OSError) as error:  # a storage that is away for a while
                 trouble = f"\n{error}; still looking"
     except KeyboardInterrupt:
         return int(any(run.state == "failed" for run in found))
 
 
-def _runs(places: Sequence[str]) -> Iterator[tuple[str, Files]]:
+def _runs(places: Sequence[str]) -> Iterator[tuple[str, StatusFiles]]:
     """Name and files of every run: its own name, or its path below the place."""
     for place in places:
         if is_uri(place):
-            from distcond.storage.runs import stored_runs
+            from distcond.storage.stored_runs import list_stored_runs
 
-            yield from ((run.name or last_name(place), run) for run in stored_runs(place))
+            yield from ((run.name or uri_name(place), run) for run in list_stored_runs(place))
             continue
         root = Path(place).expanduser()
         for files in runs_below(root):
@@ -140,4 +147,4 @@ def _columns() -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # status | head
-    guarded(lambda: main(sys.argv[1:]))
+    run_cli(lambda: main(sys.argv[1:]))

@@ -14,12 +14,12 @@ from typing import NoReturn
 if __name__ == "__main__" and not {"--help", "-h", "--list"} & set(sys.argv):
     print("reading the search space ...", file=sys.stderr, flush=True)  # the imports below take seconds
 
-from distcond.config.command_line import check_value, earlier, guarded
-from distcond.config.fitting_recipe import refitted
+from distcond.config.command_line import check_value, overridden_settings, run_cli
+from distcond.config.recipe_choice import choose_recipe_for_space
 from distcond.errors import ConfigError
-from distcond.launch.failure import LaunchFailed, Stopped
-from distcond.launch.tune.confirm import confirm
-from distcond.launch.tune.sweep import explore, planned
+from distcond.runs.failures import LaunchFailed, RunStopped
+from distcond.tuning.ray_backend.confirm import confirm
+from distcond.tuning.ray_backend.sweep import explore, planned
 from distcond.tuning.space import Space, find_space, read_space, shipped
 from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.words import NAMES, Words, help_lines, words_of
@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     except LaunchFailed as error:
         print(f"failed: {error}\nthe same command goes on", file=sys.stderr)
         return 1
-    except Stopped as stop:
+    except RunStopped as stop:
         with suppress(OSError):  # whoever read it may have been stopped, too; the status must still be told
             print(f"stopped: {stop}; the same command goes on", file=sys.stderr)
         return stop.status
@@ -101,10 +101,10 @@ def asked(said: Sequence[str]) -> tuple[SweepDir, Space, Words]:
     own = {name: told.pop(name) for name in NAMES if name in told}
     recipe = told.pop("recipe", None)
     space = find_space(names[0], own.get("budget") == "small")
-    recipe = recipe or refitted(space.recipe, told).recipe
+    recipe = recipe or choose_recipe_for_space(space.recipe, told).recipe
     space = replace(space, recipe=recipe, fixed={**space.fixed, **told})
     words = words_of({**space.words, **own})
-    for name, value in earlier(said):
+    for name, value in overridden_settings(said):
         if name in NAMES:
             words_of({**space.words, **own, name: value})
         else:
@@ -152,4 +152,4 @@ def _refuse(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    guarded(lambda: main(sys.argv[1:]))
+    run_cli(lambda: main(sys.argv[1:]))

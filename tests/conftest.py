@@ -21,7 +21,7 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
-pytest_plugins = ("support.ranks", "support.ray_cluster")
+pytest_plugins = ("support.ranks", "support.ray_cluster", "support.digits_runs", "support.result_rows")
 
 #: Of these files all tests share what a machine has one of; elsewhere those of a file share what is dear to make.
 TOGETHER = ("tests/cluster/slurm/test_real",)
@@ -30,7 +30,7 @@ APART = ("tests/faults",)
 #: What takes longest, the longest first: begun last, it would keep one process busy where the others have nothing left.
 FIRST = (
     "tests/docker/test_image", "tests/cluster/slurm/test_real", "tests/launch/test_confirmed", "tests/launch/test_asha",
-    "tests/launch/test_population", "tests/launch/", "tests/engine/campaign/", "tests/faults/", "tests/sentinel/",
+    "tests/launch/test_population", "tests/launch/", "tests/evaluation/", "tests/faults/", "tests/gradient_masking/",
     "tests/models/test_every",
 )  # fmt: skip
 

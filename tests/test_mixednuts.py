@@ -9,9 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.dial import STAND_INS, MixedNuts, stand_ins
 from distcond.errors import ConfigError
-from distcond.mixednuts import POWERS, SATURATED, SCALES, SHIFTS, TOP, Mix, fit, margins, transformed
+from distcond.mixednuts import (
+    POWERS,
+    SATURATED,
+    SCALES,
+    SHIFTS,
+    TOP,
+    Mix,
+    fit_transformation,
+    margins,
+    transform_logits,
+)
+from distcond.models.dial import NUM_SURROGATES, MixedNuts, surrogate_networks
 
 MIX = Mix(0.5, 2.0, -1.0)
 
@@ -27,7 +37,7 @@ def by_hand(logits: list[float], mix: Mix) -> list[float]:
 
 def test_transformation_is_the_formula() -> None:
     logits = torch.tensor([[1.0, 2.0, 6.0, -1.0]], dtype=torch.float64)
-    assert transformed(logits, MIX)[0].tolist() == pytest.approx(by_hand([1.0, 2.0, 6.0, -1.0], MIX), rel=1e-6)
+    assert transform_logits(logits, MIX)[0].tolist() == pytest.approx(by_hand([1.0, 2.0, 6.0, -1.0], MIX), rel=1e-6)
 
 
 def test_many_classes_are_normalised_by_the_largest() -> None:
@@ -35,12 +45,12 @@ def test_many_classes_are_normalised_by_the_largest() -> None:
     top = logits.topk(TOP).values[0]
     normal = (logits[0] - top.mean()) / top.std()
     clamped = nn.functional.gelu(normal + MIX.c)
-    assert torch.allclose(transformed(logits, MIX)[0], MIX.s * clamped.abs() ** 2 * clamped.sign())
+    assert torch.allclose(transform_logits(logits, MIX)[0], MIX.s * clamped.abs() ** 2 * clamped.sign())
 
 
 def test_gradients_are_finite_where_all_logits_agree() -> None:
     logits = torch.zeros(2, 5, requires_grad=True)
-    transformed(logits, Mix(5.0, 1.0, 0.0)).sum().backward()
+    transform_logits(logits, Mix(5.0, 1.0, 0.0)).sum().backward()
     assert logits.grad is not None and bool(logits.grad.isfinite().all())
 
 
@@ -63,17 +73,17 @@ def test_mix_is_the_log_of_mixed_probabilities() -> None:
 
 def test_attackers_also_ask_raw_logits() -> None:
     network = MixedNuts(end([0.3, 2.0]), end([4.0, 1.0]), 0.25, MIX)
-    asked = [other(torch.zeros(1, 3, 2, 2))[0].tolist() for other in stand_ins(network)][:3]
+    asked = [other(torch.zeros(1, 3, 2, 2))[0].tolist() for other in surrogate_networks(network)][:3]
     assert asked == [[0.3, 2.0], [4.0, 1.0], pytest.approx([0.25 * 4 + 0.75 * 0.3, 0.25 + 0.75 * 2])]
 
 
 def test_attackers_also_ask_the_authors_surrogate() -> None:
     clean, robust = torch.tensor([[0.3, 2.0, 0.0], [4.0, 1.0, 0.0]], dtype=torch.float64)
     network = MixedNuts(end(clean.tolist()), end(robust.tolist()), 0.9, MIX)
-    *_, surrogate = found = stand_ins(network)
+    *_, surrogate = found = surrogate_networks(network)
     mean = (clean.softmax(0) + robust.softmax(0)) / 2
     assert torch.allclose(surrogate(torch.zeros(1, 3, 2, 2))[0].exp(), mean)
-    assert len(found) == STAND_INS["mixednuts"] == 1 + STAND_INS["outputs"]
+    assert len(found) == NUM_SURROGATES["mixednuts"] == 1 + NUM_SURROGATES["outputs"]
 
 
 def toy(sure: float, count: int = 60) -> Tensor:
@@ -91,7 +101,7 @@ def test_fit_takes_the_smallest_share_of_the_grid() -> None:
         if min(float(margins(logits, mix).min()) for logits in (wrong, attacked)) < 0:
             continue
         shares.append(float((margins(wrong, mix) >= threshold).double().mean()) if threshold < 1 - SATURATED else 1.0)
-    found = fit(wrong, attacked, beta=0.95)
+    found = fit_transformation(wrong, attacked, beta=0.95)
     assert found.surpass == min(shares) < max(shares)
 
 
@@ -99,7 +109,7 @@ def test_fit_takes_the_smallest_share_of_the_grid() -> None:
 def test_margins_are_those_of_the_raw_answer(shift: float) -> None:
     logits = torch.randn(200, 10, generator=torch.Generator().manual_seed(0))
     mix = Mix(5.0, 1.0, shift)
-    turned = transformed(logits.double(), mix).argmax(1) != logits.argmax(1)
+    turned = transform_logits(logits.double(), mix).argmax(1) != logits.argmax(1)
     assert turned.any() and torch.equal(margins(logits, mix) < 0, turned)
 
 
@@ -107,30 +117,32 @@ def test_fit_turns_no_answer_of_its_images() -> None:
     wrong = torch.randn(60, 10, generator=torch.Generator().manual_seed(0))
     for sure in (0.1, 0.5, 1.0, 2.0):
         attacked = toy(sure)
-        found = fit(wrong, attacked, beta=0.7).mix
+        found = fit_transformation(wrong, attacked, beta=0.7).mix
         for logits in (wrong, attacked):
-            assert torch.equal(transformed(logits.double(), found).argmax(1), logits.argmax(1)), sure
+            assert torch.equal(transform_logits(logits.double(), found).argmax(1), logits.argmax(1)), sure
 
 
 def test_two_classes_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^mix=mixednuts: 2 classes"):
-        fit(torch.randn(5, 2), torch.randn(5, 2))
+        fit_transformation(torch.randn(5, 2), torch.randn(5, 2))
 
 
 def test_alpha_keeps_as_many_answers_as_asked() -> None:
     wrong, attacked = toy(0.5), toy(2.0)
-    found = fit(wrong, attacked, beta=0.95)
+    found = fit_transformation(wrong, attacked, beta=0.95)
     threshold = (1 - found.alpha) / found.alpha
     assert float((margins(attacked, found.mix) >= threshold - 1e-9).double().mean()) >= 0.95
 
 
 def test_fit_keeps_all_answers_only_where_asked() -> None:
     wrong, attacked = toy(0.5), toy(1.0)
-    assert fit(wrong, attacked, beta=0.5).surpass <= fit(wrong, attacked, beta=0.99).surpass
+    assert (
+        fit_transformation(wrong, attacked, beta=0.5).surpass <= fit_transformation(wrong, attacked, beta=0.99).surpass
+    )
 
 
 @pytest.mark.parametrize("empty", ["wrong", "attacked"])
 def test_fit_without_images_is_refused(empty: str) -> None:
     nothing = torch.zeros(0, 10)
     with pytest.raises(ConfigError, match=r"^mix=mixednuts: fitted on .* here are none"):
-        fit(*((nothing, toy(1.0)) if empty == "wrong" else (toy(1.0), nothing)))
+        fit_transformation(*((nothing, toy(1.0)) if empty == "wrong" else (toy(1.0), nothing)))

@@ -91,7 +91,7 @@ def test_invalid_sweep_is_refused_before_ray_starts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("distcond.launch.tune.drive.cluster", lambda: pytest.fail("Ray was to start"))
+    monkeypatch.setattr("distcond.tuning.ray_backend.drive.ray_cluster", lambda: pytest.fail("Ray was to start"))
     with pytest.raises(ConfigError, match=f"^{refused}") as error:
         main([*sweeps.small(tmp_path, 2), *words])
     assert "\n" not in str(error.value)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from cluster.kubernetes.render import Value, defaults, manifests, render
-from distcond.config.command_line import guarded, parse
+from distcond.config.command_line import parse, run_cli
 from distcond.errors import ConfigError
 
 _USAGE = """\
@@ -67,4 +67,4 @@ def _usage() -> str:
 
 
 if __name__ == "__main__":
-    guarded(lambda: main(sys.argv[1:]))
+    run_cli(lambda: main(sys.argv[1:]))

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from cluster.slurm.grid import Ask
-from cluster.slurm.profile import Profile, profile_of
+from cluster.slurm.profile import Profile, load_profile
+from cluster.slurm.runs import SweepRequest
 from cluster.slurm.sweep import Sweep
 from distcond.errors import ConfigError
 
@@ -47,12 +47,12 @@ options of plan and submit:
 COMMANDS = ("plan", "submit", "status", "logs", "retry", "cancel", "gather")
 
 
-def sweep_of(word: str) -> Sweep:
+def open_sweep(word: str) -> Sweep:
     """The sweep of a directory."""
     return Sweep(Path(word).expanduser().absolute())
 
 
-def command_of(argv: Sequence[str]) -> tuple[str, list[str]]:
+def parse_command(argv: Sequence[str]) -> tuple[str, list[str]]:
     """The command and its words; --help prints and leaves.
 
     Raises:
@@ -66,7 +66,7 @@ def command_of(argv: Sequence[str]) -> tuple[str, list[str]]:
     return argv[0], list(argv[1:])
 
 
-def asked(words: Sequence[str]) -> tuple[Sweep, Ask, Profile, bool]:
+def parse_request(words: Sequence[str]) -> tuple[Sweep, SweepRequest, Profile, bool]:
     """What `plan` and `submit` are told: the sweep, its runs, the profile, and whether all over again.
 
     Raises:
@@ -88,13 +88,13 @@ def asked(words: Sequence[str]) -> tuple[Sweep, Ask, Profile, bool]:
     changes = dict(_pair(word) for word in found.set)
     if found.parallel is not None:
         changes["parallel"] = str(found.parallel)
-    ask = Ask(
+    ask = SweepRequest(
         tuple(found.words), tuple(found.grid), found.seeds, found.space, found.trials, found.sample_seed, found.tune
     )
-    return sweep_of(found.sweep), ask, profile_of(found.profile, changes), found.again
+    return open_sweep(found.sweep), ask, load_profile(found.profile, changes), found.again
 
 
-def simple(words: Sequence[str], rest: str = "", flag: str = "", number: str = "") -> argparse.Namespace:
+def parse_sweep_args(words: Sequence[str], rest: str = "", flag: str = "", number: str = "") -> argparse.Namespace:
     """What the other commands are told: `sweep`, perhaps further words, a flag and a number.
 
     Raises:
@@ -108,7 +108,7 @@ def simple(words: Sequence[str], rest: str = "", flag: str = "", number: str = "
     if number:
         parser.add_argument(f"--{number}", type=int, default=40)
     found = parser.parse_intermixed_args(words)
-    found.sweep = sweep_of(found.sweep)
+    found.sweep = open_sweep(found.sweep)
     return found
 
 

@@ -1,8 +1,12 @@
-"""A site profile: what a cluster wants to hear with every job, in one small TOML file."""
+"""Site profiles (partition, account, modules, container) as small TOML files.
+
+The job itself stays outside the container: it needs SLURM's own programs to requeue.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -10,16 +14,86 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.slurm.container import Container, read_container
-from distcond.config.setting import check_bounds, read, setting
+from distcond.config.fields import check_bounds, parse_value, setting
 from distcond.errors import ConfigError
-from distcond.registry import unknown
+from distcond.registry import describe_unknown
 
-FOLDER = Path(__file__).parents[1] / "profiles"
+_FORMS = ("apptainer", "pyxis", "enroot")
+_KEYS = ("form", "image", "python", "mounts", "options")
+#: Runs the words behind it, and tells them once, by one signal, what it hears by another; its status is theirs.
+_RELAY = (
+    'trap "" {deaf}; "$@" & run=$!; trap \'trap "" {heard}; kill -{sent} $run\' {heard}; '
+    "while wait $run; status=$?; [ $status -gt 128 ] && kill -0 $run 2>/dev/null; do :; done; exit $status"
+)
+
+
+@dataclass(frozen=True)
+class Container:
+    """An image and how it is entered.
+
+    Attributes:
+        form: "apptainer", "pyxis" (a step of SLURM's with its container plugin) or "enroot" (without the plugin).
+        image: a file or, with pyxis, also the address of a registry.
+        python: the interpreter in the image.
+        mounts: what is seen inside, as SOURCE:TARGET.
+        options: more words for the container program, such as `--nv`.
+    """
+
+    form: str
+    image: str
+    python: str = "python"
+    mounts: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    def command(self, cpus: int) -> list[str]:
+        """The words to put before a command of so many CPU cores."""
+        if self.form == "apptainer":
+            binds = [word for mount in self.mounts for word in ("--bind", mount)]
+            return ["apptainer", "exec", *self.options, *binds, self.image]
+        if self.form == "enroot":
+            binds = [word for mount in self.mounts for word in ("--mount", mount)]
+            return ["enroot", "start", *self.options, *binds, self.image]
+        # A step of its own beside the job's, on the same node and the same cores. On SIGTERM srun kills its tasks, but
+        # it passes SIGUSR1 on. And SLURM signals every step itself: the run must not be asked twice, nor by SIGUSR2.
+        node = os.environ.get("SLURMD_NODENAME", "$SLURMD_NODENAME")
+        step = ["srun", "--overlap", f"--nodelist={node}", "--nodes=1", "--ntasks=1", f"--cpus-per-task={cpus}"]
+        mounted = [f"--container-mounts={','.join(self.mounts)}"] if self.mounts else []
+        step += ["--export=ALL", f"--container-image={self.image}", *mounted, *self.options]
+        return [*_relay("USR2", "TERM", "USR1"), *step, *_relay("USR1 USR2", "USR1 TERM", "TERM")]
+
+
+def _relay(deaf: str, heard: str, sent: str) -> list[str]:
+    return ["sh", "-c", _RELAY.format(deaf=deaf, heard=heard, sent=sent), "sh"]
+
+
+def read_container(given: Mapping[str, Any], where: str) -> Container:
+    """The `[container]` table of a profile.
+
+    Raises:
+        ConfigError: an unknown key or form, or no image.
+    """
+    for key in given:
+        if key not in _KEYS:
+            raise ConfigError(
+                f"{where}: {describe_unknown('key', f'container.{key}', [f'container.{w}' for w in _KEYS])}"
+            )
+    if given.get("form") not in _FORMS:
+        raise ConfigError(f"{where}: {describe_unknown('value for container.form', str(given.get('form')), _FORMS)}")
+    if not given.get("image"):
+        raise ConfigError(f"{where}: container.image is missing; name the image to run in")
+    lists = {
+        key: tuple(parse_value(f"container.{key}", given.get(key, ()), tuple[str, ...]))
+        for key in ("mounts", "options")
+    }
+    python = parse_value("container.python", given.get("python", "python"), str)
+    return Container(given["form"], parse_value("container.image", given["image"], str), python, **lists)
+
+
+PROFILES_FOLDER = Path(__file__).parents[1] / "profiles"
 #: Seconds that SLURM may send the signal early.
-EARLY = 60
+SIGNAL_EARLY_SECONDS = 60
 #: Seconds of the time before the limit in which the Ray of a job is taken down.
-RAY_KEPT = 20
+RAY_SHUTDOWN_SECONDS = 20
 #: How often submitit's local controller starts a run at most.
 LOCAL_STARTS = 6
 
@@ -61,16 +135,16 @@ class Profile:
         return self.nodes * self.tasks_per_node
 
 
-def profile_of(name: str, changes: Mapping[str, str]) -> Profile:
+def load_profile(name: str, changes: Mapping[str, str]) -> Profile:
     """A profile that comes with the code by its name, or a file by its path, with single keys changed.
 
     Raises:
         ConfigError: there is none, or what it says cannot be.
     """
-    file = Path(name).expanduser() if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    file = Path(name).expanduser() if name.endswith(".toml") else PROFILES_FOLDER / f"{name}.toml"
     if not file.exists():
-        shipped = sorted(found.stem for found in FOLDER.glob("*.toml"))
-        raise ConfigError(f"{unknown('profile', name, shipped)}; or a file of your own, FILE.toml")
+        shipped = sorted(found.stem for found in PROFILES_FOLDER.glob("*.toml"))
+        raise ConfigError(f"{describe_unknown('profile', name, shipped)}; or a file of your own, FILE.toml")
     try:
         told = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -89,13 +163,13 @@ def from_plain(told: Mapping[str, Any], where: str) -> Profile:
     values: dict[str, Any] = {}
     for key, value in told.items():
         if key not in fields:
-            raise ConfigError(f"{where}: {unknown('key', key, fields)}")
+            raise ConfigError(f"{where}: {describe_unknown('key', key, fields)}")
         if key == "container":
             values[key] = read_container(value, where) if value else None
         elif key in ("environment", "sbatch"):
             values[key] = _table(key, value, where)
         else:
-            values[key] = read(f"{where}: {key}", value, hints[key])
+            values[key] = parse_value(f"{where}: {key}", value, hints[key])
             check_bounds(f"{where}: {key}", values[key], fields[key].metadata)
     profile = Profile(**values)
     _check(profile, where)
@@ -120,13 +194,15 @@ def _check(profile: Profile, where: str) -> None:
         raise ConfigError(f"{where}: with executor=local a run is one process of this machine; valid: {valid}")
     if profile.mode == "ray" and profile.tasks_per_node > 1:
         raise ConfigError(f"{where}: tasks_per_node={profile.tasks_per_node} with mode=ray: Ray wants one; valid: 1")
-    early = EARLY if profile.executor == "slurm" else 0
-    if seconds < delay + early + EARLY:
-        least = -(-(delay + early + EARLY) // 60)
+    early = SIGNAL_EARLY_SECONDS if profile.executor == "slurm" else 0
+    if seconds < delay + early + SIGNAL_EARLY_SECONDS:
+        least = -(-(delay + early + SIGNAL_EARLY_SECONDS) // 60)
         why = f"with signal_seconds={delay}{f', which may come {early} s early,' if early else ''} no time is left"
         raise ConfigError(f"{where}: time_min={profile.time_min}: {why} for the run; valid: time_min={least} or more")
-    if profile.mode == "ray" and delay < 3 * RAY_KEPT:
-        raise ConfigError(f"{where}: signal_seconds={delay}: too short to end a Ray in; valid: {3 * RAY_KEPT} or more")
+    if profile.mode == "ray" and delay < 3 * RAY_SHUTDOWN_SECONDS:
+        raise ConfigError(
+            f"{where}: signal_seconds={delay}: too short to end a Ray in; valid: {3 * RAY_SHUTDOWN_SECONDS} or more"
+        )
     gpus = profile.gpus_per_node
     if profile.mode == "plain" and gpus not in (0, profile.tasks_per_node):
         one = f"with mode=plain every process has one GPU; valid: tasks_per_node={gpus}"

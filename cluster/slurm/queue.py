@@ -45,18 +45,18 @@ def squeue(names: Collection[str]) -> Jobs:
         ConfigError: it does not answer. Jobs that cannot be seen must not be taken for gone.
     """
     words = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%j|%T|%r|%N", f"--name={','.join(names)}"]
-    lines = _ask(words)
+    lines = _run_program(words)
     if isinstance(lines, str):
         raise ConfigError(f"squeue does not answer ({lines}); nothing is known of the jobs, try again")
-    return _jobs(lines)
+    return _parse_jobs(lines)
 
 
 def sacct(names: Collection[str], since: str) -> Jobs | str:
     """The jobs of these names in SLURM's accounts since a time, ISO; or why there are none."""
     fields = "--format=JobID,JobName,State,Reason,NodeList"
     words = ["sacct", "--noheader", "--allocations", "--parsable2", fields, f"--name={','.join(names)}"]
-    lines = _ask([*words, f"--starttime={since}"])
-    return lines if isinstance(lines, str) else _jobs(lines)
+    lines = _run_program([*words, f"--starttime={since}"])
+    return lines if isinstance(lines, str) else _parse_jobs(lines)
 
 
 def scancel(ids: Collection[str]) -> None:
@@ -65,12 +65,12 @@ def scancel(ids: Collection[str]) -> None:
     Raises:
         ConfigError: SLURM does not.
     """
-    lines = _ask(["scancel", *ids])
+    lines = _run_program(["scancel", *ids])
     if isinstance(lines, str):
         raise ConfigError(f"scancel: {lines}")
 
 
-def local(ids: Collection[str], jobs: Path) -> set[str]:
+def alive_local_jobs(ids: Collection[str], jobs: Path) -> set[str]:
     """Those of submitit's local jobs, named by their process, that still run."""
     return {name for name in ids if str(jobs).encode() in _command_line(name)}
 
@@ -82,7 +82,7 @@ def _command_line(process: str) -> bytes:
         return b""
 
 
-def _jobs(lines: list[str]) -> Jobs:
+def _parse_jobs(lines: list[str]) -> Jobs:
     found: Jobs = {}
     for line in lines:
         number, name, state, reason, nodes = line.split("|", 4)
@@ -94,7 +94,7 @@ def _jobs(lines: list[str]) -> Jobs:
     return found
 
 
-def _ask(words: list[str]) -> list[str] | str:
+def _run_program(words: list[str]) -> list[str] | str:
     """The lines of a program's output, or what went wrong."""
     if shutil.which(words[0]) is None:
         return f"{words[0]} is not on PATH"

@@ -16,13 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cluster.slurm.child import POLL, Child
-from cluster.slurm.place import Place, last_host, own_address
-from cluster.slurm.ports import block
+from cluster.slurm.job_environment import JobEnvironment, free_port_block, last_host, own_address
+from cluster.slurm.process import POLL, ChildProcess, child_environment, module_command
 from cluster.slurm.profile import Profile
-from cluster.slurm.surroundings import module, surroundings
-from distcond.aside import write_text
-from distcond.launch.private import processes
+from distcond.atomic_io import atomic_write_text
+from distcond.launch.ray.local_auth import processes_with_token
 
 #: Seconds for all nodes to be there, and for Ray's processes to end by themselves.
 START, GRACE = 300.0, 10.0
@@ -44,7 +42,7 @@ class RayFailed(Exception):
 
 
 @contextmanager
-def lead(place: Place, profile: Profile, sweep: Path) -> Iterator[dict[str, str]]:
+def start_head(place: JobEnvironment, profile: Profile, sweep: Path) -> Iterator[dict[str, str]]:
     """On the first node: the head, and the variables with which a driver joins it, once every node is there.
 
     Raises:
@@ -53,26 +51,26 @@ def lead(place: Place, profile: Profile, sweep: Path) -> Iterator[dict[str, str]
     folder = _folder(place, sweep)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     _write_token(folder / "token")
-    ports, address = block(place.number), own_address(_other(place))
+    ports, address = free_port_block(place.number), own_address(_other_host(place))
     variables = _variables(profile, folder) | {"RAY_ADDRESS": f"{address}:{ports[0]}"}
     words = ["--head", f"--port={ports[0]}", "--include-dashboard=false"]
-    write_text(folder / "address.json", json.dumps({"host": address, "port": ports[0]}))
+    atomic_write_text(folder / "address.json", json.dumps({"host": address, "port": ports[0]}))
     try:
         with _node(place, profile, folder, address, ports, words) as head:
             _wait_for_nodes(place, profile, variables, head)
             try:
                 yield variables
             finally:
-                _say_done(folder)  # while the head still answers: the others leave in peace
+                _mark_done(folder)  # while the head still answers: the others leave in peace
     finally:
-        _say_done(folder)
+        _mark_done(folder)
         end = time.monotonic() + GRACE
         while len(list(folder.glob("left-*"))) < place.nodes - 1 and time.monotonic() < end:
             time.sleep(POLL)  # the end of this task may be the end of the others
         (folder / "token").unlink(missing_ok=True)
 
 
-def follow(place: Place, profile: Profile, sweep: Path) -> None:
+def start_worker(place: JobEnvironment, profile: Profile, sweep: Path) -> None:
     """On every other node: join the head, and stay until it is done.
 
     Raises:
@@ -80,11 +78,11 @@ def follow(place: Place, profile: Profile, sweep: Path) -> None:
     """
     folder = _folder(place, sweep)
     told = _await_head(folder)
-    address, ports = own_address(told["host"]), block(place.number)
+    address, ports = own_address(told["host"]), free_port_block(place.number)
     words = [f"--address={told['host']}:{told['port']}"]
     with _node(place, profile, folder, address, ports, words) as node:
         while not _done(folder):
-            if not node.lives() and not _done(folder):
+            if not node.is_alive() and not _done(folder):
                 raise RayFailed(f"Ray on node {place.node} has ended; see {_log(folder, place)}")
             time.sleep(POLL)
     (folder / f"left-{place.node}").touch()
@@ -98,26 +96,28 @@ class Node:
         self.until = time.monotonic() + START
         self.child = self._start()
 
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it runs, perhaps anew."""
         if self.child.status() is not None and time.monotonic() < self.until:
             self.child.end()
             self.child = self._start()
         return self.child.status() is None
 
-    def _start(self) -> Child:
-        return Child(self.command, self.variables, self.log, deaf=True)
+    def _start(self) -> ChildProcess:
+        return ChildProcess(self.command, self.variables, self.log, ignore_sigusr2=True)
 
 
 @contextmanager
-def _node(place: Place, profile: Profile, folder: Path, address: str, ports: range, words: list[str]) -> Iterator[Node]:
+def _node(
+    place: JobEnvironment, profile: Profile, folder: Path, address: str, ports: range, words: list[str]
+) -> Iterator[Node]:
     """Ray on this node, gone after the block."""
     temporary = Path(f"/tmp/dc-{place.key}-{place.node}")
     shutil.rmtree(temporary, ignore_errors=True)
     start = ["start", "--block", f"--node-ip-address={address}", f"--temp-dir={temporary}"]
     start += [*words, *_resources(profile), *_ports(ports)]
     variables = _variables(profile, folder) | {"RAY_TMPDIR": str(temporary)}
-    node = Node(module("ray.scripts.scripts", start, profile), variables, _log(folder, place))
+    node = Node(module_command("ray.scripts.scripts", start, profile), variables, _log(folder, place))
     try:
         yield node
     finally:
@@ -129,7 +129,7 @@ def _node(place: Place, profile: Profile, folder: Path, address: str, ports: ran
 def _end_rest(token: Path) -> None:
     """End what has left the process group, and wait for it: what still runs still writes into the directory."""
     end = time.monotonic() + GRACE
-    while (left := processes(token)) and time.monotonic() < end:
+    while (left := processes_with_token(token)) and time.monotonic() < end:
         for process in left:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -157,16 +157,16 @@ def _variables(profile: Profile, folder: Path) -> dict[str, str]:
     """The environment of everything of this Ray: it admits nobody without the token."""
     # A token of one's own in the environment would come before the path; an address would lead elsewhere.
     not_ours = ("RAY_AUTH_TOKEN", "RAY_ADDRESS")
-    given = {name: value for name, value in surroundings(profile).items() if name not in not_ours}
+    given = {name: value for name, value in child_environment(profile).items() if name not in not_ours}
     return {**_ALONE, **given, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
 
 
-def _wait_for_nodes(place: Place, profile: Profile, variables: dict[str, str], head: Node) -> None:
+def _wait_for_nodes(place: JobEnvironment, profile: Profile, variables: dict[str, str], head: Node) -> None:
     folder = Path(variables["RAY_AUTH_TOKEN_PATH"]).parent
     words = [variables["RAY_ADDRESS"], str(place.nodes), str(START), str(folder / "up")]
-    waiting = Child(module("cluster.slurm.await_nodes", words, profile), variables)
+    waiting = ChildProcess(module_command("cluster.slurm.await_nodes", words, profile), variables)
     try:
-        while (status := waiting.status()) is None and head.lives():
+        while (status := waiting.status()) is None and head.is_alive():
             time.sleep(POLL)
     finally:
         waiting.end()
@@ -189,16 +189,16 @@ def _write_token(file: Path) -> None:
         handle.write(secrets.token_hex(32))
 
 
-def _folder(place: Place, sweep: Path) -> Path:
+def _folder(place: JobEnvironment, sweep: Path) -> Path:
     """What the nodes tell each other: on the shared disk, a new one for each start of the job."""
     return sweep / "ray" / place.key
 
 
-def _log(folder: Path, place: Place) -> Path:
+def _log(folder: Path, place: JobEnvironment) -> Path:
     return folder / f"node-{place.node}.log"
 
 
-def _say_done(folder: Path) -> None:
+def _mark_done(folder: Path) -> None:
     (folder / "done").touch()
 
 
@@ -206,6 +206,6 @@ def _done(folder: Path) -> bool:
     return (folder / "done").exists()
 
 
-def _other(place: Place) -> str:
+def _other_host(place: JobEnvironment) -> str:
     """A host on the network that the nodes talk over."""
     return last_host(os.environ.get("SLURM_JOB_NODELIST", "localhost")) if place.nodes > 1 else "localhost"

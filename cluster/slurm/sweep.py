@@ -2,17 +2,16 @@
 
 slurm.json           the profile, the command, the commit, the number of runs (sweep.json is distcond.tune's)
 runs.jsonl           one line a run: its name, directory, recipe and overrides
-submissions.jsonl    one line before each submission (its runs), one after (its job, or the refusal)
-jobs/                what the jobs printed, and submitit's files
-ended/               how each run's last job ended, in the job's own words
-runs/                the run directories, unless run_root=DIR puts them elsewhere
-gathered/            the rows of all runs and the report
+submissions.jsonl    one line before each submission (its runs), one after (its jobs, or the refusal)
+jobs/ ended/         what jobs printed and submitit's files; how each run's last job ended, for sites without accounting
+runs/ gathered/      run directories, unless run_root=DIR puts them elsewhere; the rows of all runs and the report
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cluster.slurm.identify import Run
+from cluster.slurm.job_environment import JobEnvironment
 from cluster.slurm.profile import Profile, from_plain, to_plain
-from distcond.aside import locked, write_text
+from cluster.slurm.runs import Run
+from distcond.atomic_io import atomic_write_text, file_lock
 from distcond.errors import ConfigError
 
 SCHEMA_VERSION = 1
@@ -74,9 +74,9 @@ class Sweep:
     def create(self, runs: Sequence[Run], profile: Profile, **more: Any) -> None:
         """Write the manifest; `slurm.json` last, so that it never speaks of runs that are not there."""
         lines = "".join(json.dumps(run._asdict()) + "\n" for run in runs)
-        write_text(self.path / "runs.jsonl", lines)
+        atomic_write_text(self.path / "runs.jsonl", lines)
         about = {"schema_version": SCHEMA_VERSION, "runs": len(runs), "profile": to_plain(profile), **more}
-        write_text(self.path / "slurm.json", json.dumps(about, indent=1) + "\n")
+        atomic_write_text(self.path / "slurm.json", json.dumps(about, indent=1) + "\n")
 
     def submissions(self) -> list[dict[str, Any]]:
         """Every submission in its order: `name`, `runs`, and `job` or `refused` where that was written down."""
@@ -90,7 +90,7 @@ class Sweep:
             found.setdefault(entry["name"], {}).update(entry)
         return list(found.values())
 
-    def note(self, **entry: Any) -> None:
+    def record_submission(self, **entry: Any) -> None:
         """Add to what is known of the submission `name`; on disk when this returns."""
         with open(self.path / "submissions.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
@@ -98,9 +98,9 @@ class Sweep:
             os.fsync(file.fileno())
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """One command at a time submits."""
-        with locked(self.path / ".lock"):
+        with file_lock(self.path / ".lock"):
             yield
 
     def run(self, word: str) -> Run:
@@ -116,3 +116,16 @@ class Sweep:
             numbers = f"a number from 0 to {len(self.runs) - 1}"
             raise ConfigError(f"run {word}: {len(found)} runs of this sweep are called so; valid: {numbers}, or a name")
         return found[0]
+
+
+def write_exit_record(sweep: str, run_id: str, place: JobEnvironment, status: int | None, why: str) -> None:
+    """Say it; `status` is the exit status of `distcond.train`, negative for a signal."""
+    said = {"job": place.job, "restart": place.restart, "status": status, "why": why, "time": time.time()}
+    atomic_write_text(Path(sweep) / "ended" / f"{run_id}.json", json.dumps(said) + "\n")
+
+
+def read_exit_records(sweep: Path) -> dict[str, dict[str, Any]]:
+    """What was said, by run."""
+    folder = sweep / "ended"
+    files = [file for file in folder.iterdir() if not file.name.startswith(".")] if folder.is_dir() else []
+    return {file.stem: json.loads(file.read_text()) for file in files}

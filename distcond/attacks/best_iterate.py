@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from distcond.attacks.attack import Logits, proves
-from distcond.attacks.ball import ascent, project, scatter
 from distcond.attacks.pgd import input_gradient
+from distcond.attacks.projection import project, random_init, steepest_direction
 from distcond.config.schema import AttackConfig
 from distcond.seeding import generator
 
@@ -59,7 +59,7 @@ def _ascend(
     logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, unit: Tensor, loss: RowLoss
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The best point of one path, its loss, and whether the answer there is wrong for good."""
-    at = (x + scatter(unit, config.norm, config.epsilon)).clamp(0, 1) if config.random_start else x
+    at = (x + random_init(unit, config.norm, config.epsilon)).clamp(0, 1) if config.random_start else x
     best, score, broken = at.clone(), x.new_full((len(y),), -torch.inf), torch.zeros_like(y, dtype=torch.bool)
     for step in range(config.num_steps + 1):
         seen: list[Tensor] = []
@@ -77,5 +77,5 @@ def _ascend(
         better = _beats(wrong, value, broken, score)
         best[better], score[better], broken = at[better], value[better], broken | wrong
         if step < config.num_steps:
-            at = project(at + config.step_size * ascent(grad, config.norm), x, config.norm, config.epsilon)
+            at = project(at + config.step_size * steepest_direction(grad, config.norm), x, config.norm, config.epsilon)
     return best, score, broken

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distcond.attacks.ball import ascent, project, scatter
+from distcond.attacks.projection import project, random_init, steepest_direction
 from distcond.config.schema import AttackConfig
 
 #: (adversarial logits, labels) -> one number to ascend.
@@ -42,14 +42,16 @@ def pgd(
     moved = x
     if attack.random_start:
         assert unit is not None, "a random start needs its random numbers"
-        moved = (x + scatter(unit, attack.norm, attack.epsilon)).clamp(0, 1)
+        moved = (x + random_init(unit, attack.norm, attack.epsilon)).clamp(0, 1)
     for step in range(attack.num_steps):
 
         def objective(at: Tensor, step: int = step) -> Tensor:
             return loss(logits(at, step), y)
 
         grad = input_gradient(objective, moved)
-        moved = project(moved + attack.step_size * ascent(grad, attack.norm), x, attack.norm, attack.epsilon)
+        moved = project(
+            moved + attack.step_size * steepest_direction(grad, attack.norm), x, attack.norm, attack.epsilon
+        )
     return moved.detach()
 
 

@@ -7,14 +7,14 @@ import typing
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
+from distcond.config.fields import check_bounds, parse_value
 from distcond.config.schema import Config, EvalConfig, Options
-from distcond.config.setting import check_bounds, read
 from distcond.errors import ConfigError
-from distcond.operating_point import BLENDS, OF_PAIRS
-from distcond.registry import lookup, unknown
+from distcond.operating_point import BLENDS, PAIR_BLENDS
+from distcond.registry import describe_unknown, lookup
 
 #: Groups whose type is brought by the value they name.
-NAMED = ("method", "model", "sampler")
+NAMED_GROUPS = ("method", "model", "sampler")
 
 
 def resolve(recipe: str, overrides: Mapping[str, Any]) -> Config:
@@ -29,17 +29,17 @@ def resolve(recipe: str, overrides: Mapping[str, Any]) -> Config:
     # The recipe's own method or network named again is no other one: the options that the recipe gives it stay.
     again = {path for path, value in overrides.items() if _is_choice(path) and value == _own(settings, path)}
     changes = {path: value for path, value in overrides.items() if path not in again}
-    return apply(apply(Config(), settings), changes)
+    return apply_overrides(apply_overrides(Config(), settings), changes)
 
 
-def apply(config: Config, overrides: Mapping[str, Any]) -> Config:
+def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
     """`config` with each dotted path set. A group's bare name sets its `name` (`method=oat`, `launch=local`).
 
     A method that is named brings its own sampler and `eval.lam_grid`, and one with a single path the dial that it has;
     where `overrides` have them too, theirs hold. An `eval.lam_grid` alone means the dial that it belongs to, a switch.
     """
     named = {path.removesuffix(".name"): value for path, value in overrides.items() if _is_choice(path)}
-    for kind in NAMED:
+    for kind in NAMED_GROUPS:
         if kind in named:
             chosen: dict[str, Any] = {kind: _options(kind, named[kind])}
             config = dataclasses.replace(config, **chosen)
@@ -50,7 +50,7 @@ def apply(config: Config, overrides: Mapping[str, Any]) -> Config:
     if "data" in named:
         lookup("data", str(named["data"]))
     for path, value in overrides.items():
-        if path.removesuffix(".name") in NAMED and _is_choice(path):
+        if path.removesuffix(".name") in NAMED_GROUPS and _is_choice(path):
             continue
         config = _set(config, path.split("."), value, path)
     return config
@@ -73,7 +73,7 @@ def check_dial(config: Config, given: Container[str]) -> None:
         path = f"eval.{name}"
         if path in given and getattr(config.eval, name) != getattr(usual, name):
             pair = config.method.name == "pair"
-            blends = ", ".join(blend for blend in BLENDS[1:] if pair or blend not in OF_PAIRS)
+            blends = ", ".join(blend for blend in BLENDS[1:] if pair or blend not in PAIR_BLENDS)
             valid = f"eval.dial={blends}" if switch else "eval.dial_grid, or eval.dial=switch"
             raise ConfigError(f"{path}: changes nothing with eval.dial={config.eval.dial}; valid: {valid}")
 
@@ -96,7 +96,7 @@ def to_settings(config: Config) -> dict[str, Any]:
 
 def from_settings(settings: Mapping[str, Any]) -> Config:
     """The config written by `to_settings`; settings of a later version are refused by name."""
-    return apply(Config(), settings)
+    return apply_overrides(Config(), settings)
 
 
 def _with_choices(line: str, annotation: Any) -> str:
@@ -106,11 +106,11 @@ def _with_choices(line: str, annotation: Any) -> str:
 
 
 def _is_choice(path: str) -> bool:
-    return path.removesuffix(".name") in (*NAMED, "data", "launch")
+    return path.removesuffix(".name") in (*NAMED_GROUPS, "data", "launch")
 
 
 def _own(settings: Mapping[str, Any], path: str) -> Any:
-    return settings.get(path.removesuffix(".name")) if path.removesuffix(".name") in NAMED else None
+    return settings.get(path.removesuffix(".name")) if path.removesuffix(".name") in NAMED_GROUPS else None
 
 
 def _options(kind: str, name: str) -> Options:
@@ -141,7 +141,7 @@ def _set(node: Any, parts: list[str], value: Any, path: str) -> Any:
         return dataclasses.replace(node, **{head: _set(current, rest or ["name"], value, path)})
     if rest:
         raise ConfigError(f"{path}: {'.'.join(path.split('.')[: -len(rest)])} is a single value, without parts")
-    parsed = read(path, value, typing.get_type_hints(type(node))[head])
+    parsed = parse_value(path, value, typing.get_type_hints(type(node))[head])
     check_bounds(path, parsed, fields[head].metadata)
     return dataclasses.replace(node, **{head: parsed})
 
@@ -154,4 +154,4 @@ def _unknown_setting(path: str, remaining: int, node: Any) -> str:
     # Who leaves a group out, as in lr=0.1, means one of those.
     deeper = [prefix + inner for inner, _, _ in settings_of(node) if inner.endswith(f".{wrong}")]
     names = [prefix + field.name for field in dataclasses.fields(node)]
-    return unknown("setting", prefix + wrong, names, deeper)
+    return describe_unknown("setting", prefix + wrong, names, deeper)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from distcond.config.setting import group, setting
+from distcond.config.fields import group, setting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
-"""Data sets, the two loaders that read them, and the order and augmentation that both share.
+"""Data sets on disk and in batches: `prepare` converts one once, `loader` yields the same batches from either source.
 
-A data set is one file here that exports `DATASET` (see `dataset.Dataset`). `open.prepare` turns it into files that
-either loader opens at once; `loader.Loader` yields the same batches, bit for bit, whichever of them reads, and the
-global batch never depends on the number of ranks.
+May import config, registry, places and the root modules; no model, attack, training or launch. A batch is a function of
+(seed, epoch, step): it depends neither on the reader (memory or FFCV) nor on the number of ranks.
 """

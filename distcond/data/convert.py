@@ -10,13 +10,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from distcond.aside import written_aside
-from distcond.data.class_names import NATURAL, renumbered
-from distcond.data.content import content_of
+from distcond.atomic_io import atomic_write
+from distcond.data.checksums import content_digest
 from distcond.data.dataset import SPLITS, Arrays, Dataset, Split, check_arrays, check_labels
-from distcond.data.memory_files import SUFFIXES as MEMORY_SUFFIXES
-from distcond.data.memory_files import mapped, write_arrays
-from distcond.data.stored import Stored, stored
+from distcond.data.labels import NATURAL, reorder_labels
+from distcond.data.stored_split import NPY_SUFFIXES as MEMORY_SUFFIXES
+from distcond.data.stored_split import StoredSplit, map_arrays, to_stored_split, write_arrays
 from distcond.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -39,16 +38,16 @@ def convert(dataset: Dataset, root: str, folder: Path, loader: LoaderName) -> In
         ConfigError: the root does not hold it, or something in it is not as the data set says.
     """
     # The other loader's decoded images may lie there already.
-    done = None if dataset.jpeg else index_of(folder, "memory")
+    done = None if dataset.jpeg else read_index(folder, "memory")
     splits: Mapping[str, Split]
-    splits = {split: mapped(folder, split) for split in SPLITS} if done else _read(dataset, root)
+    splits = {split: map_arrays(folder, split) for split in SPLITS} if done else _read(dataset, root)
     _check(dataset, splits, root)
     for split in SPLITS:
-        _write(folder, split, stored(splits[split], dataset, f"decoding {split} images"), loader)
+        _write(folder, split, to_stored_split(splits[split], dataset, f"decoding {split} images"), loader)
     labels = [splits[split].labels for split in SPLITS]
     index = Index({split: len(part) for split, part in zip(SPLITS, labels, strict=True)}, _num_labels(labels))
     # Last: its presence says that the others are whole.
-    with written_aside(_file(folder, loader)) as aside:
+    with atomic_write(_file(folder, loader)) as aside:
         held = {**index._asdict(), "of": folder.name, "content": _content(folder, loader)}
         aside.write_text(json.dumps(held, indent=1), encoding="utf-8")
     return index
@@ -61,12 +60,12 @@ def _read(dataset: Dataset, root: str) -> Mapping[str, Split]:
         return splits
     names = dataset.classes(root)
     return {
-        split: content._replace(labels=renumbered(content.labels, names, dataset.class_order))
+        split: content._replace(labels=reorder_labels(content.labels, names, dataset.class_order))
         for split, content in splits.items()
     }
 
 
-def index_of(folder: Path, loader: LoaderName) -> Index | None:
+def read_index(folder: Path, loader: LoaderName) -> Index | None:
     """What the files in `folder` hold, if they are those that were written there.
 
     By their content, of which a part is looked at: the size of another data set's file may be the same.
@@ -79,7 +78,7 @@ def index_of(folder: Path, loader: LoaderName) -> Index | None:
         return None
 
 
-def explain(folder: Path, loader: LoaderName) -> None:
+def log_why_reconverted(folder: Path, loader: LoaderName) -> None:
     """Say why files that are there are written anew."""
     try:
         index = json.loads(_file(folder, loader).read_text(encoding="utf-8"))
@@ -96,7 +95,7 @@ def explain(folder: Path, loader: LoaderName) -> None:
         _log.warning("data.cache_dir: %s is not what was written there; converting again", folder / name)
 
 
-def check_classes(dataset: Dataset, index: Index, root: str) -> None:
+def check_num_classes(dataset: Dataset, index: Index, root: str) -> None:
     """Images whose number of classes the root decides have as many as `dataset` says.
 
     Raises:
@@ -124,7 +123,7 @@ def _check(dataset: Dataset, splits: Mapping[str, Split], root: str) -> None:
     if len(np.unique(splits["train"].labels)) < 2:
         raise ConfigError(f"data.root: {dataset.name} train: all images are of one class; needed: 2 or more classes")
     if dataset.any_size:
-        check_classes(dataset, Index({}, _num_labels([splits["train"].labels])), root)
+        check_num_classes(dataset, Index({}, _num_labels([splits["train"].labels])), root)
         _check_every_class(dataset, splits)
 
 
@@ -143,11 +142,11 @@ def _num_labels(labels: list[np.ndarray]) -> int:
     return 1 + max(int(part.max()) for part in labels)
 
 
-def _write(folder: Path, split: str, content: Stored, loader: LoaderName) -> None:
+def _write(folder: Path, split: str, content: StoredSplit, loader: LoaderName) -> None:
     if loader == "memory":
         write_arrays(folder, split, content)
         return
-    from distcond.data.beton import write_stored
+    from distcond.data.ffcv.writer import write_stored
 
     write_stored(folder / f"{split}.beton", content)
 
@@ -158,4 +157,4 @@ def _file(folder: Path, loader: LoaderName) -> Path:
 
 def _content(folder: Path, loader: LoaderName) -> dict[str, str]:
     names = [f"{split}{suffix}" for split in SPLITS for suffix in SUFFIXES[loader]]
-    return {name: content_of(folder / name) for name in names}
+    return {name: content_digest(folder / name) for name in names}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distcond.data.class_names import NATURAL
+from distcond.data.labels import NATURAL
 from distcond.errors import ConfigError
 
 #: Every data set has these three, and training looks at "test" only at the very end.
@@ -34,7 +34,7 @@ class EncodedImage(NamedTuple):
         return self.data if isinstance(self.data, bytes) else self.data.read_bytes()
 
 
-class Encoded(NamedTuple):
+class EncodedSplit(NamedTuple):
     """One split that is decoded when it is written, a chunk at a time: it need not fit into memory."""
 
     labels: np.ndarray  # (N,) int64
@@ -42,7 +42,7 @@ class Encoded(NamedTuple):
     side: int = 0  # what every image measures, as the data set is published; 0 = any size
     one: Callable[[int], EncodedImage] | None = None  # the image of a row, where that needs no others
 
-    def rows(self, rows: np.ndarray) -> Encoded:
+    def rows(self, rows: np.ndarray) -> EncodedSplit:
         """The images at the ascending `rows`."""
         kept = np.zeros(len(self.labels), dtype=bool)
         kept[rows] = True
@@ -53,10 +53,10 @@ class Encoded(NamedTuple):
                 yield [image for image, keep in zip(chunk, kept[first : first + len(chunk)], strict=True) if keep]
                 first += len(chunk)
 
-        return Encoded(self.labels[rows], chunks, self.side)
+        return EncodedSplit(self.labels[rows], chunks, self.side)
 
 
-Split = Arrays | Encoded
+Split = Arrays | EncodedSplit
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ class Augment:
         assert self.crop is None or 0 < self.crop[0] <= self.crop[1] <= 1, self.crop
 
 
-class Found(NamedTuple):
+class InferredSizes(NamedTuple):
     """What a data set does not know of itself, as a root has it."""
 
     num_classes: int
     image_size: int
 
 
-def _nothing(root: str) -> Sequence[str]:
+def _no_lines(root: str) -> Sequence[str]:
     return ()
 
 
@@ -105,13 +105,13 @@ class Dataset:
         read: root folder -> the three splits, always in the same order.
         fingerprint: root folder -> 16 hex digits that identify the content, without decoding it.
             Both raise ConfigError naming `data.root` where the root does not hold the data set.
-        any_size: whether `data.image_size` may ask for another size; `read` then gives `Encoded`.
+        any_size: whether `data.image_size` may ask for another size; `read` then gives `EncodedSplit`.
         stored_size: side at which images are stored; 0 = image_size. Where it is larger, they are stored as JPEG,
             training crops them at random and evaluation takes their centre.
         found: root folder -> what is 0 here.
         classes: root folder -> the names of the classes in the order of their numbers; empty where they have none.
         notes: root folder -> lines on what lies there and is not read.
-        class_order: how folders and words are numbered, see `distcond.data.class_names`.
+        class_order: how folders and words are numbered, see `distcond.data.labels`.
     """
 
     name: str
@@ -126,10 +126,10 @@ class Dataset:
     fingerprint: Callable[[str], str]
     any_size: bool = False
     stored_size: int = 0
-    found: Callable[[str], Found] | None = None
-    classes: Callable[[str], Sequence[str]] = _nothing
+    found: Callable[[str], InferredSizes] | None = None
+    classes: Callable[[str], Sequence[str]] = _no_lines
     class_order: str = NATURAL
-    notes: Callable[[str], Sequence[str]] = _nothing
+    notes: Callable[[str], Sequence[str]] = _no_lines
 
     @property
     def side(self) -> int:

@@ -1,4 +1,4 @@
-"""More training images than the data set has, to be mixed into every batch (`distcond.data.mixed`).
+"""More training images than the data set has, to be mixed into every batch (`distcond.data.sources`).
 
 Generated images help adversarial training (Gowal et al. 2021; Wang et al. 2023). They are published as .npz files of
 uint8 images (N, S, S, 3) and integer labels (N,), called `image` and `label`.
@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distcond.aside import locked, written_aside
-from distcond.data.content import content_of
+from distcond.atomic_io import atomic_write, file_lock
+from distcond.data.checksums import content_digest
 from distcond.data.dataset import Arrays, Dataset, check_arrays, check_labels
-from distcond.data.npy_header import header_of
+from distcond.data.readers.npz import read_npy_header
 from distcond.errors import ConfigError
 
 #: Beside the unpacked arrays, what they hold.
@@ -31,7 +31,7 @@ NAMES = {"images": ("image", "images", "x"), "labels": ("label", "labels", "y")}
 _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
 
 
-class Extra(NamedTuple):
+class ExtraImages(NamedTuple):
     """Extra images ready to be opened: mapped, not read, however many there are."""
 
     fingerprint: str
@@ -44,7 +44,7 @@ class Extra(NamedTuple):
         return Arrays(images, labels.astype(np.int64) if labels.dtype.kind in "iu" else labels)
 
 
-def prepare_extra(path: str, cache_dir: str, dataset: Dataset) -> Extra:
+def prepare_extra(path: str, cache_dir: str, dataset: Dataset) -> ExtraImages:
     """Unpack the two arrays of an .npz below `cache_dir`, unless that has been done.
 
     Raises:
@@ -77,14 +77,14 @@ def check_share(batch_size: int, share: float) -> None:
         raise ConfigError(f"data.extra_share={share:g}: {count} of batch_size={batch_size}; needed: some of each kind")
 
 
-def _unpacked(archive: zipfile.ZipFile, cache_dir: Path, what: str) -> Extra:
+def _unpacked(archive: zipfile.ZipFile, cache_dir: Path, what: str) -> ExtraImages:
     name = _content(archive)
-    extra = Extra(name, cache_dir / f"extra-{name}-v1")
-    with locked(extra.folder.with_name(f".{extra.folder.name}.lock")):
+    extra = ExtraImages(name, cache_dir / f"extra-{name}-v1")
+    with file_lock(extra.folder.with_name(f".{extra.folder.name}.lock")):
         if not _whole(extra.folder):
             for wanted, names in NAMES.items():
                 _unpack(archive, names, extra.folder / f"{wanted}.npy", what)
-            with written_aside(extra.folder / CONTENT) as aside:
+            with atomic_write(extra.folder / CONTENT) as aside:
                 aside.write_text(json.dumps(_held(extra.folder)), encoding="utf-8")
     return extra
 
@@ -98,7 +98,7 @@ def _whole(folder: Path) -> bool:
 
 
 def _held(folder: Path) -> dict[str, str]:
-    return {name: content_of(folder / f"{name}.npy") for name in NAMES}
+    return {name: content_digest(folder / f"{name}.npy") for name in NAMES}
 
 
 def _content(archive: zipfile.ZipFile) -> str:
@@ -112,9 +112,9 @@ def _unpack(archive: zipfile.ZipFile, names: Sequence[str], to: Path, what: str)
     if not found:
         held = ", ".join(name.removesuffix(".npy") for name in archive.namelist())
         raise ConfigError(f"{what} holds {held}; needed: {' or '.join(names)}")
-    _check_room(header_of(archive, found[0]).nbytes, to.parent.parent, what)
+    _check_room(read_npy_header(archive, found[0]).nbytes, to.parent.parent, what)
     # A member of an .npz is an .npy file: copied in pieces, so that it need not fit into memory.
-    with archive.open(found[0]) as member, written_aside(to) as aside, open(aside, "wb") as out:
+    with archive.open(found[0]) as member, atomic_write(to) as aside, open(aside, "wb") as out:
         shutil.copyfileobj(member, out, 1 << 22)
 
 

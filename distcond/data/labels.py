@@ -1,23 +1,58 @@
-"""Labels as files have them become class numbers, by one rule; what it does not cover is refused by row.
+"""Class indices: of the names of folders, of words, and of numbers as files have them; the same on every machine.
 
-Whole numbers are the numbers of the classes, whatever type they have: 3, 3.0, true for 1. Words are classes by name,
-numbered as folders are (`class_names`): in the order of the numbers in them and then of the alphabet. Anything else
-(nothing, 0.5, not a number) is no label.
+In "natural" order the numbers in a name come first: 2 before 10, cat before dog. In "lexicographic" order, that of
+torchvision, names are compared letter by letter: 10 before 2. `data.class_order` says which. Whole numbers are class
+indices whatever type they have (3, 3.0, true for 1); words are classes by name, in natural order; anything else
+(nothing, 0.5, not a number) is refused by row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
 from distcond.errors import ConfigError
 
+NATURAL: Final = "natural"
+LEXICOGRAPHIC: Final = "lexicographic"
+
+
+def assign_class_indices(names: Iterable[str]) -> dict[str, int]:
+    """Name -> number from 0 in natural order: by the numbers in the names and then by the names."""
+    return {name: number for number, name in enumerate(sorted(names, key=lambda name: (numbers_in_name(name), name)))}
+
+
+def numbers_in_name(name: str) -> list[int]:
+    """The whole numbers in a name."""
+    return [int(digits) for digits in re.findall(r"[0-9]+", name)]
+
+
+def order_names(names: Sequence[str], order: str) -> tuple[str, ...]:
+    """Names that stand in their own order, in `order`."""
+    return tuple(sorted(names) if order == LEXICOGRAPHIC else names)
+
+
+def reorder_labels(labels: np.ndarray, names: Sequence[str], order: str) -> np.ndarray:
+    """Labels (N,) by the own order of `names` as labels by `order`."""
+    if order != LEXICOGRAPHIC:
+        return labels
+    places = {name: number for number, name in enumerate(sorted(names))}
+    return np.array([places[name] for name in names], dtype=np.int64)[labels]
+
+
+def orders_differ(names: Sequence[str]) -> bool:
+    """Whether the two orders number the names differently."""
+    return list(names) != sorted(names)
+
+
 #: Wholes above this are no class numbers, and float64 does not hold all of them.
 _LARGEST = 1 << 31
 
 
-def numbers_of(values: np.ndarray, what: str, first: int = 0) -> np.ndarray:
+def parse_class_indices(values: np.ndarray, what: str, first: int = 0) -> np.ndarray:
     """Class numbers (N,) int64 of whole numbers of any type. The first is row `first` of `what`.
 
     Raises:
@@ -33,7 +68,7 @@ def numbers_of(values: np.ndarray, what: str, first: int = 0) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def words_of(values: Sequence[object], what: str, first: int = 0) -> list[str]:
+def parse_class_words(values: Sequence[object], what: str, first: int = 0) -> list[str]:
     """The words, none of them missing or empty.
 
     Raises:
@@ -45,7 +80,7 @@ def words_of(values: Sequence[object], what: str, first: int = 0) -> list[str]:
     return [str(value) for value in values]
 
 
-def numbered(words: Sequence[str], classes: Mapping[str, int], what: str) -> np.ndarray:
+def index_words(words: Sequence[str], classes: Mapping[str, int], what: str) -> np.ndarray:
     """Class numbers (N,) int64 of words.
 
     Raises:

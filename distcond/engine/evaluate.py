@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from distcond.attacks.pgd import pgd, summed_cross_entropy
 from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
-from distcond.data.source import Source
-from distcond.data.subset import Subset, image_set, rows_of, split_digest
-from distcond.dial import Logits, at, stand_ins
-from distcond.engine.cost import Cost, cost_at
-from distcond.engine.precision import full_float32
-from distcond.engine.world import World
+from distcond.data.sources import Source
+from distcond.data.splits import Subset, budget_rows, image_set_digest, split_digest
+from distcond.distributed.world import World
 from distcond.models.conditional import ConditionalModel
-from distcond.operating_point import OperatingPoint, Place, point_of
+from distcond.models.dial import Logits, network_at, surrogate_networks
+from distcond.models.flops import Cost, cost_at
+from distcond.operating_point import OperatingPoint, PointLike, as_point
+from distcond.runs.build import full_float32
 from distcond.seeding import generator
 
 
@@ -62,17 +62,17 @@ class Blocks:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """The examples in the split, (n,) int64 (`distcond.data.subset`)."""
-        return rows_of(self.source, self.examples)
+        """The examples in the split, (n,) int64 (`distcond.data.splits`)."""
+        return budget_rows(self.source, self.examples)
 
     @cached_property
     def images(self) -> str:
         """Digest of the set of examples, as rows hold it."""
-        return image_set(split_digest(self.source), self.rows)
+        return image_set_digest(split_digest(self.source), self.rows)
 
     def some(self, count: int) -> np.ndarray:
         """So many of the examples, spread over the classes, (count,) int64."""
-        return self.rows[rows_of(Subset(self.source, self.rows), count)]
+        return self.rows[budget_rows(Subset(self.source, self.rows), count)]
 
     def of(self, world: World) -> list[tuple[int, np.ndarray]]:
         """This rank's blocks: number and example indices."""
@@ -85,7 +85,7 @@ def sweep(
     model: ConditionalModel,
     blocks: Blocks,
     world: World,
-    places: Sequence[Place],
+    places: Sequence[PointLike],
     attack: AttackConfig,
     *,
     seed: int,
@@ -99,10 +99,10 @@ def sweep(
     Attack and network share one fixed draw of the weight noise: the attacker knows the
     point, the weights and the noise.
     """
-    for point in map(point_of, places):
+    for point in map(as_point, places):
         for width, width_mult in enumerate(model.width_mults):
             began = time.perf_counter()
-            network = at(model, point, width_mult, noise_seed)
+            network = network_at(model, point, width_mult, noise_seed)
             with full_float32():
                 counts, loss = _count(network, blocks, world, attack, seed, seen)
             clean, robust, total = (int(n) for n in world.sum(counts).tolist())
@@ -139,7 +139,7 @@ def survives(
     Of averaged outputs the attack is run on the stand-ins of the network too; their images are judged by itself.
     """
     alive, loss = torch.ones(len(y), dtype=torch.bool, device=x.device), x.new_zeros(())
-    networks: tuple[Logits, ...] = (*stand_ins(network), network)
+    networks: tuple[Logits, ...] = (*surrogate_networks(network), network)
     for restart in range(attack.restarts):
         source = generator(*key, restart, device=x.device)
         unit = torch.rand(x.shape, generator=source, device=x.device) * 2 - 1

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distcond.atomic_io import read_json, write_json
 from distcond.config.schema import EvalConfig
-from distcond.engine.run_dir import read_json, write_json
 from distcond.errors import ConfigError
 from distcond.operating_point import BLENDS
-from distcond.results.store import FOLDER
+from distcond.run_layout import RESULTS_DIR
 
 #: Decimals of t: more would name other networks than the eye tells apart.
 DECIMALS = 4
@@ -84,7 +84,7 @@ def rising(values: Sequence[float]) -> list[float]:
 
 def file_of(run_path: Path, settings: EvalConfig, even: str, checkpoint: str) -> Path:
     """Where the map of a run lies: one for each rule, accuracy, robust end and checkpoint."""
-    return run_path / FOLDER / f"dial-{settings.dial}-{even}-lam{settings.dial_lam:g}-{checkpoint}.json"
+    return run_path / RESULTS_DIR / f"dial-{settings.dial}-{even}-lam{settings.dial_lam:g}-{checkpoint}.json"
 
 
 def keep(path: Path, found: EvenDial) -> None:

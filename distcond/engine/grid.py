@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from distcond.config.schema import Config
-from distcond.dial import dialled
 from distcond.engine.even_dial import EvenDial
 from distcond.errors import ConfigError
 from distcond.methods.method import Method
-from distcond.operating_point import OF_PAIRS, OperatingPoint
+from distcond.models.dial import point_on_dial
+from distcond.operating_point import PAIR_BLENDS, OperatingPoint
 from distcond.registry import lookup
 
 
@@ -37,7 +37,7 @@ def positions(config: Config) -> tuple[float, ...]:
 
 def place_at(config: Config, position: float, even: EvenDial | None = None) -> OperatingPoint:
     """The operating point that a position of the run's dial means; `even` is the map that `eval.dial_even` asks for."""
-    return dialled(config.eval.dial, position if even is None else even(position), config.eval.dial_lam)
+    return point_on_dial(config.eval.dial, position if even is None else even(position), config.eval.dial_lam)
 
 
 def operating_points(config: Config, even: EvenDial | None = None) -> tuple[OperatingPoint, ...]:
@@ -66,7 +66,7 @@ def check_ends(config: Config) -> None:
         raise ConfigError(
             f"eval.dial={settings.dial}: {config.method.name} has one path, a blend needs two; valid: switch"
         )
-    if settings.dial in OF_PAIRS and method.trains:
+    if settings.dial in PAIR_BLENDS and method.trains:
         raise ConfigError(
             f"eval.dial={settings.dial}: blends two runs (distcond.pair), {config.method.name} is one network; "
             "valid: switch, weights, outputs"

@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping
 
 from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
-from distcond.dial import at
 from distcond.engine.evaluate import Blocks
-from distcond.engine.job import Job
-from distcond.engine.precision import full_float32
+from distcond.gradient_masking.diagnose import Diagnosis, diagnose
+from distcond.gradient_masking.evidence import PROBE
 from distcond.models.conditional import ConditionalModel
+from distcond.models.dial import network_at
 from distcond.operating_point import OperatingPoint
-from distcond.results.label import trains_on_attacks
+from distcond.results.labels import trains_on_attacks
+from distcond.runs.build import full_float32
 from distcond.seeding import key
-from distcond.sentinel.evidence import PROBE
-from distcond.sentinel.examine import Report, examine
+from distcond.training.trainer import Trainer
 
 #: (operating point, width multiplier).
 Place = tuple[OperatingPoint, float]
@@ -33,13 +33,13 @@ SHARE = 0.02
 
 
 def looked_at(
-    job: Job,
+    job: Trainer,
     model: ConditionalModel,
     blocks: Blocks,
     attack: AttackConfig,
     points: Iterable[OperatingPoint],
     work: float,
-) -> dict[Place, Report]:
+) -> dict[Place, Diagnosis]:
     """Reports on `model` at full width, by (point, width), from as many examples as `affordable` allows.
 
     Empty on all ranks but the first, too: there is no collective in here.
@@ -53,9 +53,9 @@ def looked_at(
     x, seed, noise_seed = to_float(raw), key(job.config.seed, "sentinel"), job.config.eval.noise_seed
     with full_float32():
         return {
-            (point, 1.0): examine(network, x, y, attack, seed, PROBE, trained if point.robust else None)
+            (point, 1.0): diagnose(network, x, y, attack, seed, PROBE, trained if point.robust else None)
             for point in places
-            for network in [at(model, point, noise_seed=noise_seed)]
+            for network in [network_at(model, point, noise_seed=noise_seed)]
         }
 
 
@@ -80,11 +80,11 @@ def sweep_work(attack: AttackConfig, rows: float) -> float:
     return rows * (1.0 + attack.restarts * (2 * attack.num_steps + 1))
 
 
-def training_work(job: Job) -> float:
+def training_work(job: Trainer) -> float:
     """Forward-equivalents of the epoch that this rank has just trained; 0 before the first step."""
     return sum(job.sums.spent) if job.sums is not None else 0.0
 
 
-def names(reports: Mapping[Place, Report]) -> dict[Place, str]:
+def names(reports: Mapping[Place, Diagnosis]) -> dict[Place, str]:
     """What rows hold."""
     return {place: report.names for place, report in reports.items()}

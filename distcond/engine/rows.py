@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from distcond.config.schema import AttackConfig, Config
-from distcond.engine.environment import hardware
+from distcond.distributed.world import World
 from distcond.engine.evaluate import Count
-from distcond.engine.world import World
 from distcond.operating_point import OperatingPoint
 from distcond.results.row import Row
+from distcond.runs.provenance import hardware
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,22 @@ from dataclasses import replace
 from typing import Any
 
 from distcond.config.schema import AttackConfig
-from distcond.engine.checkpoint import Moment
 from distcond.engine.evaluate import Blocks, Count, sweep
 from distcond.engine.grid import operating_points
-from distcond.engine.job import Job
 from distcond.engine.masking import Place, looked_at, names, sweep_work, training_work
-from distcond.engine.pace import Pace
-from distcond.engine.progress import Meter, Progress
-from distcond.engine.restore import load_from
 from distcond.engine.rows import Origin, rows_of
+from distcond.gradient_masking.diagnose import Diagnosis
 from distcond.models.conditional import ConditionalModel
 from distcond.operating_point import OperatingPoint
 from distcond.results.store import write_part
-from distcond.sentinel.examine import Report
+from distcond.runs.checkpoint import CheckpointStep
+from distcond.runs.load_run import load_from
+from distcond.training.eta import EtaEstimator
+from distcond.training.progress import ProgressWriter, SweepProgress
+from distcond.training.trainer import Trainer
 
 
-def validate(job: Job, epoch: int, progress: Progress) -> tuple[float, dict[str, object]]:
+def validate(job: Trainer, epoch: int, progress: ProgressWriter) -> tuple[float, dict[str, object]]:
     """Sweep the validation split after `epoch` epochs.
 
     Returns:
@@ -31,7 +31,7 @@ def validate(job: Job, epoch: int, progress: Progress) -> tuple[float, dict[str,
     config = job.config
     attack = replace(config.eval.attack, num_steps=config.eval.val_steps, restarts=1)
     blocks = Blocks(job.sources["val"], config.eval.val_examples, config.eval.batch_size)
-    meter = Meter(progress, "validate", job.position.done, _rows(job, blocks))
+    meter = SweepProgress(progress, "validate", job.position.done, _rows(job, blocks))
     model = job.evaluated_model()
     counts, reports = swept(job, model, blocks, attack, meter), _probe(job, model, blocks)
     if job.world.first:
@@ -45,7 +45,7 @@ def validate(job: Job, epoch: int, progress: Progress) -> tuple[float, dict[str,
     return score, kept
 
 
-def _probe(job: Job, model: ConditionalModel, blocks: Blocks) -> dict[Place, Report]:
+def _probe(job: Trainer, model: ConditionalModel, blocks: Blocks) -> dict[Place, Diagnosis]:
     """The sentinel at the most robust point, beside a validation sweep."""
     settings = job.config.eval
     if settings.sentinel != "every":
@@ -66,15 +66,15 @@ def blend_of(point: OperatingPoint) -> dict[str, Any]:
     return {"blend": point.blend, "blend_t": point.t} if point.blend else {}
 
 
-def _most_robust(job: Job) -> OperatingPoint:
+def _most_robust(job: Trainer) -> OperatingPoint:
     return max(operating_points(job.config), key=lambda point: point.position)
 
 
-def pace_of(job: Job) -> Pace:
+def pace_of(job: Trainer) -> EtaEstimator:
     """What the sweeps of a run will cost this rank, for an estimate of the time that is left."""
     settings = job.config.eval
     val = Blocks(job.sources["val"], settings.val_examples, settings.batch_size)
-    return Pace(
+    return EtaEstimator(
         epochs=sum(stage.epochs for stage in job.stages),
         steps=job.train.steps,
         every=settings.every,
@@ -83,7 +83,7 @@ def pace_of(job: Job) -> Pace:
     )
 
 
-def final_work(job: Job) -> float:
+def final_work(job: Trainer) -> float:
     """What the sweeps at the end will cost this rank: one more where best and last are two networks.
 
     While no validation has been, between the two; after one, as if the last were to do as it did.
@@ -96,19 +96,19 @@ def final_work(job: Job) -> float:
     return sweep_work(settings.attack, rows)
 
 
-def train_blocks(job: Job) -> Blocks:
+def train_blocks(job: Trainer) -> Blocks:
     """Of the images that are trained on, those behind the robust generalisation gap."""
     budgets = [count for count in (job.config.train_examples, job.config.eval.train_examples) if count]
     return Blocks(job.sources["train"], min(budgets, default=0), job.config.eval.batch_size)
 
 
-def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
+def final_counts(job: Trainer, progress: ProgressWriter) -> dict[str, list[Count]]:
     """Sweep the checkpoints read back from disk: "last" and "best" on test, "train" = last on training images.
 
     Where weights are averaged these are averages, and "last_raw" shows what the same run gives without. The training
     images are those without augmentation; they are what the robust generalisation gap is measured on.
     """
-    settings, by_network = job.config.eval, dict[tuple[int, bool], tuple[list[Count], dict[Place, Report]]]()
+    settings, by_network = job.config.eval, dict[tuple[int, bool], tuple[list[Count], dict[Place, Diagnosis]]]()
     test = Blocks(job.sources["test"], settings.test_examples, settings.batch_size)
     train = train_blocks(job)
     wanted = ("last", "best", "last_raw") if job.averaged is not None else ("last", "best")
@@ -118,7 +118,7 @@ def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
     networks = {which: (epochs[which], which == "last_raw") for which in wanted}
     rows = len(set(networks.values())) * _rows(job, test) + bool(settings.train_examples) * _rows(job, train)
     progress.pace.test = sweep_work(settings.attack, rows)
-    meter = Meter(progress, "test", job.position.done, rows)
+    meter = SweepProgress(progress, "test", job.position.done, rows)
     for which, network in networks.items():
         if network not in by_network:
             by_network[network] = _tested(job, _read_back(job, network[0], which), test, meter)
@@ -131,11 +131,13 @@ def final_counts(job: Job, progress: Progress) -> dict[str, list[Count]]:
     return found
 
 
-def _read_back(job: Job, epoch: int, which: str) -> ConditionalModel:
-    return load_from(job.run, job.run.checkpoints / Moment(epoch).name, which, job.world.device)
+def _read_back(job: Trainer, epoch: int, which: str) -> ConditionalModel:
+    return load_from(job.run, job.run.checkpoints / CheckpointStep(epoch).name, which, job.world.device)
 
 
-def _tested(job: Job, model: ConditionalModel, blocks: Blocks, meter: Meter) -> tuple[list[Count], dict[Place, Report]]:
+def _tested(
+    job: Trainer, model: ConditionalModel, blocks: Blocks, meter: SweepProgress
+) -> tuple[list[Count], dict[Place, Diagnosis]]:
     """Counts at every operating point, and what the sentinel says there at full width."""
     attack, grid = job.config.eval.attack, operating_points(job.config)
     counts = swept(job, model, blocks, attack, meter)
@@ -144,18 +146,20 @@ def _tested(job: Job, model: ConditionalModel, blocks: Blocks, meter: Meter) -> 
     return counts, looked_at(job, model, blocks, attack, grid, sweep_work(attack, _rows(job, blocks)))
 
 
-def _rows(job: Job, blocks: Blocks) -> int:
+def _rows(job: Trainer, blocks: Blocks) -> int:
     """How many rows one sweep brings to this rank."""
     points = len(operating_points(job.config)) * len(job.model.width_mults)
     return points * sum(len(part) for _, part in blocks.of(job.world))
 
 
-def _write(job: Job, name: str, counts: list[Count], where: Origin, reports: dict[Place, Report]) -> None:
+def _write(job: Trainer, name: str, counts: list[Count], where: Origin, reports: dict[Place, Diagnosis]) -> None:
     if job.world.first:
         write_part(job.run.path, name, rows_of(counts, job.config.eval.attack, where, names(reports)))
 
 
-def swept(job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfig, meter: Meter) -> list[Count]:
+def swept(
+    job: Trainer, model: ConditionalModel, blocks: Blocks, attack: AttackConfig, meter: SweepProgress
+) -> list[Count]:
     """Counts of `model` at every operating point of the run.
 
     Raises:
@@ -170,7 +174,7 @@ def swept(job: Job, model: ConditionalModel, blocks: Blocks, attack: AttackConfi
     return counts
 
 
-def origin(job: Job, blocks: Blocks, epoch: int, split: str, which: str) -> Origin:
+def origin(job: Trainer, blocks: Blocks, epoch: int, split: str, which: str) -> Origin:
     """What the rows of one sweep over `blocks` say about where they come from. The first rank alone writes them."""
     images = blocks.images if job.world.first else ""
     step, noisy = epoch * job.train.steps, job.model.noise_size > 0

@@ -15,11 +15,11 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
+from distcond.distributed.world import choose_device
 from distcond.engine.campaign.count_block import BlockCounter, Count
 from distcond.engine.campaign.plan import Plan
-from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
-from distcond.launch.failure import LaunchFailed, WorkerError, told
+from distcond.runs.failures import LaunchFailed, WorkerError, capture_worker_error
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def _serve(plan: Plan, rank: int, link: Connection) -> None:
     answer: tuple[str, str, int, str] | None = None
     with suppress(EOFError, OSError):
         try:
-            with told(plan.keep_path, rank, 0):
+            with capture_worker_error(plan.keep_path, rank, 0):
                 counter = BlockCounter(plan, choose_device(plan.config.launch.device, rank))
                 while True:
                     work = _received(link)

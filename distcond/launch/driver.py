@@ -9,24 +9,24 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from distcond.attacks.in_pixels import check_lengths
-from distcond.attacks.moves import check_moves
+from distcond.attacks.config_checks import check_lengths, check_moves
 from distcond.config.schema import Config
 from distcond.data.extra import check_share
-from distcond.engine.rows_per_rank import check_rows
-from distcond.engine.world import place_from_environment
+from distcond.distributed.world import rank_from_environment
 from distcond.errors import ConfigError
-from distcond.launch import feed, local, stop_file
+from distcond.launch import local, stopping
 from distcond.launch.capacity import check_range, number_of_workers, range_of_workers, this_machine
-from distcond.launch.feed import fed
-from distcond.launch.ray_cluster import cluster, joins, require_ray
-from distcond.launch.watch import watched
-from distcond.results.label import trains_on_attacks
+from distcond.launch.ray.cluster import ray_cluster, require_ray, uses_existing_cluster
+from distcond.progress.reporter import report_progress
+from distcond.results.labels import trains_on_attacks
+from distcond.trackers import tracker_thread
+from distcond.trackers.tracker_thread import track_run
+from distcond.training.bn_batch_size import check_bn_batch_size
 
 _log = logging.getLogger(__name__)
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Whether this process speaks for the run: always, except in torchrun's processes after the first."""
     return local.rank() == 0
 
@@ -37,16 +37,16 @@ def check(config: Config) -> int:
     Raises:
         ConfigError: it cannot run here; the message names the setting and what would be valid.
     """
-    feed.check(config.sinks)
+    tracker_thread.check_trackers(config.sinks)
     check_lengths("attack", config.attack)
     check_lengths("eval.attack", config.eval.attack)
     _check_moves(config)
     check_range(config.launch)
-    workers = local.processes(config.launch) if config.launch.name == "local" else _ray_workers(config)
+    workers = local.process_count(config.launch) if config.launch.name == "local" else _ray_workers(config)
     if config.batch_size < workers:
         few = f"batch_size={config.batch_size}: fewer images per step than the {workers} workers of launch.workers"
         raise ConfigError(f"{few}; valid: batch_size={workers} or more, or launch.workers={config.batch_size} or fewer")
-    check_rows(config, workers)
+    check_bn_batch_size(config, workers)
     if config.data.extra:
         check_share(config.batch_size, config.data.extra_share)
     return workers
@@ -74,22 +74,22 @@ def launch(config: Config, run_path: Path, attempt: int) -> None:
         Stopped: SIGTERM or SIGUSR2 asked it to stop, and it has saved where it was.
     """
     run_path = run_path.absolute()
-    if leads():
-        _warn_of_another_ball(config)
+    if is_main_process():
+        _warn_of_other_threat_model(config)
     if config.launch.name == "local":
-        with watched(run_path, leads()), fed(config, run_path, leads()):
+        with report_progress(run_path, is_main_process()), track_run(config, run_path, is_main_process()):
             local.train(config, run_path, attempt)
         return
-    stop_file.allow(run_path)
-    _log.info("joining Ray ..." if joins() else "starting Ray ...")
-    with cluster() as ray, watched(run_path), fed(config, run_path):
+    stopping.clear_stop_request(run_path)
+    _log.info("joining Ray ..." if uses_existing_cluster() else "starting Ray ...")
+    with ray_cluster() as ray, report_progress(run_path), track_run(config, run_path):
         # Not before Ray is up: what it is to do about authentication is settled when it is imported.
-        from distcond.launch.ray_train import train
+        from distcond.launch.ray.trainer import train_on_ray
 
-        train(config, run_path, attempt, ray)
+        train_on_ray(config, run_path, attempt, ray)
 
 
-def _warn_of_another_ball(config: Config) -> None:
+def _warn_of_other_threat_model(config: Config) -> None:
     """Who changes the ball of the training alone reads RA under another one."""
     ours, tested = config.attack, config.eval.attack
     if ours.norm != tested.norm or not math.isclose(ours.epsilon, tested.epsilon, rel_tol=0.05):
@@ -104,16 +104,16 @@ def _ray_workers(config: Config) -> int:
         raise ConfigError("launch.name=ray: Ray is not installed; valid: local, or pip install 'ray[default,train]'")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise ConfigError("launch.name=ray under torchrun: every process would start a run of its own; valid: local")
-    place = place_from_environment()
+    place = rank_from_environment()
     if place.size > 1:
         of = f"RANK={place.rank} WORLD_SIZE={place.size} in the environment"
         raise ConfigError(
             f"launch.name=ray with {of}: every process would start a run of its own; valid: local, or unset both"
         )
-    if not joins():
+    if not uses_existing_cluster():
         return number_of_workers(config.launch, this_machine())
     require_ray()
     if config.launch.workers:
         return config.launch.workers  # the cluster's size is looked at when the run has joined it
-    with cluster() as ray:
+    with ray_cluster() as ray:
         return range_of_workers(config.launch, ray.capacity, elastic=not ray.own)[1]

@@ -11,7 +11,7 @@ from distcond.engine.campaign.plan import Plan
 from distcond.errors import ConfigError
 from distcond.launch.block_pool import counting
 from distcond.launch.capacity import on_gpu, this_machine
-from distcond.launch.ray_cluster import cluster
+from distcond.launch.ray.cluster import ray_cluster
 from distcond.launch.sweep_watch import sweep_watched
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def workers_for(plan: Plan) -> int:
 
 
 def _on_ray(plan: Plan, left: list[int]) -> int:
-    with cluster() as ray:
+    with ray_cluster() as ray:
         from distcond.launch.ray_blocks import count_on_ray
 
         return count_on_ray(_with_full_paths(plan), left, ray)

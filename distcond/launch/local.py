@@ -10,18 +10,17 @@ from pathlib import Path
 import torch
 
 from distcond.config.schema import Config, LaunchConfig
-from distcond.engine.fit import fit
-from distcond.engine.home import home_of
-from distcond.engine.meeting import CalledOff
-from distcond.engine.run_dir import working_place
-from distcond.engine.world import place_from_environment, world_from_environment
+from distcond.distributed.collectives import all_gather_text
+from distcond.distributed.rendezvous import RendezvousCancelled
+from distcond.distributed.world import rank_from_environment, world_from_environment
 from distcond.errors import ConfigError
-from distcond.launch.attempt import begin_attempt
 from distcond.launch.capacity import on_gpu, this_machine
-from distcond.launch.failure import LaunchFailed, Stopped, WorkerError, told
-from distcond.launch.signals import asked_to_stop
-from distcond.launch.stopped import where
-from distcond.launch.texts import everyones
+from distcond.launch.stopping import describe_last_checkpoint, graceful_stop
+from distcond.runs.attempts import begin_attempt
+from distcond.runs.failures import LaunchFailed, RunStopped, WorkerError, capture_worker_error
+from distcond.runs.remote import remote_run_of
+from distcond.runs.run_dir import working_dir
+from distcond.training.fit import fit
 
 
 def rank() -> int:
@@ -30,16 +29,16 @@ def rank() -> int:
     Raises:
         ConfigError: its variables do not fit each other.
     """
-    return place_from_environment().rank
+    return rank_from_environment().rank
 
 
-def processes(launch: LaunchConfig) -> int:
+def process_count(launch: LaunchConfig) -> int:
     """How many processes take part: torchrun's, or this one.
 
     Raises:
         ConfigError: `launch` wants another number, or a GPU where there is none, or torchrun's variables do not fit.
     """
-    size = place_from_environment().size
+    size = rank_from_environment().size
     if launch.workers not in (0, size):
         if size == 1:
             torchrun = f"torchrun --nproc-per-node={launch.workers} -m distcond.train launch=local ..."
@@ -57,9 +56,9 @@ def train(config: Config, run_path: Path, attempt: int) -> None:
         LaunchFailed: it did not finish.
         Stopped: it was asked to.
     """
-    with asked_to_stop(lambda: None, config.launch.grace) as request:
+    with graceful_stop(lambda: None, config.launch.grace) as request:
         if not _train(config, run_path, attempt, lambda: bool(request)):
-            raise Stopped(where(run_path), request.status)
+            raise RunStopped(describe_last_checkpoint(run_path), request.status)
 
 
 def device_name(device: torch.device) -> str:
@@ -89,12 +88,12 @@ def _train(config: Config, run_path: Path, attempt: int, stop: Callable[[], bool
         with world_from_environment(config.launch.device, config.launch.timeout, stop) as world:
             if world.size > 1:
                 torch.set_num_threads(config.launch.cpus_per_worker)
-                require_own_devices(everyones(world, device_name(world.device)), config.launch.device)
-            run_path, attempt = begin_attempt(world, run_path, attempt, home_of(config, run_path))
-            run_path = working_place(config, run_path)
-            with told(run_path, world.rank, attempt):
+                require_own_devices(all_gather_text(world, device_name(world.device)), config.launch.device)
+            run_path, attempt = begin_attempt(world, run_path, attempt, remote_run_of(config, run_path))
+            run_path = working_dir(config, run_path)
+            with capture_worker_error(run_path, world.rank, attempt):
                 return fit(config, world, run_path, attempt, stop)
-    except CalledOff:
+    except RendezvousCancelled:
         return False
     except WorkerError as error:
         if error.kind == "config":

@@ -9,13 +9,13 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from distcond.distributed.world import choose_device
 from distcond.engine.campaign.count_block import BlockCounter
 from distcond.engine.campaign.plan import Plan
-from distcond.engine.world import choose_device
 from distcond.launch.block_pool import as_told
 from distcond.launch.capacity import number_of_workers, on_gpu
-from distcond.launch.failure import LaunchFailed, WorkerError, told
-from distcond.launch.ray_cluster import Cluster
+from distcond.launch.ray.cluster import Cluster
+from distcond.runs.failures import LaunchFailed, WorkerError, capture_worker_error
 
 
 class Worker:
@@ -33,7 +33,7 @@ class Worker:
     def count(self, block: int) -> tuple[str, str, int, str] | None:
         """Count a block; an error comes back as plain texts."""
         try:
-            with told(self.plan.keep_path, self.rank, 0):
+            with capture_worker_error(self.plan.keep_path, self.rank, 0):
                 if self.counter is None:
                     self.counter = BlockCounter(self.plan, choose_device(self.device))
                 self.counter(block)

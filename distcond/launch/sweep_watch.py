@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distcond.results.label import duration
+from distcond.results.labels import format_duration
 
 #: Seconds between two looks, and between two lines of a log.
 INTERVAL, LINE_SECONDS = 0.5, 30.0
@@ -63,7 +63,7 @@ class SweepWatch:
         """Where it stands, in words."""
         fresh = self.done - self.before
         left = (time.monotonic() - self.began) / fresh * len(self.missing) if fresh else 0.0
-        ahead = f", about {duration(left)} left" if fresh else ""
+        ahead = f", about {format_duration(left)} left" if fresh else ""
         return f"{self.done} of {self.total} block outcomes{ahead}"
 
     def close(self) -> None:

@@ -1,1 +1,4 @@
-"""One mechanism per file; every layer is called `(x, cond)`. A model is written once over a `LayerSet`."""
+"""The layers, one mechanism per file, all called `(x, cond)`; a model is written once over a `LayerSet` of them.
+
+May import condition, registry, seeding and errors; never launch, storage, runs, ray or pyarrow.
+"""

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import Condition
+from distcond.layers.batch_norm_statistics import moments, normalise_shared, update_running_statistics
+from distcond.layers.condition import Condition
 from distcond.layers.plain import frozen_affine
-from distcond.layers.statistics import moments, normalise_shared, track
 
 
 class DualBatchNorm2d(nn.Module):
@@ -74,6 +74,6 @@ class DualBatchNorm2d(nn.Module):
         if not self.training:
             return frozen_affine(norm)
         found = moments(x, keep, self.shared)
-        track(norm, found)
+        update_running_statistics(norm, found)
         scale = norm.weight * torch.rsqrt(found.var + norm.eps)
         return scale, norm.bias - found.mean * scale

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from distcond.errors import ConfigError
-from distcond.registry import unknown
+from distcond.registry import describe_unknown
 from distcond.seeding import generator
 
 TOKENS = ("onehot", "dct", "rand")
@@ -59,7 +59,7 @@ class Codebook(nn.Module):
             raise ConfigError(f"method.dim={dim}: {len(choices)} choices of lam need at least as many dimensions")
         self.kind, self.dim, self.interpolate = kind, dim, interpolate
         self.known = tuple(sorted(choices))
-        rows = matrix(kind, dim, seed)[: len(choices)]
+        rows = code_matrix(kind, dim, seed)[: len(choices)]
         self.register_buffer("choices", torch.tensor(self.known))
         self.register_buffer("table", rows[sorted(range(len(choices)), key=choices.__getitem__)].float())
 
@@ -100,18 +100,18 @@ class Codebook(nn.Module):
 Encoder = RawLam | Codebook
 
 
-def encoder(kind: str, choices: tuple[float, ...], dim: int, interpolate: bool = False, seed: int = 0) -> Encoder:
+def build_encoder(kind: str, choices: tuple[float, ...], dim: int, interpolate: bool = False, seed: int = 0) -> Encoder:
     """The encoder called "none", "onehot", "dct" or "rand"; the rest as for `Codebook`, unused by "none".
 
     Raises:
         ConfigError: another name, or choices that do not fit.
     """
     if kind not in ENCODINGS:
-        raise ConfigError(unknown("value for method.encoding", kind, ENCODINGS))
+        raise ConfigError(describe_unknown("value for method.encoding", kind, ENCODINGS))
     return RawLam() if kind == "none" else Codebook(kind, choices, dim, interpolate, seed)
 
 
-def matrix(kind: str, dim: int, seed: int = 0) -> Tensor:
+def code_matrix(kind: str, dim: int, seed: int = 0) -> Tensor:
     """The square matrix (dim, dim) in float64 whose rows are codes.
 
     "dct" is the un-normalised DCT-II of the identity, along its columns: entries up to 2, row 0 all 2.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distcond.condition import Condition
+from distcond.layers.condition import Condition
 
 
 class FiLM(nn.Module):
@@ -37,7 +37,7 @@ class FiLM(nn.Module):
             nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
-        return modulated(x, *self.coefficients(cond))
+        return apply_modulation(x, *self.coefficients(cond))
 
     def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
         """Scale and shift: (C,) each for a uniform condition, (N, C) for one code per row."""
@@ -56,12 +56,12 @@ class FiLM(nn.Module):
         return scale, shift
 
 
-def composed(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def compose_affines(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Scale and shift of `first` followed by `second`, each (C,) or (N, C)."""
     return first[0] * second[0], first[1] * second[0] + second[1]
 
 
-def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def apply_modulation(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """`x * scale + shift` in the format of x (N, C, H, W), for scale and shift (N|1, C)."""
     scale, shift = (values.to(x.dtype)[:, :, None, None] for values in (scale, shift))
     return torch.addcmul(shift, x, scale)

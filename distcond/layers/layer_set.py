@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from distcond.condition import Condition
+from distcond.layers.condition import Condition
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.layers.film import FiLM
 from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from distcond.condition import Condition
+from distcond.layers.condition import Condition
 from distcond.layers.noisy import Amplitude, NoisyConv2d
 from distcond.layers.plain import Conv2d
 
@@ -28,10 +28,10 @@ class MaskedNoisyConv2d(NoisyConv2d):
     def scaled_noise(self, noise: Tensor) -> Tensor:
         """This layer's part of a flat standard normal draw on the kept weights, with their standard deviation."""
         mine = noise[self.noise_start : self.noise_start + self.weight.numel()].view_as(self.weight)
-        return mine * (self.mask * kept_deviation(self.weight.detach(), self.mask))
+        return mine * (self.mask * kept_std(self.weight.detach(), self.mask))
 
 
-def kept_deviation(weight: Tensor, mask: Tensor) -> Tensor:
+def kept_std(weight: Tensor, mask: Tensor) -> Tensor:
     """Standard deviation (0-d) of the weights where `mask` is True, as `Tensor.std` of these alone would give it."""
     count = mask.sum()
     mean = (weight * mask).sum() / count.clamp(min=1)
@@ -75,11 +75,11 @@ class MaskedConv2d(Conv2d):
         """weight * mask of one path; in training its gradient is watched."""
         weight = self.weight * self.mask(route)
         if self.training and route in self.dense_gradients and weight.requires_grad:
-            watch(weight, self.dense_gradients[route])
+            accumulate_gradient(weight, self.dense_gradients[route])
         return weight
 
 
-def watch(tensor: Tensor, total: Tensor) -> None:
+def accumulate_gradient(tensor: Tensor, total: Tensor) -> None:
     """Add the gradient of `tensor` to `total` when it is computed; the gradient itself passes unchanged."""
 
     def add(gradient: Tensor) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import Condition
+from distcond.layers.condition import Condition
 from distcond.layers.plain import Conv2d
 
 #: A start for each layer's own amplitude, or the one amplitude of all layers (0-d), which is of one network only.

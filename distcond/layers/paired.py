@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distcond.condition import Condition, Folded
+from distcond.layers.condition import Condition, FoldedUnit
 from distcond.layers.plain import Conv2d, Linear
 
 
@@ -54,7 +54,7 @@ class PairedLinear(nn.Module):
             return (self.adv if cond.route else self.clean)(x, cond)
         return torch.where(cond.route[:, None], self.adv(x, cond), self.clean(x, cond))
 
-    def fold(self, cond: Condition, dtype: torch.dtype) -> Folded:
+    def fold(self, cond: Condition, dtype: torch.dtype) -> FoldedUnit:
         """Weight (K, C) and bias (K,) of the routed network's classifier, as copies."""
         head = self.adv if cond.route else self.clean
-        return Folded(head.weight.to(dtype, copy=True), head.bias.to(dtype, copy=True))
+        return FoldedUnit(head.weight.to(dtype, copy=True), head.bias.to(dtype, copy=True))

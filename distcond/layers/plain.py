@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distcond.condition import Condition
-from distcond.layers.statistics import normalise_shared
+from distcond.layers.batch_norm_statistics import normalise_shared
+from distcond.layers.condition import Condition
 
 
 class Conv2d(nn.Conv2d):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distcond.condition import Condition
+from distcond.layers.condition import Condition
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.layers.film import FiLM
 from distcond.layers.noisy import Amplitude, NoisyConv2d
@@ -19,7 +19,7 @@ from distcond.layers.plain import Conv2d
 IMAGE_CHANNELS = 3
 
 
-def sliced(full: int, width_mults: tuple[float, ...]) -> tuple[int, ...]:
+def channels_at_widths(full: int, width_mults: tuple[float, ...]) -> tuple[int, ...]:
     """Channels kept of `full` at each width, rounded down but at least 1; those of an image are all kept."""
     if full == IMAGE_CHANNELS:
         return (full,) * len(width_mults)
@@ -39,7 +39,10 @@ class SlimmableConv2d(Conv2d):
         width_mults: tuple[float, ...] = (1.0,),
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride)
-        self.outs, self.ins = sliced(out_channels, width_mults), sliced(in_channels, width_mults)
+        self.outs, self.ins = (
+            channels_at_widths(out_channels, width_mults),
+            channels_at_widths(in_channels, width_mults),
+        )
 
     def effective_weight(self, cond: Condition) -> Tensor:
         """The weight at `cond.width`, (C_out, C_in, k, k) of that width."""
@@ -62,7 +65,10 @@ class NoisySlimmableConv2d(NoisyConv2d):
         width_mults: tuple[float, ...] = (1.0,),
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, alpha)
-        self.outs, self.ins = sliced(out_channels, width_mults), sliced(in_channels, width_mults)
+        self.outs, self.ins = (
+            channels_at_widths(out_channels, width_mults),
+            channels_at_widths(in_channels, width_mults),
+        )
 
     def cut(self, weight: Tensor, cond: Condition) -> Tensor:
         """The part of a full-width tensor that takes part at `cond.width`."""
@@ -76,7 +82,9 @@ class SwitchableDualBatchNorm2d(nn.Module):
 
     def __init__(self, channels: int, width_mults: tuple[float, ...], shared: bool = False) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(DualBatchNorm2d(count, shared) for count in sliced(channels, width_mults))
+        self.norms = nn.ModuleList(
+            DualBatchNorm2d(count, shared) for count in channels_at_widths(channels, width_mults)
+        )
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
         out: Tensor = self.norms[cond.width](x, cond)
@@ -108,7 +116,7 @@ class SlimmableFiLM(FiLM):
         concatenated: bool = False,
     ) -> None:
         super().__init__(channels, code_dim, identity_start)
-        self.counts = sliced(channels, width_mults)
+        self.counts = channels_at_widths(channels, width_mults)
         self.concatenated = concatenated
 
     def heads(self, code: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -126,7 +134,7 @@ class SlimmableLinear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, width_mults: tuple[float, ...]) -> None:
         super().__init__(in_features, out_features)
-        self.ins = sliced(in_features, width_mults)
+        self.ins = channels_at_widths(in_features, width_mults)
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
         return F.linear(x, self.weight[:, : self.ins[cond.width]], self.bias)
@@ -137,7 +145,9 @@ class SwitchableLinear(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, width_mults: tuple[float, ...]) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(nn.Linear(count, out_features) for count in sliced(in_features, width_mults))
+        self.heads = nn.ModuleList(
+            nn.Linear(count, out_features) for count in channels_at_widths(in_features, width_mults)
+        )
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
         out: Tensor = self.heads[cond.width](x)

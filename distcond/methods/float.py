@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import Routing, Scale
+from distcond.config.fields import setting
 from distcond.config.schema import Options
-from distcond.config.setting import setting
+from distcond.layers.condition import Routing, Scale
 from distcond.layers.layer_set import LayerSet, noisy
 from distcond.layers.noisy import Amplitude
 from distcond.methods.method import Method
-from distcond.methods.passes import Outcome, Passes, tally
-from distcond.samplers.two_point import TwoPointOptions
+from distcond.methods.step_context import Outcome, StepContext, count_correct
+from distcond.samplers.distributions import TwoPointOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def routing(options: FloatOptions) -> Routing:
     return Routing(options.threshold, options.scale)
 
 
-def objective(passes: Passes, x: Tensor, y: Tensor, width: int = 0) -> Outcome:
+def objective(passes: StepContext, x: Tensor, y: Tensor, width: int = 0) -> Outcome:
     """Cross-entropy of the clean rows at lam = 0 and of the attacked rows at their lam, a mean over all rows.
 
     With the method's own sampler, half the rows at 0 and half at 1, this is 0.5 L_clean + 0.5 L_adv.
@@ -70,7 +70,7 @@ def objective(passes: Passes, x: Tensor, y: Tensor, width: int = 0) -> Outcome:
         moved = passes.adversarial(x[adv.rows], y[adv.rows], adv, width)
         seen_adv = passes.logits(moved, adv, "adversarial", width), y[adv.rows]
         loss = loss + passes.cross_entropy(*seen_adv)
-    return Outcome(loss, tally(seen_clean, seen_adv))
+    return Outcome(loss, count_correct(seen_clean, seen_adv))
 
 
 METHOD = Method(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from distcond.config.setting import setting
+from distcond.config.fields import setting
 from distcond.layers.layer_set import LayerSet, Narrow, slimmable_noisy
 from distcond.methods import float as float_method
-from distcond.methods.every_width import checked, every_width
 from distcond.methods.float import FloatOptions
-from distcond.methods.method import Method
-from distcond.samplers.two_point import TwoPointOptions
+from distcond.methods.method import Method, check_width_mults, sum_over_widths
+from distcond.samplers.distributions import TwoPointOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,7 @@ class FloatSlimOptions(FloatOptions):
 
 def layers(options: FloatSlimOptions, shared: bool) -> LayerSet:
     """Noisy slimmable convolutions, slimmable classifier, a dual batch normalisation per width."""
-    narrow = Narrow(checked(options.width_mults), options.heads == "shared")
+    narrow = Narrow(check_width_mults(options.width_mults), options.heads == "shared")
     return slimmable_noisy(narrow, float_method.amplitude(options), shared)
 
 
@@ -38,8 +37,8 @@ METHOD = Method(
     paper="FLOAT slim, arXiv 2204.00426; the training loop is an interpretation: that of slimmable networks",
     options=FloatSlimOptions(name="float_slim"),
     layers=layers,
-    objective=lambda options: every_width(float_method.objective, len(options.width_mults)),
+    objective=lambda options: sum_over_widths(float_method.objective, len(options.width_mults)),
     sampler=TwoPointOptions(name="two_point"),
     routing=float_method.routing,
-    widths=lambda options: checked(options.width_mults),
+    widths=lambda options: check_width_mults(options.width_mults),
 )

@@ -14,20 +14,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from distcond.config.fields import setting
 from distcond.config.schema import Config
-from distcond.config.setting import setting
 from distcond.errors import ConfigError
 from distcond.layers.layer_set import LayerSet, masked_noisy, noisy
 from distcond.layers.noisy import NoisyConv2d
 from distcond.methods.float import FloatOptions, amplitude, objective, routing
 from distcond.methods.method import Method
 from distcond.models.conditional import ConditionalModel
-from distcond.samplers.two_point import TwoPointOptions
-from distcond.sparsity.granularity import GRANULARITIES
+from distcond.samplers.distributions import TwoPointOptions
 from distcond.sparsity.masked_weights import MaskedWeights
 from distcond.sparsity.masks import layers_by_weight
 from distcond.sparsity.momentum_regrowth import MomentumRegrowth
-from distcond.sparsity.schedule import SCHEDULES
+from distcond.sparsity.update import GRANULARITIES, SCHEDULES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,11 @@
-"""Flying Bird: adversarial training of a sparse network whose mask moves while it trains (Chen et al., Sparsity Winning
-Twice, arXiv 2202.09844, ICLR 2022, section 3.3).
+"""Flying Bird and Flying Bird+: adversarial training of a sparse network whose mask moves while it trains (Chen et al.,
+Sparsity Winning Twice, arXiv 2202.09844, ICLR 2022, section 3.3).
 
-Convolutions and classifier are masked from the start. Every `update_every` steps each layer drops its smallest weights
-and grows as many: the density of every layer stays. Growth is by gradient, as the paper's text has it; the authors'
-scripts grow at random (`growth=random`). The first layer densities are ERK; the authors' code has IGQ.
+Convolutions and classifier are masked from the start (ERK; authors' code: IGQ). Every `update_every` steps each layer
+drops its smallest weights and grows as many by gradient (authors' scripts: at random): its density stays. In Flying
+Bird+ the density follows the run: from half of it on, an update drops weights for good while the robust generalisation
+gap (train RA - val RA) grows, and grows more than it dropped while the adversarial validation loss rises. Amounts are
+the authors'; a layer that is fully dense takes no part, and what grows is rounded down.
 """
 
 from __future__ import annotations
@@ -14,18 +16,18 @@ from typing import Literal
 
 from torch import nn
 
+from distcond.config.fields import setting
 from distcond.config.schema import Config, Options
-from distcond.config.setting import setting
+from distcond.errors import ConfigError
 from distcond.methods import pgd_at
 from distcond.methods.method import Method
 from distcond.models.conditional import ConditionalModel
-from distcond.samplers.fixed import FixedOptions
+from distcond.samplers.distributions import FixedOptions
 from distcond.sparsity.distribution import DISTRIBUTIONS
-from distcond.sparsity.drop_and_grow import DropAndGrow, Pace
+from distcond.sparsity.drop_and_grow import DensityTrend, DropAndGrow, UpdateSchedule
 from distcond.sparsity.masked_weights import MaskedWeights
 from distcond.sparsity.masks import layers_by_weight
-from distcond.sparsity.schedule import SCHEDULES
-from distcond.sparsity.trend import Trend
+from distcond.sparsity.update import SCHEDULES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class FlyingBirdOptions(Options):
     schedule: Literal["cosine", "linear"] = setting("cosine", "how that share falls over the run")
 
 
-def make_sparsity(config: Config, model: ConditionalModel, trend: Trend | None = None) -> DropAndGrow:
+def build_sparsity(config: Config, model: ConditionalModel, trend: DensityTrend | None = None) -> DropAndGrow:
     """The moving mask of a run.
 
     Raises:
@@ -57,16 +59,16 @@ def make_sparsity(config: Config, model: ConditionalModel, trend: Trend | None =
     options = config.method
     assert isinstance(options, FlyingBirdOptions)
     fraction = partial(SCHEDULES[options.schedule], options.drop_fraction, options.drop_fraction_end)
-    pace = Pace(options.update_every, options.update_every_late or options.update_every, fraction)
+    update_schedule = UpdateSchedule(options.update_every, options.update_every_late or options.update_every, fraction)
     masked = MaskedWeights(layers_by_weight(model, (nn.Conv2d, nn.Linear)))
     distribution = DISTRIBUTIONS[options.distribution]
-    return DropAndGrow(masked, options.density, distribution, pace, options.growth, trend, config.seed)
+    return DropAndGrow(masked, options.density, distribution, update_schedule, options.growth, trend, config.seed)
 
 
 def sparsity(config: Config, model: ConditionalModel) -> DropAndGrow | None:
     """The moving mask of a run; None at density 1."""
     assert isinstance(config.method, FlyingBirdOptions)
-    return None if config.method.density == 1 else make_sparsity(config, model)
+    return None if config.method.density == 1 else build_sparsity(config, model)
 
 
 METHOD = Method(
@@ -79,4 +81,45 @@ METHOD = Method(
     sampler=FixedOptions(name="fixed"),
     lam_grid=pgd_at.lam_grid,
     sparsity=sparsity,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlyingBirdPlusOptions(FlyingBirdOptions):
+    """Flying Bird+'s own settings besides Flying Bird's."""
+
+    adapt_from: float = setting(0.5, "share of the run after which the density follows it", ge=0, le=1)
+    window: int = setting(4, "differences between consecutive epochs that are looked at", ge=1)
+    threshold: float = setting(0.5, "share of them that has to point upwards", gt=0, le=1)
+    extra_drop: float = setting(0.4, "dropped for good while the gap grows, as a share of what an update drops", ge=0)
+    extra_grow: float = setting(0.05, "grown beyond that while the loss rises, as a share of what was dropped", ge=0)
+
+
+def plus_sparsity(config: Config, model: ConditionalModel) -> DropAndGrow:
+    """The moving mask of a run and the history it follows.
+
+    Raises:
+        ConfigError: no validation after every epoch, or no adversarial training: nothing for the density to follow.
+    """
+    options = config.method
+    assert isinstance(options, FlyingBirdPlusOptions)
+    if config.eval.every != 1:
+        every = config.eval.every
+        raise ConfigError(f"eval.every={every}: {options.name} needs the validation of every epoch; set eval.every=1")
+    if pgd_at.lam_grid(config) == (0.0,):
+        raise ConfigError(f"sampler.lam=0: {options.name} needs a robust accuracy in training; set sampler.lam above 0")
+    trend = DensityTrend(options.window, options.threshold, options.adapt_from, options.extra_drop, options.extra_grow)
+    return build_sparsity(config, model, trend)
+
+
+PLUS_METHOD = Method(
+    name="flying_bird_plus",
+    summary="Flying Bird whose density follows the robust generalisation gap and the validation loss",
+    paper="Flying Bird+, arXiv 2202.09844 section 3.3; amounts from the authors' code",
+    options=FlyingBirdPlusOptions(name="flying_bird_plus"),
+    layers=pgd_at.layers,
+    objective=lambda options: pgd_at.objective,
+    sampler=FixedOptions(name="fixed"),
+    lam_grid=pgd_at.lam_grid,
+    sparsity=plus_sparsity,
 )

@@ -16,16 +16,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from distcond.config.fields import setting
 from distcond.config.schema import Config, Options
-from distcond.config.setting import setting
-from distcond.layers.encode import Encoder, encoder
+from distcond.layers.encode import Encoder, build_encoder
 from distcond.layers.layer_set import LayerSet, film
-from distcond.methods.draws import Draws, Part
-from distcond.methods.method import Method
-from distcond.methods.passes import Outcome, Passes, tally
-from distcond.methods.stage import Objective
+from distcond.methods.method import Method, Objective
+from distcond.methods.step_context import Outcome, RowSlice, StepContext, StepRandomness, count_correct
 from distcond.registry import lookup
-from distcond.samplers.fixed_share import FixedShareOptions
+from distcond.samplers.distributions import FixedShareOptions
 from distcond.seeding import generator
 
 _PROBE = 1024
@@ -61,10 +59,12 @@ def encode(options: OatOptions) -> Encoder:
     Raises:
         ConfigError: choices given twice, or more of them than `method.dim`.
     """
-    return encoder(options.encoding, options.lam_choices, options.dim, options.interpolate, options.encoding_seed)
+    return build_encoder(options.encoding, options.lam_choices, options.dim, options.interpolate, options.encoding_seed)
 
 
-def objective(passes: Passes, x: Tensor, y: Tensor, width: int = 0, skip_clean_of_adversarial: bool = False) -> Outcome:
+def objective(
+    passes: StepContext, x: Tensor, y: Tensor, width: int = 0, skip_clean_of_adversarial: bool = False
+) -> Outcome:
     """The hybrid loss at each row's lam, a mean over the global batch."""
     clean, (_, adv) = _clean_part(passes.draws, skip_clean_of_adversarial), passes.split()
     loss, seen_clean, seen_adv = x.new_zeros(()), None, None
@@ -75,7 +75,7 @@ def objective(passes: Passes, x: Tensor, y: Tensor, width: int = 0, skip_clean_o
         moved = passes.adversarial(x[adv.rows], y[adv.rows], adv, width)
         seen_adv = passes.logits(moved, adv, "adversarial", width), y[adv.rows]
         loss = loss + passes.cross_entropy(*seen_adv, _lam(adv, x))
-    return Outcome(loss, tally(seen_clean, seen_adv))
+    return Outcome(loss, count_correct(seen_clean, seen_adv))
 
 
 def make_objective(options: OatOptions) -> Objective:
@@ -97,11 +97,11 @@ def lam_grid(config: Config) -> tuple[float, ...]:
     return config.eval.lam_grid
 
 
-def _clean_part(draws: Draws, skip_adversarial: bool) -> Part:
+def _clean_part(draws: StepRandomness, skip_adversarial: bool) -> RowSlice:
     return draws.part(0, int((draws.lam < 1).sum())) if skip_adversarial else draws.everything()
 
 
-def _lam(part: Part, like: Tensor) -> Tensor:
+def _lam(part: RowSlice, like: Tensor) -> Tensor:
     return torch.as_tensor(part.lam).to(like.device, non_blocking=True)
 
 

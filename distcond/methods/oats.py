@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from distcond.config.setting import setting
+from distcond.config.fields import setting
 from distcond.layers.layer_set import LayerSet, Narrow, slimmable_film
 from distcond.methods import oat
-from distcond.methods.every_width import checked, every_width
-from distcond.methods.method import Method
+from distcond.methods.method import Method, Objective, check_width_mults, sum_over_widths
 from distcond.methods.oat import OatOptions, encode, lam_grid
-from distcond.methods.stage import Objective
-from distcond.samplers.fixed_share import FixedShareOptions
+from distcond.samplers.distributions import FixedShareOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +33,7 @@ class OatsOptions(OatOptions):
 
 def layers(options: OatsOptions, shared: bool) -> LayerSet:
     """Slimmable convolutions, classifier and FiLM; a dual batch normalisation per width."""
-    narrow = Narrow(checked(options.width_mults), options.heads == "shared")
+    narrow = Narrow(check_width_mults(options.width_mults), options.heads == "shared")
     concatenated = options.film_slices == "concatenated"
     return slimmable_film(narrow, encode(options).dim, options.identity_start, concatenated, shared)
 
@@ -43,7 +41,7 @@ def layers(options: OatsOptions, shared: bool) -> LayerSet:
 def objective(options: OatsOptions) -> Objective:
     """OAT's loss, summed over the widths."""
     one = partial(oat.objective, skip_clean_of_adversarial=options.skip_clean_of_adversarial)
-    return every_width(one, len(options.width_mults))
+    return sum_over_widths(one, len(options.width_mults))
 
 
 METHOD = Method(
@@ -56,6 +54,6 @@ METHOD = Method(
     sampler=FixedShareOptions(name="fixed_share"),
     default_grid=OatsOptions.lam_choices,
     encode=encode,
-    widths=lambda options: checked(options.width_mults),
+    widths=lambda options: check_width_mults(options.width_mults),
     lam_grid=lam_grid,
 )

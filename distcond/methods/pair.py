@@ -9,9 +9,8 @@ from __future__ import annotations
 from distcond.config.schema import Config, Options
 from distcond.errors import ConfigError
 from distcond.layers.layer_set import LayerSet, paired
-from distcond.methods.method import Method
-from distcond.methods.stage import Objective
-from distcond.samplers.fixed import FixedOptions
+from distcond.methods.method import Method, Objective
+from distcond.samplers.distributions import FixedOptions
 
 
 def layers(options: Options, shared: bool) -> LayerSet:

@@ -14,8 +14,8 @@ from distcond.config.schema import Config, Options
 from distcond.errors import ConfigError
 from distcond.layers.layer_set import LayerSet, plain
 from distcond.methods.method import Method
-from distcond.methods.passes import Outcome, Passes, tally
-from distcond.samplers.fixed import FixedOptions
+from distcond.methods.step_context import Outcome, StepContext, count_correct
+from distcond.samplers.distributions import FixedOptions
 
 
 def layers(options: Options, shared: bool) -> LayerSet:
@@ -23,7 +23,7 @@ def layers(options: Options, shared: bool) -> LayerSet:
     return plain(shared)
 
 
-def objective(passes: Passes, x: Tensor, y: Tensor) -> Outcome:
+def objective(passes: StepContext, x: Tensor, y: Tensor) -> Outcome:
     """The hybrid loss at one lam for the whole batch; a pass of weight 0 is not run."""
     everything = passes.draws.everything()
     lam = float(everything.lam)
@@ -35,7 +35,7 @@ def objective(passes: Passes, x: Tensor, y: Tensor) -> Outcome:
     if lam < 1:
         seen_clean = passes.logits(x, everything, "clean"), y
         loss = loss + (1 - lam) * passes.cross_entropy(*seen_clean)
-    return Outcome(loss, tally(seen_clean, seen_adv))
+    return Outcome(loss, count_correct(seen_clean, seen_adv))
 
 
 def lam_grid(config: Config) -> tuple[float, ...]:

@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from distcond.config.fields import setting
 from distcond.config.schema import Config, Options
-from distcond.config.setting import setting
 from distcond.errors import ConfigError
 from distcond.methods import pgd_at, standard
-from distcond.methods.method import Method
-from distcond.methods.stage import Stage
+from distcond.methods.method import Method, Stage
 from distcond.models.conditional import ConditionalModel
-from distcond.samplers.fixed import FixedOptions
+from distcond.samplers.distributions import FixedOptions
 from distcond.sparsity.early_ticket import EarlyTicket
 from distcond.sparsity.masked_weights import MaskedWeights
 from distcond.sparsity.masks import layers_by_weight

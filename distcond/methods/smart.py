@@ -13,20 +13,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from distcond.condition import Routing
+from distcond.config.fields import setting
 from distcond.config.schema import Config, Options
-from distcond.config.setting import setting
 from distcond.errors import ConfigError
+from distcond.layers.condition import Routing
 from distcond.layers.layer_set import LayerSet, dual, masked
 from distcond.layers.masked import MaskedConv2d
 from distcond.methods.float import objective
 from distcond.methods.method import Method
 from distcond.models.conditional import ConditionalModel
-from distcond.samplers.two_point import TwoPointOptions
+from distcond.samplers.distributions import TwoPointOptions
+from distcond.sparsity.dual_mask import DualMasks, DualMaskTraining
 from distcond.sparsity.masks import layers_by_weight
-from distcond.sparsity.schedule import SCHEDULES
-from distcond.sparsity.two_masks import TwoMasks
-from distcond.sparsity.two_paths import TwoPaths
+from distcond.sparsity.update import SCHEDULES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ def layers(options: SmartOptions, shared: bool) -> LayerSet:
     return dual(shared) if options.density == 1 else masked(shared)
 
 
-def sparsity(config: Config, model: ConditionalModel) -> TwoPaths | None:
+def sparsity(config: Config, model: ConditionalModel) -> DualMaskTraining | None:
     """The two masks of the run; None at density 1.
 
     Raises:
@@ -57,8 +56,8 @@ def sparsity(config: Config, model: ConditionalModel) -> TwoPaths | None:
     if options.density == 1:
         return None
     layers = layers_by_weight(model, (MaskedConv2d,))
-    return TwoPaths(
-        TwoMasks({name: layer for name, layer in layers.items() if isinstance(layer, MaskedConv2d)}),
+    return DualMaskTraining(
+        DualMasks({name: layer for name, layer in layers.items() if isinstance(layer, MaskedConv2d)}),
         options.density,
         options.overlap,
         config.optim.momentum,

@@ -6,15 +6,15 @@ from torch import Tensor
 
 from distcond.config.schema import Config, Options
 from distcond.methods.method import Method
-from distcond.methods.passes import Outcome, Passes, tally
 from distcond.methods.pgd_at import layers
-from distcond.samplers.fixed import FixedOptions
+from distcond.methods.step_context import Outcome, StepContext, count_correct
+from distcond.samplers.distributions import FixedOptions
 
 
-def objective(passes: Passes, x: Tensor, y: Tensor) -> Outcome:
+def objective(passes: StepContext, x: Tensor, y: Tensor) -> Outcome:
     """Cross-entropy of the clean images, whatever lam is."""
     seen = passes.logits(x, passes.draws.everything(), "clean"), y
-    return Outcome(passes.cross_entropy(*seen), tally(seen, None))
+    return Outcome(passes.cross_entropy(*seen), count_correct(seen, None))
 
 
 def lam_grid(config: Config) -> tuple[float, ...]:

@@ -127,4 +127,4 @@ class _Mark:
 
 
 #: Times nothing.
-STILL = Stopwatch(torch.device("cpu"), active=False)
+NULL_TIMER = Stopwatch(torch.device("cpu"), active=False)

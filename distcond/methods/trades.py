@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from distcond.config.fields import setting
 from distcond.config.schema import Config, Options
-from distcond.config.setting import setting
 from distcond.errors import ConfigError
-from distcond.methods.method import Method
-from distcond.methods.passes import Outcome, Passes, evaluating, tally
+from distcond.methods.method import Method, Objective
 from distcond.methods.pgd_at import layers
-from distcond.methods.stage import Objective
-from distcond.samplers.fixed import FixedOptions
+from distcond.methods.step_context import Outcome, StepContext, count_correct, eval_mode
+from distcond.samplers.distributions import FixedOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ def divergence(adversarial: Tensor, clean: Tensor) -> Tensor:
     return (log_clean.exp() * (log_clean - log_adversarial)).sum(1)
 
 
-def objective(passes: Passes, x: Tensor, y: Tensor, beta: float) -> Outcome:
+def objective(passes: StepContext, x: Tensor, y: Tensor, beta: float) -> Outcome:
     """The loss of one step: attack, clean pass, adversarial pass, in the authors' order."""
     everything = passes.draws.everything()
     target = passes.once("target", lambda: _target(passes, x))
@@ -47,13 +46,13 @@ def objective(passes: Passes, x: Tensor, y: Tensor, beta: float) -> Outcome:
     clean = passes.logits(x, everything, "clean")
     adversarial = passes.logits(moved, everything, "adversarial")
     loss = passes.cross_entropy(clean, y) + beta * passes.share(divergence(adversarial, clean))
-    return Outcome(loss, tally((clean, y), (adversarial, y)))
+    return Outcome(loss, count_correct((clean, y), (adversarial, y)))
 
 
 @torch.no_grad()
-def _target(passes: Passes, x: Tensor) -> Tensor:
+def _target(passes: StepContext, x: Tensor) -> Tensor:
     """The clean outputs that the attack moves away from."""
-    with evaluating(passes.model):
+    with eval_mode(passes.model):
         return passes.logits(x, passes.draws.everything(), "target")
 
 

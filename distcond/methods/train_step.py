@@ -7,10 +7,9 @@ from torch import Tensor, nn
 
 from distcond.config.schema import AttackConfig
 from distcond.layers.dual_norm import DualBatchNorm2d
-from distcond.methods.draws import Draws
-from distcond.methods.passes import Outcome, Passes
-from distcond.methods.stage import Objective
-from distcond.methods.stopwatch import STILL
+from distcond.methods.method import Objective
+from distcond.methods.step_context import Outcome, StepContext, StepRandomness
+from distcond.methods.stopwatch import NULL_TIMER
 from distcond.methods.weight_perturbation import WeightPerturbation
 from distcond.models.conditional import ConditionalModel
 
@@ -48,11 +47,11 @@ class TrainStep(nn.Module):
         self.label_smoothing = label_smoothing
         self.perturbation = WeightPerturbation(model, awp_gamma) if awp_gamma else None
         self.spent: dict[int, float] = {}  # what the last step cost, see Passes
-        self.watch = STILL
+        self.watch = NULL_TIMER
         self.two_paths = any(isinstance(module, DualBatchNorm2d) for module in model.modules())
 
-    def forward(self, x: Tensor, y: Tensor, draws: Draws) -> Outcome:
-        passes = Passes(self.model, self.attack, draws, self.fold_dtype, self.label_smoothing, self.watch)
+    def forward(self, x: Tensor, y: Tensor, draws: StepRandomness) -> Outcome:
+        passes = StepContext(self.model, self.attack, draws, self.fold_dtype, self.label_smoothing, self.watch)
         if self.perturbation is not None:
             self.perturbation.apply(lambda: self._outcome(passes, x, y).loss)
         outcome = self._outcome(passes, x, y)
@@ -65,7 +64,7 @@ class TrainStep(nn.Module):
         if self.perturbation is not None:
             self.perturbation.undo()
 
-    def _outcome(self, passes: Passes, x: Tensor, y: Tensor) -> Outcome:
+    def _outcome(self, passes: StepContext, x: Tensor, y: Tensor) -> Outcome:
         # A context of its own each time: autocast keeps its copies of the weights until it is left.
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             return self.objective(passes, x, y)

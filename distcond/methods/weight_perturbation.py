@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from distcond.layers.masked import MaskedConv2d
-from distcond.sparsity.agreement import average_over_ranks
+from distcond.sparsity.masks import average_over_ranks
 
 _TINY = 1e-12
 
@@ -37,7 +37,7 @@ class WeightPerturbation:
 
     def apply(self, loss: Callable[[], Tensor]) -> None:
         """Add v for `loss()`, this rank's loss at the present weights; running statistics do not move."""
-        with unobserved(self.model):
+        with without_side_effects(self.model):
             grads = torch.autograd.grad(loss(), self.weights, allow_unused=True, materialize_grads=True)
         steps = mean_over_ranks(grads)
         with torch.no_grad():
@@ -64,7 +64,7 @@ def mean_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 @contextmanager
-def unobserved(model: nn.Module) -> Iterator[None]:
+def without_side_effects(model: nn.Module) -> Iterator[None]:
     """A pass inside leaves no trace: running statistics and the gradients that masks grow by are those from before."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     masked = [module for module in model.modules() if isinstance(module, MaskedConv2d)]

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import Condition, Routing
 from distcond.errors import ConfigError
+from distcond.layers.condition import Condition, Routing
 from distcond.layers.encode import Encoder
-from distcond.layers.numbering import number
+from distcond.layers.folding import assign_indices
 from distcond.mixednuts import Mix
 from distcond.seeding import generator
 
@@ -56,7 +56,7 @@ class ConditionalModel(nn.Module):
         self.mix: Mix | None = None
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
-        self.noise_size, self.units = number(backbone)
+        self.noise_size, self.units = assign_indices(backbone)
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
         cond = self._encoded(cond)

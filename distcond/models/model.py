@@ -1,4 +1,4 @@
-"""What a file of this room exports: a named network."""
+"""What a file of this package exports, a named network; and what several of them share: stages, initial weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from distcond.config.schema import Options
+from distcond.errors import ConfigError
 from distcond.layers.layer_set import LayerSet
 
 
@@ -23,3 +24,22 @@ class Model:
     summary: str
     build: Callable[[LayerSet, int, Any], nn.Module]
     options: Options
+
+
+def stage_shapes(depths: tuple[int, ...], widths: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """(depth, width) of each stage.
+
+    Raises:
+        ConfigError: other numbers of depths and widths, or none.
+    """
+    if len(depths) != len(widths) or not depths:
+        given = f"model.depths={depths} with model.widths={widths}"
+        raise ConfigError(f"{given}: give one of each per stage, such as model.depths=2,2 model.widths=16,32")
+    return tuple(zip(depths, widths, strict=True))
+
+
+def he_normal(net: nn.Module) -> None:
+    """Draw the weights of every convolution of `net` anew: N(0, 2 / (k k C_out))."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distcond.condition import Condition
+from distcond.config.fields import setting
 from distcond.config.schema import Options
-from distcond.config.setting import setting
-from distcond.layers.conv_norm import ConvNorm
-from distcond.layers.conv_unit import ConvUnit
+from distcond.layers.condition import Condition
+from distcond.layers.folding import ConvNorm, ConvUnit, NormUnit
 from distcond.layers.layer_set import LayerSet
-from distcond.layers.norm_unit import NormUnit
-from distcond.models.model import Model
-from distcond.models.stages import stages
+from distcond.models.model import Model, stage_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +67,7 @@ class PreActResNet(nn.Module):
         super().__init__()
         self.stem = ConvUnit(layers, 3, stem_width)
         blocks, in_planes = [], stem_width
-        for stage, (depth, planes) in enumerate(stages(depths, widths)):
+        for stage, (depth, planes) in enumerate(stage_shapes(depths, widths)):
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
                 blocks.append(PreActBlock(layers, in_planes, planes, stride, dropout))

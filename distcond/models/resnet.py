@@ -8,14 +8,12 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distcond.condition import Condition
+from distcond.config.fields import setting
 from distcond.config.schema import Options
-from distcond.config.setting import setting
-from distcond.layers.conv_norm import ConvNorm
+from distcond.layers.condition import Condition
+from distcond.layers.folding import ConvNorm
 from distcond.layers.layer_set import LayerSet
-from distcond.models.he_normal import he_normal
-from distcond.models.model import Model
-from distcond.models.stages import stages
+from distcond.models.model import Model, he_normal, stage_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +85,7 @@ class ResNet(nn.Module):
         self.large_stem = large_stem
         self.stem = ConvNorm(layers, 3, widths[0], 7, 2) if large_stem else ConvNorm(layers, 3, widths[0])
         blocks, in_planes = [], widths[0]
-        for stage, (depth, planes) in enumerate(stages(depths, widths)):
+        for stage, (depth, planes) in enumerate(stage_shapes(depths, widths)):
             for index in range(depth):
                 blocks.append(block(layers, in_planes, planes, 2 if stage > 0 and index == 0 else 1))
                 in_planes = planes * block.expansion

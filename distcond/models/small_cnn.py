@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distcond.condition import Condition
+from distcond.config.fields import setting
 from distcond.config.schema import Options
-from distcond.config.setting import setting
-from distcond.layers.conv_norm import ConvNorm
+from distcond.layers.condition import Condition
+from distcond.layers.folding import ConvNorm
 from distcond.layers.layer_set import LayerSet
 from distcond.models.model import Model
 

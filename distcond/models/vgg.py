@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distcond.condition import Condition
+from distcond.config.fields import setting
 from distcond.config.schema import Options
-from distcond.config.setting import setting
-from distcond.layers.conv_norm import ConvNorm
+from distcond.layers.condition import Condition
+from distcond.layers.folding import ConvNorm
 from distcond.layers.layer_set import LayerSet
-from distcond.models.model import Model
-from distcond.models.stages import stages
+from distcond.models.model import Model, stage_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ class Vgg(nn.Module):
     def __init__(self, layers: LayerSet, num_classes: int, depths: tuple[int, ...], widths: tuple[int, ...]) -> None:
         super().__init__()
         parts, in_planes = [], 3
-        for depth, planes in stages(depths, widths):
+        for depth, planes in stage_shapes(depths, widths):
             inputs = (in_planes, *(planes,) * (depth - 1))
             parts.append(nn.ModuleList(ConvNorm(layers, channels, planes) for channels in inputs))
             in_planes = planes

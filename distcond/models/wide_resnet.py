@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distcond.config.fields import setting
 from distcond.config.schema import Options
-from distcond.config.setting import setting
 from distcond.layers.layer_set import LayerSet
-from distcond.models.he_normal import he_normal
-from distcond.models.model import Model
+from distcond.models.model import Model, he_normal
 from distcond.models.preact_resnet import PreActResNet
 
 

@@ -1,4 +1,4 @@
-"""A recipe: settings by dotted path over the defaults, the same form the command line and Tune use."""
+"""Recipe: settings by dotted path over the defaults, as on the command line; and the papers that recipes reproduce."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Recipe:
         paper: whose method or experiment it is; None = of no paper.
         interpretation: what the paper and its code leave open or do otherwise, as it is settled here; "" = nothing.
         train_flops: of the whole training, 2 per multiply-accumulate, evaluation left out, as
-            `distcond.engine.budget` counts them; 0 = not counted.
+            `distcond.training.flops` counts them; 0 = not counted.
         ran: where it was run, and how long that took.
     """
 
@@ -61,3 +61,42 @@ class Recipe:
             return "not counted"
         hours = f"{self.gpu_hours:.2g} hours of one H100-class GPU at an assumed {GPU_RATE:.0e} FLOP/s"
         return f"{self.train_flops:.2e} FLOPs of training without evaluation: {hours}"
+
+
+MADRY = Paper(
+    "madry", "Towards Deep Learning Models Resistant to Adversarial Attacks", arxiv="1706.06083", venue="ICLR 2018"
+)
+TRADES = Paper(
+    "trades",
+    "Theoretically Principled Trade-off between Robustness and Accuracy",
+    arxiv="1901.08573",
+    venue="ICML 2019",
+)
+AWP = Paper(
+    "awp", "Adversarial Weight Perturbation Helps Robust Generalization", arxiv="2004.05884", venue="NeurIPS 2020"
+)
+OAT = Paper(
+    "oat",
+    "Once-for-All Adversarial Training: In-Situ Tradeoff between Robustness and Accuracy for Free",
+    arxiv="2010.11828",
+    venue="NeurIPS 2020",
+)
+SPARSITY_WINNING_TWICE = Paper(
+    "sparsity_winning_twice",
+    "Sparsity Winning Twice: Better Robust Generalization from More Efficient Training",
+    arxiv="2202.09844",
+    venue="ICLR 2022",
+)
+FLOAT = Paper(
+    "float",
+    "FLOAT: Fast Learnable Once-for-All Adversarial Training for Tunable Trade-off between Accuracy and Robustness",
+    arxiv="2204.00426",
+    venue="WACV 2023",
+)
+SMART = Paper(
+    "smart",
+    "Sparse Mixture Once-for-all Adversarial Training for Efficient In-Situ Trade-Off Between Accuracy and Robustness "
+    "of DNNs",
+    arxiv="2302.03523",
+    venue="ICASSP 2023",
+)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from distcond.recipes.papers import FLOAT, MADRY, OAT, SMART, SPARSITY_WINNING_TWICE, TRADES
 from distcond.recipes.protocols import DIGITS, PGD7, PGD10, RAW_PIXELS, TEN_EPOCHS, decided
-from distcond.recipes.recipe import Paper, Recipe
+from distcond.recipes.recipe import FLOAT, MADRY, OAT, SMART, SPARSITY_WINNING_TWICE, TRADES, Paper, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from distcond.recipes.papers import SPARSITY_WINNING_TWICE
 from distcond.recipes.protocols import PGD10, decided
-from distcond.recipes.recipe import Recipe
+from distcond.recipes.recipe import SPARSITY_WINNING_TWICE, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 
 

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from distcond.errors import ConfigError
 from distcond.operating_point import Blend, OperatingPoint
-from distcond.results.store import FOLDER, read_runs
+from distcond.results.store import read_runs
+from distcond.run_layout import FINISHED_FILE, RESULTS_DIR
 
-FILE = "finished.json"
 #: Of an evaluation, beside its rows.
-OF_EVALUATION = "costs-*.json"
+COSTS_GLOB = "costs-*.json"
 
 
-class At(NamedTuple):
+class PointKey(NamedTuple):
     """A place of a run; numbers as rounded to 1e-6."""
 
     run_id: str
@@ -30,14 +30,14 @@ class At(NamedTuple):
         return OperatingPoint(self.lam, self.blend, self.blend_t)
 
 
-class Spent(NamedTuple):
+class InferenceCost(NamedTuple):
     """What one image costs there: FLOPs without multiplications with zero weights, and weights that are not zero."""
 
     flops: float
     nonzeros: int
 
 
-def costs_below(*roots: Path | str) -> dict[At, Spent]:
+def costs_below(*roots: Path | str) -> dict[PointKey, InferenceCost]:
     """What the runs at or below folders say an image costs at each of their operating points.
 
     At the end of training it was counted at the last checkpoint: a method that still moves its masks may have spent a
@@ -45,10 +45,14 @@ def costs_below(*roots: Path | str) -> dict[At, Spent]:
     """
     found = {}
     for run_id, run_dir in run_dirs_below(*roots).items():
-        counted = [_finished(file) for file in (*sorted((run_dir / FOLDER).glob(OF_EVALUATION)), run_dir / FILE)]
+        counted = [
+            _read_costs(file) for file in (*sorted((run_dir / RESULTS_DIR).glob(COSTS_GLOB)), run_dir / FINISHED_FILE)
+        ]
         for p in [point for of in counted for point in of.get("points", [])]:
-            at = At(run_id, round(p["lam"], 6), round(p["width"], 6), p.get("blend", ""), round(p.get("blend_t", 0), 6))
-            found[at] = Spent(p["flops"], p["nonzeros"])
+            at = PointKey(
+                run_id, round(p["lam"], 6), round(p["width"], 6), p.get("blend", ""), round(p.get("blend_t", 0), 6)
+            )
+            found[at] = InferenceCost(p["flops"], p["nonzeros"])
     return found
 
 
@@ -60,7 +64,7 @@ def run_dirs_below(*roots: Path | str) -> dict[str, Path]:
 
 def cost_lines(run_dir: Path | str) -> str:
     """Parameters, training FLOPs, and per operating point inference FLOPs, density and gaps; "" before the end."""
-    found = _finished(Path(run_dir) / FILE)
+    found = _read_costs(Path(run_dir) / FINISHED_FILE)
     points = found.get("points")
     if not points:
         return ""
@@ -71,7 +75,7 @@ def cost_lines(run_dir: Path | str) -> str:
     return "\n".join(filter(None, (f"{head} | inference {_inference(dearest)}{spread}", *gaps)))
 
 
-def _finished(file: Path) -> dict[str, Any]:
+def _read_costs(file: Path) -> dict[str, Any]:
     """What a run came to; empty before its end."""
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

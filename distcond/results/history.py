@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distcond.aside import write_text
+from distcond.atomic_io import atomic_write_text
 from distcond.errors import ConfigError
+from distcond.run_layout import HISTORY_FILE
 
-FILE = "history.jsonl"
 Record = dict[str, Any]
 
 
@@ -27,14 +27,14 @@ def append(run_dir: Path | str, record: Mapping[str, Any]) -> None:
     Numbers that JSON cannot hold (a loss that became NaN or infinite) are written as null.
     """
     assert isinstance(record.get("epoch"), int), "a record needs an integer epoch"
-    path = Path(run_dir) / FILE
+    path = Path(run_dir) / HISTORY_FILE
     line = json.dumps(_finite(dict(record)), allow_nan=False) + "\n"
     earlier = read(run_dir)
     if earlier and not (_ends_whole(path) and earlier[-1]["epoch"] < record["epoch"]):
         kept = [json.dumps(old) + "\n" for old in earlier if old["epoch"] < record["epoch"]]
-        write_text(path, "".join([*kept, line]))
+        atomic_write_text(path, "".join([*kept, line]))
     elif not earlier:
-        write_text(path, line)
+        atomic_write_text(path, line)
     else:
         with open(path, "a", encoding="utf-8") as file:
             file.write(line)
@@ -46,7 +46,7 @@ def read(run_dir: Path | str) -> list[Record]:
     Raises:
         ConfigError: a line before the last is no JSON object with an epoch.
     """
-    path = Path(run_dir) / FILE
+    path = Path(run_dir) / HISTORY_FILE
     if not path.exists():
         return []
     lines = path.read_bytes().splitlines()

@@ -95,13 +95,13 @@ def _of_one_network(rows: list[Row]) -> list[Series]:
     attacked: dict[tuple[Attack, str, float], list[Row]] = {}
     for row in rows:
         if row.attack != "none":
-            attacked.setdefault((attack_of(row), row.threat, source(row)), []).append(row)
+            attacked.setdefault((attack_of(row), row.threat, transfer_lam(row)), []).append(row)
     if not attacked:
         return [_series(clean, [], None)]
     return [_series(clean, attacked[how], how[0]) for how in sorted(attacked)]
 
 
-def source(row: Row) -> float:
+def transfer_lam(row: Row) -> float:
     """The lam at which an attack that transfers was optimised; -1 where there is no single one."""
     return key(row).attack_lam if row.threat == "transfer" else -1.0
 

@@ -11,14 +11,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distcond.aside import written_aside
+from distcond.atomic_io import atomic_write
 from distcond.errors import ConfigError
 from distcond.results.row import COLUMNS, Row, accuracy, from_dict, highest_attempt, key
+from distcond.run_layout import RESULTS_DIR
 
 if TYPE_CHECKING:
     import pandas
 
-FOLDER = "results"
 FORMATS = (".parquet", ".jsonl")
 
 
@@ -30,10 +30,10 @@ def write_part(run_dir: Path | str, name: str, rows: Iterable[Row]) -> Path:
     """
     if not re.fullmatch(r"[\w=-][\w.=-]*", name, re.ASCII):
         raise ConfigError(f"part name {name!r} is no plain file name; use letters, digits, '_', '-', '=' and dots")
-    folder, rows = Path(run_dir) / FOLDER, list(rows)
+    folder, rows = Path(run_dir) / RESULTS_DIR, list(rows)
     parquet, lines = (folder / f"{name}{suffix}" for suffix in FORMATS)
     path, twin = (parquet, lines) if _has_pyarrow() else (lines, parquet)
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         if path == parquet:
             _write_parquet(aside, rows)
         else:
@@ -65,20 +65,22 @@ def read_runs(places: Sequence[Path | str]) -> dict[Path, list[Row]]:
     for root in map(Path, places):
         if not root.is_dir():
             raise ConfigError(f"no folder {root}; give a run_dir or a folder of runs")
-        for part in parts(root.resolve()):
+        for part in part_files(root.resolve()):
             of_run = by_run.setdefault(part.parent.parent, [])
             of_run += [part] if part not in of_run else []
     rows = {at: highest_attempt(row for part in own for row in _read_part(part)) for at, own in by_run.items()}
-    return _told_apart(rows)
+    return _disambiguate(rows)
 
 
-def _told_apart(found: dict[Path, list[Row]]) -> dict[Path, list[Row]]:
+def _disambiguate(found: dict[Path, list[Row]]) -> dict[Path, list[Row]]:
     dirs = dict[str, list[Path]]()
     for run_dir, rows in found.items():
         for run_id in {row.run_id for row in rows}:
             dirs.setdefault(run_id, []).append(run_dir)
     names = {
-        (run_id, at): name for run_id, places in dirs.items() for at, name in zip(places, _names(places), strict=True)
+        (run_id, at): name
+        for run_id, places in dirs.items()
+        for at, name in zip(places, _shortest_distinct_paths(places), strict=True)
     }
     return {
         at: [replace(row, run_id=f"{row.run_id} ({name})") if (name := names[row.run_id, at]) else row for row in rows]
@@ -86,7 +88,7 @@ def _told_apart(found: dict[Path, list[Row]]) -> dict[Path, list[Row]]:
     }
 
 
-def _names(places: list[Path]) -> list[str]:
+def _shortest_distinct_paths(places: list[Path]) -> list[str]:
     """What tells directories apart: as few of the last parts of their paths as it takes; "" of one alone."""
     if len(places) == 1:
         return [""]
@@ -97,7 +99,7 @@ def _names(places: list[Path]) -> list[str]:
     raise AssertionError(places)
 
 
-def parts(root: Path) -> list[Path]:
+def part_files(root: Path) -> list[Path]:
     """The part files below `root`, oldest first; half-written files are not among them."""
     found = {path: path.stat().st_mtime_ns for path in _candidates(root)}
     by_age = sorted(found, key=lambda path: (found[path], path))
@@ -111,8 +113,8 @@ def remove_parts(run_dir: Path | str, unwanted: Callable[[Row], bool]) -> list[s
     Raises:
         ConfigError: a part cannot be read.
     """
-    folder = (Path(run_dir) / FOLDER).absolute()
-    own = [part for part in parts(folder) if part.parent == folder]
+    folder = (Path(run_dir) / RESULTS_DIR).absolute()
+    own = [part for part in part_files(folder) if part.parent == folder]
     found = [part for part in own if any(map(unwanted, _read_part(part)))]
     for part in found:
         for suffix in FORMATS:  # an older twin would come to light again
@@ -138,7 +140,7 @@ def _candidates(root: Path) -> Iterator[Path]:
     # os.walk, not rglob: runs that still train delete folders (old checkpoints) under the walk.
     for place, folders, names in os.walk(root.absolute()):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        if Path(place).name == FOLDER:
+        if Path(place).name == RESULTS_DIR:
             yield from (Path(place, n) for n in names if n.endswith(FORMATS) and not n.startswith("."))
 
 

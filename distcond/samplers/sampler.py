@@ -1,7 +1,8 @@
-"""What a file of this room exports: a named distribution of lam over the rows of a batch."""
+"""What a file of this package exports: a named distribution of lam over the rows of a batch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,3 +25,9 @@ class Sampler:
     summary: str
     draw: Callable[[Any, int, torch.Generator], Tensor]
     options: Options
+
+
+def num_rows(share: float, n: int) -> int:
+    """`share` in [0, 1] of n rows, rounded up."""
+    # Rounded first: 0.07 * 100 is 7.000000000000001 in binary, and that would be 8 rows.
+    return math.ceil(round(share * n, 6))

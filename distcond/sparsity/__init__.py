@@ -1,1 +1,4 @@
-"""Masks over weights: how many, which, when and how they change. Tensors and steps, no papers."""
+"""Masks over weights: how many, which, when and how they change. Tensors and steps, no papers.
+
+May import layers, seeding and errors; never launch, storage, runs, ray or pyarrow.
+"""

@@ -1,25 +1,84 @@
-"""One mask that moves every so many steps, layer by layer: as many weights grow as were dropped, or as a trend asks."""
+"""One mask that moves every so many steps, layer by layer: as many weights grow as were dropped, or as a trend asks.
+
+The trend reads the last epochs: overfitting asks for fewer weights, a rising validation loss for more.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from distcond.sparsity.distribution import Distribution, budget
+from distcond.sparsity.distribution import Distribution, weight_budget
 from distcond.sparsity.masked_weights import MaskedWeights
-from distcond.sparsity.masks import kept, scattered
-from distcond.sparsity.score import gradient, magnitude, random
-from distcond.sparsity.trend import Trend
-from distcond.sparsity.update import drop, grow, num_dropped
+from distcond.sparsity.masks import count_kept, random_masks
+from distcond.sparsity.update import drop, grow, num_dropped, random_scores, score_by_gradient, score_by_magnitude
+
+
+@dataclass
+class DensityTrend:
+    """A history of the robust generalisation gap (train RA - val RA) and of the adversarial validation loss.
+
+    Judged over the last `window` differences between consecutive epochs. Fewer weights: at least `threshold` of the
+    gap's differences are positive. More weights: at least `threshold` of the loss's differences are not negative. Both
+    may hold at once, and neither does before `start` of the stage is done or the window is full.
+    """
+
+    window: int = 4
+    threshold: float = 0.5
+    start: float = 0.5
+    extra_drop: float = 0.4  # dropped for good, as a share of what an update drops
+    extra_grow: float = 0.05  # grown beyond what was dropped, as a share of it
+    gaps: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    num_drops: int = 0
+    num_grows: int = 0
+
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Take an epoch's history record: "train_ra" and, of the most robust point of "val", "ra" and "ra_loss"."""
+        point = max(record["val"], key=lambda point: point.get("blend_t", point["lam"]))
+        self.gaps.append(record["train_ra"] - point["ra"])
+        self.losses.append(point["ra_loss"])
+
+    def extra(self, done: float) -> tuple[float, float]:
+        """What to drop and what to grow beyond an update's own, now; counted in the report."""
+        if done <= self.start or len(self.gaps) <= self.window:
+            return 0.0, 0.0
+        overfits = _share(self._changes(self.gaps), above=0, or_equal=False) >= self.threshold
+        worsens = _share(self._changes(self.losses), above=0, or_equal=True) >= self.threshold
+        self.num_drops += overfits
+        self.num_grows += worsens
+        return self.extra_drop * overfits, self.extra_grow * worsens
+
+    def report(self) -> dict[str, float]:
+        """Updates so far that dropped more or grew more."""
+        return {"drops_more": float(self.num_drops), "grows_more": float(self.num_grows)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole history."""
+        return {"gaps": self.gaps, "losses": self.losses, "num_drops": self.num_drops, "num_grows": self.num_grows}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.gaps, self.losses = list(state["gaps"]), list(state["losses"])
+        self.num_drops, self.num_grows = state["num_drops"], state["num_grows"]
+
+    def _changes(self, values: Sequence[float]) -> list[float]:
+        recent = values[-self.window - 1 :]
+        return [after - before for before, after in pairwise(recent)]
+
+
+def _share(changes: Sequence[float], above: float, or_equal: bool) -> float:
+    return sum(change > above or (or_equal and change == above) for change in changes) / len(changes)
 
 
 @dataclass(frozen=True)
-class Pace:
+class UpdateSchedule:
     """When masks move, and how far."""
 
     every: int  # steps between updates
@@ -38,7 +97,7 @@ class DropAndGrow:
         masked: the weights.
         density: kept share of them all at the start, in (0, 1].
         distribution: how that is shared out over the layers.
-        pace: when and how much.
+        update_schedule: when and how much.
         growth: "gradient" = where the gradient of the last step is largest, "random" = anywhere.
         trend: makes the density follow the history of the run; None = it stays what it is in every layer.
         seed: of the first masks and of random growth.
@@ -49,24 +108,30 @@ class DropAndGrow:
         masked: MaskedWeights,
         density: float,
         distribution: Distribution,
-        pace: Pace,
+        update_schedule: UpdateSchedule,
         growth: Literal["gradient", "random"] = "gradient",
-        trend: Trend | None = None,
+        trend: DensityTrend | None = None,
         seed: int = 0,
     ) -> None:
-        self.masked, self.pace, self.growth, self.trend, self.seed = masked, pace, growth, trend, seed
+        self.masked, self.update_schedule, self.growth, self.trend, self.seed = (
+            masked,
+            update_schedule,
+            growth,
+            trend,
+            seed,
+        )
         shapes = {name: weight.shape for name, weight in masked.weights.items()}
-        self.counts = distribution(shapes, budget(masked.num_weights, density))
+        self.counts = distribution(shapes, weight_budget(masked.num_weights, density))
         self.num_updates = 0
 
     def start(self, stage: str) -> None:
         """Masks at random places."""
-        self.masked.put(scattered(self.masked.weights, self.counts, self.seed, "masks"))
+        self.masked.put(random_masks(self.masked.weights, self.counts, self.seed, "masks"))
 
     def after_step(self, optimiser: torch.optim.Optimizer, done: float, step: int) -> None:
-        """Hold the masks; move them where the pace says so."""
+        """Hold the masks; move them when the schedule says so."""
         self.masked.hold(optimiser)
-        if self.pace.due(done, step):
+        if self.update_schedule.due(done, step):
             self._update(done, step)
 
     def after_epoch(self, record: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> bool:
@@ -101,10 +166,10 @@ class DropAndGrow:
 
     @torch.no_grad()
     def _update(self, done: float, step: int) -> None:
-        rate, weights = self.pace.drop_fraction(done), self.masked.weights
+        rate, weights = self.update_schedule.drop_fraction(done), self.masked.weights
         extra_drop, extra_grow = self.trend.extra(done) if self.trend is not None else (0.0, 0.0)
-        growths, sizes = self._growth_scores(step), magnitude(weights)
-        new, counts = {}, kept(self.masked.masks)
+        growths, sizes = self._growth_scores(step), score_by_magnitude(weights)
+        new, counts = {}, count_kept(self.masked.masks)
         for name, mask in self.masked.masks.items():
             if counts[name] == mask.numel():
                 new[name] = mask  # as in the authors' code a layer that is fully dense never drops, not even for good
@@ -119,4 +184,6 @@ class DropAndGrow:
 
     def _growth_scores(self, step: int) -> dict[str, Tensor]:
         weights = self.masked.weights
-        return gradient(weights) if self.growth == "gradient" else random(weights, self.seed, "grow", step)
+        return (
+            score_by_gradient(weights) if self.growth == "gradient" else random_scores(weights, self.seed, "grow", step)
+        )

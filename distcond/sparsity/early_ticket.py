@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distcond.sparsity.distribution import budget
+from distcond.sparsity.distribution import weight_budget
 from distcond.sparsity.masked_weights import MaskedWeights
-from distcond.sparsity.masks import Masks, Weights, difference, fitted, largest, num_entries
+from distcond.sparsity.masks import Masks, Weights, fit_saved_masks, largest_masks, mask_difference, num_entries
 
 
 class EarlyTicket:
@@ -50,7 +50,7 @@ class EarlyTicket:
         self.stage = stage
         if stage != self.search:
             self.queue, self.distances = [], []
-            self.masked.put(largest(self.masked.weights, budget(self.masked.num_weights, self.density)))
+            self.masked.put(largest_masks(self.masked.weights, weight_budget(self.masked.num_weights, self.density)))
 
     def after_step(self, optimiser: torch.optim.Optimizer, done: float, step: int) -> None:
         """Hold the ticket, weights and momentum; nothing to hold in the search."""
@@ -60,8 +60,8 @@ class EarlyTicket:
         """In the search, compare the mask of this epoch with the last ones; True ends the search."""
         if self.stage != self.search:
             return False
-        newest = largest(self.searched, budget(num_entries(self.searched), self.density))
-        self.distances = [difference(newest, older) for older in self.queue]
+        newest = largest_masks(self.searched, weight_budget(num_entries(self.searched), self.density))
+        self.distances = [mask_difference(newest, older) for older in self.queue]
         self.queue = [*self.queue, newest][-self.queue_length + 1 :]
         full = len(self.distances) == self.queue_length - 1
         self.found = full and max(self.distances) <= self.tolerance
@@ -85,7 +85,7 @@ class EarlyTicket:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.masked.load_state_dict(state["masks"])
-        self.queue = [fitted(masks, self.searched) for masks in state["queue"]]
+        self.queue = [fit_saved_masks(masks, self.searched) for masks in state["queue"]]
         self.stage, self.distances, self.found = state["stage"], list(state["distances"]), state["found"]
 
     def own_state(self) -> dict[str, Tensor]:

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from distcond.layers.masked import MaskedNoisyConv2d
-from distcond.sparsity.agreement import require_agreement
-from distcond.sparsity.masks import Maskable, Masks, density, fitted, num_entries
-from distcond.sparsity.score import momentum_buffers
+from distcond.sparsity.masks import Maskable, Masks, density, fit_saved_masks, num_entries, require_agreement
+from distcond.sparsity.update import momentum_buffers
 
 
 class MaskedWeights:
@@ -65,7 +64,7 @@ class MaskedWeights:
         Raises:
             ConfigError: masks of another network.
         """
-        self._set(fitted(state, self.weights) if state else {})
+        self._set(fit_saved_masks(state, self.weights) if state else {})
 
     @torch.no_grad()
     def _set(self, masks: Masks) -> None:

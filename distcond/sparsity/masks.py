@@ -1,11 +1,16 @@
-"""Masks by weight name, True = kept: made, counted, compared and checked."""
+"""Masks by weight name, True = kept: made, counted, compared, checked, and the same on all ranks.
+
+What ranks decide from is averaged, what they decided is compared.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from distcond.errors import ConfigError
@@ -31,19 +36,19 @@ def layers_by_weight(model: nn.Module, kinds: tuple[type[Maskable], ...] = (nn.C
 
 
 @torch.no_grad()
-def scattered(weights: Weights, counts: Mapping[str, int], *key: object) -> Masks:
+def random_masks(weights: Weights, counts: Mapping[str, int], *key: object) -> Masks:
     """Masks that keep `counts` weights at random positions: a function of key and name alone, on any device."""
-    return {name: at(w, random_order(w.numel(), *key, name)[: counts[name]]) for name, w in weights.items()}
+    return {name: mask_at(w, random_order(w.numel(), *key, name)[: counts[name]]) for name, w in weights.items()}
 
 
 @torch.no_grad()
-def largest(weights: Weights, count: int) -> Masks:
+def largest_masks(weights: Weights, count: int) -> Masks:
     """Masks that keep the `count` weights of largest magnitude over all layers together."""
     order = torch.cat([weight.abs().reshape(-1) for weight in weights.values()]).argsort(descending=True, stable=True)
     kept = torch.zeros_like(order, dtype=torch.bool)
     kept[order[:count]] = True
     parts = kept.split([weight.numel() for weight in weights.values()])
-    return {name: shaped(part, weight) for (name, weight), part in zip(weights.items(), parts, strict=True)}
+    return {name: shape_mask(part, weight) for (name, weight), part in zip(weights.items(), parts, strict=True)}
 
 
 def random_order(size: int, *key: object) -> Tensor:
@@ -51,19 +56,19 @@ def random_order(size: int, *key: object) -> Tensor:
     return torch.randperm(size, generator=generator(*key))
 
 
-def at(weight: Tensor, index: Tensor) -> Tensor:
+def mask_at(weight: Tensor, index: Tensor) -> Tensor:
     """The mask of a weight's shape that is True at these flat indices."""
     flat = torch.zeros(weight.numel(), dtype=torch.bool)
     flat[index] = True
-    return shaped(flat, weight)
+    return shape_mask(flat, weight)
 
 
-def shaped(flat: Tensor, like: Tensor) -> Tensor:
+def shape_mask(flat: Tensor, like: Tensor) -> Tensor:
     """A flat mask in the shape, device and memory layout of `like`, so that a product reads both in order."""
     return torch.empty_like(like, dtype=torch.bool, requires_grad=False).copy_(flat.view(like.shape))
 
 
-def kept(masks: Mapping[str, Tensor]) -> dict[str, int]:
+def count_kept(masks: Mapping[str, Tensor]) -> dict[str, int]:
     """Kept entries per mask, brought to the host at once."""
     return dict(zip(masks, torch.stack([mask.sum() for mask in masks.values()]).tolist(), strict=True))
 
@@ -75,16 +80,16 @@ def num_entries(tensors: Mapping[str, Tensor]) -> int:
 
 def density(masks: Mapping[str, Tensor]) -> float:
     """Kept share of all entries; 1 where there are no masks."""
-    return sum(kept(masks).values()) / num_entries(masks) if masks else 1.0
+    return sum(count_kept(masks).values()) / num_entries(masks) if masks else 1.0
 
 
-def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+def mask_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     """Share of entries in which two sets of masks differ."""
     unequal = torch.stack([(one[name] != other[name]).sum() for name in one]).sum()
     return int(unequal) / num_entries(one)
 
 
-def fitted(saved: Mapping[str, Any], weights: Weights) -> Masks:
+def fit_saved_masks(saved: Mapping[str, Any], weights: Weights) -> Masks:
     """Saved masks on the weights' device and in their layout.
 
     Raises:
@@ -98,4 +103,46 @@ def fitted(saved: Mapping[str, Any], weights: Weights) -> Masks:
         if mask.shape != weight.shape or mask.dtype != torch.bool:
             found = f"{tuple(mask.shape)} {mask.dtype}"
             raise ConfigError(f"masks do not fit the model: {name} is {found}, not {tuple(weight.shape)} torch.bool")
-    return {name: shaped(saved[name].reshape(-1), weight) for name, weight in weights.items()}
+    return {name: shape_mask(saved[name].reshape(-1), weight) for name, weight in weights.items()}
+
+
+def mask_digest(masks: Mapping[str, Tensor]) -> int:
+    """A 63-bit fingerprint of names and positions: the same for the same masks on any device and in any layout."""
+    hasher = hashlib.blake2b(digest_size=8)
+    for name, mask in masks.items():
+        hasher.update(name.encode())
+        hasher.update(mask.cpu().contiguous().numpy().tobytes())
+    return int.from_bytes(hasher.digest(), "little") >> 1
+
+
+def require_agreement(masks: Mapping[str, Tensor]) -> None:
+    """Compare the masks of all ranks; nothing to do for one.
+
+    Raises:
+        RuntimeError: they differ, and so the ranks would train different networks. Raised on every rank.
+    """
+    if not _several_ranks():
+        return
+    mine = torch.tensor([mask_digest(masks)], device=next(iter(masks.values())).device)
+    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyone, mine)
+    found = [f"rank {rank}: {int(value):016x}" for rank, value in enumerate(everyone)]
+    if any(not torch.equal(value, everyone[0]) for value in everyone):
+        raise RuntimeError(
+            f"masks differ between ranks ({', '.join(found)}): their weights or gradients have come apart; "
+            "restart from the last checkpoint"
+        )
+
+
+@torch.no_grad()
+def average_over_ranks(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by its mean over ranks, with the same bits on every rank."""
+    if not _several_ranks():
+        return
+    for tensor in tensors:
+        dist.all_reduce(tensor)
+        tensor /= dist.get_world_size()
+
+
+def _several_ranks() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -8,14 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distcond.sparsity.apportion import whole
-from distcond.sparsity.distribution import budget
-from distcond.sparsity.granularity import WEIGHT, Granularity
+from distcond.sparsity.distribution import LayerCounts, momentum_shares, redistribute, round_to_total, weight_budget
 from distcond.sparsity.masked_weights import MaskedWeights
-from distcond.sparsity.masks import Masks, kept, random_order, shaped
-from distcond.sparsity.redistribute import Layers, redistribute, shares_of
-from distcond.sparsity.score import momentum_buffers
-from distcond.sparsity.update import drop, grow
+from distcond.sparsity.masks import Masks, count_kept, random_order, shape_mask
+from distcond.sparsity.update import WEIGHT, Granularity, drop, grow, momentum_buffers
 
 
 class MomentumRegrowth:
@@ -41,7 +37,7 @@ class MomentumRegrowth:
         seed: int = 0,
     ) -> None:
         self.masked, self.drop_fraction, self.granularity, self.seed = masked, drop_fraction, granularity, seed
-        self.budget = budget(masked.num_weights, density)
+        self.budget = weight_budget(masked.num_weights, density)
         self.due = False
         self.num_updates = 0
 
@@ -49,7 +45,7 @@ class MomentumRegrowth:
         """The same density in every layer, at random places."""
         layers = self._layers([0] * len(self.masked.weights))
         parts = [total * self.budget / self.masked.num_weights for total in layers.total]
-        counts = whole(parts, self.budget, layers.total, layers.size, least=1)
+        counts = round_to_total(parts, self.budget, layers.total, layers.size, least=1)
         weights = self.masked.weights.items()
         self.masked.put({name: self._scattered(name, w, n) for (name, w), n in zip(weights, counts, strict=True)})
 
@@ -68,7 +64,7 @@ class MomentumRegrowth:
 
     def report(self) -> dict[str, float]:
         """Density, and the density of the sparsest and the densest layer, which the updates spread apart."""
-        counts = kept(self.masked.masks)
+        counts = count_kept(self.masked.masks)
         layers = [counts[name] / weight.numel() for name, weight in self.masked.weights.items()]
         return {"density": self.masked.density(), "density_min": min(layers), "density_max": max(layers)}
 
@@ -93,22 +89,22 @@ class MomentumRegrowth:
         narrow, score, widen = self.granularity.narrow, self.granularity.score, self.granularity.widen
         masks = {name: narrow(mask) for name, mask in self.masked.masks.items()}
         momenta = {n: score(m) for n, m in momentum_buffers(self.masked.weights, optimiser).items()}
-        layers = self._layers(list(kept(masks).values()))
-        plan = redistribute(layers, shares_of(momenta, masks), rate, self.budget)
+        layers = self._layers(list(count_kept(masks).values()))
+        plan = redistribute(layers, momentum_shares(momenta, masks), rate, self.budget)
         new: Masks = {}
         for (name, mask), drops, grows in zip(masks.items(), plan.drops, plan.grows, strict=True):
             fewer = drop(mask, score(self.masked.weights[name]), drops)
             new[name] = widen(grow(fewer, momenta[name], grows), self.masked.masks[name])
         return new
 
-    def _layers(self, kept: list[int]) -> Layers:
+    def _layers(self, kept: list[int]) -> LayerCounts:
         totals = [self.granularity.num_units(weight) for weight in self.masked.weights.values()]
         sizes = [w.numel() // total for w, total in zip(self.masked.weights.values(), totals, strict=True)]
-        return Layers(kept, totals, sizes)
+        return LayerCounts(kept, totals, sizes)
 
     def _scattered(self, name: str, weight: Tensor, count: int) -> Tensor:
         like = torch.empty_like(weight, dtype=torch.bool, requires_grad=False)
         units = torch.zeros(self.granularity.num_units(weight), dtype=torch.bool)
         units[random_order(len(units), self.seed, "masks", name)[:count]] = True
         narrow = self.granularity.narrow(like)
-        return self.granularity.widen(shaped(units, narrow), like)
+        return self.granularity.widen(shape_mask(units, narrow), like)

@@ -1,11 +1,73 @@
-"""Drop and grow: exact counts, deterministic ties (the earlier entry goes, or comes, first)."""
+"""What one update of masks needs: scores of weights, units (weight or channel), drop and grow, and the share to drop.
+
+Counts are exact and ties deterministic: the earlier entry goes, or comes, first.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from distcond.seeding import generator
+from distcond.sparsity.masks import Weights
+
+
+def score_by_magnitude(weights: Weights) -> dict[str, Tensor]:
+    """|w|."""
+    return {name: weight.detach().abs() for name, weight in weights.items()}
+
+
+def score_by_gradient(weights: Weights) -> dict[str, Tensor]:
+    """|dL/dw| of the last step, dense: also where a mask holds the weight at zero."""
+    return {name: _last_gradient(name, weight).abs() for name, weight in weights.items()}
+
+
+def momentum_buffers(weights: Weights, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """SGD's momentum buffers by weight name; empty before the first step and without momentum."""
+    states = {name: optimiser.state.get(weight, {}) for name, weight in weights.items()}
+    buffers: Mapping[str, Tensor | None] = {name: state.get("momentum_buffer") for name, state in states.items()}
+    return {name: buffer for name, buffer in buffers.items() if buffer is not None}
+
+
+def random_scores(weights: Weights, *key: object) -> dict[str, Tensor]:
+    """Uniform numbers, a function of key and name alone, on any device."""
+    return {
+        name: torch.rand(weight.shape, generator=generator(*key, name)).to(weight.device)
+        for name, weight in weights.items()
+    }
+
+
+def _last_gradient(name: str, weight: Tensor) -> Tensor:
+    assert weight.grad is not None, f"{name} has no gradient: growth by gradient follows a backward pass"
+    return weight.grad
+
+
+class Granularity(NamedTuple):
+    """The units of a weight. Sizes and counts are per layer, in units."""
+
+    score: Callable[[Tensor], Tensor]  # values shaped like the weight -> one non-negative score per unit
+    narrow: Callable[[Tensor], Tensor]  # mask of the weight -> mask of its units
+    widen: Callable[[Tensor, Tensor], Tensor]  # (mask of the units, mask of the weight) -> mask of the weight
+    num_units: Callable[[Tensor], int]
+
+
+def _channel_norms(values: Tensor) -> Tensor:
+    """Frobenius norm of each input channel (C_in,)."""
+    return torch.linalg.vector_norm(values, dim=(0, 2, 3))
+
+
+def _widen_channels(units: Tensor, mask: Tensor) -> Tensor:
+    return torch.empty_like(mask).copy_(units[None, :, None, None])
+
+
+WEIGHT = Granularity(torch.abs, lambda mask: mask, lambda units, mask: units, lambda weight: weight.numel())
+CHANNEL = Granularity(_channel_norms, lambda mask: mask[0, :, 0, 0], _widen_channels, lambda weight: weight.shape[1])
+
+GRANULARITIES = {"weight": WEIGHT, "channel": CHANNEL}
 
 
 def num_dropped(num_kept: int, rate: float) -> int:
@@ -29,3 +91,19 @@ def _with(mask: Tensor, index: Tensor, value: bool) -> Tensor:
     flat = mask.reshape(-1).clone()
     flat[index] = value
     return torch.empty_like(mask).copy_(flat.view(mask.shape))
+
+
+Schedule = Callable[[float, float, float], float]
+
+
+def linear(start: float, end: float, done: float) -> float:
+    """From `start` to `end` in a straight line, `done` in [0, 1] of the way."""
+    return start + (end - start) * done
+
+
+def cosine(start: float, end: float, done: float) -> float:
+    """From `start` to `end` along half a cosine, `done` in [0, 1] of the way."""
+    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+
+
+SCHEDULES: dict[str, Schedule] = {"linear": linear, "cosine": cosine}

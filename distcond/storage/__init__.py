@@ -1,1 +1,4 @@
-"""Files by URI: an object store or a file system somewhere else, by pyarrow.fs; and mirroring a directory to it."""
+"""Files by URI (S3, GCS, HDFS, ...) through pyarrow.fs, and mirroring a directory to them.
+
+May import config and root modules only; knows nothing of runs but their listing.
+"""

@@ -1,4 +1,7 @@
-"""A directory of this machine and its copy at a store: what changed goes up, what is newer there comes down."""
+"""A local directory and its copy in a store: changed files are pushed, newer ones pulled.
+
+Folders of several files that count as one (checkpoints) have a marker, put last, that names all their files with sizes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from distcond.aside import write_text
+from distcond.atomic_io import atomic_write_text
+from distcond.run_layout import COMPLETE_FILE
 from distcond.storage.store import Stat, StorageError, Store
 
 T = TypeVar("T")
@@ -47,7 +51,7 @@ class Mirror:
                 continue
             if self._alike.get(name, ())[:2] == [stat.st_size, stat.st_mtime_ns]:
                 continue
-            patiently(partial(self.store.put, file, name), pauses)
+            retry(partial(self.store.put, file, name), pauses)
             self._alike[name] = [stat.st_size, stat.st_mtime_ns]
             sent += 1
         if sent:
@@ -64,7 +68,7 @@ class Mirror:
             file, there = self.local / name, held[name]
             if self.has(name, there) or (not overwrite and file.exists()):
                 continue
-            patiently(partial(self.store.get, name, file))
+            retry(partial(self.store.get, name, file))
             stat = file.stat()
             self._alike[name] = [stat.st_size, stat.st_mtime_ns, *there]
             came += 1
@@ -104,10 +108,10 @@ class Mirror:
         return found.get(self.store.uri, {})
 
     def _remember(self) -> None:
-        write_text(self.local / _MEMORY, json.dumps({self.store.uri: self._alike}))
+        atomic_write_text(self.local / _MEMORY, json.dumps({self.store.uri: self._alike}))
 
 
-def patiently(work: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
+def retry(work: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
     """The result of `work`: try until it works, with a pause before each try.
 
     Raises:
@@ -122,3 +126,39 @@ def patiently(work: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
             met = error
     assert met is not None, "at least one try"
     raise met
+
+
+def mark_complete(store: Store, folder: str, files: Iterable[str]) -> None:
+    """Publish the marker of a folder whose files (by their names in it) are up.
+
+    Raises:
+        StorageError: one of them is not there, or the marker cannot be put.
+    """
+    files, held = list(files), store.names(folder)
+    wanted = {name: held[f"{folder}/{name}"].size for name in files if f"{folder}/{name}" in held}
+    missing = sorted(set(files) - set(wanted))
+    if missing:
+        raise StorageError(f"{store.uri}: {folder} lacks {', '.join(missing)}")
+    store.put_bytes(json.dumps({"files": wanted}, indent=1).encode(), f"{folder}/{COMPLETE_FILE}")
+
+
+def files_if_complete(store: Store, held: dict[str, Stat], folder: str) -> list[str]:
+    """Full names of the files of a whole folder; empty where its marker is missing or its files are not all there.
+
+    `held` is a listing of the store that covers the folder.
+    """
+    if f"{folder}/{COMPLETE_FILE}" not in held:
+        return []
+    try:
+        files: dict[str, int] = json.loads(store.read(f"{folder}/{COMPLETE_FILE}"))["files"]
+    except (ValueError, KeyError, FileNotFoundError):
+        return []
+    names = {f"{folder}/{name}": size for name, size in files.items()}
+    whole = all(name in held and held[name].size == size for name, size in names.items())
+    return list(names) if whole else []
+
+
+def remove_folder(store: Store, folder: str) -> None:
+    """Delete a folder, its marker first: a reader never meets a marker without its files."""
+    store.delete(f"{folder}/{COMPLETE_FILE}")
+    store.delete_below(folder)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from distcond.errors import ConfigError
-from distcond.registry import unknown
+from distcond.registry import describe_unknown
 
 KINDS = ("uniform", "loguniform", "integer", "choice")
 _KEYS = ("kind", "low", "high", "values", "when")
@@ -96,10 +96,10 @@ def read_axis(path: str, entry: Any) -> Axis:
         raise ConfigError(f"{where}: expected a table with kind = one of {', '.join(KINDS)}")
     for word in entry:
         if word not in _KEYS:
-            raise ConfigError(f"{where}: {unknown('word', word, _KEYS)}")
+            raise ConfigError(f"{where}: {describe_unknown('word', word, _KEYS)}")
     kind = entry.get("kind", "")
     if kind not in KINDS:
-        raise ConfigError(f"{where}: {unknown('kind', str(kind), KINDS)}")
+        raise ConfigError(f"{where}: {describe_unknown('kind', str(kind), KINDS)}")
     when = tuple((at, tuple(one if isinstance(one, list) else [one])) for at, one in entry.get("when", {}).items())
     if kind == "choice":
         values = entry.get("values")

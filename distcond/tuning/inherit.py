@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distcond.config.schema import Config
-from distcond.engine.starting.continue_from import continue_from
+from distcond.training.continue_from import continue_from
 from distcond.tuning.pbt import Exploit
 from distcond.tuning.trial import Trial
 

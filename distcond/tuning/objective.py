@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from distcond.config.schema import Config
 from distcond.engine.grid import positions
 from distcond.errors import ConfigError
-from distcond.registry import unknown
-from distcond.results.label import pixel_fraction
+from distcond.registry import describe_unknown
+from distcond.results.labels import pixel_fraction
 from distcond.results.pareto import area
 
 Record = Mapping[str, Any]
@@ -50,7 +50,7 @@ def read_objective(name: str, config: Config) -> Objective:
         return Objective(name, name, math.nan, name == "hypervolume")
     found = re.fullmatch(r"(sa|ra)@([\d.e-]+)", name)
     if not found:
-        raise ConfigError(f"objective={name}: {unknown('objective', name, FORMS)}")
+        raise ConfigError(f"objective={name}: {describe_unknown('objective', name, FORMS)}")
     try:
         lam = float(found[2])
     except ValueError as error:

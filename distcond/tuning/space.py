@@ -13,7 +13,7 @@ import distcond
 from distcond.config.overrides import resolve
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
-from distcond.registry import unknown
+from distcond.registry import describe_unknown
 from distcond.tuning.axis import Axis, read_axis
 
 _WORDS = ("question", "recipe", "trials", "cost", "sweep", "space", "small")
@@ -94,7 +94,7 @@ def find_space(name: str, small: bool = False) -> Space:
             raise ConfigError(f"budget=small: {name} has none; state settings as PATH=VALUE")
         return Space(name, "", "float_digits", 16, function=name)
     if name not in shipped():
-        raise ConfigError(f"{unknown('space', name, shipped())}; or a file FILE.toml, or module:function")
+        raise ConfigError(f"{describe_unknown('space', name, shipped())}; or a file FILE.toml, or module:function")
     return read_space(shipped()[name], small)
 
 
@@ -112,7 +112,7 @@ def read_space(file: Path, small: bool = False) -> Space:
         raise ConfigError(f"{file}: no TOML ({error})") from error
     for word in told:
         if word not in _WORDS:
-            raise ConfigError(f"{file}: {unknown('word', word, _WORDS)}")
+            raise ConfigError(f"{file}: {describe_unknown('word', word, _WORDS)}")
     missing = [word for word in ("question", "recipe", "trials", "space") if word not in told]
     if missing or not told["space"]:
         raise ConfigError(f"{file}: {', '.join(missing) or 'space'} is missing; see python -m distcond.tune --help")

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distcond.engine.environment import describe_start
-from distcond.engine.run_dir import read_json, write_json
+from distcond.atomic_io import read_json, write_json
 from distcond.errors import ConfigError
+from distcond.runs.provenance import describe_start
 from distcond.tuning import space as spaces
 from distcond.tuning import trial as trials
 from distcond.tuning import words as wording

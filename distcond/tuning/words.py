@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from distcond.config.setting import check_bounds, read, setting
+from distcond.config.fields import check_bounds, parse_value, setting
 from distcond.errors import ConfigError
 
 
@@ -53,7 +53,7 @@ def words_of(told: Mapping[str, Any]) -> Words:
     for name, value in told.items():
         if name not in known:
             raise ConfigError(f"{name}={value}: no word of a sweep; valid: {', '.join(NAMES)}")
-        values[name] = read(name, value, types[name])
+        values[name] = parse_value(name, value, types[name])
         check_bounds(name, values[name], known[name].metadata)
     return _agreed(Words(**values))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from distcond.attacks.attack import Attack
-from distcond.attacks.ball import distances
+from distcond.attacks.projection import distances
 from distcond.config.schema import AttackConfig
 from distcond.registry import table
 from support.installed import needs

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from distcond.attacks.ball import ascent, lengths, project, scatter
 from distcond.attacks.pgd import input_gradient, pgd, summed_cross_entropy
+from distcond.attacks.projection import lengths, project, random_init, steepest_direction
 from distcond.config.schema import AttackConfig
 
 SHAPE = (3, 2, 4, 4)
@@ -88,14 +88,14 @@ def test_a_projection_is_the_nearest_point(seed: int, norm: str, epsilon: float)
 @QUICK
 @given(seed=st.integers(0, 99), norm=st.sampled_from(["Linf", "L2"]), epsilon=st.floats(0.01, 2))
 def test_random_starts_fill_the_ball_to_its_rim(seed: int, norm: str, epsilon: float) -> None:
-    offset = scatter(unit(seed), norm, epsilon)
+    offset = random_init(unit(seed), norm, epsilon)
     assert (size(offset, norm) <= epsilon * (1 + 1e-6)).all()
-    assert torch.allclose(size(scatter(torch.ones(SHAPE), norm, epsilon), norm), torch.tensor(epsilon), rtol=1e-5)
+    assert torch.allclose(size(random_init(torch.ones(SHAPE), norm, epsilon), norm), torch.tensor(epsilon), rtol=1e-5)
 
 
 def test_l2_starts_are_uniform_in_length_and_direction() -> None:
     many = 2 * torch.rand((4000, 3, 4, 4), generator=seeded(3)) - 1
-    offset = scatter(many, "L2", 2.0)
+    offset = random_init(many, "L2", 2.0)
     assert abs(float(lengths(offset).mean()) - 1.0) < 0.05
     assert offset.mean((0, 2, 3)).abs().max() < 0.02
 
@@ -191,8 +191,8 @@ def test_a_large_batch_does_not_shrink_gradients() -> None:
 
 
 def test_a_flat_place_is_no_direction() -> None:
-    assert torch.equal(ascent(torch.zeros(SHAPE), "L2"), torch.zeros(SHAPE))
-    assert torch.equal(ascent(torch.zeros(SHAPE), "Linf"), torch.zeros(SHAPE))
+    assert torch.equal(steepest_direction(torch.zeros(SHAPE), "L2"), torch.zeros(SHAPE))
+    assert torch.equal(steepest_direction(torch.zeros(SHAPE), "Linf"), torch.zeros(SHAPE))
 
 
 def test_the_gradient_to_the_input_alone() -> None:

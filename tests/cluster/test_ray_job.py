@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.ray_job import largest_files, main
-from distcond.config.command_line import guarded
+from distcond.config.command_line import run_cli
 from support.processes import run
 
 
@@ -25,7 +25,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """What a call that ends with status 2 writes to standard error."""
     with pytest.raises(SystemExit) as end:
-        guarded(lambda: main(words))
+        run_cli(lambda: main(words))
     assert end.value.code == 2
     return capsys.readouterr().err
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from distcond import calibrate, train
-from distcond.config.command_line import guarded, parse, split_words
+from distcond.config.command_line import parse, parse_args, run_cli
 from distcond.errors import ConfigError
 from distcond.registry import KINDS
 
@@ -22,7 +22,7 @@ def test_one_recipe_and_settings_in_any_order() -> None:
 
 def test_no_word_is_the_embedded_default() -> None:
     assert parse([]).config.recipe == "float_digits"
-    assert split_words(["recipe=oat_digits", "epochs=1"]) == ("oat_digits", {"epochs": "1"})
+    assert parse_args(["recipe=oat_digits", "epochs=1"]) == ("oat_digits", {"epochs": "1"})
 
 
 def test_two_recipes_are_refused() -> None:
@@ -95,13 +95,13 @@ def test_mistakes_are_one_line_and_interrupts_say_more(capsys: pytest.CaptureFix
 
     for main, status, said in ((mistaken, 2, "error: what is wrong\n"), (interrupted, 130, "stopped;")):
         with pytest.raises(SystemExit) as left:
-            guarded(main)
+            run_cli(main)
         assert left.value.code == status
         assert capsys.readouterr().err.startswith(said)
 
 
 def test_reader_that_has_gone_ends_quietly() -> None:
-    script = "from distcond.config.command_line import guarded; guarded(lambda: print('x' * (1 << 20)) or 0)"
+    script = "from distcond.config.command_line import run_cli; guarded(lambda: print('x' * (1 << 20)) or 0)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.read(10)

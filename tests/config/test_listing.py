@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import pytest
 
-from distcond.config.listing import about, listing
+from distcond.config.command_line import describe_recipe, list_registered
 from distcond.errors import ConfigError
 from distcond.registry import KINDS, table
 
 
 def test_the_listing_has_every_kind_and_refuses_others() -> None:
-    everything = listing("all").splitlines()
+    everything = list_registered("all").splitlines()
     for title in ("recipes", "methods", "models", "data sets", "lam samplers"):
         assert title in everything
-    assert listing("methods") == listing("method")
+    assert list_registered("methods") == list_registered("method")
     with pytest.raises(ConfigError, match=r"'methodz': .*method"):
-        listing("methodz")
+        list_registered("methodz")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_value_has_one_line(kind: str) -> None:
-    first_words = [line.split()[0] for line in listing(kind).splitlines() if line.startswith("  ")]
+    first_words = [line.split()[0] for line in list_registered(kind).splitlines() if line.startswith("  ")]
     for name, value in table(kind).items():
         assert first_words.count(name) == 1
-        assert value.summary in listing(kind)
+        assert value.summary in list_registered(kind)
 
 
 def test_recipes_stand_under_their_paper() -> None:
-    lines = listing("recipe").splitlines()
+    lines = list_registered("recipe").splitlines()
     recipes, heading, found = table("recipe"), "", {}
     for line in lines:
         if line.startswith("    "):
@@ -41,17 +41,17 @@ def test_recipes_stand_under_their_paper() -> None:
 
 
 def test_recipes_show_their_epochs_and_cost() -> None:
-    line = next(line for line in listing("recipe").splitlines() if line.split()[:1] == ["oat_cifar10_resnet34"])
+    line = next(line for line in list_registered("recipe").splitlines() if line.split()[:1] == ["oat_cifar10_resnet34"])
     assert line.split()[1:6] == ["200", "epochs", "2", "GPU", "h"]
-    line = next(line for line in listing("recipe").splitlines() if line.split()[:1] == ["oat_digits"])
+    line = next(line for line in list_registered("recipe").splitlines() if line.split()[:1] == ["oat_digits"])
     assert "<0.01 GPU h" in line
 
 
 def test_heads_tell_what_is_reproduced_expected_and_spent() -> None:
-    text = about("oats_cifar10_resnet34")
+    text = describe_recipe("oats_cifar10_resnet34")
     lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
     assert list(lines) == ["paper", "reproduces", "interpretation", "expect", "cost", "ran"]
     assert "arXiv 2010.11828" in lines["reproduces"]
     assert "training loop" in lines["interpretation"]
     assert "6.45e+17 FLOPs of training without evaluation: 3.6 hours of one H100-class GPU" in lines["cost"]
-    assert "PGD-7 on validation" in about("oat_cifar10_resnet34")
+    assert "PGD-7 on validation" in describe_recipe("oat_cifar10_resnet34")

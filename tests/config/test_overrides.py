@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from distcond.config.identity import run_id
-from distcond.config.overrides import apply, from_settings, resolve, settings_of, to_settings
+from distcond.config.overrides import apply_overrides, from_settings, resolve, settings_of, to_settings
+from distcond.config.run_id import run_id
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
 from distcond.methods.float import FloatOptions
 from distcond.registry import lookup, table
-from distcond.samplers.fixed import FixedOptions
-from distcond.samplers.two_point import TwoPointOptions
+from distcond.samplers.distributions import FixedOptions, TwoPointOptions
 
 
 def value_at(config: Config, path: str) -> Any:
@@ -116,10 +115,10 @@ def test_a_method_brings_its_options_and_sampler() -> None:
     config = resolve("float_digits", {"method.alpha": 0.5, "sampler.share": 0.25})
     assert config.method == FloatOptions(name="float", alpha=0.5)
     assert config.sampler == TwoPointOptions(name="two_point", share=0.25)
-    other = apply(config, {"method": "pgd_at"})
+    other = apply_overrides(config, {"method": "pgd_at"})
     assert not hasattr(other.method, "alpha")
     assert other.sampler == FixedOptions(name="fixed", lam=1.0)
-    assert apply(other, {"method": "float"}).method == FloatOptions(name="float")
+    assert apply_overrides(other, {"method": "float"}).method == FloatOptions(name="float")
 
 
 def test_a_given_sampler_is_kept_in_any_order() -> None:
@@ -138,8 +137,8 @@ def test_a_method_brings_its_grid_unless_given(method: str) -> None:
         explicit = resolve(recipe, {"eval.lam_grid": own, "eval.dial": config.eval.dial, "method": method})
         assert run_id(config, "f") == run_id(explicit, "f")
         assert resolve(recipe, {"method": method, "eval.lam_grid": "0,1"}).eval.lam_grid == (0.0, 1.0)
-        assert apply(config, {"eval.every": 3}).eval.lam_grid == own
-        assert apply(config, {"method": "float"}).eval.lam_grid == (0.0, 0.2, 0.7, 1.0)
+        assert apply_overrides(config, {"eval.every": 3}).eval.lam_grid == own
+        assert apply_overrides(config, {"method": "float"}).eval.lam_grid == (0.0, 0.2, 0.7, 1.0)
     narrow = from_settings(to_settings(resolve("float_digits", {"method": method, "eval.lam_grid": "0,0.4"})))
     assert narrow.eval.lam_grid == (0.0, 0.4)
 
@@ -181,7 +180,7 @@ def test_help_says_which_values_there_are() -> None:
 PRIVATE = """
 from dataclasses import dataclass, replace
 from distcond.config.schema import Options
-from distcond.config.setting import setting
+from distcond.config.fields import setting
 from distcond.methods.pgd_at import METHOD as PGD_AT
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +229,7 @@ def test_a_recipe_is_no_setting_of_another() -> None:
 )
 def test_dial_fits_method_and_grid(settings: dict[str, Any], dial: str) -> None:
     assert resolve("float_digits", settings).eval.dial == dial
-    assert apply(resolve("float_digits", {}), settings).eval.dial == dial
+    assert apply_overrides(resolve("float_digits", {}), settings).eval.dial == dial
 
 
 @pytest.mark.parametrize("recipe", ["trades_digits", "float_cifar10_resnet20"])

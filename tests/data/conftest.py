@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 
 import support.on_disk
-from distcond.data.beton import write_beton
 from distcond.data.dataset import Arrays
-from distcond.data.ffcv_import import ffcv_problem
-from distcond.data.ffcv_source import FfcvSource
-from distcond.data.memory import MemorySource
-from distcond.data.source import Source
+from distcond.data.ffcv.source import FfcvSource, ffcv_problem
+from distcond.data.ffcv.writer import write_beton
+from distcond.data.sources import MemorySource, Source
 
 MakeSource = Callable[[str, Arrays], Source]
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from distcond.data.augment import Draw, apply, draw
 from distcond.data.dataset import Augment
+from distcond.data.transforms import AugmentDraw, apply_augment, draw_augment
 from distcond.seeding import generator
 
 
-def slow_apply(x: Tensor, draws: Draw) -> Tensor:
+def slow_apply(x: Tensor, draws: AugmentDraw) -> Tensor:
     """Pad, crop and flip, image by image."""
     out = torch.empty_like(x)
     _, height, width, channels = x.shape
@@ -30,31 +30,31 @@ def images(n: int, height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("augment", [Augment(4, True), Augment(1, False), Augment(0, True), Augment(2, True)])
 def test_the_gather_equals_the_slow_way(size: tuple[int, int], augment: Augment) -> None:
     x = images(67, *size)
-    draws = draw(67, augment, generator("draw"))
-    found = apply(x, draws)
+    draws = draw_augment(67, augment, generator("draw"))
+    found = apply_augment(x, draws)
     assert found.dtype == torch.uint8
     assert torch.equal(found, slow_apply(x, draws))
 
 
 def test_nothing_to_do_changes_nothing() -> None:
     x = images(9, 8, 8)
-    assert torch.equal(apply(x, draw(9, Augment(), generator("draw"))), x)
+    assert torch.equal(apply_augment(x, draw_augment(9, Augment(), generator("draw"))), x)
 
 
 def test_a_share_of_draws_augments_that_share() -> None:
-    x, draws = images(67, 8, 8), draw(67, Augment(2, True), generator("draw"))
-    whole = apply(x, draws)
+    x, draws = images(67, 8, 8), draw_augment(67, Augment(2, True), generator("draw"))
+    whole = apply_augment(x, draws)
     for rank in range(3):
-        assert torch.equal(apply(x[rank::3], draws.share(rank, 3)), whole[rank::3])
+        assert torch.equal(apply_augment(x[rank::3], draws.share(rank, 3)), whole[rank::3])
 
 
 def test_a_batch_of_no_images_stays_one() -> None:
-    draws = draw(1, Augment(2, True), generator("draw")).share(1, 2)
-    assert apply(images(0, 8, 8), draws).shape == (0, 8, 8, 3)
+    draws = draw_augment(1, Augment(2, True), generator("draw")).share(1, 2)
+    assert apply_augment(images(0, 8, 8), draws).shape == (0, 8, 8, 3)
 
 
 def test_draws_cover_their_range_evenly() -> None:
-    draws = draw(9000, Augment(4, True), generator("draw"))
+    draws = draw_augment(9000, Augment(4, True), generator("draw"))
     counts = torch.stack([torch.bincount(draws.shift[:, axis], minlength=9) for axis in (0, 1)])
     assert counts.shape == (2, 9)
     assert counts.min() > 800
@@ -62,6 +62,6 @@ def test_draws_cover_their_range_evenly() -> None:
 
 
 def test_switching_the_flip_off_keeps_the_shifts() -> None:
-    with_flip, without = (draw(50, Augment(4, flip), generator("draw")) for flip in (True, False))
+    with_flip, without = (draw_augment(50, Augment(4, flip), generator("draw")) for flip in (True, False))
     assert torch.equal(with_flip.shift, without.shift)
     assert not without.flip.any()

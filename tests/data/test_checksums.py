@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from distcond.data.checksums import Published, check_published, digest
-from distcond.data.cifar10 import DATASET
-from distcond.data.cifar10 import PUBLISHED as CIFAR10
+from distcond.data.checksums import PublishedFile, check_published, file_checksum
+from distcond.data.datasets.cifar import CIFAR10_DATASET
+from distcond.data.datasets.cifar import CIFAR10_PUBLISHED as CIFAR10
 from distcond.errors import ConfigError
 from distcond.registry import lookup
 
@@ -25,10 +25,10 @@ def test_sums_beside_the_files_are_held_to(tmp_path: Path, on_disk: Any, name: s
     right = hashlib.new(algorithm, file.read_bytes()).hexdigest()
     # Archives that were removed after unpacking do not matter.
     (tmp_path / name).write_text(f"{'0' * len(right)} {mark}gone.tar.gz\n\n{right.upper()} {mark}./cifar10.npz\n")
-    DATASET.read(str(tmp_path))
+    CIFAR10_DATASET.read(str(tmp_path))
     (tmp_path / name).write_text(f"{'0' * len(right)} {mark}cifar10.npz\n")
     with pytest.raises(ConfigError, match=rf"cifar10\.npz .*sum .*{name}"):
-        DATASET.read(str(tmp_path))
+        CIFAR10_DATASET.read(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,18 @@ def test_unusable_checksum_lists_are_refused(tmp_path: Path, on_disk: Any, text:
     make(tmp_path, on_disk)
     (tmp_path / "SHA256SUMS").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        DATASET.read(str(tmp_path))
+        CIFAR10_DATASET.read(str(tmp_path))
 
 
 def test_published_size_demands_the_published_content(tmp_path: Path) -> None:
     file = tmp_path / "data_batch_1"
     file.write_bytes(b"abc")
-    md5 = digest(file, "md5")
+    md5 = file_checksum(file, "md5")
     assert md5 == "900150983cd24fb0d6963f7d28e17f72"
-    check_published([file], {"data_batch_1": Published(3, md5)})
-    check_published([file], {"data_batch_1": Published(4, "another"), "data_batch_2": Published(3, "another")})
+    check_published([file], {"data_batch_1": PublishedFile(3, md5)})
+    check_published([file], {"data_batch_1": PublishedFile(4, "another"), "data_batch_2": PublishedFile(3, "another")})
     with pytest.raises(ConfigError, match=r"data_batch_1 .*MD5 .*0123"):
-        check_published([file], {"data_batch_1": Published(3, "0123")})
+        check_published([file], {"data_batch_1": PublishedFile(3, "0123")})
 
 
 def test_the_published_sums_are_those_of_torchvision() -> None:
@@ -59,7 +59,10 @@ def test_the_published_sums_are_those_of_torchvision() -> None:
 
     theirs = dict(cifar.CIFAR10.train_list + cifar.CIFAR10.test_list)
     assert {name: original.md5 for name, original in CIFAR10.items()} == theirs
-    ours = {name: vars(__import__(f"distcond.data.{name}", fromlist=[name]))["PUBLISHED"] for name in ("svhn", "stl10")}
+    ours = {
+        name: vars(__import__(f"distcond.data.datasets.{name}", fromlist=[name]))["PUBLISHED"]
+        for name in ("svhn", "stl10")
+    }
     for _, name, md5 in svhn.SVHN.split_list.values():
         if not name.startswith("extra"):
             assert ours["svhn"][name].md5 == md5

@@ -5,13 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from distcond.data.augment import apply, draw
-from distcond.data.central import Central, whole
 from distcond.data.dataset import Arrays, Augment
-from distcond.data.memory import MemorySource
-from distcond.data.resized_crop import boxes, resized_crop
-from distcond.data.rotate import angles, rotate
-from distcond.data.subset import subset
+from distcond.data.sources import CenterCrop, MemorySource, uncropped
+from distcond.data.splits import take_subset
+from distcond.data.transforms import apply_augment, draw_augment, random_angles, random_boxes, resized_crop, rotate
 from distcond.seeding import generator
 
 NO_FLIP = torch.zeros(5, dtype=torch.bool)
@@ -37,7 +34,7 @@ def slow_crop(image: np.ndarray, box: list[float], flip: bool, side: int) -> np.
 
 
 def test_the_batched_crop_equals_the_slow_way() -> None:
-    x, box = images(), boxes(5, (0.08, 1.0), generator("boxes"))
+    x, box = images(), random_boxes(5, (0.08, 1.0), generator("boxes"))
     flip = torch.tensor([True, False, True, False, True])
     found = resized_crop(x, box, flip, 14)
     assert found.dtype == torch.uint8 and found.shape == (5, 14, 14, 3) and found.is_contiguous()
@@ -55,7 +52,7 @@ def test_a_crop_of_whole_pixels_is_a_slice() -> None:
 
 
 def test_boxes_lie_within_images_and_cover_the_range() -> None:
-    top, left, height, width = boxes(5000, (0.08, 1.0), generator("boxes")).unbind(1)
+    top, left, height, width = random_boxes(5000, (0.08, 1.0), generator("boxes")).unbind(1)
     for begin, length in ((top, height), (left, width)):
         assert begin.min() >= 0
         assert (begin + length).max() <= 1 + 1e-6
@@ -69,7 +66,7 @@ def test_boxes_lie_within_images_and_cover_the_range() -> None:
 
 
 def test_crops_that_never_fit_take_whole_images() -> None:
-    box = boxes(2000, (1.0, 1.0), generator("boxes"))
+    box = random_boxes(2000, (1.0, 1.0), generator("boxes"))
     assert (box[:, 2:] <= 1).all()
     assert (box == torch.tensor([0.0, 0.0, 1.0, 1.0])).all(1).float().mean() > 0.99
 
@@ -92,24 +89,24 @@ def test_it_turns_as_pillow_does() -> None:
 
 
 def test_angles_cover_their_range() -> None:
-    found = angles(5000, 15.0, generator("angles"))
+    found = random_angles(5000, 15.0, generator("angles"))
     assert -15 <= found.min() < -14.5
     assert 14.5 < found.max() <= 15
 
 
 @pytest.mark.parametrize("augment", [Augment(4, True, 15.0), Augment(0, True, 15.0, (0.3, 0.9))])
 def test_a_share_of_draws_augments_that_share(augment: Augment) -> None:
-    x, draws = images(67), draw(67, augment, generator("draw"))
-    everything = apply(x, draws, 12)
+    x, draws = images(67), draw_augment(67, augment, generator("draw"))
+    everything = apply_augment(x, draws, 12)
     assert everything.shape == (67, 12, 12, 3) if augment.crop else (67, 16, 16, 3)
     for rank in range(3):
-        assert torch.equal(apply(x[rank::3], draws.share(rank, 3), 12), everything[rank::3])
-    none = draw(1, augment, generator("draw")).share(1, 2)
-    assert len(apply(images(0), none, 12)) == 0
+        assert torch.equal(apply_augment(x[rank::3], draws.share(rank, 3), 12), everything[rank::3])
+    none = draw_augment(1, augment, generator("draw")).share(1, 2)
+    assert len(apply_augment(images(0), none, 12)) == 0
 
 
 def test_turning_leaves_the_other_draws_as_they_were() -> None:
-    plain, turned = (draw(50, Augment(4, True, degrees), generator("draw")) for degrees in (0.0, 15.0))
+    plain, turned = (draw_augment(50, Augment(4, True, degrees), generator("draw")) for degrees in (0.0, 15.0))
     assert torch.equal(plain.shift, turned.shift)
     assert torch.equal(plain.flip, turned.flip)
     assert plain.angle is None
@@ -118,11 +115,11 @@ def test_turning_leaves_the_other_draws_as_they_were() -> None:
 
 def test_the_centre_of_a_source() -> None:
     x = images(20)
-    source = Central(MemorySource(Arrays(x.numpy(), np.arange(20))), 10)
+    source = CenterCrop(MemorySource(Arrays(x.numpy(), np.arange(20))), 10)
     assert (len(source), source.image_size) == (20, 10)
     (found, y), *_ = source.read([np.array([3, 5])])
     assert torch.equal(found, x[[3, 5], 3:13, 3:13])
     assert y.tolist() == [3, 5]
-    few = subset(source, 7)
+    few = take_subset(source, 7)
     assert (len(few), few.image_size, len(few.labels)) == (7, 10, 7)
-    assert (len(whole(few)), whole(few).image_size) == (7, 16)
+    assert (len(uncropped(few)), uncropped(few).image_size) == (7, 16)

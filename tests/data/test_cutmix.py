@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from distcond.data.cutmix import CutMix
 from distcond.data.dataset import Arrays, Augment
 from distcond.data.loader import Batch, Loader
-from distcond.data.memory import MemorySource
+from distcond.data.sources import MemorySource
+from distcond.data.transforms import CutMix
 from distcond.seeding import generator
 
 MIX = CutMix(1.0, 10)

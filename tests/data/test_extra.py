@@ -14,10 +14,10 @@ import torch
 
 from distcond.config.schema import DataConfig
 from distcond.data.dataset import Arrays, Augment
-from distcond.data.described import prepared
 from distcond.data.extra import check_share, prepare_extra
 from distcond.data.loader import Batch, Loader
-from distcond.data.memory import MemorySource
+from distcond.data.prepare import prepare_data
+from distcond.data.sources import MemorySource
 from distcond.errors import ConfigError
 from distcond.registry import lookup
 
@@ -164,7 +164,7 @@ def test_content_decides_the_name_of_extra_data(tmp_path: Path) -> None:
     one = npz(tmp_path / "one.npz", image=images, label=np.arange(30) % 10)
     other = npz(tmp_path / "other.npz", image=images[::-1], label=np.arange(30) % 10)
     plain = replace(DataConfig(), cache_dir=str(tmp_path / "cache"), loader="memory")
-    names = [prepared(replace(plain, extra=extra)).fingerprint for extra in ("", one, one, other)]
+    names = [prepare_data(replace(plain, extra=extra)).fingerprint for extra in ("", one, one, other)]
     assert names[1] == names[2]
     assert len(set(names)) == 3
 

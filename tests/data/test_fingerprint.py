@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from distcond.data.fingerprint import fingerprint
+from distcond.data.checksums import fingerprint
 
 
 def make(root: Path, **contents: str) -> list[Path]:

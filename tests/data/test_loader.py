@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from distcond.data.dataset import Arrays, Augment
-from distcond.data.ffcv_source import FfcvSource
+from distcond.data.ffcv.source import FfcvSource
 from distcond.data.loader import Batch, Loader
-from distcond.data.memory import MemorySource
-from distcond.data.source import Source
+from distcond.data.sources import MemorySource, Source
 
 Make = Callable[..., Any]
 BOTH = pytest.mark.parametrize("kind", ["memory", "ffcv"])

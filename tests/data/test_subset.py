@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distcond.data.central import Central
 from distcond.data.dataset import Arrays
-from distcond.data.memory import MemorySource
-from distcond.data.subset import image_set, in_runs, rows_of, split_digest, stratified_order, subset
+from distcond.data.sources import CenterCrop, MemorySource
+from distcond.data.splits import (
+    budget_rows,
+    image_set_digest,
+    is_sorted_by_class,
+    split_digest,
+    stratified_order,
+    take_subset,
+)
 
 SORTED = np.repeat(np.arange(10), 50)
 """Labels as class folders store them."""
@@ -21,7 +27,7 @@ def source(labels: np.ndarray, seed: int = 0) -> MemorySource:
 
 @pytest.mark.parametrize("count", [10, 60, 80, 250, 499])
 def test_a_budget_takes_every_class_equally(count: int) -> None:
-    counts = np.bincount(SORTED[rows_of(source(SORTED), count)], minlength=10)
+    counts = np.bincount(SORTED[budget_rows(source(SORTED), count)], minlength=10)
     assert counts.sum() == count
     assert counts.max() - counts.min() <= 1
 
@@ -38,7 +44,7 @@ def test_unequal_classes_come_in_proportion() -> None:
 def test_a_larger_budget_contains_a_smaller() -> None:
     held: set[int] = set()
     for count in (1, 7, 10, 11, 60, 499, 500):
-        rows = rows_of(source(SORTED), count).tolist()
+        rows = budget_rows(source(SORTED), count).tolist()
         assert len(set(rows)) == count
         assert held <= set(rows)
         held = set(rows)
@@ -46,8 +52,8 @@ def test_a_larger_budget_contains_a_smaller() -> None:
 
 @pytest.mark.parametrize("count", [0, 500, 501])
 def test_the_whole_split_keeps_its_order(count: int) -> None:
-    assert rows_of(source(SORTED), count).tolist() == list(range(500))
-    assert len(subset(source(SORTED), count)) == 500
+    assert budget_rows(source(SORTED), count).tolist() == list(range(500))
+    assert len(take_subset(source(SORTED), count)) == 500
 
 
 def test_the_order_is_the_same_for_ever() -> None:
@@ -57,8 +63,8 @@ def test_the_order_is_the_same_for_ever() -> None:
 
 def test_a_subset_reads_its_own_images() -> None:
     whole = source(SORTED)
-    for few, seen in ((subset(whole, 30), whole), (subset(Central(whole, 2), 30), Central(whole, 2))):
-        rows = rows_of(whole, 30)
+    for few, seen in ((take_subset(whole, 30), whole), (take_subset(CenterCrop(whole, 2), 30), CenterCrop(whole, 2))):
+        rows = budget_rows(whole, 30)
         ((x, y),) = few.read([np.array([3, 0])])
         ((wanted, labels),) = seen.read([rows[[3, 0]]])
         assert np.array_equal(x.numpy(), wanted.numpy())
@@ -66,16 +72,21 @@ def test_a_subset_reads_its_own_images() -> None:
 
 
 def test_image_sets_are_told_apart_by_content() -> None:
-    one, rows = split_digest(source(SORTED)), rows_of(source(SORTED), 60)
+    one, rows = split_digest(source(SORTED)), budget_rows(source(SORTED), 60)
     assert one == split_digest(source(SORTED))
     assert one != split_digest(source(SORTED, seed=1))
     assert one != split_digest(source(SORTED[::-1]))
-    assert image_set(one, rows) == image_set(one, rows[::-1])
-    names = {image_set(one, rows), image_set(one, np.arange(60)), image_set(one, np.arange(500)), image_set("0", rows)}
+    assert image_set_digest(one, rows) == image_set_digest(one, rows[::-1])
+    names = {
+        image_set_digest(one, rows),
+        image_set_digest(one, np.arange(60)),
+        image_set_digest(one, np.arange(500)),
+        image_set_digest("0", rows),
+    }
     assert len(names) == 4
 
 
 def test_classes_that_lie_together_are_noticed() -> None:
     mixed = np.random.default_rng(0).permutation(SORTED)
-    assert in_runs(SORTED) and in_runs(SORTED[::-1]) and in_runs(np.repeat(mixed, 4))
-    assert not in_runs(mixed) and not in_runs(np.tile(np.arange(10), 5))
+    assert is_sorted_by_class(SORTED) and is_sorted_by_class(SORTED[::-1]) and is_sorted_by_class(np.repeat(mixed, 4))
+    assert not is_sorted_by_class(mixed) and not is_sorted_by_class(np.tile(np.arange(10), 5))

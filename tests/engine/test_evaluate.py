@@ -10,15 +10,14 @@ import pytest
 import torch
 
 from distcond.attacks.pgd import pgd
-from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig, Config
 from distcond.data.dataset import Arrays
-from distcond.data.memory import MemorySource
-from distcond.engine.build import build_model
+from distcond.data.sources import MemorySource
+from distcond.distributed.world import World
 from distcond.engine.evaluate import Blocks, Count, survives, sweep
-from distcond.engine.precision import full_float32
-from distcond.engine.world import World
+from distcond.layers.condition import AtLambda
 from distcond.models.conditional import ConditionalModel
+from distcond.runs.build import build_model, full_float32
 from distcond.seeding import generator
 from support.groups import quick
 

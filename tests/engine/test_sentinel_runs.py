@@ -12,24 +12,25 @@ import torch
 
 from distcond.config.overrides import resolve
 from distcond.config.schema import AttackConfig, Config
-from distcond.engine import keep, masking
+from distcond.distributed.world import World
+from distcond.engine import masking
 from distcond.engine.campaign.count_block import BlockCounter
 from distcond.engine.campaign.masking_files import explained, report_at
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.tally import keep_rows
-from distcond.engine.fit import fit
-from distcond.engine.job import Job, make_job
-from distcond.engine.progress import Progress
-from distcond.engine.run_dir import RunDir
 from distcond.engine.validate import validate
-from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.evaluate import planned
-from distcond.launch.epoch_line import epoch_line
+from distcond.gradient_masking.evidence import PROBE
+from distcond.progress.display import format_epoch
 from distcond.results import history
 from distcond.results.store import read_rows
-from distcond.results.table import as_records, markdown_table, trade_off_table
-from distcond.sentinel.evidence import PROBE
+from distcond.results.tables import as_records, markdown_table, trade_off_table
+from distcond.runs.run_dir import RunDir
+from distcond.training import checkpointing
+from distcond.training.fit import fit
+from distcond.training.progress import ProgressWriter
+from distcond.training.trainer import Trainer, build_trainer
 
 CPU = torch.device("cpu")
 MASKED = {"zero_gradients", "more_steps_do_not_help", "loss_does_not_rise"}
@@ -40,8 +41,8 @@ def run(config: Config, path: Path) -> dict[str, Any]:
     torch.manual_seed(5)
     with RunDir(path).begin(config):
         fit(config, World(), path)
-    job = make_job(config, World(), RunDir(path), 0)
-    assert keep.resume(job)
+    job = build_trainer(config, World(), RunDir(path), 0)
+    assert checkpointing.resume_training(job)
     rows = [replace(row, wall_seconds=0.0, warnings="", run_id="r") for row in read_rows(path)]
     timed = ("seconds", "images_per_second", "shares", "warnings")
     records = [{name: value for name, value in r.items() if name not in timed} for r in history.read(path)]
@@ -82,13 +83,13 @@ def saturated(network: Any) -> None:
         network.backbone.linear.bias.mul_(1e6)
 
 
-def swept(run_path: Path, spoil: bool) -> tuple[Job, dict[str, Any]]:
+def swept(run_path: Path, spoil: bool) -> tuple[Trainer, dict[str, Any]]:
     config = RunDir(run_path).config()
-    job = make_job(config, World(), RunDir(run_path), 0)
-    keep.resume(job)
+    job = build_trainer(config, World(), RunDir(run_path), 0)
+    checkpointing.resume_training(job)
     if spoil:
         saturated(job.model)
-    _, kept = validate(job, 7, Progress(run_path, 6, 3, 64, False))
+    _, kept = validate(job, 7, ProgressWriter(run_path, 6, 3, 64, False))
     return job, kept
 
 
@@ -96,10 +97,10 @@ def test_a_validation_sweep_names_masked_gradients(finished: Path, monkeypatch: 
     monkeypatch.setattr(masking, "SHARE", 10.0)
     _, honest = swept(finished, spoil=False)
     assert honest["warnings"] == {}
-    assert "warning" not in epoch_line({"epoch": 7, **honest}, 9)
+    assert "warning" not in format_epoch({"epoch": 7, **honest}, 9)
     _, kept = swept(finished, spoil=True)
     assert set(kept["warnings"]) == MASKED
-    line = epoch_line({"epoch": 7, **kept}, 9)
+    line = format_epoch({"epoch": 7, **kept}, 9)
     assert "  warning: gradient masking: zero_gradients (100 % of " in line
     rows = [row for row in read_rows(finished) if row.split == "val" and row.epoch == 7]
     assert {(row.lam, row.attack): set(filter(None, row.warnings.split(","))) for row in rows} == {

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from distcond.data.ffcv_import import ffcv_problem
+from distcond.data.ffcv.source import ffcv_problem
 from support.faults import victim
 from support.faults.faults_table import table
 from support.faults.kinds import KINDS

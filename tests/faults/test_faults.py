@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from distcond.data.ffcv_import import ffcv_problem
+from distcond.data.ffcv.source import ffcv_problem
 from support.faults.kinds import KINDS
 from support.faults.storage import why_no_storage
 from support.faults.turn import Bench, Tour

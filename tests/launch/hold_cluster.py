@@ -6,13 +6,13 @@ import json
 import os
 import sys
 
-from distcond.launch.ray_cluster import cluster
+from distcond.launch.ray.cluster import ray_cluster
 
 
 def main() -> None:
     before = dict(os.environ)
     try:
-        with cluster() as ray:
+        with ray_cluster() as ray:
             import ray as library
 
             facts = {

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from distcond.engine.checkpoint import moments
 from distcond.results import history
+from distcond.runs.checkpoint import checkpoint_steps
 from support import sweeps
 from support.waiting import wait_until
 
@@ -29,7 +29,7 @@ def test_stopped_asha_sweep_resumes_without_repeating_a_step(place: Any) -> None
     assert process.output.splitlines()[-1].startswith("stopped: 0 of 2 trials have ended; ")
     (left,) = sweeps.trials(sweep)
     assert left["state"] == "waiting" and not left["error"], process.output
-    assert any(moment.step for moment in moments(sweep / left["run"] / "checkpoints")), process.output
+    assert any(moment.step for moment in checkpoint_steps(sweep / left["run"] / "checkpoints")), process.output
     swift.touch()
     process = sweeps.command(place, "--resume", "sweep", **faults)
     assert process.wait() == 0, process.output

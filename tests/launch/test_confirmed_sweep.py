@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from distcond.engine.run_dir import RunDir
 from distcond.results import history
 from distcond.results.store import read_rows
+from distcond.runs.run_dir import RunDir
 from distcond.tuning.sweep_dir import SweepDir
 from support import sweeps
 from support.sweeps import volume

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from distcond.config.overrides import resolve
-from distcond.engine.build import build_model, build_step
 from distcond.errors import ConfigError
 from distcond.launch import local
 from distcond.launch.capacity import Capacity
-from distcond.launch.failure import WorkerError, kind_of, told
+from distcond.runs.build import build_model, build_step
+from distcond.runs.failures import WorkerError, capture_worker_error, kind_of
 
 
 def test_one_visible_gpu_per_task_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_one_visible_gpu_per_task_is_right(monkeypatch: pytest.MonkeyPatch) -> N
     for name, value in {**variables, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(local, "this_machine", lambda: Capacity(8, 1, "this machine"))
-    assert local.processes(resolve("float_digits", {"launch": "local"}).launch) == 4
+    assert local.process_count(resolve("float_digits", {"launch": "local"}).launch) == 4
     local.require_own_devices([f"node GPU-{rank}" for rank in range(4)], "auto")
 
 
@@ -43,7 +43,10 @@ def test_only_a_shared_gpu_is_refused() -> None:
 )
 def test_lack_of_memory_is_no_chance_failure(tmp_path: Path, error: Exception) -> None:
     assert kind_of(error) == "certain"
-    with pytest.raises(WorkerError, match=r"memory.*batch_size.*eval\.batch_size") as failed, told(tmp_path, 0, 0):
+    with (
+        pytest.raises(WorkerError, match=r"memory.*batch_size.*eval\.batch_size") as failed,
+        capture_worker_error(tmp_path, 0, 0),
+    ):
         raise error
     assert "\n" not in failed.value.line
     assert kind_of(RuntimeError("NCCL timed out")) == "lost"
@@ -56,7 +59,7 @@ def test_memory_line_has_the_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7 << 30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
-    with pytest.raises(WorkerError, match="peak 7 GiB of the GPU's 8 GiB"), told(tmp_path, 0, 0):
+    with pytest.raises(WorkerError, match="peak 7 GiB of the GPU's 8 GiB"), capture_worker_error(tmp_path, 0, 0):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 

@@ -173,9 +173,9 @@ def test_ray_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("four")
 def test_only_the_first_process_of_torchrun_leads(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert driver.leads()
+    assert driver.is_main_process()
     monkeypatch.setenv("RANK", "1")
-    assert not driver.leads()
+    assert not driver.is_main_process()
 
 
 @pytest.mark.parametrize("launch", ["local", "ray"])

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from distcond.engine.home import Home
-from distcond.engine.world import World
-from distcond.errors import ConfigError, NotNow
-from distcond.launch.attempt import begin_attempt, last_attempt
-from distcond.launch.failure import WorkerError, kind_of, one_line, told
-from distcond.launch.signals import beside, stoppable
+from distcond.distributed.world import World
+from distcond.errors import ConfigError, TransientError
+from distcond.launch.stopping import exit_on_stop_signal, run_in_thread
+from distcond.runs.attempts import begin_attempt, last_attempt
+from distcond.runs.failures import WorkerError, capture_worker_error, kind_of, one_line
+from distcond.runs.remote import RemoteRun
 from distcond.storage.store import StorageError
 
 
@@ -31,7 +31,7 @@ class Unpicklable(Exception):
     ("error", "kind"),
     [
         (ConfigError("data.root=x: no such folder"), "config"),
-        (NotNow("s3://bucket: not reachable"), "chance"),
+        (TransientError("s3://bucket: not reachable"), "chance"),
         (StorageError("everything is in runs/x; s3://bucket: not reachable"), "certain"),
         (ValueError("x"), "certain"),
         (FloatingPointError("the loss is nan"), "certain"),
@@ -58,7 +58,7 @@ def test_a_line_names_the_error() -> None:
 
 
 def test_any_error_reaches_the_driver(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError) as caught, told(tmp_path, rank=3, attempt=2):
+    with pytest.raises(WorkerError) as caught, capture_worker_error(tmp_path, rank=3, attempt=2):
         raise Unpicklable(1, 2)
     error = pickle.loads(pickle.dumps(caught.value))
     assert (error.line, error.rank, error.kind) == ("Unpicklable: 1 and 2", 3, "chance")
@@ -67,7 +67,7 @@ def test_any_error_reaches_the_driver(tmp_path: Path) -> None:
 
 
 def test_machine_without_memory_is_told(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError) as caught, told(tmp_path, rank=0, attempt=0):
+    with pytest.raises(WorkerError) as caught, capture_worker_error(tmp_path, rank=0, attempt=0):
         _starve()
     line = caught.value.line
     assert line.startswith("RuntimeError: ") and "can't allocate memory" in line and caught.value.kind == "chance"
@@ -93,7 +93,7 @@ def test_attempts_count_on_from_whatever_is_higher(tmp_path: Path) -> None:
 
 
 def test_attempts_at_a_uri_count_on_across_machines(tmp_path: Path) -> None:
-    homes = [Home(f"file://{tmp_path}/there/run", tmp_path / machine / "run") for machine in "aba"]
+    homes = [RemoteRun(f"file://{tmp_path}/there/run", tmp_path / machine / "run") for machine in "aba"]
     for home in homes:
         home.local.mkdir(parents=True, exist_ok=True)
     assert [begin_attempt(World(), home.local, 0, home)[1] for home in homes] == [0, 1, 2]
@@ -104,9 +104,9 @@ def test_sigterm_unwinds_the_main_thread() -> None:
     steps = []
 
     def run() -> None:
-        with stoppable():
+        with exit_on_stop_signal():
             try:
-                beside(lambda: (os.kill(os.getpid(), signal.SIGTERM), threading.Event().wait(30)))
+                run_in_thread(lambda: (os.kill(os.getpid(), signal.SIGTERM), threading.Event().wait(30)))
             finally:
                 os.kill(os.getpid(), signal.SIGTERM)  # an impatient second one
                 steps.append("cleaned up")
@@ -126,7 +126,7 @@ def test_earlier_signal_handler_comes_back_after_ray(monkeypatch: pytest.MonkeyP
 
     before = signal.signal(signal.SIGTERM, mine)
     try:
-        with stoppable() as arm:
+        with exit_on_stop_signal() as arm:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             arm()
             os.kill(os.getpid(), signal.SIGTERM)
@@ -137,10 +137,10 @@ def test_earlier_signal_handler_comes_back_after_ray(monkeypatch: pytest.MonkeyP
 
 
 def test_work_beside_gives_its_result_and_its_error() -> None:
-    assert beside(lambda: threading.current_thread().name) == "launch"
+    assert run_in_thread(lambda: threading.current_thread().name) == "launch"
     with pytest.raises(KeyError, match="x"):
-        beside(lambda: {}["x"])
-    assert _in_thread(lambda: beside(lambda: threading.current_thread().name)) != "launch"
+        run_in_thread(lambda: {}["x"])
+    assert _in_thread(lambda: run_in_thread(lambda: threading.current_thread().name)) != "launch"
 
 
 def _in_thread(work):  # type: ignore[no-untyped-def]

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.mark.ray
 def test_workers_are_told_absolute_paths(tiny: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from distcond.launch.ray_train import _with_full_paths
+    from distcond.launch.ray.trainer import _with_full_paths
 
     monkeypatch.chdir(tmp_path)
     assert _with_full_paths(tiny("float", init_from="runs/a")).init_from == str(tmp_path / "runs" / "a")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distcond.data.ffcv_import import ffcv_problem
-from distcond.engine.run_dir import RunDir
+from distcond.data.ffcv.source import ffcv_problem
 from distcond.results.store import read_rows
+from distcond.runs.run_dir import RunDir
 from support import launch_run
 
 COUNTS = {"train": 160, "test": 40}

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from distcond.engine.progress import read_progress
-from distcond.engine.run_dir import read_json
-from distcond.launch.attempt import last_attempt
+from distcond.atomic_io import read_json
+from distcond.runs.attempts import last_attempt
+from distcond.training.progress import read_progress
 from support.ray_nodes import RayNodes
 from support.same_end import same_end
 from support.waiting import wait_until

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from distcond.engine.checkpoint import moments
-from distcond.engine.run_dir import RunDir
 from distcond.results import history
+from distcond.runs.checkpoint import checkpoint_steps
+from distcond.runs.run_dir import RunDir
 from support import processes, sweeps
 from support.sweeps import volume
 
@@ -33,5 +33,5 @@ def test_own_script_stops_one_trial_others_finish(place: Any, monkeypatch: pytes
     assert {steps: run.finished for steps, run in runs.items()} == {2: True, 9: False, 1: True}
     for one, steps in ((found[0], 2), (found[2], 1)):
         assert one["hypervolume"] == pytest.approx(volume(runs[steps].path))
-    assert moments(runs[9].checkpoints), "stopped with a checkpoint"
+    assert checkpoint_steps(runs[9].checkpoints), "stopped with a checkpoint"
     assert 1 <= len(history.read(runs[9].path)) < 200

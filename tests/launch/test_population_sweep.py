@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from distcond.engine.checkpoint import load_own, load_shared
-from distcond.engine.leg import epochs_done
-from distcond.engine.run_dir import RunDir
 from distcond.results import history, trials
-from distcond.results.store import parts, read_rows
+from distcond.results.store import part_files, read_rows
+from distcond.runs.checkpoint import load_rank_state, load_shared
+from distcond.runs.run_dir import RunDir
+from distcond.training.checkpoint_policy import epochs_done
 from support import sweeps
 from support.waiting import wait_until
 
@@ -60,12 +60,12 @@ def _inherited(sweep: Path) -> list[Path]:
 def _has_the_donors_network(heir: Path) -> None:
     donor = heir.parent / json.loads((heir / "lineage.json").read_text())["run"]
     both = [run / "checkpoints" / "epoch-0001" for run in (donor, heir)]
-    theirs, ours = ({**load_shared(at)["model"], **load_own(at, 0)["statistics"]} for at in both)
+    theirs, ours = ({**load_shared(at)["model"], **load_rank_state(at, 0)["statistics"]} for at in both)
     assert theirs.keys() == ours.keys() and all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())
 
 
 def _has_nothing_twice(run: Path) -> None:
-    rows, stored = read_rows(run), parts(run)
+    rows, stored = read_rows(run), part_files(run)
     assert len({part.stem for part in stored}) == len(stored)
     assert len({(row.split, row.checkpoint, row.epoch, row.lam, row.attack) for row in rows}) == len(rows) > 0
 

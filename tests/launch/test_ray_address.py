@@ -14,8 +14,8 @@ import pytest
 
 from distcond import train
 from distcond.errors import ConfigError
-from distcond.launch import ray_address
-from distcond.launch.ray_address import require_answer
+from distcond.launch.ray import address
+from distcond.launch.ray.address import require_answer
 from support.installed import needs
 from support.processes import LIMIT
 
@@ -25,7 +25,7 @@ needs("ray", "Ray is not installed")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Little patience, and no Ray of others: `auto` looks for one in the temporary folder and among processes."""
-    monkeypatch.setattr(ray_address, "PORT_SECONDS", 1.0)
+    monkeypatch.setattr(address, "PORT_SECONDS", 1.0)
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -60,7 +60,7 @@ def test_auto_without_ray_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_silent_port_is_refused_in_time(
     silent: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_address, "SECONDS", 1.0)
+    monkeypatch.setattr(address, "SECONDS", 1.0)
     began = time.monotonic()
     assert "no Ray answers there within 1 s" in refusal(silent)
     assert time.monotonic() - began < 30
@@ -75,7 +75,7 @@ def test_missing_token_is_refused(
         (tmp_path / "token").write_text(content)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
-    from distcond.launch.private import _reread
+    from distcond.launch.ray.local_auth import _reread
 
     _reread()
     try:
@@ -100,7 +100,7 @@ def test_sigterm_is_heard_while_ray_is_asked() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(LIMIT)
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        script = f"from distcond.launch import ray_address as r; r.SECONDS = 600.0; r.require_answer({address!r})"
+        script = f"from distcond.launch.ray import address as r; r.SECONDS = 600.0; r.require_answer({address!r})"
         with subprocess.Popen([sys.executable, "-c", script]) as process:
             knock, _ = server.accept()
             asked, _ = server.accept()  # by Ray

@@ -18,10 +18,9 @@ from typing import Any
 import pytest
 
 from distcond.errors import ConfigError
-from distcond.launch.failure import LaunchFailed
-from distcond.launch.private import private_directory
-from distcond.launch.ray_cluster import _start, joins
-from distcond.launch.variables import variables
+from distcond.launch.ray.cluster import _start, uses_existing_cluster
+from distcond.launch.ray.local_auth import env_vars, private_directory
+from distcond.runs.failures import LaunchFailed
 from support import processes
 from support.leftovers import listening, processes_with
 from support.waiting import wait_until
@@ -115,13 +114,13 @@ def test_an_address_says_whether_a_run_joins(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
-    assert joins() == joined
+    assert uses_existing_cluster() == joined
 
 
 def test_ray_client_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     with pytest.raises(ConfigError, match=r"^RAY_ADDRESS=ray://head:10001: .*HOST:PORT"):
-        joins()
+        uses_existing_cluster()
 
 
 def _hold(place: Any, **variables: str) -> processes.Process:
@@ -146,6 +145,6 @@ def _client(place: Any, *words: str) -> str:
 def test_variables_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTCOND_A", "1")
     monkeypatch.delenv("DISTCOND_B", raising=False)
-    with variables({"DISTCOND_A": None, "DISTCOND_B": "2"}):
+    with env_vars({"DISTCOND_A": None, "DISTCOND_B": "2"}):
         assert "DISTCOND_A" not in os.environ and os.environ["DISTCOND_B"] == "2"
     assert os.environ["DISTCOND_A"] == "1" and "DISTCOND_B" not in os.environ

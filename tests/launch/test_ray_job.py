@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from distcond.engine.checkpoint import newest
 from distcond.errors import ConfigError
-from distcond.launch.private import _reread
-from distcond.launch.ray_address import require_answer
+from distcond.launch.ray.address import require_answer
+from distcond.launch.ray.local_auth import _reread
 from distcond.results import history
+from distcond.runs.checkpoint import latest
 from support.processes import LIMIT, Finished, run, start
 from support.ray_cluster import Ray, ray_of_one_node
 from support.waiting import wait_until
@@ -123,7 +123,7 @@ def test_stopped_job_saves_a_checkpoint(jobs: Jobs) -> None:
     settings = ("epochs=3000", "seed=2", "save_every=10000", "save_minutes=0")
     stopped = jobs.submit(*settings, stop_when=lambda: len(history.read(found())) > 1)
     assert "stopped: checkpoint " in stopped.output, stopped.output
-    assert newest(found() / "checkpoints") is not None
+    assert latest(found() / "checkpoints") is not None
 
 
 def _as_who(patch: pytest.MonkeyPatch, **variables: str) -> None:

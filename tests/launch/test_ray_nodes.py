@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from distcond.launch.attempt import last_attempt, last_workers
 from distcond.results import history
+from distcond.runs.attempts import last_attempt, last_world_size
 from support.ray_nodes import RayNodes
 from support.waiting import wait_until
 
@@ -24,7 +24,7 @@ def test_elastic_run_shrinks_and_grows(place: Any, ray_nodes: RayNodes) -> None:
     def started(attempt: int, workers: int) -> None:
         there = lambda: last_attempt(run.path) == attempt and history.read(run.path)  # noqa: E731
         wait_until(there, f"start {attempt}", process=run.process)
-        assert last_workers(run.path) == workers
+        assert last_world_size(run.path) == workers
 
     started(0, workers=2)
     ray_nodes.lose(2)

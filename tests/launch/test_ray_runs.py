@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from distcond.launch.attempt import last_attempt
 from distcond.results import history
 from distcond.results.store import read_rows
+from distcond.runs.attempts import last_attempt
 from support.leftovers import processes_with
 from support.same_end import same_end
 from support.waiting import wait_until

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from distcond.launch.signals import asked_to_stop, stoppable
+from distcond.launch.stopping import exit_on_stop_signal, graceful_stop
 from support.waiting import wait_until
 
 
@@ -28,7 +28,7 @@ def send(number: int = signal.SIGTERM) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 def test_the_first_signal_only_asks(number: int) -> None:
     asked: list[int] = []
-    with asked_to_stop(lambda: asked.append(1), 60) as request:
+    with graceful_stop(lambda: asked.append(1), 60) as request:
         assert not request
         send(number)
         assert request
@@ -38,7 +38,7 @@ def test_the_first_signal_only_asks(number: int) -> None:
 
 def test_the_second_ends() -> None:
     def run() -> None:
-        with asked_to_stop(lambda: None, 60):
+        with graceful_stop(lambda: None, 60):
             send()
             send(signal.SIGUSR2)
 
@@ -49,7 +49,7 @@ def test_the_second_ends() -> None:
 
 def test_time_ends() -> None:
     def run() -> None:
-        with asked_to_stop(lambda: None, 0.01):
+        with graceful_stop(lambda: None, 0.01):
             send(signal.SIGUSR2)
             while True:
                 pass
@@ -69,7 +69,7 @@ def test_closed_pipe_or_full_disk_ends_no_run(ask: Callable[[], None]) -> None:
     os.close(reader)
     os.dup2(writer, 2)
     try:
-        with asked_to_stop(ask, 60) as request:
+        with graceful_stop(ask, 60) as request:
             send()
             assert request
     finally:
@@ -83,9 +83,9 @@ def test_outer_cleanup_is_not_interrupted(signals: int) -> None:
     cleaned: list[int] = []
 
     def run() -> None:
-        with stoppable():
+        with exit_on_stop_signal():
             try:
-                with asked_to_stop(lambda: None, 60):
+                with graceful_stop(lambda: None, 60):
                     for _ in range(signals):
                         send()
             finally:
@@ -104,7 +104,7 @@ def test_a_handler_of_somebody_else_stays() -> None:
     seen: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
-        with asked_to_stop(lambda: None, 60) as request:
+        with graceful_stop(lambda: None, 60) as request:
             send()
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -117,7 +117,7 @@ def test_the_alarm_of_somebody_else_rings() -> None:
     before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
     timer = signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
-        with asked_to_stop(lambda: None, 60):
+        with graceful_stop(lambda: None, 60):
             send()
         wait_until(lambda: rung, "the alarm")
     finally:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from distcond.engine.run_dir import RunDir
 from distcond.results import history
+from distcond.runs.run_dir import RunDir
 from support import sweeps
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]

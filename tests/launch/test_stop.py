@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from distcond.engine import save_points
-from distcond.engine.checkpoint import moment_of, newest
-from distcond.launch import stop_file
+from distcond.launch import stopping
+from distcond.runs.checkpoint import latest, step_of
+from distcond.training import checkpoint_policy
 from support import launch_run
 
 pytestmark = pytest.mark.timeout(900)
@@ -48,7 +48,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, placed: Any) -> dict
 
 def weights(run: Path) -> dict[str, Any]:
     """Of the last checkpoint."""
-    last = newest(run / "checkpoints")
+    last = latest(run / "checkpoints")
     assert last is not None
     return {name: value.tolist() for name, value in torch.load(last / "shared.pt", weights_only=True)["model"].items()}
 
@@ -66,11 +66,11 @@ def faulty(place: Any, patch: pytest.MonkeyPatch, what: str, step: int) -> list[
 def test_stopped_run_resumes_bit_for_bit(
     place: Any, uninterrupted: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(save_points, "INTERVAL", 0.0)  # it looks after every step
+    monkeypatch.setattr(checkpoint_policy, "INTERVAL", 0.0)  # it looks after every step
     run, *words = faulty(place, monkeypatch, "stop", step=11)
     assert launch_run.main(Path(run), words) == 128 + signal.SIGTERM
-    last = newest(Path(run) / "checkpoints")
-    assert last is not None and moment_of(last) == (1, 3)
+    last = latest(Path(run) / "checkpoints")
+    assert last is not None and step_of(last) == (1, 3)
     said = capfd.readouterr().err
     assert said.splitlines()[-1] == "stopped: checkpoint in epoch 2, after its step 3"
     assert "SIGTERM: " in said
@@ -80,8 +80,8 @@ def test_stopped_run_resumes_bit_for_bit(
 def test_killed_run_resumes_bit_for_bit(place: Any, uninterrupted: dict[str, Any]) -> None:
     run = place.start(*RUN, "save_steps=4", FAULT="kill", FAULT_STEP="14", FAULT_RANK="0")
     assert run.end() == -signal.SIGKILL
-    last = newest(run.path / "checkpoints")
-    assert last is not None and moment_of(last) == (1, 4)
+    last = latest(run.path / "checkpoints")
+    assert last is not None and step_of(last) == (1, 4)
     assert finish(place, "save_steps=4") == uninterrupted
 
 
@@ -90,13 +90,13 @@ def test_a_second_signal_ends_a_run_at_once(place: Any, monkeypatch: pytest.Monk
     with pytest.raises(SystemExit) as end:
         launch_run.main(Path(run), words)
     assert end.value.code == 128 + signal.SIGTERM
-    assert newest(Path(run) / "checkpoints") is None
+    assert latest(Path(run) / "checkpoints") is None
 
 
 def test_stop_file_names_the_start(tmp_path: Path) -> None:
-    assert not stop_file.asked(tmp_path, "one")
-    stop_file.ask(tmp_path, "one")
-    assert stop_file.asked(tmp_path, "one")
-    assert not stop_file.asked(tmp_path, "another")  # start of the run
-    stop_file.allow(tmp_path)
-    assert not stop_file.asked(tmp_path, "one")
+    assert not stopping.stop_requested(tmp_path, "one")
+    stopping.request_stop(tmp_path, "one")
+    assert stopping.stop_requested(tmp_path, "one")
+    assert not stopping.stop_requested(tmp_path, "another")  # start of the run
+    stopping.clear_stop_request(tmp_path)
+    assert not stopping.stop_requested(tmp_path, "one")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.distributed import TCPStore
 
-from distcond.config.command_line import guarded
-from distcond.engine.checkpoint import SCHEMA_VERSION
+from distcond.config.command_line import run_cli
+from distcond.runs.checkpoint import SCHEMA_VERSION
 from distcond.train import main
 from support.ports import held_port
 
@@ -43,7 +43,7 @@ def saved(cache: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def exit_status(words: list[str]) -> int:
     with pytest.raises(SystemExit) as end:
-        guarded(lambda: main(words))
+        run_cli(lambda: main(words))
     assert isinstance(end.value.code, int)
     return end.value.code
 

@@ -10,23 +10,22 @@ import numpy as np
 import pytest
 
 from distcond.config.schema import DataConfig
-from distcond.engine.world import World
+from distcond.distributed.collectives import all_gather_text
+from distcond.distributed.world import World
 from distcond.errors import ConfigError
-from distcond.launch.attempt import begin_attempt, last_workers
-from distcond.launch.failure import WorkerError
-from distcond.launch.same_images import ready
-from distcond.launch.shared import is_shared, marked
-from distcond.launch.texts import everyones
+from distcond.launch.ray.worker import is_shared, shared_dir_probe, verify_data_on_nodes
+from distcond.runs.attempts import begin_attempt, last_world_size
+from distcond.runs.failures import WorkerError
 
 
 def texts(rank: int, world: int, said: list[str]) -> list[str]:
-    return everyones(World(rank, world), said[rank])
+    return all_gather_text(World(rank, world), said[rank])
 
 
 def test_texts_of_any_length_reach_everyone(run_ranks: Any) -> None:
     said = ["", "ä word and\nanother", "x" * 1000]
     assert run_ranks(texts, 3, said) == [said] * 3
-    assert everyones(World(), "alone") == ["alone"]
+    assert all_gather_text(World(), "alone") == ["alone"]
 
 
 def begun(rank: int, world: int, paths: list[Path]) -> list[Any]:
@@ -36,12 +35,12 @@ def begun(rank: int, world: int, paths: list[Path]) -> list[Any]:
 
 def test_the_first_workers_directory_and_attempt_count(run_ranks: Any, tmp_path: Path) -> None:
     assert run_ranks(begun, 2, [tmp_path, Path("elsewhere")]) == [[str(tmp_path), 3]] * 2
-    assert last_workers(tmp_path) == 2
+    assert last_world_size(tmp_path) == 2
 
 
 def images(rank: int, world: int, data: list[DataConfig]) -> str:
     try:
-        ready(data[rank], World(rank, world))
+        verify_data_on_nodes(data[rank], World(rank, world))
     except ConfigError as error:
         return str(error)
     return "ready"
@@ -63,7 +62,7 @@ def test_directory_of_the_same_name_is_not_shared(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
-    with marked(here) as word, marked(there):
+    with shared_dir_probe(here) as word, shared_dir_probe(there):
         assert is_shared(here, word)
         assert not is_shared(there, word, patience=0)
         assert not is_shared(tmp_path / "nowhere", word, patience=0)
@@ -74,7 +73,7 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(ConfigError, match=r"^run_root: cannot write .*file \(.*\); set run_root=DIR$"),
-        marked(tmp_path / "file"),
+        shared_dir_probe(tmp_path / "file"),
     ):
         pass
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import Condition, Routing
+from distcond.layers.condition import Condition, Routing
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.layers.plain import BatchNorm2d
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distcond.errors import ConfigError
-from distcond.layers.encode import TOKENS, Codebook, RawLam, encoder, matrix
+from distcond.layers.encode import TOKENS, Codebook, RawLam, build_encoder, code_matrix
 
 CHOICES = (0.0, 0.1, 0.2, 0.3, 0.4, 1.0)
 LAM = torch.tensor([0.4, 0.0, 1.0, 0.1, 0.1])
@@ -15,7 +15,7 @@ LAM = torch.tensor([0.4, 0.0, 1.0, 0.1, 0.1])
 
 @pytest.mark.parametrize("kind", TOKENS)
 def test_a_lam_gets_the_row_of_its_choice(kind: str) -> None:
-    rows = matrix(kind, 8, seed=3).float()
+    rows = code_matrix(kind, 8, seed=3).float()
     assert torch.equal(Codebook(kind, CHOICES, 8, seed=3)(LAM), rows[[4, 0, 5, 1, 1]])
     mixed = (1.0, 0.1, 0.4, 0.0)
     assert torch.equal(Codebook(kind, mixed, 8, seed=3)(LAM), rows[[2, 3, 0, 1, 1]])
@@ -23,15 +23,15 @@ def test_a_lam_gets_the_row_of_its_choice(kind: str) -> None:
 
 def test_the_dct_is_that_of_scipy() -> None:
     fft = pytest.importorskip("scipy.fft", reason="scipy, which scikit-learn brings, is not installed")
-    assert np.allclose(matrix("dct", 16).numpy(), fft.dct(np.eye(16), axis=0), atol=1e-12)
-    assert torch.equal(matrix("dct", 16)[0], torch.full((16,), 2.0, dtype=torch.float64))
+    assert np.allclose(code_matrix("dct", 16).numpy(), fft.dct(np.eye(16), axis=0), atol=1e-12)
+    assert torch.equal(code_matrix("dct", 16)[0], torch.full((16,), 2.0, dtype=torch.float64))
 
 
 def test_random_codes_are_orthonormal_and_follow_the_seed() -> None:
-    rows = matrix("rand", 32, seed=1)
+    rows = code_matrix("rand", 32, seed=1)
     assert torch.allclose(rows @ rows.T, torch.eye(32, dtype=torch.float64), atol=1e-12)
-    assert torch.equal(rows, matrix("rand", 32, seed=1))
-    assert (rows - matrix("rand", 32, seed=2)).abs().max() > 0.1
+    assert torch.equal(rows, code_matrix("rand", 32, seed=1))
+    assert (rows - code_matrix("rand", 32, seed=2)).abs().max() > 0.1
 
 
 def test_the_codes_are_saved() -> None:
@@ -42,7 +42,7 @@ def test_the_codes_are_saved() -> None:
 
 
 def test_without_encoding_lam_is_its_own_code() -> None:
-    raw = encoder("none", CHOICES, 128)
+    raw = build_encoder("none", CHOICES, 128)
     assert isinstance(raw, RawLam)
     assert raw.dim == 1
     raw.check(0.77)
@@ -90,7 +90,7 @@ def test_interpolation_does_not_reach_outside_the_choices() -> None:
 )
 def test_choices_that_do_not_fit_are_refused(kind: str, choices: tuple[float, ...], dim: int, wanted: str) -> None:
     with pytest.raises(ConfigError, match=wanted):
-        encoder(kind, choices, dim)
+        build_encoder(kind, choices, dim)
 
 
 @pytest.mark.gpu

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from distcond.condition import Condition
-from distcond.layers.conv_norm import ConvNorm
-from distcond.layers.film import FiLM, modulated
+from distcond.layers.condition import Condition
+from distcond.layers.film import FiLM, apply_modulation
+from distcond.layers.folding import ConvNorm
 from distcond.layers.layer_set import film
 
 
@@ -99,5 +99,5 @@ def test_shortcuts_have_none() -> None:
 
 
 def test_modulated_is_scale_times_x_plus_shift() -> None:
-    assert torch.equal(modulated(torch.full((1, 1, 1, 1), 3.0), torch.tensor([[2.0]]), torch.tensor([[5.0]])).flatten(),
-                       torch.tensor([11.0]))  # fmt: skip
+    modulated = apply_modulation(torch.full((1, 1, 1, 1), 3.0), torch.tensor([[2.0]]), torch.tensor([[5.0]]))
+    assert torch.equal(modulated.flatten(), torch.tensor([11.0]))

@@ -9,15 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from distcond.condition import Condition
-from distcond.engine.build import build_model
-from distcond.layers.conv_norm import ConvNorm
-from distcond.layers.conv_unit import ConvUnit
+from distcond.layers.condition import Condition
 from distcond.layers.film import FiLM
+from distcond.layers.folding import ConvNorm, ConvUnit, NormUnit
 from distcond.layers.layer_set import LayerSet, film, noisy
-from distcond.layers.norm_unit import NormUnit
 from distcond.models.conditional import ConditionalModel
 from distcond.registry import table
+from distcond.runs.build import build_model
 
 
 @pytest.fixture

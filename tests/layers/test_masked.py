@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distcond.condition import Condition
-from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d, kept_deviation
+from distcond.layers.condition import Condition
+from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d, kept_std
 from distcond.layers.noisy import NoisyConv2d
 from distcond.layers.plain import Conv2d
 
@@ -124,12 +124,12 @@ def masked_noise() -> tuple[MaskedNoisyConv2d, Tensor]:
 def test_deviation_counts_the_kept_weights_alone() -> None:
     layer, mask = masked_noise()
     weight = layer.weight.detach() + 0.3 * mask
-    assert torch.allclose(kept_deviation(weight, mask), weight[mask].std(), rtol=1e-5)
-    assert kept_deviation(weight, mask) > 1.05 * weight.std() or kept_deviation(weight, mask) < 0.95 * weight.std()
-    assert kept_deviation(weight, torch.zeros_like(mask)) == 0
+    assert torch.allclose(kept_std(weight, mask), weight[mask].std(), rtol=1e-5)
+    assert kept_std(weight, mask) > 1.05 * weight.std() or kept_std(weight, mask) < 0.95 * weight.std()
+    assert kept_std(weight, torch.zeros_like(mask)) == 0
     one = torch.zeros_like(mask)
     one[0, 0, 0, 0] = True
-    assert kept_deviation(weight, one) == 0
+    assert kept_std(weight, one) == 0
 
 
 def test_noise_falls_on_kept_weights_only() -> None:

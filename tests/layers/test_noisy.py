@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distcond.condition import Condition
+from distcond.layers.condition import Condition
+from distcond.layers.folding import assign_indices
 from distcond.layers.layer_set import LayerSet, noisy
 from distcond.layers.noisy import Amplitude, NoisyConv2d
-from distcond.layers.numbering import number
 from distcond.layers.plain import Conv2d
 
 
@@ -107,7 +107,7 @@ class Three(nn.Module):
 
 def test_each_layer_has_its_own_noise() -> None:
     net = Three(noisy())
-    size, units = number(net)
+    size, units = assign_indices(net)
     assert (size, units) == (3 * 4 * 9 + 4 * 4 + 4 * 2 * 9, ())
     assert [conv.noise_start for conv in (net.first, net.second, net.third)] == [0, 108, 124]
     ramp = torch.arange(float(size))
@@ -120,7 +120,7 @@ def test_shared_amplitude_sums_the_gradients_of_its_layers() -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             net = Three(noisy(alpha))
-        number(net)
+        assign_indices(net)
         return net
 
     own, one = three(0.25), three(nn.Parameter(torch.tensor(0.25)))

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import Condition
+from distcond.layers.condition import Condition
 from distcond.layers.film import FiLM
 from distcond.layers.layer_set import LayerSet, Narrow, film, noisy, slimmable_film, slimmable_noisy
 from distcond.layers.noisy import NoisyConv2d
-from distcond.layers.slimmable import NoisySlimmableConv2d, SlimmableConv2d, SlimmableFiLM, sliced
+from distcond.layers.slimmable import NoisySlimmableConv2d, SlimmableConv2d, SlimmableFiLM, channels_at_widths
 from distcond.models.conditional import ConditionalModel
 from distcond.models.resnet import ResNet
 
@@ -41,10 +41,10 @@ def resnet(layers: LayerSet, planes: tuple[int, ...] = PLANES) -> ConditionalMod
 
 
 def test_channels_round_down_and_image_channels_stay() -> None:
-    assert sliced(64, MULTS) == (64, 48, 32)
-    assert sliced(100, (1.0, 0.29)) == (100, 29)
-    assert sliced(5, (1.0, 0.5, 0.01)) == (5, 2, 1)
-    assert sliced(3, MULTS) == (3, 3, 3)
+    assert channels_at_widths(64, MULTS) == (64, 48, 32)
+    assert channels_at_widths(100, (1.0, 0.29)) == (100, 29)
+    assert channels_at_widths(5, (1.0, 0.5, 0.01)) == (5, 2, 1)
+    assert channels_at_widths(3, MULTS) == (3, 3, 3)
 
 
 def narrow_state(slim: ConditionalModel, thin: nn.Module, width: int, concatenated: bool) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ def narrow_state(slim: ConditionalModel, thin: nn.Module, width: int, concatenat
 @pytest.mark.parametrize("width", [0, 1, 2])
 def test_oats_width_equals_the_sliced_dense_network(width: int, concatenated: bool) -> None:
     slim = resnet(slimmable_film(Narrow(MULTS), 4, concatenated=concatenated))
-    thin = resnet(film(4), tuple(sliced(planes, MULTS)[width] for planes in PLANES))
+    thin = resnet(film(4), tuple(channels_at_widths(planes, MULTS)[width] for planes in PLANES))
     thin.load_state_dict(narrow_state(slim, thin, width, concatenated))
     code, route = draw(6, 4), torch.tensor([False, False, True, True, True, True])
     cond = Condition(torch.rand(6), route, width, code=code)
@@ -75,7 +75,7 @@ def test_oats_width_equals_the_sliced_dense_network(width: int, concatenated: bo
 @pytest.mark.parametrize("width", [0, 1, 2])
 def test_slim_float_width_equals_the_cut_noisy_network(width: int) -> None:
     slim = resnet(slimmable_noisy(Narrow(MULTS)))
-    thin = resnet(noisy(), tuple(sliced(planes, MULTS)[width] for planes in PLANES))
+    thin = resnet(noisy(), tuple(channels_at_widths(planes, MULTS)[width] for planes in PLANES))
     thin.load_state_dict(narrow_state(slim, thin, width, False))
     cond = slim.condition(0.7, width=width, noise=slim.draw_noise(1))
     for wide, dense in zip(_convs(slim), _convs(thin), strict=True):

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distcond.engine.build import build_model
 from distcond.methods.weight_perturbation import WeightPerturbation
 from distcond.models.conditional import ConditionalModel
+from distcond.runs.build import build_model
 
 CHECKOUT = os.environ.get("DISTCOND_AWP_CHECKOUT", "")
 pytestmark = pytest.mark.skipif(not CHECKOUT, reason="DISTCOND_AWP_CHECKOUT names no checkout of AWP's authors' code")

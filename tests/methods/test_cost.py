@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from distcond.config.overrides import resolve
-from distcond.engine.build import build_model, build_step
-from distcond.methods.draws import Draws
+from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
 from distcond.registry import lookup
+from distcond.runs.build import build_model, build_step
 
 K, N = 3, 6
 
@@ -34,10 +34,10 @@ def step_of(method: str, fold: bool, model: str = "resnet20") -> TrainStep:
     return build_step(config, build_model(config), torch.device("cpu"))
 
 
-def draws_of(method: str) -> Draws:
+def draws_of(method: str) -> StepRandomness:
     options = lookup("method", method).sampler
     lam = lookup("sampler", options.name).draw(options, N, torch.Generator().manual_seed(0))
-    return Draws(0, 0, 0, 0, 1, lam.sort().values)
+    return StepRandomness(0, 0, 0, 0, 1, lam.sort().values)
 
 
 def flops(run: Callable[[], Any]) -> int:
@@ -50,7 +50,7 @@ def images() -> Tensor:
     return torch.rand(N, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def cost(step: TrainStep, draws: Draws) -> float:
+def cost(step: TrainStep, draws: StepRandomness) -> float:
     """Forward-equivalents per image of a step with its backward, on convolutions and products of matrices."""
     model, x, y = step.model, images(), torch.arange(N)
     model.eval()
@@ -77,7 +77,7 @@ def test_a_step_costs_what_its_passes_cost(method: str, floor: float, fold: bool
 
 
 def test_no_attack_is_paid_for_at_lam_zero() -> None:
-    draws = Draws(0, 0, 0, 0, 1, torch.zeros(N))
+    draws = StepRandomness(0, 0, 0, 0, 1, torch.zeros(N))
     assert cost(step_of("pgd_at", True), draws) == pytest.approx(3.0, rel=0.005)
     assert cost(step_of("float", True), draws) == pytest.approx(3.0, rel=0.005)
 

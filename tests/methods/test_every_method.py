@@ -11,12 +11,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from distcond.config.schema import Config
-from distcond.engine.build import build_model, build_step
-from distcond.engine.job import stages_of, wrap
-from distcond.engine.world import World
-from distcond.methods.draws import Draws
+from distcond.distributed.world import World
+from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
 from distcond.registry import lookup
+from distcond.runs.build import build_model, build_step
+from distcond.training.trainer import stages_of, wrap_ddp
 from support.groups import quick, trained
 
 N = 12
@@ -28,9 +28,9 @@ def images() -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def draws_of(config: Config, rank: int = 0, world: int = 1, step: int = 0) -> Draws:
+def draws_of(config: Config, rank: int = 0, world: int = 1, step: int = 0) -> StepRandomness:
     lam = lookup("sampler", config.sampler.name).draw(config.sampler, N, torch.Generator().manual_seed(0))
-    return Draws(0, 0, step, rank, world, lam.sort().values)
+    return StepRandomness(0, 0, step, rank, world, lam.sort().values)
 
 
 def step_of(config: Config) -> TrainStep:
@@ -109,7 +109,7 @@ def on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
     """One step of one rank: its share of the loss, its reduced gradients, its running statistics and its counts."""
     step = step_of(config)
     mine = slice(rank, None, world)
-    wrapped = wrap(step, World(rank, world))
+    wrapped = wrap_ddp(step, World(rank, world))
     loss, counts = wrapped(images()[mine], Y[mine], draws_of(config, rank, world))
     loss.backward()
     buffers = {name: tensor for name, tensor in step.named_buffers() if tensor.is_floating_point()}
@@ -132,7 +132,7 @@ def test_two_ranks_sharing_statistics_equal_one_rank(config: Any, run_ranks: Any
 def steps_on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
     """Two steps under DDP: how many gradient elements were sent at each, and the gradients of the last."""
     step = step_of(config)
-    wrapped = wrap(step, World(rank, world))
+    wrapped = wrap_ddp(step, World(rank, world))
     sent: list[int] = []
 
     def counted(state, bucket):  # type: ignore[no-untyped-def]  # DDP refuses annotations that are strings

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distcond.condition import Condition
 from distcond.config.schema import AttackConfig
-from distcond.engine.build import build_model, build_step
+from distcond.layers.condition import Condition
 from distcond.layers.dual_norm import DualBatchNorm2d
-from distcond.methods.draws import Draws
+from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
+from distcond.runs.build import build_model, build_step
 from distcond.seeding import generator
 
 CPU = torch.device("cpu")
@@ -29,8 +29,8 @@ def images() -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def half() -> Draws:
-    return Draws(1, 2, 3, 0, 1, torch.tensor([0.0] * 4 + [1.0] * 4))
+def half() -> StepRandomness:
+    return StepRandomness(1, 2, 3, 0, 1, torch.tensor([0.0] * 4 + [1.0] * 4))
 
 
 @pytest.fixture
@@ -152,6 +152,6 @@ def test_noise_is_none_at_zero_fresh_at_one(step: Any) -> None:
 @pytest.mark.parametrize(("lam", "rows"), [(0.0, [8, 0]), (1.0, [0, 8]), (0.5, [0, 8])])
 def test_a_batch_of_one_kind_is_one_pass(step: Any, lam: float, rows: list[int]) -> None:
     one = step()
-    loss, counts = one(images(), Y, Draws(0, 0, 0, 0, 1, torch.full((8,), lam)))
+    loss, counts = one(images(), Y, StepRandomness(0, 0, 0, 0, 1, torch.full((8,), lam)))
     assert loss.isfinite()
     assert counts[[1, 3]].tolist() == rows

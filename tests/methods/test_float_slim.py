@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import AtLambda
-from distcond.engine.build import build_model, build_step
 from distcond.errors import ConfigError
+from distcond.layers.condition import AtLambda
 from distcond.methods import float as float_method
-from distcond.methods.draws import Draws
-from distcond.methods.passes import Passes
+from distcond.methods.step_context import StepContext, StepRandomness
+from distcond.runs.build import build_model, build_step
 
 LAM = torch.tensor([0.0] * 4 + [1.0] * 4)
 
@@ -26,8 +25,8 @@ def labels() -> Tensor:
     return torch.arange(8)
 
 
-def draws(lam: Tensor = LAM) -> Draws:
-    return Draws(seed=0, epoch=0, step=0, rank=0, world=1, lam=lam)
+def draws(lam: Tensor = LAM) -> StepRandomness:
+    return StepRandomness(seed=0, epoch=0, step=0, rank=0, world=1, lam=lam)
 
 
 def stepped(tiny: Any, **settings: Any) -> Any:
@@ -57,7 +56,7 @@ def test_each_width_has_a_clean_and_adversarial_half(tiny: Any) -> None:
 def test_loss_sums_float_over_widths(tiny: Any) -> None:
     step = stepped(tiny)
     outcome = step(images(), labels(), draws())
-    passes = Passes(stepped(tiny).model, step.attack, draws(), step.fold_dtype)
+    passes = StepContext(stepped(tiny).model, step.attack, draws(), step.fold_dtype)
     each = [float_method.objective(passes, images(), labels(), width) for width in range(2)]
     assert torch.allclose(outcome.loss, each[0].loss + each[1].loss, atol=1e-5)
     assert outcome.tally.tolist()[1::2] == [8, 8]

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from distcond.engine.build import build_model
 from distcond.errors import ConfigError
 from distcond.methods.flying_bird import METHOD
+from distcond.runs.build import build_model
 from distcond.sparsity.distribution import DISTRIBUTIONS
-from distcond.sparsity.masks import kept
+from distcond.sparsity.masks import count_kept
 
 
 @pytest.mark.parametrize("distribution", list(DISTRIBUTIONS))
@@ -25,7 +25,7 @@ def test_stem_and_classifier_have_the_densities_asked_for(tiny: Any, distributio
     assert list(masks.masked.weights) == list(weights)
     total = int(0.2 * sum(weight.numel() for weight in weights.values()) + 0.5)
     wanted = DISTRIBUTIONS[distribution]({name: weight.shape for name, weight in weights.items()}, total)
-    assert kept(masks.masked.masks) == wanted
+    assert count_kept(masks.masked.masks) == wanted
     assert all(int((weight != 0).sum()) == wanted[name] for name, weight in weights.items())
 
 
@@ -33,8 +33,10 @@ def test_the_schedule_is_the_settings(tiny: Any) -> None:
     config = tiny("flying_bird")
     masks = METHOD.sparsity(config, build_model(config))
     assert masks is not None
-    assert [masks.pace.drop_fraction(done) for done in (0.0, 0.5, 1.0)] == pytest.approx([0.5, 0.2525, 0.005])
-    assert (masks.pace.every, masks.pace.every_late, masks.growth) == (900, 900, "gradient")
+    assert [masks.update_schedule.drop_fraction(done) for done in (0.0, 0.5, 1.0)] == pytest.approx(
+        [0.5, 0.2525, 0.005]
+    )
+    assert (masks.update_schedule.every, masks.update_schedule.every_late, masks.growth) == (900, 900, "gradient")
     config = tiny(
         "flying_bird",
         method__schedule="linear",
@@ -46,8 +48,8 @@ def test_the_schedule_is_the_settings(tiny: Any) -> None:
     )
     masks = METHOD.sparsity(config, build_model(config))
     assert masks is not None
-    assert [masks.pace.drop_fraction(done) for done in (0.0, 0.5, 1.0)] == pytest.approx([0.4, 0.2, 0.0])
-    assert (masks.pace.every, masks.pace.every_late, masks.growth) == (10, 20, "random")
+    assert [masks.update_schedule.drop_fraction(done) for done in (0.0, 0.5, 1.0)] == pytest.approx([0.4, 0.2, 0.0])
+    assert (masks.update_schedule.every, masks.update_schedule.every_late, masks.growth) == (10, 20, "random")
 
 
 def test_first_masks_follow_the_runs_seed(tiny: Any) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from distcond.config.schema import Config
-from distcond.engine.build import build_model
-from distcond.engine.fit import fit
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import World
+from distcond.distributed.world import World
 from distcond.errors import ConfigError
-from distcond.methods.flying_bird_plus import METHOD
+from distcond.methods.flying_bird import PLUS_METHOD
+from distcond.runs.build import build_model
+from distcond.runs.run_dir import RunDir
+from distcond.training.fit import fit
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_run_feeds_its_history_to_the_masks(config: Any, tmp_path: Path) -> No
 
 def test_the_settings_reach_the_trend(config: Any) -> None:
     chosen = config(method__window=3, method__threshold=0.7, method__adapt_from=0.25, method__extra_drop=0.2)
-    trend = METHOD.sparsity(chosen, build_model(chosen)).trend
+    trend = PLUS_METHOD.sparsity(chosen, build_model(chosen)).trend
     assert (trend.window, trend.threshold, trend.start, trend.extra_drop, trend.extra_grow) == (3, 0.7, 0.25, 0.2, 0.05)
 
 
@@ -71,10 +71,10 @@ def test_the_settings_reach_the_trend(config: Any) -> None:
 def test_runs_without_validation_each_epoch_are_refused(config: Any, every: int) -> None:
     chosen = config(eval__every=every)
     with pytest.raises(ConfigError, match=f"eval.every={every}: .*eval.every=1"):
-        METHOD.sparsity(chosen, build_model(chosen))
+        PLUS_METHOD.sparsity(chosen, build_model(chosen))
 
 
 def test_standard_training_is_refused(config: Any) -> None:
     chosen = config(sampler__lam=0)
     with pytest.raises(ConfigError, match=r"sampler.lam=0: "):
-        METHOD.sparsity(chosen, build_model(chosen))
+        PLUS_METHOD.sparsity(chosen, build_model(chosen))

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distcond.engine.build import build_model, build_step
-from distcond.methods.draws import Draws
-from distcond.methods.passes import Passes, evaluating
+from distcond.methods.step_context import StepContext, StepRandomness, eval_mode
 from distcond.methods.train_step import TrainStep
+from distcond.runs.build import build_model, build_step
 
 N = 16
 Y = torch.arange(N) % 10
@@ -28,12 +27,12 @@ def step_of(tiny: Any, method: str, model: str, precision: str = "float32") -> T
     config = tiny(method, model, attack__num_steps=5, precision__train=precision)
     step = build_step(config, build_model(config), torch.device("cpu"))
     lam = torch.zeros(N) if method == "standard" else torch.ones(N)
-    step(images(), Y, Draws(0, 0, 0, 0, 1, lam))  # statistics that are not the starting ones
+    step(images(), Y, StepRandomness(0, 0, 0, 0, 1, lam))  # statistics that are not the starting ones
     return step
 
 
 def adversarial(step: TrainStep, dtype: torch.dtype | None, lam: float = 1.0) -> Tensor:
-    passes = Passes(step.model, step.attack, Draws(0, 0, 1, 0, 1, torch.full((N,), lam)), dtype)
+    passes = StepContext(step.model, step.attack, StepRandomness(0, 0, 1, 0, 1, torch.full((N,), lam)), dtype)
     return passes.adversarial(images(), Y, passes.draws.everything())
 
 
@@ -84,9 +83,9 @@ def test_bfloat16_attacks_stay_in_the_ball_equally_strong(tiny: Any) -> None:
 def test_modules_get_their_modes_back_after_errors() -> None:
     net = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Dropout())
     net[1].eval()
-    with evaluating(net):
+    with eval_mode(net):
         assert not any(module.training for module in net.modules())
     assert [module.training for module in net.modules()] == [True, True, False]
-    with pytest.raises(IndexError), evaluating(net):
+    with pytest.raises(IndexError), eval_mode(net):
         net[2]
     assert [module.training for module in net.modules()] == [True, True, False]

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from distcond.condition import AtLambda
 from distcond.config.overrides import resolve
-from distcond.engine.build import build_model, build_step
 from distcond.errors import ConfigError
+from distcond.layers.condition import AtLambda
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.layers.film import FiLM
-from distcond.methods.draws import Draws
+from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
-from distcond.samplers.fixed_share import SAMPLER
+from distcond.runs.build import build_model, build_step
+from distcond.samplers.distributions import FIXED_SHARE
 from support.groups import quick
 
 CPU = torch.device("cpu")
@@ -34,8 +34,8 @@ def labels(n: int = 8) -> Tensor:
     return torch.arange(n) % 10
 
 
-def draws(lam: Tensor = LAM) -> Draws:
-    return Draws(seed=0, epoch=0, step=0, rank=0, world=1, lam=lam)
+def draws(lam: Tensor = LAM) -> StepRandomness:
+    return StepRandomness(seed=0, epoch=0, step=0, rank=0, world=1, lam=lam)
 
 
 def stepped(tiny: Any, **settings: Any) -> TrainStep:
@@ -152,7 +152,7 @@ def test_ranks_without_adversarial_rows_have_every_gradient(tiny: Any) -> None:
     step = stepped(tiny)
     step.model.train()
     lam = torch.tensor([0.0, 0.0, 0.0, 0.4])
-    outcome = step(images(2), labels(2), Draws(seed=0, epoch=0, step=0, rank=0, world=2, lam=lam))
+    outcome = step(images(2), labels(2), StepRandomness(seed=0, epoch=0, step=0, rank=0, world=2, lam=lam))
     outcome.loss.backward()
     assert [name for name, p in step.model.named_parameters() if p.grad is None] == []
 
@@ -243,7 +243,7 @@ def test_parameters_are_counted_as_in_the_paper(encoding: str, wanted: int) -> N
 
 def test_default_sampler_is_the_papers(tiny: Any) -> None:
     config = tiny("oat")
-    lam = SAMPLER.draw(config.sampler, 128, torch.Generator().manual_seed(0))
+    lam = FIXED_SHARE.draw(config.sampler, 128, torch.Generator().manual_seed(0))
     assert int((lam == 0).sum()) == 22
     assert set(lam.tolist()) == set(torch.tensor(config.method.lam_choices).tolist())
 

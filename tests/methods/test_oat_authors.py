@@ -24,9 +24,8 @@ from torch.nn import functional as F
 from distcond.config.schema import AttackConfig
 from distcond.layers.encode import Codebook
 from distcond.methods import oat, oats
-from distcond.methods.draws import Draws
 from distcond.methods.oats import OatsOptions
-from distcond.methods.passes import Passes
+from distcond.methods.step_context import StepContext, StepRandomness
 from distcond.models.conditional import ConditionalModel
 from distcond.models.resnet import RESNET34, ResNet
 from distcond.seeding import generator
@@ -136,8 +135,8 @@ def test_the_same_step_gives_the_same_gradients(theirs: Any, monkeypatch: pytest
     attack = AttackConfig(epsilon=8 / 255, step_size=10 / 255 / 7, num_steps=2)
     model = built(oat.OatOptions(), oat).train()
     network = with_our_weights(oat_network(theirs), model)
-    draws = Draws(seed=0, epoch=0, step=0, rank=0, world=1, lam=LAM)
-    outcome = oat.objective(Passes(model, attack, draws, torch.float64 if fold else None), X, Y)
+    draws = StepRandomness(seed=0, epoch=0, step=0, rank=0, world=1, lam=LAM)
+    outcome = oat.objective(StepContext(model, attack, draws, torch.float64 if fold else None), X, Y)
     outcome.loss.backward()
     start = torch.rand(X.shape, generator=generator(*draws.key("attack0")))[ZEROS:]
     monkeypatch.setattr(torch, "rand", lambda *size: start)

@@ -11,19 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from distcond.condition import AtLambda
 from distcond.data.dataset import Arrays
-from distcond.data.memory import MemorySource
-from distcond.engine.build import build_model, build_step
+from distcond.data.sources import MemorySource
+from distcond.distributed.world import World
 from distcond.engine.evaluate import Blocks, sweep
 from distcond.engine.rows import Origin, rows_of
 from distcond.engine.validate import point
-from distcond.engine.world import World
 from distcond.errors import ConfigError
+from distcond.layers.condition import AtLambda
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.methods import oat
-from distcond.methods.draws import Draws
-from distcond.methods.passes import Passes
+from distcond.methods.step_context import StepContext, StepRandomness
+from distcond.runs.build import build_model, build_step
 
 LAM = torch.tensor([0.0, 0.0, 0.0, 0.1, 0.4, 0.4, 1.0, 1.0])
 
@@ -36,8 +35,8 @@ def labels(n: int = 8) -> Tensor:
     return torch.arange(n) % 10
 
 
-def draws(lam: Tensor = LAM) -> Draws:
-    return Draws(seed=0, epoch=0, step=0, rank=0, world=1, lam=lam)
+def draws(lam: Tensor = LAM) -> StepRandomness:
+    return StepRandomness(seed=0, epoch=0, step=0, rank=0, world=1, lam=lam)
 
 
 def stepped(tiny: Any, **settings: Any) -> Any:
@@ -69,7 +68,7 @@ def test_the_loss_is_the_sum_over_widths(tiny: Any) -> None:
     step = stepped(tiny)
     outcome = step(images(), labels(), draws())
     model = stepped(tiny).model  # anew: a step moves the statistics that the next attack sees
-    passes = Passes(model, step.attack, draws(), step.fold_dtype)
+    passes = StepContext(model, step.attack, draws(), step.fold_dtype)
     each = [oat.objective(passes, images(), labels(), width) for width in range(3)]
     assert torch.allclose(outcome.loss, sum(one.loss for one in each), atol=1e-5)
     assert outcome.tally.tolist()[1::2] == [24, 15]

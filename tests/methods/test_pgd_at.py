@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distcond.attacks.pgd import pgd
-from distcond.condition import Condition
-from distcond.engine.build import build_model, build_step
 from distcond.errors import ConfigError
+from distcond.layers.condition import Condition
 from distcond.layers.plain import BatchNorm2d
-from distcond.methods.draws import Draws
+from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
+from distcond.runs.build import build_model, build_step
 
 N, STEPS = 6, 3
 Y = torch.tensor([3, 1, 4, 1, 5, 9])
@@ -27,8 +27,8 @@ def images() -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def at(lam: float) -> Draws:
-    return Draws(1, 2, 3, 0, 1, torch.full((N,), lam))
+def at(lam: float) -> StepRandomness:
+    return StepRandomness(1, 2, 3, 0, 1, torch.full((N,), lam))
 
 
 def made(tiny: Any, lam: float, fold: bool = False) -> TrainStep:

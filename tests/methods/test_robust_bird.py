@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from distcond.config.schema import Config
-from distcond.engine.build import build_model
-from distcond.engine.fit import fit
-from distcond.engine.restore import load
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import World
+from distcond.distributed.world import World
 from distcond.errors import ConfigError
 from distcond.methods import pgd_at, standard
 from distcond.methods.robust_bird import METHOD, stages
+from distcond.runs.build import build_model
+from distcond.runs.load_run import load
+from distcond.runs.run_dir import RunDir
+from distcond.training.fit import fit
 
 
 @pytest.fixture

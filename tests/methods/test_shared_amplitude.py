@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from distcond.config.identity import run_id
-from distcond.engine.averaging import Averaged
-from distcond.engine.build import build_model
-from distcond.engine.fit import fit
-from distcond.engine.optimiser import make_optimiser
-from distcond.engine.restore import load
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import World
+from distcond.config.run_id import run_id
+from distcond.distributed.world import World
 from distcond.layers.noisy import NoisyConv2d
 from distcond.models.conditional import ConditionalModel
+from distcond.runs.build import build_model
+from distcond.runs.load_run import load
+from distcond.runs.run_dir import RunDir
+from distcond.training.averaging import WeightAverage
+from distcond.training.fit import fit
+from distcond.training.optimiser import make_optimiser
 
 METHODS = ["float", "floats", "float_slim"]
 
@@ -47,7 +47,7 @@ def test_copies_averages_and_optimisers_see_one_parameter(tiny: Any) -> None:
     assert len({id(layer.alpha) for layer in noisy_layers(copy.deepcopy(model))}) == 1
     exempt = make_optimiser(model, config.optim).param_groups[1]["params"]
     assert [id(part) for part in exempt] == [id(noisy_layers(model)[0].alpha)]
-    averaged, target = Averaged(model, 0.5), build_model(config)
+    averaged, target = WeightAverage(model, 0.5), build_model(config)
     with torch.no_grad():
         noisy_layers(model)[-1].alpha.fill_(0.75)
     averaged.update()

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import AtLambda, Condition, Routing
 from distcond.config.schema import Config
-from distcond.engine.build import build_model, build_step
 from distcond.errors import ConfigError
+from distcond.layers.condition import AtLambda, Condition, Routing
 from distcond.layers.masked import MaskedConv2d
-from distcond.methods.draws import Draws
 from distcond.methods.smart import METHOD
+from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
 from distcond.models.conditional import ConditionalModel
+from distcond.runs.build import build_model, build_step
 
-DRAWS = Draws(1, 2, 3, 0, 1, torch.tensor([0.0] * 4 + [1.0] * 4))
+DRAWS = StepRandomness(1, 2, 3, 0, 1, torch.tensor([0.0] * 4 + [1.0] * 4))
 Y = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6])
 CPU = torch.device("cpu")
 
@@ -90,7 +90,7 @@ def test_each_half_trains_its_own_path(config: Any, path: bool, rows: slice) -> 
         layers = [layer for layer in step.modules() if isinstance(layer, MaskedConv2d)]
         for layer in layers:
             layer.mask(not path).zero_()
-        step(images()[part], Y[part], Draws(1, 2, 3, 0, 1, DRAWS.lam[part])).loss.backward()
+        step(images()[part], Y[part], StepRandomness(1, 2, 3, 0, 1, DRAWS.lam[part])).loss.backward()
         gradients.append([layer.weight.grad for layer in layers])
     assert all(torch.allclose(whole, 0.5 * half, atol=1e-6) for whole, half in zip(*gradients, strict=True))
     assert all((grad != 0).any() for grad in gradients[0])

@@ -13,17 +13,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distcond.config.overrides import resolve
 from distcond.config.schema import Config
-from distcond.engine.build import build_model, build_step
-from distcond.engine.checkpoint import load_shared, newest
-from distcond.engine.epoch import train_epoch
-from distcond.engine.fit import begin_stage, finish_epoch, fit
-from distcond.engine.job import Job, Position, make_job, stages_of
-from distcond.engine.progress import Progress
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import World
-from distcond.methods.draws import Draws
+from distcond.distributed.world import World
+from distcond.methods.step_context import StepRandomness
 from distcond.registry import lookup
-from distcond.sparsity.agreement import digest
+from distcond.runs.build import build_model, build_step
+from distcond.runs.checkpoint import latest, load_shared
+from distcond.runs.run_dir import RunDir
+from distcond.sparsity.masks import mask_digest
+from distcond.training.epoch import train_epoch
+from distcond.training.fit import begin_stage, finish_epoch, fit
+from distcond.training.progress import ProgressWriter
+from distcond.training.trainer import Position, Trainer, build_trainer, stages_of
 from support.groups import quick
 
 METHODS = ("floats", "smart", "robust_bird", "flying_bird", "flying_bird_plus")
@@ -78,7 +78,7 @@ def test_a_step_costs_what_its_passes_cost(method: str, floor: float) -> None:
     x, y = torch.rand(N, 3, 16, 16), torch.arange(N)
     forward = flops(lambda: step.model.eval()(x, step.model.condition(1.0)))
     step.train()
-    found = flops(lambda: step(x, y, Draws(0, 0, 0, 0, 1, lam)).loss.backward())
+    found = flops(lambda: step(x, y, StepRandomness(0, 0, 0, 0, 1, lam)).loss.backward())
     assert found / forward == pytest.approx(floor, rel=0.005)
 
 
@@ -88,13 +88,13 @@ def flops(run: Callable[[], Any]) -> int:
     return int(counter.get_total_flops())
 
 
-def started(config: Config, path: Path, world: World | None = None) -> Job:
-    job = make_job(config, world or World(), RunDir(path), 0)
+def started(config: Config, path: Path, world: World | None = None) -> Trainer:
+    job = build_trainer(config, world or World(), RunDir(path), 0)
     begin_stage(job, Position())
     return job
 
 
-# In tests/engine/test_resume_within.py every method is killed in and between epochs; here, in and between stages.
+# In tests/training/test_resume_within.py every method is killed in and between epochs; here, in and between stages.
 def test_resuming_in_any_stage_ends_the_same(config: Any, tmp_path: Path) -> None:
     chosen = config("robust_bird", method__search_epochs=2, epochs=2)
     whole = finished(chosen, tmp_path / "whole", 0)
@@ -110,11 +110,11 @@ def finished(config: Config, path: Path, interrupted: int) -> dict[str, Tensor]:
     with RunDir(path).begin(config):
         if interrupted:
             job = started(config, path)
-            progress = Progress(path, config.epochs, job.train.steps, config.batch_size, True)
+            progress = ProgressWriter(path, config.epochs, job.train.steps, config.batch_size, True)
             for _ in range(interrupted):
                 finish_epoch(job, train_epoch(job, progress), progress)
         fit(config, World(), path)
-    checkpoint = newest(path / "checkpoints")
+    checkpoint = latest(path / "checkpoints")
     assert checkpoint is not None
     shared = load_shared(checkpoint)
     return shared["model"] | tensors(shared["sparsity"], "sparsity")
@@ -134,7 +134,7 @@ def tensors(state: Any, name: str) -> dict[str, Tensor]:
 def on_rank(rank: int, world: int, config: Config, path: str) -> list[dict[str, int]]:
     """Digests of a rank's masks after each epoch of a run on its share of the data."""
     job = started(config, Path(path), World(rank, world))
-    progress, seen = Progress(Path(path), config.epochs, job.train.steps, config.batch_size, False), []
+    progress, seen = ProgressWriter(Path(path), config.epochs, job.train.steps, config.batch_size, False), []
     assert job.sparsity is not None
     for _ in range(config.epochs):
         record = train_epoch(job, progress)
@@ -149,7 +149,7 @@ def on_rank(rank: int, world: int, config: Config, path: str) -> list[dict[str, 
         masks = {name: tensor for name, tensor in tensors(state, "").items() if tensor.dtype == torch.bool}
         floats = {name: tensor for name, tensor in tensors(state, "").items() if tensor.is_floating_point()}
         sums = {name: int((tensor.double().sum() * 2**40).item()) for name, tensor in floats.items()}
-        seen.append({"masks": digest(masks), **sums})
+        seen.append({"masks": mask_digest(masks), **sums})
     return seen
 
 

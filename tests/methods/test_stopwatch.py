@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from distcond.methods import stopwatch
-from distcond.methods.stopwatch import PARTS, STILL, Stopwatch
+from distcond.methods.stopwatch import NULL_TIMER, PARTS, Stopwatch
 
 CPU = torch.device("cpu")
 
@@ -63,7 +63,7 @@ def test_only_one_step_in_a_while_is_timed(pass_time: Callable[[float], None]) -
 
 def test_one_that_is_still_neither_times_nor_waits(pass_time: Callable[[float], None]) -> None:
     asleep = Stopwatch(CPU, active=False)
-    for watch in (asleep, STILL):
+    for watch in (asleep, NULL_TIMER):
         step(watch, pass_time)
         assert not watch.running
         assert watch.shares() is None

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distcond.condition import Condition
-from distcond.engine.build import build_model, build_step
 from distcond.errors import ConfigError
-from distcond.methods.draws import Draws
+from distcond.layers.condition import Condition
+from distcond.methods.step_context import StepRandomness
 from distcond.methods.trades import divergence
 from distcond.methods.train_step import TrainStep
+from distcond.runs.build import build_model, build_step
 from distcond.seeding import generator
 
 N, STEPS = 6, 2
 Y = torch.tensor([3, 1, 4, 1, 5, 9])
-DRAWS = Draws(1, 2, 3, 0, 1, torch.ones(N))
+DRAWS = StepRandomness(1, 2, 3, 0, 1, torch.ones(N))
 COND = Condition(torch.ones(1), True)
 
 

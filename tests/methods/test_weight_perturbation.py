@@ -13,13 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distcond.config.overrides import resolve
 from distcond.config.schema import Config
-from distcond.engine.build import build_model, build_step
-from distcond.engine.job import wrap
-from distcond.engine.world import World
+from distcond.distributed.world import World
 from distcond.layers.masked import MaskedConv2d
-from distcond.methods.draws import Draws
+from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
 from distcond.registry import lookup
+from distcond.runs.build import build_model, build_step
+from distcond.training.trainer import wrap_ddp
 
 K, N = 3, 8
 Y = torch.arange(N) % 10
@@ -47,9 +47,9 @@ def made(config: Config) -> TrainStep:
     return step.train()
 
 
-def draws(config: Config, rank: int = 0, world: int = 1) -> Draws:
+def draws(config: Config, rank: int = 0, world: int = 1) -> StepRandomness:
     lam = lookup("sampler", config.sampler.name).draw(config.sampler, N, torch.Generator().manual_seed(0))
-    return Draws(0, 0, 0, rank, world, lam.sort().values)
+    return StepRandomness(0, 0, 0, rank, world, lam.sort().values)
 
 
 def test_gradients_are_those_of_nearby_worst_weights(config: Any) -> None:
@@ -123,7 +123,7 @@ def flops(run: Callable[[], Any]) -> int:
 def on_rank(rank: int, world: int, config: Config) -> list[Tensor]:
     step = made(config)
     mine = slice(rank, None, world)
-    wrapped = wrap(step, World(rank, world))  # the reducer lives as long as this
+    wrapped = wrap_ddp(step, World(rank, world))  # the reducer lives as long as this
     wrapped(images()[mine], Y[mine], draws(config, rank, world)).loss.backward()
     return [tensor for p in step.parameters() for tensor in (p.detach(), p.grad) if tensor is not None]
 

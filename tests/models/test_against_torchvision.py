@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import Condition
+from distcond.layers.condition import Condition
 from distcond.layers.layer_set import plain
 from distcond.models.resnet import BasicBlock, Bottleneck, ResNet
 from distcond.models.vgg import Vgg

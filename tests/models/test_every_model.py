@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import AtLambda, Condition
 from distcond.layers import layer_set
+from distcond.layers.condition import AtLambda, Condition
 from distcond.layers.encode import Codebook, Encoder, RawLam
 from distcond.layers.layer_set import LayerSet, Narrow
 from distcond.models.conditional import ConditionalModel

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distcond.condition import Condition
 from distcond.config.overrides import resolve
-from distcond.engine.build import build_model
 from distcond.errors import ConfigError
+from distcond.layers.condition import Condition
 from distcond.layers.layer_set import LayerSet, dual, film, plain
 from distcond.models.conditional import ConditionalModel
 from distcond.models.model import Model
 from distcond.models.preact_resnet import PreActBlock
 from distcond.models.wide_resnet import WideResNetOptions
 from distcond.registry import table
+from distcond.runs.build import build_model
 
 
 def images(n: int = 6, seed: int = 0) -> Tensor:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from distcond.config.schema import Config
-from distcond.engine.build import build_model, build_step
-from distcond.engine.job import stages_of, wrap
-from distcond.engine.world import World
-from distcond.layers.norm_unit import NormUnit
-from distcond.methods.draws import Draws
+from distcond.distributed.world import World
+from distcond.layers.folding import NormUnit
+from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
 from distcond.registry import lookup
+from distcond.runs.build import build_model, build_step
+from distcond.training.trainer import stages_of, wrap_ddp
 from support.groups import quick, trained
 
 N = 8
@@ -44,9 +44,9 @@ def config(tiny: Any) -> Callable[..., Config]:
     return made
 
 
-def draws_of(config: Config, rank: int = 0, world: int = 1) -> Draws:
+def draws_of(config: Config, rank: int = 0, world: int = 1) -> StepRandomness:
     lam = lookup("sampler", config.sampler.name).draw(config.sampler, N, torch.Generator().manual_seed(0))
-    return Draws(0, 0, 0, rank, world, lam.sort().values)
+    return StepRandomness(0, 0, 0, rank, world, lam.sort().values)
 
 
 def step_of(config: Config) -> tuple[TrainStep, Any]:
@@ -88,7 +88,7 @@ def on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
     """One step of one rank: its share of the loss, its reduced gradients and its running statistics."""
     step, _ = step_of(config)
     mine = slice(rank, None, world)
-    wrapped = wrap(step, World(rank, world))
+    wrapped = wrap_ddp(step, World(rank, world))
     loss, _ = wrapped(images()[mine], Y[mine], draws_of(config, rank, world))
     loss.backward()
     grads = {name.removeprefix("module."): part.grad for name, part in wrapped.named_parameters()}

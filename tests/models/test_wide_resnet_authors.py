@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from distcond.condition import Condition
+from distcond.layers.condition import Condition
 from distcond.layers.layer_set import film
 from distcond.models import wide_resnet
 from distcond.models.preact_resnet import PreActResNet

@@ -8,7 +8,20 @@ import pytest
 
 from support.processes import run
 
-LIGHT_ROOMS = ("layers", "models", "attacks", "samplers", "sparsity", "methods", "engine")
+LIGHT_ROOMS = (
+    "layers",
+    "models",
+    "attacks",
+    "samplers",
+    "sparsity",
+    "methods",
+    "training",
+    "runs",
+    "distributed",
+    "init_from",
+    "pairs",
+    "engine",
+)
 HEAVY = {"ray", "pyarrow", "ffcv", "submitit", "torchvision", "pandas", "matplotlib", "sklearn", "scipy", "PIL", "tqdm"}
 
 
@@ -32,7 +45,8 @@ def test_nothing_needs_torchvision() -> None:
     code = """
 import importlib, sys
 sys.modules["torchvision"] = None
-for name in ("train", "launch.ray_train", "launch.train_loop", "data.digits", "data.ffcv_source", "results.plot"):
+for name in ("train", "launch.ray.trainer", "launch.ray.worker", "data.datasets.digits", "data.ffcv.source",
+             "reporting.trade_off_plot"):
     importlib.import_module("distcond." + name)
 """
     done = run([sys.executable, "-c", code])

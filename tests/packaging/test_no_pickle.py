@@ -15,8 +15,10 @@ PICKLING = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "mar
 
 #: Files that may import pickle, and what of it they may use.
 ALLOWED = {
-    "distcond/data/cifar_pickles.py": {"_Unpickler"},  # with a find_class that makes arrays of whole numbers alone
-    "distcond/starting_points/state_file.py": {"UnpicklingError"},  # what torch.load(weights_only=True) raises
+    "distcond/data/readers/cifar_pickles.py": {
+        "_Unpickler"
+    },  # with a find_class that makes arrays of whole numbers alone
+    "distcond/init_from/weights_file.py": {"UnpicklingError"},  # what torch.load(weights_only=True) raises
 }
 
 #: Collectives and readers that unpickle what they receive.

@@ -40,7 +40,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_the_page_template(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"distcond/results/page.{kind}" for kind in ("py", "html", "js")} <= held
+    assert {f"distcond/reporting/page.{kind}" for kind in ("py", "html", "js")} <= held
 
 
 def test_the_wheel_claims_no_name_but_its_own(wheel: Path) -> None:

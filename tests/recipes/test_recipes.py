@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from distcond.config.identity import run_id
 from distcond.config.overrides import from_settings, resolve, to_settings
+from distcond.config.run_id import run_id
 from distcond.config.schema import Config
-from distcond.engine.budget import train_flops
-from distcond.engine.build import build_model, build_step
-from distcond.engine.job import stages_of
-from distcond.engine.optimiser import learning_rate, make_optimiser, set_learning_rate
-from distcond.methods.draws import Draws
+from distcond.methods.step_context import StepRandomness
 from distcond.recipes.recipe import GPU_RATE, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 from distcond.registry import lookup, table
+from distcond.runs.build import build_model, build_step
+from distcond.training.flops import train_flops
+from distcond.training.optimiser import learning_rate, make_optimiser, set_learning_rate
+from distcond.training.trainer import stages_of
 from support.groups import trained
 
 RECIPES: dict[str, Recipe] = table("recipe")
@@ -59,7 +59,7 @@ def test_it_takes_a_step(name: str) -> None:
     x = torch.rand(N, 3, PIXELS, PIXELS, generator=torch.Generator().manual_seed(1))
     classes = lookup("data", config.data.name).num_classes
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    loss, _ = step(x, torch.arange(N) % classes, Draws(0, 0, 0, 0, 1, lam))
+    loss, _ = step(x, torch.arange(N) % classes, StepRandomness(0, 0, 0, 0, 1, lam))
     loss.backward()
     step.after_backward()
     set_learning_rate(optimiser, learning_rate(stage.optim, 0, 1, 10, stage.epochs))

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from distcond.results.lines import dial_of, lines_of
-from distcond.results.operating import fields_of
-from distcond.results.page import write_page
-from distcond.results.plot import draw
+from distcond.reporting.page import write_page
+from distcond.reporting.trade_off_plot import draw_trade_off
+from distcond.results.comparison import comparison_groups
+from distcond.results.lines import dial_label, lines_from_rows
 from distcond.results.row import Row
 from distcond.results.series import series_of
-from distcond.results.table import as_records, trade_off_table
+from distcond.results.tables import as_records, trade_off_table
 
 PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 0.1, "step_size": 0.02, "num_steps": 20, "restarts": 1}
 
@@ -45,10 +45,10 @@ def test_tables_say_t_where_a_blend_moves(rows: list[Row]) -> None:
 
 
 def test_blends_and_lam_share_their_axes(rows: list[Row], tmp_path: Path) -> None:
-    lines = lines_of(rows)
-    assert (dial_of(lines), dial_of(lines[:1]), dial_of(lines[1:])) == ("λ or t", "λ", "t")
-    draw(lines)
-    (field,) = fields_of(rows)
+    lines = lines_from_rows(rows)
+    assert (dial_label(lines), dial_label(lines[:1]), dial_label(lines[1:])) == ("λ or t", "λ", "t")
+    draw_trade_off(lines)
+    (field,) = comparison_groups(rows)
     names = {"lam 0", "lam 1", "weights t 0", "weights t 0.5", "weights t 1"}
     assert {str(point) for point in field.points} == names
     pytest.importorskip("plotly")

@@ -13,7 +13,7 @@ import pytest
 
 from distcond.errors import ConfigError
 from distcond.results.cost import run_dirs_below
-from distcond.results.store import parts, read_rows, read_runs, to_frame, write_part
+from distcond.results.store import part_files, read_rows, read_runs, to_frame, write_part
 from support.processes import LIMIT
 
 # In a fresh interpreter: block modules, load rows, and run the rest.
@@ -107,7 +107,7 @@ def test_newer_of_two_formats_counts(tmp_path, make_sweep):
         os.utime(older, ns=(10**18, 10**18))
         os.utime(newer, ns=(2 * 10**18, 2 * 10**18))
         assert {row.lam for row in read_rows(tmp_path)} == lams
-        assert parts(tmp_path) == [newer]
+        assert part_files(tmp_path) == [newer]
 
 
 @pytest.mark.parametrize("blocked", [(), ("pyarrow",)], ids=["parquet", "jsonl"])

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from distcond import report
-from distcond.results.lines import lines_of, names_of
-from distcond.results.operating import fields_of
-from distcond.results.plot import draw
+from distcond.reporting.trade_off_plot import draw_trade_off
+from distcond.results.comparison import comparison_groups
+from distcond.results.lines import SweptSetting, line_names, lines_from_rows, swept_settings, swept_settings_below
 from distcond.results.row import Row
 from distcond.results.store import write_part
-from distcond.results.swept import Swept, swept, swept_below
 
 PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 0.1, "step_size": 0.02, "num_steps": 20, "restarts": 1}
 TRADES = {"method.name": "trades", "sampler.name": "fixed", "sampler.lam": 1.0, "seed": 0, "run_root": "a"}
@@ -45,29 +44,32 @@ def rows(make_row: Any) -> list[Row]:
     return found
 
 
-def values(found: dict[str, Swept]) -> dict[str, tuple[str, float]]:
+def values(found: dict[str, SweptSetting]) -> dict[str, tuple[str, float]]:
     return {run_id: at[:2] for run_id, at in found.items()}
 
 
 def test_runs_that_differ_in_one_number_are_swept() -> None:
     beta, lam = "method.beta", "sampler.lam"
     wanted = {"t6": (beta, 6.0), "t1": (beta, 1.0), "t3": (beta, 3.0), "p0": (lam, 0.0), "p1": (lam, 1.0)}
-    assert values(swept(RUNS)) == wanted
+    assert values(swept_settings(RUNS)) == wanted
 
 
 def test_a_second_difference_is_no_sweep() -> None:
     two = {"a": {**TRADES, "method.beta": 1.0}, "b": {**TRADES, "method.beta": 3.0, "optim.lr": 0.1}}
-    assert swept(two) == {}
+    assert swept_settings(two) == {}
     words = {"a": {**TRADES, "method.kind": "x"}, "b": {**TRADES, "method.kind": "y"}}
-    assert swept(words) == {}
+    assert swept_settings(words) == {}
 
 
 @pytest.mark.parametrize("setting", ["init_from", "data.extra", "data.root"])
 def test_other_content_is_no_sweep(setting: str) -> None:
     places = [{**TRADES, "method.beta": beta, setting: place} for beta, place in ((1.0, ""), (6.0, "there"))]
-    assert swept(dict(zip("ab", places, strict=True))) == {}
+    assert swept_settings(dict(zip("ab", places, strict=True))) == {}
     alike = [{**place, setting: "there"} for place in places]
-    assert values(swept(dict(zip("ab", alike, strict=True)))) == {"a": ("method.beta", 1.0), "b": ("method.beta", 6.0)}
+    assert values(swept_settings(dict(zip("ab", alike, strict=True)))) == {
+        "a": ("method.beta", 1.0),
+        "b": ("method.beta", 6.0),
+    }
 
 
 def test_one_start_in_two_places_is_one(make_row: Any, tmp_path: Path) -> None:
@@ -77,22 +79,22 @@ def test_one_start_in_two_places_is_one(make_row: Any, tmp_path: Path) -> None:
         write_part(tmp_path / name, "test-best", [make_row(run_id=name)])
         (tmp_path / name / "config.json").write_text(json.dumps({"settings": settings}))
         (tmp_path / name / "init_from.json").write_text(json.dumps({"digest": digest}))
-    assert sorted(swept_below(tmp_path)) == ["a", "b"]
+    assert sorted(swept_settings_below(tmp_path)) == ["a", "b"]
 
 
 def test_swept_runs_are_one_line_in_order(rows: list[Row]) -> None:
-    lines = lines_of(rows, swept(RUNS))
+    lines = lines_from_rows(rows, swept_settings(RUNS))
     assert [[part.series.origin.run_id for part in line.by_run] for line in lines] == [
         ["other"],
         ["p0", "p1"],
         ["t1", "t3", "t6"],
     ]
-    assert names_of(lines)[1:] == ["pgd_at, seed 0, over sampler.lam", "trades, seed 0, over method.beta"]
-    assert len(lines_of(rows)) == len(RUNS)
+    assert line_names(lines)[1:] == ["pgd_at, seed 0, over sampler.lam", "trades, seed 0, over method.beta"]
+    assert len(lines_from_rows(rows)) == len(RUNS)
 
 
 def test_points_of_a_sweep_keep_their_runs(rows: list[Row]) -> None:
-    (field,) = fields_of(rows, {}, swept(RUNS))
+    (field,) = comparison_groups(rows, {}, swept_settings(RUNS))
     named = {point.at.run_id: point.name for point in field.points}
     assert named["t3"] == "trades, seed 0, method.beta 3" and named["p0"] == "pgd_at, seed 0, sampler.lam 0"
     assert [len(points) for points in field.curves.values()] == [1, 2, 3]
@@ -103,11 +105,11 @@ def test_runs_with_curves_of_their_own_stay_apart(make_row: Any) -> None:
     places = [(run_id, lam) for run_id in settings for lam in (0.0, 1.0)]
     both = [make_row(run_id=run_id, lam=lam) for run_id, lam in places]
     both += [make_row(run_id=run_id, lam=lam, **PGD) for run_id, lam in places]
-    assert len(swept(settings)) == 2 and len(lines_of(both, swept(settings))) == 2
+    assert len(swept_settings(settings)) == 2 and len(lines_from_rows(both, swept_settings(settings))) == 2
 
 
 def test_the_figure_has_one_entry_per_sweep(rows: list[Row]) -> None:
-    figure = draw(lines_of(rows, swept(RUNS)))
+    figure = draw_trade_off(lines_from_rows(rows, swept_settings(RUNS)))
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()][1:] == [
         "pgd_at, seed 0, over sampler.lam", "trades, seed 0, over method.beta",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distcond.samplers.beta import SAMPLER, BetaOptions
+from distcond.samplers.distributions import BETA, BetaOptions
 
 
 def draw(n: int, seed: int = 0, **options: object) -> torch.Tensor:
-    return SAMPLER.draw(BetaOptions(**options), n, torch.Generator().manual_seed(seed))
+    return BETA.draw(BetaOptions(**options), n, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(("a", "b"), [(2.0, 5.0), (0.5, 0.5), (1.0, 1.0)])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distcond.samplers.fixed_share import SAMPLER, FixedShareOptions
+from distcond.samplers.distributions import FIXED_SHARE, FixedShareOptions
 
 CHOICES = (0.0, 0.1, 0.2, 0.3, 0.4, 1.0)
 
 
 def draw(n: int, seed: int = 0, **options: object) -> torch.Tensor:
-    return SAMPLER.draw(FixedShareOptions(**options), n, torch.Generator().manual_seed(seed))
+    return FIXED_SHARE.draw(FixedShareOptions(**options), n, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(("n", "zeros"), [(128, 22), (64, 11), (256, 43), (6, 1), (1, 1)])

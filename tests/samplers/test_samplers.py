@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from distcond.config.overrides import resolve
-from distcond.methods.draws import Draws
+from distcond.methods.step_context import StepRandomness
 from distcond.registry import table
-from distcond.samplers.fixed import FixedOptions
-from distcond.samplers.fixed import draw as fixed
-from distcond.samplers.two_point import TwoPointOptions
-from distcond.samplers.two_point import draw as two_point
+from distcond.samplers.distributions import FixedOptions, TwoPointOptions
+from distcond.samplers.distributions import draw_fixed as fixed
+from distcond.samplers.distributions import draw_two_point as two_point
 
 SAMPLERS = table("sampler")
 
@@ -43,7 +42,7 @@ def test_union_over_ranks_ignores_the_number_of_ranks(name: str) -> None:
     sampler = SAMPLERS[name]
     lam = sampler.draw(sampler.options, 11, seeded(3)).sort().values
     for world in (1, 2, 3):
-        parts = [Draws(0, 0, 0, rank, world, lam).everything() for rank in range(world)]
+        parts = [StepRandomness(0, 0, 0, rank, world, lam).everything() for rank in range(world)]
         rows = [
             part.lam
             if isinstance(part.lam, torch.Tensor)

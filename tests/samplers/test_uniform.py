@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from distcond.errors import ConfigError
-from distcond.samplers.uniform import SAMPLER, UniformOptions
+from distcond.samplers.distributions import UNIFORM, UniformOptions
 
 
 def draw(n: int, seed: int = 0, **options: object) -> torch.Tensor:
-    return SAMPLER.draw(UniformOptions(**options), n, torch.Generator().manual_seed(seed))
+    return UNIFORM.draw(UniformOptions(**options), n, torch.Generator().manual_seed(seed))
 
 
 def test_it_covers_the_range_evenly() -> None:

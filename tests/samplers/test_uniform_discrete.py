@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distcond.samplers.uniform_discrete import SAMPLER, UniformDiscreteOptions
+from distcond.samplers.distributions import UNIFORM_DISCRETE, UniformDiscreteOptions
 
 
 def draw(n: int, seed: int = 0, **options: object) -> torch.Tensor:
-    return SAMPLER.draw(UniformDiscreteOptions(**options), n, torch.Generator().manual_seed(seed))
+    return UNIFORM_DISCRETE.draw(UniformDiscreteOptions(**options), n, torch.Generator().manual_seed(seed))
 
 
 def test_every_choice_is_equally_likely_in_every_row() -> None:

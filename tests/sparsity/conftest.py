@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.methods.stage import Sparsity
+from distcond.methods.method import Sparsity
 from distcond.seeding import generator
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distcond.sparsity.agreement import average_over_ranks, require_agreement
+from distcond.sparsity.masks import average_over_ranks, require_agreement
 
 
 def masks(last: bool) -> dict[str, Tensor]:

@@ -6,37 +6,37 @@ import pytest
 import torch
 
 from distcond.errors import ConfigError
-from distcond.sparsity.apportion import spread, whole
+from distcond.sparsity.distribution import apportion, round_to_total
 
 
 def test_parts_are_proportional_and_overflow_passes_on() -> None:
-    assert spread(12, [1, 2, 3], [100, 100, 100]) == pytest.approx([2, 4, 6])
+    assert apportion(12, [1, 2, 3], [100, 100, 100]) == pytest.approx([2, 4, 6])
     # 6 does not fit into 3; the other 9 go 1 : 2.
-    assert spread(12, [1, 2, 3], [100, 100, 3]) == pytest.approx([3, 6, 3])
+    assert apportion(12, [1, 2, 3], [100, 100, 3]) == pytest.approx([3, 6, 3])
     # Then 6 does not fit into 4 either.
-    assert spread(12, [1, 2, 3], [100, 4, 3]) == pytest.approx([5, 4, 3])
-    assert spread(12, [1, 2, 3], [1, 1, 1]) == pytest.approx([1, 1, 1])
+    assert apportion(12, [1, 2, 3], [100, 4, 3]) == pytest.approx([5, 4, 3])
+    assert apportion(12, [1, 2, 3], [1, 1, 1]) == pytest.approx([1, 1, 1])
 
 
 def test_without_any_share_the_caps_decide() -> None:
-    assert spread(6, [0, 0, 0], [2, 4, 6]) == pytest.approx([1, 2, 3])
+    assert apportion(6, [0, 0, 0], [2, 4, 6]) == pytest.approx([1, 2, 3])
     # The only layer in demand is full: what is left is nobody's by share.
-    assert spread(6, [1, 0, 0], [2, 4, 4]) == pytest.approx([2, 2, 2])
+    assert apportion(6, [1, 0, 0], [2, 4, 4]) == pytest.approx([2, 2, 2])
 
 
 def test_rounding_favours_large_remainders_then_the_earlier() -> None:
-    assert whole([1.2, 2.7, 3.1], 7, [9, 9, 9]) == [1, 3, 3]
-    assert whole([1.5, 1.5, 1.5, 1.5], 6, [9] * 4) == [2, 2, 1, 1]
-    assert whole([1.5, 1.5, 1.5, 1.5], 6, [1, 9, 9, 9]) == [1, 2, 2, 1]
+    assert round_to_total([1.2, 2.7, 3.1], 7, [9, 9, 9]) == [1, 3, 3]
+    assert round_to_total([1.5, 1.5, 1.5, 1.5], 6, [9] * 4) == [2, 2, 1, 1]
+    assert round_to_total([1.5, 1.5, 1.5, 1.5], 6, [1, 9, 9, 9]) == [1, 2, 2, 1]
 
 
 def test_the_richest_pays_for_everybodys_least() -> None:
-    assert whole([0.1, 0.1, 9.8], 10, [9, 9, 20], least=1) == [1, 1, 8]
+    assert round_to_total([0.1, 0.1, 9.8], 10, [9, 9, 20], least=1) == [1, 1, 8]
 
 
 def test_too_small_a_budget_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"density: .*2 .*3 layers"):
-        whole([0.1, 0.1, 1.8], 2, [9, 9, 9], least=1)
+        round_to_total([0.1, 0.1, 1.8], 2, [9, 9, 9], least=1)
 
 
 def test_totals_are_met_exactly_for_any_shares() -> None:
@@ -45,13 +45,13 @@ def test_totals_are_met_exactly_for_any_shares() -> None:
         caps = torch.randint(1, 1000, (7,), generator=source).tolist()
         shares = torch.rand(7, generator=source).square().tolist()
         total = int(torch.randint(7, sum(caps) + 1, (1,), generator=source))
-        units = whole(spread(total, shares, caps), total, caps, least=1)
+        units = round_to_total(apportion(total, shares, caps), total, caps, least=1)
         assert sum(units) == total
         assert all(1 <= n <= cap for n, cap in zip(units, caps, strict=True))
 
 
 def test_large_units_stay_just_below_the_total() -> None:
     sizes, caps = [9, 90, 270], [3, 20, 20]
-    units = whole([2.9, 4.2, 3.7], 1500, caps, sizes)
+    units = round_to_total([2.9, 4.2, 3.7], 1500, caps, sizes)
     assert 1500 - 9 < sum(n * size for n, size in zip(units, sizes, strict=True)) <= 1500 or units[0] == caps[0]
     assert units == [3, 4, 4]

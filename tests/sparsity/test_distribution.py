@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from distcond.config.overrides import resolve
-from distcond.engine.build import build_model
 from distcond.errors import ConfigError
-from distcond.sparsity.distribution import DISTRIBUTIONS, budget, erk, igq, uniform
+from distcond.runs.build import build_model
+from distcond.sparsity.distribution import DISTRIBUTIONS, erk, igq, uniform, weight_budget
 from distcond.sparsity.masks import layers_by_weight, num_entries
 
 
 def test_budget_rounds_to_the_nearest() -> None:
-    assert [budget(10, density) for density in (0.01, 0.24, 0.25, 0.26, 1.0)] == [1, 2, 3, 3, 10]
+    assert [weight_budget(10, density) for density in (0.01, 0.24, 0.25, 0.26, 1.0)] == [1, 2, 3, 3, 10]
 
 
 def test_uniform_by_hand() -> None:
@@ -45,7 +45,7 @@ def test_igq_by_hand() -> None:
 def test_totals_are_exact_on_a_real_network(name: str, density: float) -> None:
     model = build_model(resolve("pgd_at_digits", {"model": "resnet20"}))
     weights = {name: layer.weight for name, layer in layers_by_weight(model).items()}
-    total = budget(num_entries(weights), density)
+    total = weight_budget(num_entries(weights), density)
     counts = DISTRIBUTIONS[name]({name: weight.shape for name, weight in weights.items()}, total)
     assert list(counts) == list(weights)
     assert sum(counts.values()) == total
@@ -58,7 +58,7 @@ def test_igq_and_erk_have_their_published_flops() -> None:
     shapes = {name: layer.weight.shape for name, layer in layers_by_weight(model).items()}
     places = {name: _places(name) for name in shapes}
     dense = {name: shape.numel() * places[name] for name, shape in shapes.items()}
-    total = budget(sum(shape.numel() for shape in shapes.values()), 0.2)
+    total = weight_budget(sum(shape.numel() for shape in shapes.values()), 0.2)
     ratio = {
         name: sum(counts[layer] * places[layer] for layer in shapes) / sum(dense.values())
         for name, counts in ((name, DISTRIBUTIONS[name](shapes, total)) for name in DISTRIBUTIONS)

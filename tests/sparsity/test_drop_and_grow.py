@@ -11,11 +11,10 @@ import torch
 from torch import nn
 
 from distcond.sparsity.distribution import erk
-from distcond.sparsity.drop_and_grow import DropAndGrow, Pace
+from distcond.sparsity.drop_and_grow import DensityTrend, DropAndGrow, UpdateSchedule
 from distcond.sparsity.masked_weights import MaskedWeights
-from distcond.sparsity.masks import kept, layers_by_weight
-from distcond.sparsity.schedule import cosine
-from distcond.sparsity.trend import Trend
+from distcond.sparsity.masks import count_kept, layers_by_weight
+from distcond.sparsity.update import cosine
 
 FRACTION = partial(cosine, 0.5, 0.005)
 
@@ -28,16 +27,16 @@ def network() -> nn.Sequential:
 def moving(
     model: nn.Module,
     growth: Literal["gradient", "random"] = "gradient",
-    trend: Trend | None = None,
+    trend: DensityTrend | None = None,
     fraction: Callable[[float], float] = FRACTION,
 ) -> DropAndGrow:
     masked = MaskedWeights(layers_by_weight(model, (nn.Conv2d, nn.Linear)))
-    return DropAndGrow(masked, 0.2, erk, Pace(2, 2, fraction), growth, trend)
+    return DropAndGrow(masked, 0.2, erk, UpdateSchedule(2, 2, fraction), growth, trend)
 
 
 def test_updates_follow_the_interval_of_each_half() -> None:
-    pace = Pace(3, 4, lambda done: 0.5)
-    assert [step for step in range(1, 25) if pace.due(step / 24, step)] == [3, 6, 9, 12, 16, 20]
+    update_schedule = UpdateSchedule(3, 4, lambda done: 0.5)
+    assert [step for step in range(1, 25) if update_schedule.due(step / 24, step)] == [3, 6, 9, 12, 16, 20]
 
 
 @pytest.mark.parametrize("growth", ["gradient", "random"])
@@ -45,13 +44,13 @@ def test_the_density_of_every_layer_stays(bench: Any, growth: Literal["gradient"
     model = network()
     masks = moving(model, growth)
     run = bench(model, masks)
-    counts = kept(masks.masked.masks)
+    counts = count_kept(masks.masked.masks)
     assert counts == erk({name: weight.shape for name, weight in masks.masked.weights.items()}, sum(counts.values()))
     assert sum(counts.values()) == int(0.2 * masks.masked.num_weights + 0.5)
     before = {name: mask.clone() for name, mask in masks.masked.masks.items()}
     for step in range(12):
         run.run(step, step + 1)
-        assert kept(masks.masked.masks) == counts
+        assert count_kept(masks.masked.masks) == counts
     assert masks.num_updates == 5
     assert all(not torch.equal(mask, before[name]) for name, mask in masks.masked.masks.items())
 
@@ -62,7 +61,7 @@ def test_updates_drop_the_smallest_and_grow_by_gradient(bench: Any) -> None:
     run = bench(model, masks)
     run.run(0, 1)
     old = {name: mask.clone() for name, mask in masks.masked.masks.items()}
-    masks.pace = Pace(100, 100, masks.pace.drop_fraction)
+    masks.update_schedule = UpdateSchedule(100, 100, masks.update_schedule.drop_fraction)
     run.run(1, 2)
     sizes = {name: weight.detach().abs().clone() for name, weight in masks.masked.weights.items()}
     masks._update(0.5, 2)
@@ -106,33 +105,33 @@ def test_momentum_is_masked_with_the_weights(bench: Any) -> None:
 def test_a_trend_moves_the_density(bench: Any) -> None:
     """The gap of the bench's history always grows: from half of the run on every update drops for good."""
     model = network()
-    trend = Trend(window=1, threshold=1.0, start=0.5, extra_drop=0.4, extra_grow=0.0)
+    trend = DensityTrend(window=1, threshold=1.0, start=0.5, extra_drop=0.4, extra_grow=0.0)
     masks = moving(model, trend=trend, fraction=lambda done: 0.5)
     run = bench(model, masks)
-    counts = kept(masks.masked.masks)
+    counts = count_kept(masks.masked.masks)
     run.run(0, 7)
-    assert kept(masks.masked.masks) == counts
+    assert count_kept(masks.masked.masks) == counts
     run.run(7, 8)
     assert trend.num_drops == 1
-    for name, count in kept(masks.masked.masks).items():
+    for name, count in count_kept(masks.masked.masks).items():
         assert count == counts[name] - -(-counts[name] * 2 // 10)
 
 
 def test_a_rising_loss_grows_more_than_was_dropped(bench: Any) -> None:
     """The loss of the bench's history is 1, 0, 1, 0, ...: at a window of 2 half of its changes are upwards."""
     model = network()
-    trend = Trend(window=2, threshold=0.5, start=0.75, extra_drop=0.0, extra_grow=0.5)
+    trend = DensityTrend(window=2, threshold=0.5, start=0.75, extra_drop=0.0, extra_grow=0.5)
     masks = moving(model, trend=trend, fraction=lambda done: 0.5)
     run = bench(model, masks)
-    counts = kept(masks.masked.masks)
+    counts = count_kept(masks.masked.masks)
     run.run(0, 11)
     assert trend.num_grows == 1
-    for name, count in kept(masks.masked.masks).items():
+    for name, count in count_kept(masks.masked.masks).items():
         drops = -(-counts[name] // 2)
         assert count == counts[name] - drops + drops * 3 // 2
 
 
-class Always(Trend):
+class Always(DensityTrend):
     """A trend that asks for both in every update."""
 
     def extra(self, done: float) -> tuple[float, float]:
@@ -148,7 +147,7 @@ def test_amounts_are_those_of_the_authors(bench: Any) -> None:
     run.run(0, 1)
     masks._update(0.5, 2)
     # 100: -50 -20 +52; 30: -15 -6 +15.
-    assert list(kept(masks.masked.masks).values()) == [216, 82, 24]
+    assert list(count_kept(masks.masked.masks).values()) == [216, 82, 24]
 
 
 @pytest.mark.parametrize("growth", ["gradient", "random"])
@@ -157,6 +156,6 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
 ) -> None:
     def make(start: bool) -> Any:
         model = network()
-        return bench(model, moving(model, growth, Trend(window=1)), start=start)
+        return bench(model, moving(model, growth, DensityTrend(window=1)), start=start)
 
     resumes(make, 12)

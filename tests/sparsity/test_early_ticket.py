@@ -10,7 +10,7 @@ from torch import nn
 
 from distcond.sparsity.early_ticket import EarlyTicket
 from distcond.sparsity.masked_weights import MaskedWeights
-from distcond.sparsity.masks import kept, layers_by_weight
+from distcond.sparsity.masks import count_kept, layers_by_weight
 
 SIZE = 100
 
@@ -88,7 +88,7 @@ def test_tickets_keep_the_largest_over_all_layers(bench: Any) -> None:
     before = model[0].weight.detach().clone()
     ticket.start("train")
     # 24 of 120; all 20 of the linear layer are larger than any of the convolution's.
-    assert kept(ticket.masked.masks) == {"0.weight": 4, "1.weight": 20}
+    assert count_kept(ticket.masked.masks) == {"0.weight": 4, "1.weight": 20}
     assert model[0].weight.flatten()[3:7].tolist() == [100.0, 99.0, 98.0, 97.0]
     assert torch.equal(model[0].weight, before * ticket.masked.masks["0.weight"])
     assert ticket.report()["density"] == 0.2

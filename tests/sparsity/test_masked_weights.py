@@ -9,7 +9,7 @@ from torch import nn
 from distcond.errors import ConfigError
 from distcond.layers.masked import MaskedNoisyConv2d
 from distcond.sparsity.masked_weights import MaskedWeights
-from distcond.sparsity.masks import kept, largest, layers_by_weight
+from distcond.sparsity.masks import count_kept, largest_masks, layers_by_weight
 
 
 def network() -> nn.Sequential:
@@ -39,12 +39,12 @@ def test_putting_masks_zeroes_weights_and_tells_noise() -> None:
     masked = MaskedWeights(layers_by_weight(model))
     assert masked.num_weights == 3 * 4 * 9 + 4 * 4 * 9
     before = [layer.weight.detach().clone() for layer in model]
-    masks = largest(masked.weights, 50)
+    masks = largest_masks(masked.weights, 50)
     masked.put(masks)
     for layer, weight, mask in zip(model, before, masks.values(), strict=True):
         assert torch.equal(layer.weight, weight * mask)
     assert torch.equal(model[1].mask, masks["1.weight"])
-    assert sum(kept(masked.masks).values()) == 50
+    assert sum(count_kept(masked.masks).values()) == 50
     assert masked.density() == 50 / masked.num_weights
 
 
@@ -52,7 +52,7 @@ def test_putting_masks_zeroes_weights_and_tells_noise() -> None:
 def test_a_step_leaves_dropped_weights_at_zero(masks_momentum: bool) -> None:
     model = network()
     masked = MaskedWeights(layers_by_weight(model))
-    masked.put(largest(masked.weights, 50))
+    masked.put(largest_masks(masked.weights, 50))
     optimiser = step(model)
     assert (model[0].weight[~masked.masks["0.weight"]] != 0).all()
     masked.hold(optimiser if masks_momentum else None)
@@ -76,7 +76,7 @@ def test_masks_of_another_network_are_refused() -> None:
 def test_saved_masks_hold_again() -> None:
     model = network()
     masked = MaskedWeights(layers_by_weight(model))
-    masked.put(largest(masked.weights, 50))
+    masked.put(largest_masks(masked.weights, 50))
     other = network()
     again = MaskedWeights(layers_by_weight(other))
     again.load_state_dict(masked.state_dict())

@@ -7,8 +7,16 @@ import torch
 from torch import nn
 
 from distcond.errors import ConfigError
-from distcond.sparsity.agreement import digest
-from distcond.sparsity.masks import density, difference, fitted, kept, largest, layers_by_weight, scattered
+from distcond.sparsity.masks import (
+    count_kept,
+    density,
+    fit_saved_masks,
+    largest_masks,
+    layers_by_weight,
+    mask_difference,
+    mask_digest,
+    random_masks,
+)
 
 
 def weights() -> dict[str, torch.Tensor]:
@@ -29,7 +37,7 @@ def test_a_model_without_such_layers_is_refused() -> None:
 
 
 def test_largest_is_global_and_exact() -> None:
-    masks = largest(weights(), 3)
+    masks = largest_masks(weights(), 3)
     assert masks["a"].tolist() == [True, True, False, False]
     assert masks["b"].tolist() == [[False, True], [False, False]]
     assert density(masks) == 3 / 8
@@ -37,29 +45,29 @@ def test_largest_is_global_and_exact() -> None:
 
 def test_scattered_masks_have_counts_and_follow_the_key() -> None:
     big = {"a": torch.zeros(100), "b": torch.zeros(5, 4, 3, 3)}
-    one = scattered(big, {"a": 10, "b": 90}, 7, "masks")
-    assert kept(one) == {"a": 10, "b": 90}
+    one = random_masks(big, {"a": 10, "b": 90}, 7, "masks")
+    assert count_kept(one) == {"a": 10, "b": 90}
     torch.manual_seed(5)
-    assert digest(scattered(big, {"a": 10, "b": 90}, 7, "masks")) == digest(one)
-    assert digest(scattered(big, {"a": 10, "b": 90}, 8, "masks")) != digest(one)
+    assert mask_digest(random_masks(big, {"a": 10, "b": 90}, 7, "masks")) == mask_digest(one)
+    assert mask_digest(random_masks(big, {"a": 10, "b": 90}, 8, "masks")) != mask_digest(one)
 
 
 def test_masks_lie_in_memory_as_their_weights_do() -> None:
     weight = torch.zeros(8, 4, 3, 3).to(memory_format=torch.channels_last)
-    (mask,) = scattered({"w": weight}, {"w": 9}, 0).values()
+    (mask,) = random_masks({"w": weight}, {"w": 9}, 0).values()
     assert mask.is_contiguous(memory_format=torch.channels_last)
-    assert digest({"w": mask}) == digest(scattered({"w": weight.contiguous()}, {"w": 9}, 0))
+    assert mask_digest({"w": mask}) == mask_digest(random_masks({"w": weight.contiguous()}, {"w": 9}, 0))
 
 
 def test_difference_is_a_share_of_all_entries() -> None:
-    one, other = largest(weights(), 3), largest(weights(), 5)
-    assert difference(one, one) == 0
-    assert difference(one, other) == 2 / 8
+    one, other = largest_masks(weights(), 3), largest_masks(weights(), 5)
+    assert mask_difference(one, one) == 0
+    assert mask_difference(one, other) == 2 / 8
 
 
 def test_a_digest_tells_names_and_places_apart() -> None:
     first, second = torch.tensor([True, False]), torch.tensor([False, True])
-    found = {digest(masks) for masks in ({"a": first}, {"a": second}, {"b": first}, {"a": first, "b": first})}
+    found = {mask_digest(masks) for masks in ({"a": first}, {"a": second}, {"b": first}, {"a": first, "b": first})}
     assert len(found) == 4
 
 
@@ -73,4 +81,4 @@ def test_a_digest_tells_names_and_places_apart() -> None:
 )
 def test_masks_of_another_network_are_refused(saved: dict[str, torch.Tensor], words: str) -> None:
     with pytest.raises(ConfigError, match=f"masks .*{words}"):
-        fitted(saved, weights())
+        fit_saved_masks(saved, weights())

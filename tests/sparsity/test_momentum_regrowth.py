@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.sparsity.granularity import CHANNEL, GRANULARITIES, WEIGHT, Granularity
 from distcond.sparsity.masked_weights import MaskedWeights
-from distcond.sparsity.masks import kept, layers_by_weight
+from distcond.sparsity.masks import count_kept, layers_by_weight
 from distcond.sparsity.momentum_regrowth import MomentumRegrowth
-from distcond.sparsity.schedule import linear
+from distcond.sparsity.update import CHANNEL, GRANULARITIES, WEIGHT, Granularity, linear
 
 
 def network() -> nn.Sequential:
@@ -31,11 +30,11 @@ def test_density_starts_uniform_and_stays_exact_overall(bench: Any, density: flo
     masks = regrowth(model, density)
     run = bench(model, masks)
     total = 3 * 8 * 9 + 8 * 16 * 9 + 16 * 16
-    for name, count in kept(masks.masked.masks).items():
+    for name, count in count_kept(masks.masked.masks).items():
         assert count == pytest.approx(density * masks.masked.weights[name].numel(), abs=1)
     for epoch in range(4):
         run.run(3 * epoch, 3 * epoch + 3)
-        assert sum(kept(masks.masked.masks).values()) == int(density * total + 0.5)
+        assert sum(count_kept(masks.masked.masks).values()) == int(density * total + 0.5)
         assert sum(int((weight != 0).sum()) for weight in masks.masked.weights.values()) == int(density * total + 0.5)
     assert masks.num_updates == 3
     assert masks.report()["density"] == pytest.approx(density, abs=1e-3)
@@ -46,10 +45,10 @@ def test_layer_densities_follow_the_momentum(bench: Any) -> None:
     masks = regrowth(model)
     run = bench(model, masks)
     run.run(0, 3)
-    before = kept(masks.masked.masks)
+    before = count_kept(masks.masked.masks)
     run.optimiser.state[model[2].weight]["momentum_buffer"] *= 100
     run.run(3, 4)
-    after = kept(masks.masked.masks)
+    after = count_kept(masks.masked.masks)
     assert after["2.weight"] > 2 * before["2.weight"]
     assert after["0.weight"] < before["0.weight"]
 
@@ -115,7 +114,7 @@ def test_whole_input_channels_are_on_or_off(bench: Any) -> None:
         for mask in masks.masked.masks.values():
             assert (mask == mask[:1, :, :1, :1]).all()
         # One channel of the largest layer is 16 x 9 weights.
-        assert 0 <= budget - sum(kept(masks.masked.masks).values()) < 144
+        assert 0 <= budget - sum(count_kept(masks.masked.masks).values()) < 144
     assert any(not torch.equal(mask, before[name]) for name, mask in masks.masked.masks.items())
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from distcond.sparsity.schedule import cosine, linear
+from distcond.sparsity.update import cosine, linear
 
 
 @pytest.mark.parametrize(("done", "rate"), [(0, 0.5), (0.25, 0.375), (0.5, 0.25), (1, 0)])

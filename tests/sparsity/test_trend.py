@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from distcond.sparsity.trend import Trend
+from distcond.sparsity.drop_and_grow import DensityTrend
 
 
-def after(gaps: list[float], losses: list[float], **settings: float) -> Trend:
-    trend = Trend(**settings)  # type: ignore[arg-type]
+def after(gaps: list[float], losses: list[float], **settings: float) -> DensityTrend:
+    trend = DensityTrend(**settings)  # type: ignore[arg-type]
     for gap, loss in zip(gaps, losses, strict=True):
         points = [{"lam": 0.0, "ra": 0.0, "ra_loss": 9.0}, {"lam": 1.0, "ra": 0.5, "ra_loss": loss}]
         trend.note({"train_ra": 0.5 + gap, "val": points})
@@ -54,6 +54,6 @@ def test_what_fired_is_reported_and_kept() -> None:
     trend.extra(0.6)
     trend.extra(0.7)
     assert trend.report() == {"drops_more": 2.0, "grows_more": 0.0}
-    again = Trend()
+    again = DensityTrend()
     again.load_state_dict(trend.state_dict())
     assert again == trend

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from distcond.storage import bundle
-from distcond.storage.mirror import Mirror, patiently
-from distcond.storage.staging import staging
+from distcond.run_layout import COMPLETE_FILE
+from distcond.storage import mirror
+from distcond.storage.mirror import Mirror, retry
 from distcond.storage.store import StorageError, Store
-from distcond.storage.uri import open_store
+from distcond.storage.uri import open_store, staging
 
 
 @pytest.fixture
@@ -62,16 +62,16 @@ def test_only_what_is_newer_there_is_fetched(store: Store, here: Path, tmp_path:
 def test_a_folder_counts_once_its_marker_is_there(store: Store) -> None:
     for name in ("x/one", "x/two"):
         store.put_bytes(name.encode(), name)
-    assert bundle.sealed(store, store.names(), "x") == []
+    assert mirror.files_if_complete(store, store.names(), "x") == []
     with pytest.raises(StorageError, match="x lacks three"):
-        bundle.seal(store, "x", ["one", "three"])
-    bundle.seal(store, "x", ["one", "two"])
-    assert bundle.sealed(store, store.names(), "x") == ["x/one", "x/two"]
+        mirror.mark_complete(store, "x", ["one", "three"])
+    mirror.mark_complete(store, "x", ["one", "two"])
+    assert mirror.files_if_complete(store, store.names(), "x") == ["x/one", "x/two"]
     store.put_bytes(b"cut", "x/two")
-    assert bundle.sealed(store, store.names(), "x") == []
-    store.put_bytes(b"{", f"x/{bundle.MARKER}")
-    assert bundle.sealed(store, store.names(), "x") == []
-    bundle.remove(store, "x")
+    assert mirror.files_if_complete(store, store.names(), "x") == []
+    store.put_bytes(b"{", f"x/{COMPLETE_FILE}")
+    assert mirror.files_if_complete(store, store.names(), "x") == []
+    mirror.remove_folder(store, "x")
     assert store.names() == {}
 
 
@@ -83,8 +83,8 @@ def test_tries_are_bounded() -> None:
         raise StorageError(f"try {len(met)}")
 
     with pytest.raises(StorageError, match="try 3"):
-        patiently(fails, (0.0, 0.0, 0.0))
-    patiently(lambda: fails() if len(met) < 5 else None, (0.0,) * 9)
+        retry(fails, (0.0, 0.0, 0.0))
+    retry(lambda: fails() if len(met) < 5 else None, (0.0,) * 9)
     assert len(met) == 5
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from distcond.config.command_line import guarded
-from distcond.engine import upload
-from distcond.storage.uri import child, open_store
+from distcond.config.command_line import run_cli
+from distcond.runs import uploader
+from distcond.storage.uri import child_uri, open_store
 from support.processes import Process, start
 from support.waiting import wait_until
 
@@ -33,7 +33,7 @@ SETTINGS = {
 AT_LAST = (0.0, 1.0)
 
 #: The entry point, less patient at the end.
-COMMAND = f"import sys; from distcond.engine import upload; upload.AT_LAST = {AT_LAST}; import distcond.train as t; "
+COMMAND = f"import sys; from distcond.runs import uploader; upload.AT_LAST = {AT_LAST}; import distcond.train as t; "
 COMMAND += "t.guarded(lambda: t.main(sys.argv[1:]))"
 
 
@@ -42,7 +42,7 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
     """`words(run_root)`: the command line of a run there, with more words if given."""
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where copies for reading go
-    monkeypatch.setattr(upload, "AT_LAST", AT_LAST)
+    monkeypatch.setattr(uploader, "AT_LAST", AT_LAST)
     monkeypatch.syspath_prepend(LAUNCH)
 
     def command_line(run_root: str, *more: str) -> list[str]:
@@ -63,14 +63,14 @@ def status_of(words: list[str]) -> int:
     from distcond.train import main
 
     with pytest.raises(SystemExit) as end:
-        guarded(lambda: main(words))
+        run_cli(lambda: main(words))
     assert isinstance(end.value.code, int)
     return end.value.code
 
 
 def run_at(uri: str) -> str:
     (name,) = (name for name in open_store(uri).folders() if not name.startswith("."))
-    return child(uri, name)
+    return child_uri(uri, name)
 
 
 def wait_for_file(uri: str, name: str, process: Process) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from distcond.errors import ConfigError, NotNow
-from distcond.storage.refusal import refusal
-from distcond.storage.refusal import refused as once_refused
-from distcond.storage.store import StorageError
-from distcond.storage.uri import child, is_uri, last_name, open_store, parent
+from distcond.errors import ConfigError, TransientError
+from distcond.storage.store import StorageError, describe_storage_error
+from distcond.storage.store import as_config_error as once_refused
+from distcond.storage.uri import child_uri, is_uri, open_store, parent_uri, uri_name
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -41,7 +40,7 @@ def test_names_and_folders(uri: str) -> None:
         store.put_bytes(b"1", name)
     assert set(store.names()) == {"one/a", "one/b/c", "two/a"}
     assert set(store.names("one")) == {"one/a", "one/b/c"}
-    assert set(open_store(child(uri, "one")).names()) == {"a", "b/c"}
+    assert set(open_store(child_uri(uri, "one")).names()) == {"a", "b/c"}
     assert [name for name in store.folders() if not name.startswith(".")] == ["one", "two"]
     assert store.exists("one/a")
     assert not store.exists("one")
@@ -82,10 +81,12 @@ def test_without_credentials_a_refusal_says_so(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     denied = OSError("AWS Error ACCESS_DENIED during PutObject operation: Access Denied")  # as Amazon words it
-    assert "AWS_ACCESS_KEY_ID" in refusal("s3://bucket/x", denied)
-    assert "not reachable" in refusal("s3://bucket/x", OSError("AWS Error NETWORK_CONNECTION curlCode: 7"))
+    assert "AWS_ACCESS_KEY_ID" in describe_storage_error("s3://bucket/x", denied)
+    assert "not reachable" in describe_storage_error(
+        "s3://bucket/x", OSError("AWS Error NETWORK_CONNECTION curlCode: 7")
+    )
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    assert "not allowed to" in refusal("s3://bucket/x", denied)
+    assert "not allowed to" in describe_storage_error("s3://bucket/x", denied)
 
 
 @pytest.mark.parametrize(
@@ -99,10 +100,10 @@ def test_without_credentials_a_refusal_says_so(monkeypatch: pytest.MonkeyPatch, 
 )
 def test_server_errors_may_be_retried(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    line = refusal("s3://bucket/x", OSError(said))
+    line = describe_storage_error("s3://bucket/x", OSError(said))
     assert line.startswith("s3://bucket/x: in trouble itself; try again later (")
-    assert isinstance(once_refused(OSError(line)), NotNow)
-    assert not isinstance(once_refused(OSError("s3://bucket/x: full (No space left)")), NotNow)
+    assert isinstance(once_refused(OSError(line)), TransientError)
+    assert not isinstance(once_refused(OSError("s3://bucket/x: full (No space left)")), TransientError)
 
 
 def test_a_server_that_is_gone_is_given_up(s3: Any) -> None:
@@ -136,8 +137,8 @@ def test_incomplete_or_unsafe_uri_is_refused(uri: str, said: str) -> None:
 
 def test_the_parts_of_a_uri() -> None:
     uri = "s3://bucket/runs?scheme=http"
-    assert child(uri, "one") == "s3://bucket/runs/one?scheme=http"
-    assert (last_name(child(uri, "one")), parent(child(uri, "one"))) == ("one", uri)
+    assert child_uri(uri, "one") == "s3://bucket/runs/one?scheme=http"
+    assert (uri_name(child_uri(uri, "one")), parent_uri(child_uri(uri, "one"))) == ("one", uri)
     assert is_uri(uri)
     assert not is_uri("runs/a:b")
     assert not is_uri("/runs")

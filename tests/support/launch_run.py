@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from distcond.config.overrides import resolve
-from distcond.data.described import prepared, settled
-from distcond.engine.run_dir import RunDir
+from distcond.data.prepare import infer_from_root, prepare_data
 from distcond.errors import ConfigError
 from distcond.launch import driver
-from distcond.launch.failure import LaunchFailed, Stopped
-from distcond.train import arrive, begun
+from distcond.runs.failures import LaunchFailed, RunStopped
+from distcond.runs.run_dir import RunDir
+from distcond.train import pull, started_run
 
 SETTINGS = {
     "data.loader": "memory",
@@ -38,10 +38,10 @@ def main(run_path: Path, words: list[str]) -> int:
     config = resolve("float_digits", SETTINGS | dict(word.split("=", 1) for word in words))
     try:
         driver.check(config)
-        config = replace(config, data=settled(config.data))
-        prepared(config.data)
+        config = replace(config, data=infer_from_root(config.data))
+        prepare_data(config.data)
         run = RunDir(run_path)
-        with begun(config, run, arrive(config, run)) if driver.leads() else nullcontext(0) as attempt:
+        with started_run(config, run, pull(config, run)) if driver.is_main_process() else nullcontext(0) as attempt:
             driver.launch(config, run_path, attempt)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -49,7 +49,7 @@ def main(run_path: Path, words: list[str]) -> int:
     except LaunchFailed as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
-    except Stopped as stop:
+    except RunStopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         return stop.status
     return 0

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from distcond.engine.checkpoint import newest
 from distcond.results.store import read_rows
+from distcond.runs.checkpoint import latest
 
 
 def same_end(one: Path, other: Path) -> None:
@@ -19,7 +19,7 @@ def same_end(one: Path, other: Path) -> None:
 
 def checkpoint(run: Path) -> dict[str, Any]:
     """Everything in the last checkpoint but the method's name, as values that compare."""
-    last, found = newest(run / "checkpoints"), {}
+    last, found = latest(run / "checkpoints"), {}
     assert last is not None
     for file in sorted(last.iterdir()):
         state = torch.load(file, weights_only=True)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distcond.engine import checkpoint
-from distcond.engine.run_dir import RunDir
 from distcond.results import history
 from distcond.results.store import read_rows
+from distcond.runs import checkpoint
+from distcond.runs.run_dir import RunDir
 
 
 def same(one: Any, other: Any) -> bool:
@@ -26,13 +26,13 @@ def same(one: Any, other: Any) -> bool:
 
 
 def assert_same_run(one: Path, other: Path, ranks: int = 1) -> None:
-    last = [checkpoint.newest(RunDir(path).checkpoints) for path in (one, other)]
+    last = [checkpoint.latest(RunDir(path).checkpoints) for path in (one, other)]
     assert last[0] is not None
     assert last[1] is not None
     assert last[0].name == last[1].name
     assert same(checkpoint.load_shared(last[0]), checkpoint.load_shared(last[1]))
     for rank in range(ranks):
-        assert same(checkpoint.load_own(last[0], rank), checkpoint.load_own(last[1], rank))
+        assert same(checkpoint.load_rank_state(last[0], rank), checkpoint.load_rank_state(last[1], rank))
     assert len(list(last[0].glob("rank-*.pt"))) == ranks
     assert told(one) == told(other)
     assert counts(one) == counts(other)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from distcond.engine.budget import train_flops
 from distcond.engine.grid import lam_grid
 from distcond.recipes.train_flops import TRAIN_FLOPS
 from distcond.registry import lookup, table
 from distcond.seeding import generator
+from distcond.training.flops import train_flops
 from distcond.tuning.objective import read_objective
 from distcond.tuning.proposers import Listed, Random, draw, grid
 from distcond.tuning.space import read_space

@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from distcond.config.overrides import to_settings
-from distcond.engine.checkpoint import load_own, load_shared
-from distcond.engine.fit import fit
-from distcond.engine.leg import set_leg
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import World
-from distcond.launch.tune.leg import Order
-from distcond.launch.tune.sweep import base, placed, scheduled, settle
+from distcond.distributed.world import World
 from distcond.results import history
+from distcond.runs.checkpoint import load_rank_state, load_shared
+from distcond.runs.run_dir import RunDir
+from distcond.training.checkpoint_policy import set_epoch_limit
+from distcond.training.fit import fit
 from distcond.tuning.axis import Axis
 from distcond.tuning.course import Course
 from distcond.tuning.inherit import inherited
 from distcond.tuning.objective import read_objective
 from distcond.tuning.pbt import Exploit
 from distcond.tuning.proposers import Random
+from distcond.tuning.ray_backend.leg import Order
+from distcond.tuning.ray_backend.sweep import base, placed, scheduled, settle
 from distcond.tuning.space import Space
 from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.trial import Trial
@@ -58,7 +58,7 @@ def population(tmp_path: Path) -> Callable[[Callable[..., None]], Course]:
         while (leg := course.next()) is not None:
             told, run = course.config(leg.number), RunDir(sweep.path / course.trials[leg.number].run)
             with run.begin(told) as attempt:
-                set_leg(run.path, leg.until)
+                set_epoch_limit(run.path, leg.until)
                 fit(told, World(), run.path, attempt)
             order = Order(to_settings(told), str(run.path), leg.until, [list(objective)], [0.0, 0.0], 0.0)
             course.ended(leg, order.told(run))
@@ -74,7 +74,9 @@ def test_exploit_copies_weights_and_keeps_own_settings(population: Any) -> None:
         theirs, ours = (load_shared(run / "checkpoints" / f"epoch-{epoch:04d}") for run in (donor, heir))
         assert theirs["model"].keys() == ours["model"].keys()
         assert all(torch.equal(tensor, ours["model"][name]) for name, tensor in theirs["model"].items())
-        statistics = [load_own(run / "checkpoints" / f"epoch-{epoch:04d}", 0)["statistics"] for run in (donor, heir)]
+        statistics = [
+            load_rank_state(run / "checkpoints" / f"epoch-{epoch:04d}", 0)["statistics"] for run in (donor, heir)
+        ]
         assert all(torch.equal(tensor, statistics[1][name]) for name, tensor in statistics[0].items())
         decays = [state["optimiser"]["param_groups"][0]["weight_decay"] for state in (theirs, ours)]
         assert decays[0] != decays[1]

@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distcond.data.subset import image_set
+from distcond.atomic_io import read_json
+from distcond.data.splits import image_set_digest
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.plan import FOLDER
-from distcond.engine.pairs.record import fitted_in, mix_in
-from distcond.engine.run_dir import RunDir, read_json
-from distcond.results.classes import ByClass, Known, by_class
+from distcond.reporting.per_class import ClassScores, ClassScoresKey, count_by_class
+from distcond.results.comparison import ComparisonGroup, MeasuredPoint
 from distcond.results.lines import Line
-from distcond.results.operating import Field, Operating
 from distcond.results.row import Attack, Row, attack_of
 from distcond.results.series import Score
+from distcond.runs.pair_record import mix_in, read_fit
+from distcond.runs.run_dir import RunDir
 
 
 class Kept(NamedTuple):
@@ -35,7 +36,7 @@ class Right(NamedTuple):
     right: np.ndarray
 
 
-def classes_of(field: Field, run_dirs: Mapping[str, Path]) -> dict[Known, ByClass]:
+def classes_of(field: ComparisonGroup, run_dirs: Mapping[str, Path]) -> dict[ClassScoresKey, ClassScores]:
     """The classes' scores at the field's points, as far as the outcomes behind them were kept.
 
     `evaluate` keeps them; of the sweep at the end of a training there are only counts.
@@ -43,23 +44,23 @@ def classes_of(field: Field, run_dirs: Mapping[str, Path]) -> dict[Known, ByClas
     Raises:
         ConfigError: an outcome that cannot be read.
     """
-    found = dict[Known, ByClass]()
+    found = dict[ClassScoresKey, ClassScores]()
     for line, points in zip(field.lines, field.on_line, strict=True):
         for part in line.by_run:
             run = RunDir(run_dirs[part.series.origin.run_id])
             kept = [Kept(f.parent, read_json(f)) for f in sorted((run.path / FOLDER).glob("*/settings.json"))]
-            mix = mix_in(fitted_in(run))  # rows do not name it: they are those of the last one
+            mix = mix_in(read_fit(run))  # rows do not name it: they are those of the last one
             kept = [entry for entry in kept if "mix" not in entry.settings or tuple(entry.settings["mix"]) == mix]
             for point in (at for at in points if at.at.run_id == part.series.origin.run_id):
                 clean = _outcomes(kept, part, point, point.sa, None)
                 robust = _outcomes(kept, part, point, point.ra, part.series.attack)
                 if clean and robust and np.array_equal(clean.labels, robust.labels):
-                    scores = by_class(clean.labels.tolist(), clean.right.tolist(), robust.right.tolist())
-                    found[Known(field.attack, point.at, point.name)] = scores
+                    scores = count_by_class(clean.labels.tolist(), clean.right.tolist(), robust.right.tolist())
+                    found[ClassScoresKey(field.attack, point.at, point.name)] = scores
     return found
 
 
-def _outcomes(kept: list[Kept], line: Line, point: Operating, score: Score, attack: Attack | None) -> Right | None:
+def _outcomes(kept: list[Kept], line: Line, point: MeasuredPoint, score: Score, attack: Attack | None) -> Right | None:
     """The outcomes behind a score; None where they were not kept."""
     for entry in kept:
         if _fits(entry.settings, line.series.origin, point, attack):
@@ -69,7 +70,7 @@ def _outcomes(kept: list[Kept], line: Line, point: Operating, score: Score, atta
     return None
 
 
-def _fits(settings: dict[str, Any], origin: Row, point: Operating, attack: Attack | None) -> bool:
+def _fits(settings: dict[str, Any], origin: Row, point: MeasuredPoint, attack: Attack | None) -> bool:
     """Whether outcomes were counted under what a row says."""
     if "weights" not in settings:
         return False  # of an older version, in which it was not said whose outcomes these are
@@ -109,7 +110,7 @@ def _read(kept: Kept, examples: int, images: str) -> Right | None:
         labels.append(held.labels)
         right.append(held.correct)
     split = kept.settings.get("images", "")  # unknown to older versions, which counted the first of the split
-    if (images and split and image_set(split, np.concatenate(rows)) != images) or (
+    if (images and split and image_set_digest(split, np.concatenate(rows)) != images) or (
         not images and "order" in kept.settings
     ):
         return None

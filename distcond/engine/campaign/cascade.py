@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distcond.attacks.attack import Attack, Logits, proves
-from distcond.attacks.ball import distances
+from distcond.attacks.projection import distances
 from distcond.config.schema import AttackConfig
 from distcond.engine.campaign.outcomes import ROBUST, WRONG
 from distcond.errors import ConfigError

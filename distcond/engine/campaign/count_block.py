@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distcond.atomic_io import write_json
 from distcond.attacks.attack import Attack, Logits
 from distcond.attacks.randomness import answers_differ
-from distcond.data.described import prepared
 from distcond.data.loader import to_float
-from distcond.data.open import open_source
-from distcond.dial import STAND_INS
+from distcond.data.prepare import open_source, prepare_data
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.cascade import adaptive, start, transfer
 from distcond.engine.campaign.masking_files import look_at_points
@@ -23,11 +22,12 @@ from distcond.engine.campaign.noise_modes import Counted, attacker, judge
 from distcond.engine.campaign.outcomes import ROBUST, Outcome
 from distcond.engine.campaign.plan import Measure, Plan
 from distcond.engine.campaign.weights_digest import weights_digest
-from distcond.engine.precision import full_float32
-from distcond.engine.restore import epoch_at
-from distcond.engine.run_dir import RunDir, write_json
 from distcond.errors import ConfigError
+from distcond.models.dial import NUM_SURROGATES
 from distcond.operating_point import OperatingPoint
+from distcond.runs.build import full_float32
+from distcond.runs.load_run import epoch_at
+from distcond.runs.run_dir import RunDir
 
 #: (measure, the attacked network, x, y) to named numbers that are kept with the outcome of an attack.
 Inspect = Callable[[Measure, Counted, Tensor, Tensor], dict[str, float]]
@@ -50,7 +50,7 @@ class BlockCounter:
         self.model = network_of(plan, device).requires_grad_(False)
         if epoch_at(run, plan.campaign.checkpoint) != plan.epoch or weights_digest(self.model) != plan.weights:
             raise ConfigError(f"{plan.run_path}: has a new {plan.campaign.checkpoint} checkpoint; start again for it")
-        self.source = open_source(prepared(data), plan.campaign.split, device, data.threads)
+        self.source = open_source(prepare_data(data), plan.campaign.split, device, data.threads)
 
     def random_at(self, point: OperatingPoint, width: int, logits: Logits, x: Tensor, y: Tensor) -> bool:
         """Whether the network itself answers at random there, weight noise apart; asked once per operating point."""
@@ -128,8 +128,8 @@ class Part:
         return judge(self.counter.model, point, self.width, self.noise, noise_seed, self.block)
 
     def _stand_ins(self, attack: Attack, point: OperatingPoint) -> list[Counted]:
-        """What else an attacker of averaged outputs goes by: `distcond.dial.stand_ins`."""
-        others = STAND_INS[point.blend] if point.forwards > 1 else 0
+        """What else an attacker of averaged outputs goes by: `distcond.models.dial.surrogate_networks`."""
+        others = NUM_SURROGATES[point.blend] if point.forwards > 1 else 0
         return [self._attacker(attack, point, which) for which in range(others)]
 
     def _attacker(self, attack: Attack, point: OperatingPoint, which: int | None = None) -> Counted:

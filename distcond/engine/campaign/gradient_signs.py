@@ -7,15 +7,14 @@ from torch import Tensor
 
 from distcond.attacks.attack import Logits
 from distcond.attacks.pgd import input_gradient, summed_cross_entropy
-from distcond.data.described import prepared
 from distcond.data.loader import to_float
-from distcond.data.open import open_source
-from distcond.data.subset import rows_of
-from distcond.dial import at
+from distcond.data.prepare import open_source, prepare_data
+from distcond.data.splits import budget_rows
 from distcond.engine.campaign.network import network_of
 from distcond.engine.campaign.plan import Plan
-from distcond.engine.precision import full_float32
+from distcond.models.dial import network_at
 from distcond.operating_point import OperatingPoint
+from distcond.runs.build import full_float32
 
 #: Images that the probe looks at: enough pixels for a share, few enough to take seconds.
 EXAMPLES = 64
@@ -28,11 +27,11 @@ def gradient_signs(plan: Plan, device: torch.device) -> dict[OperatingPoint, flo
     no pixel is left.
     """
     model = network_of(plan, device).requires_grad_(False)
-    source = open_source(prepared(plan.config.data), plan.campaign.split, device, plan.config.data.threads)
-    ((raw, y),) = source.read([rows_of(source, EXAMPLES)])
+    source = open_source(prepare_data(plan.config.data), plan.campaign.split, device, plan.config.data.threads)
+    ((raw, y),) = source.read([budget_rows(source, EXAMPLES)])
     x, seed = to_float(raw), plan.config.eval.noise_seed
     with full_float32():
-        return {point: agreement(at(model, point, noise_seed=seed), x, y) for point in plan.points}
+        return {point: agreement(network_at(model, point, noise_seed=seed), x, y) for point in plan.points}
 
 
 def agreement(logits: Logits, x: Tensor, y: Tensor) -> float:

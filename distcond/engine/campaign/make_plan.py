@@ -11,32 +11,31 @@ import numpy as np
 
 from distcond.attacks.randomness import answers_differ, random_refusal
 from distcond.config.schema import AttackConfig, Config
-from distcond.data.described import class_names, described, prepared
 from distcond.data.loader import to_float
-from distcond.data.open import open_source
-from distcond.data.source import Source
-from distcond.data.subset import in_runs, rows_of, split_digest, stratified_order
-from distcond.dial import at
+from distcond.data.prepare import class_names, open_source, prepare_data, resolve_dataset
+from distcond.data.sources import Source
+from distcond.data.splits import budget_rows, is_sorted_by_class, split_digest, stratified_order
+from distcond.distributed.world import choose_device
 from distcond.engine.campaign.plan import FOLDER as OUTCOMES
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.campaign.words import Campaign, attacks_of, strength
 from distcond.engine.even_dial import read_even
 from distcond.engine.grid import operating_points
-from distcond.engine.pairs.interpolate import Interpolation
-from distcond.engine.restore import epoch_at, load
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import choose_device
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
+from distcond.models.dial import network_at
 from distcond.operating_point import OperatingPoint
-from distcond.places import can_write
-from distcond.results.store import FOLDER as RESULTS
+from distcond.path_errors import can_write
+from distcond.run_layout import RESULTS_DIR
+from distcond.runs.interpolation import Interpolation
+from distcond.runs.load_run import epoch_at, load
+from distcond.runs.run_dir import RunDir
 
 _log = logging.getLogger(__name__)
 
 #: What an evaluation writes below a run's directory.
-_WRITTEN = (OUTCOMES, RESULTS)
+_WRITTEN = (OUTCOMES, RESULTS_DIR)
 
 #: Images about which a network is asked whether it answers at random.
 _ASKED_ABOUT = 4
@@ -61,7 +60,7 @@ def make_plan(run: RunDir, config: Config, campaign: Campaign, given: frozenset[
     points = tuple(dict.fromkeys(operating_points(config, even)))
     everywhere = {*points, *(OperatingPoint(lam) for lam in campaign.attack_lam)}
     strengths = _strengths(campaign, config, model, everywhere, given)
-    files = prepared(config.data)
+    files = prepare_data(config.data)
     source = open_source(files, campaign.split, "cpu", config.data.threads)
     wanted = config.eval.test_examples if campaign.split == "test" else config.eval.val_examples
     _check_sources(campaign, points, model)
@@ -95,7 +94,7 @@ def _strengths(
 ) -> dict[str, AttackConfig]:
     """What each attack uses, once noise and classes are known to fit."""
     _check_noise(campaign, model.noise_size > 0, any(point.robust for point in points))
-    classes = described(config.data).num_classes
+    classes = resolve_dataset(config.data).num_classes
     _check_classes(model, config)
     return {a.name: strength(a, config.eval.attack, given, classes) for a in attacks_of(campaign)}
 
@@ -130,8 +129,8 @@ def _check_classes(model: ConditionalModel, config: Config) -> None:
 def _rows(source: Source, wanted: int, mixed: bool) -> np.ndarray | None:
     """`Plan.rows`."""
     if 0 < wanted < len(source):
-        return rows_of(source, wanted)
-    return stratified_order(source.labels) if mixed and in_runs(source.labels) else None
+        return budget_rows(source, wanted)
+    return stratified_order(source.labels) if mixed and is_sorted_by_class(source.labels) else None
 
 
 def _check_sources(campaign: Campaign, points: tuple[OperatingPoint, ...], model: ConditionalModel) -> None:
@@ -157,13 +156,13 @@ def _settle_between(
     """Have the networks between two runs while one process looks: workers find their statistics. `Plan.between`.
 
     Raises:
-        ConfigError: as `distcond.dial.at`.
+        ConfigError: as `distcond.models.dial.network_at`.
     """
     model = load(run.path, campaign.checkpoint, choose_device(config.launch.device), config.data)
     assert isinstance(model.interpolate, Interpolation)
     model.interpolate.keep_path = keep_path
     for point in points:
-        at(model, point)
+        network_at(model, point)
     return model.interpolate.procedure
 
 
@@ -178,7 +177,7 @@ def _check_random(
     x = to_float(raw).contiguous()
     for width in model.width_mults:
         for point in sorted(points):
-            if answers_differ(at(model, point, width), x, y):
+            if answers_differ(network_at(model, point, width), x, y):
                 raise ConfigError(random_refusal(refused[0]))
 
 

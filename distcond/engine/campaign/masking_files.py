@@ -10,20 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
+from distcond.atomic_io import read_json, write_json
 from distcond.data.loader import to_float
-from distcond.data.source import Source
-from distcond.data.subset import stratified_order
-from distcond.dial import at
+from distcond.data.sources import Source
+from distcond.data.splits import stratified_order
 from distcond.engine.campaign.plan import Plan
-from distcond.engine.run_dir import read_json, write_json
 from distcond.errors import ConfigError
+from distcond.gradient_masking.checks import Finding
+from distcond.gradient_masking.diagnose import Diagnosis, diagnose
+from distcond.gradient_masking.evidence import FULL
 from distcond.models.conditional import ConditionalModel
-from distcond.operating_point import Place, point_of
-from distcond.results.label import trains_on_attacks
+from distcond.models.dial import network_at
+from distcond.operating_point import PointLike, as_point
+from distcond.results.labels import trains_on_attacks
 from distcond.seeding import key
-from distcond.sentinel.check import Finding
-from distcond.sentinel.evidence import FULL
-from distcond.sentinel.examine import Report, examine
 
 #: Examples that are looked at: 288 forward passes of each at 20 attack steps.
 EXAMPLES = 128
@@ -37,9 +37,9 @@ def look_at_points(plan: Plan, model: ConditionalModel, source: Source) -> None:
     ((raw, y),) = source.read([_looked_at(plan, source)])
     x, seed = to_float(raw).contiguous(), key(plan.config.seed, "sentinel")
     for (point, width), file in missing.items():
-        network = at(model, point, model.width_mults[width], plan.config.eval.noise_seed)
+        network = network_at(model, point, model.width_mults[width], plan.config.eval.noise_seed)
         learnt = plan.config.attack if trains_on_attacks(plan.config) and point.robust else None
-        report = examine(network, x, y, plan.config.eval.attack, seed, FULL, learnt)
+        report = diagnose(network, x, y, plan.config.eval.attack, seed, FULL, learnt)
         write_json(file, [finding._asdict() for finding in report.findings])
 
 
@@ -49,14 +49,14 @@ def _looked_at(plan: Plan, source: Source) -> np.ndarray:
     return order[: min(EXAMPLES, plan.examples)]
 
 
-def report_at(plan: Plan, place: Place, width: int) -> Report:
+def report_at(plan: Plan, place: PointLike, width: int) -> Diagnosis:
     """The report on an operating point; an empty one where the sentinel is off.
 
     Raises:
         ConfigError: its file cannot be read.
     """
-    file = plan.sentinel_files().get((point_of(place), width))
-    return _read(file) if file is not None else Report(())
+    file = plan.sentinel_files().get((as_point(place), width))
+    return _read(file) if file is not None else Diagnosis(())
 
 
 def explained(plan: Plan) -> str:
@@ -69,8 +69,8 @@ def explained(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _read(file: Path) -> Report:
+def _read(file: Path) -> Diagnosis:
     try:
-        return Report(tuple(Finding(**values) for values in read_json(file)))
+        return Diagnosis(tuple(Finding(**values) for values in read_json(file)))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{file} is no report of the sentinel; delete it and the same command looks again") from error

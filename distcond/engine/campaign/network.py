@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from distcond.engine.campaign.plan import Plan
-from distcond.engine.pairs.interpolate import Interpolation
-from distcond.engine.restore import load
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
+from distcond.runs.interpolation import Interpolation
+from distcond.runs.load_run import load
 
 
 def network_of(plan: Plan, device: torch.device | str = "cpu") -> ConditionalModel:

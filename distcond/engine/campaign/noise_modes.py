@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from distcond.dial import Logits, at, stand_ins
 from distcond.models.conditional import ConditionalModel
-from distcond.operating_point import Place, point_of
+from distcond.models.dial import Logits, network_at, surrogate_networks
+from distcond.operating_point import PointLike, as_point
 from distcond.seeding import key
 
 
@@ -40,26 +40,26 @@ class Counted:
 class Drawn:
     """`x -> logits`, each call with the next of a named series of draws; `which` of its stand-ins, if not itself."""
 
-    def __init__(self, model: ConditionalModel, place: Place, width: int, which: int | None, *name: object) -> None:
+    def __init__(self, model: ConditionalModel, place: PointLike, width: int, which: int | None, *name: object) -> None:
         self.model, self.place, self.width_mult, self.name, self.calls = model, place, model.width_mults[width], name, 0
         self.which = which
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (N, K) at a draw of this call's own."""
         self.calls += 1
-        network = at(self.model, self.place, self.width_mult, key(*self.name, self.calls))
+        network = network_at(self.model, self.place, self.width_mult, key(*self.name, self.calls))
         return _chosen(network, self.which)(x)
 
 
-def judge(model: ConditionalModel, place: Place, width: int, noise: str, noise_seed: int, block: int) -> Counted:
+def judge(model: ConditionalModel, place: PointLike, width: int, noise: str, noise_seed: int, block: int) -> Counted:
     """The network whose answers count. With "fresh" and "eot" noise: one draw per block, unknown to the attacker."""
     seed = noise_seed if noise == "fixed" else key(noise_seed, "judge", block)
-    return Counted(at(model, place, model.width_mults[width], seed), point_of(place).forwards)
+    return Counted(network_at(model, place, model.width_mults[width], seed), as_point(place).forwards)
 
 
 def attacker(
     model: ConditionalModel,
-    place: Place,
+    place: PointLike,
     width: int,
     noise: str,
     noise_seed: int,
@@ -71,10 +71,10 @@ def attacker(
 
     `name` names its series of draws, of which "eot" averages `draws`.
     """
-    point = point_of(place)
+    point = as_point(place)
     passes = 1 if which in (0, 1) else point.forwards
     if noise == "fixed" or not point.robust or not model.noise_size:
-        return Counted(_chosen(at(model, point, model.width_mults[width], noise_seed), which), passes)
+        return Counted(_chosen(network_at(model, point, model.width_mults[width], noise_seed), which), passes)
     drawn = Drawn(model, point, width, which, noise_seed, "attacker", *name)
     if noise == "fresh":
         return Counted(drawn, passes, random=True)
@@ -82,4 +82,4 @@ def attacker(
 
 
 def _chosen(network: nn.Module, which: int | None) -> Logits:
-    return network if which is None else stand_ins(network)[which]
+    return network if which is None else surrogate_networks(network)[which]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distcond.aside import written_aside
+from distcond.atomic_io import atomic_write
 from distcond.errors import ConfigError
 
 #: `broken_by` of an example that is right, clean and under every stage of the attack.
@@ -53,7 +53,7 @@ def file_name(block: int, examples: int) -> str:
 def write(path: Path, outcome: Outcome) -> None:
     """Write a block's file; the folder is made if it is missing."""
     extra = {_STATISTIC + name: np.float64(value) for name, value in outcome.statistics.items()}
-    with written_aside(path) as aside, open(aside, "wb") as file:
+    with atomic_write(path) as aside, open(aside, "wb") as file:
         np.savez(
             file,
             examples=outcome.examples.astype(np.int64),

@@ -18,16 +18,16 @@ import numpy as np
 
 from distcond.attacks.attack import Attack
 from distcond.config.schema import AttackConfig, Config
-from distcond.data.subset import image_set
-from distcond.dial import STAND_INS
+from distcond.data.splits import image_set_digest
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.words import Campaign, attacks_of
 from distcond.engine.even_dial import EvenDial
-from distcond.operating_point import OperatingPoint, Place, point_of
+from distcond.models.dial import NUM_SURROGATES
+from distcond.operating_point import OperatingPoint, PointLike, as_point
 from distcond.seeding import key
 
 FOLDER = "outcomes"
-#: Names `distcond.data.subset.stratified_order`: blocks hold the same examples for every budget, the last one aside.
+#: Names `distcond.data.splits.stratified_order`: blocks hold the same examples for every budget, the last one aside.
 ORDER = "stratified-1"
 
 
@@ -117,7 +117,7 @@ class Plan:
     @property
     def images(self) -> str:
         """Digest of the set of examples, as rows hold it."""
-        return image_set(self.split_images, np.arange(self.examples) if self.rows is None else self.rows)
+        return image_set_digest(self.split_images, np.arange(self.examples) if self.rows is None else self.rows)
 
     def attack_seed(self, attack: Attack, block: int) -> int:
         """What a block's attack draws from: one seed for all stages and every point."""
@@ -155,9 +155,9 @@ class Plan:
                 found[point, width] = self._kept(f"{words}-{_digest(decides)}.json")
         return found
 
-    def clean(self, place: Place, width: int, noise: str) -> Measure:
+    def clean(self, place: PointLike, width: int, noise: str) -> Measure:
         """Answers without attack."""
-        point = point_of(place)
+        point = as_point(place)
         return Measure(None, point, width, "fixed" if noise == "fixed" else "fresh", point)
 
     def attacked(self, attack: Attack, width: int, noise: str) -> list[Measure]:
@@ -223,7 +223,7 @@ class Plan:
             # Fitted beside the weights, and perhaps again; and how many more networks such a mix is attacked through.
             **({"mix": list(self.mix)} if "mixednuts" in (point.blend, source.blend) else {}),
             **({"statistics": self.between} if self.between and "weights" in (point.blend, source.blend) else {}),
-            **({"stand_ins": STAND_INS["mixednuts"]} if attack and source.blend == "mixednuts" else {}),
+            **({"stand_ins": NUM_SURROGATES["mixednuts"]} if attack and source.blend == "mixednuts" else {}),
             "noise": measure.noise if self.noisy else "none",
             "noise_seed": self.config.eval.noise_seed if self.noisy else 0,
             "eot_draws": self.draws(attack, measure.noise) if attack else 1,

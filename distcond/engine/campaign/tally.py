@@ -11,23 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from distcond.atomic_io import write_json
 from distcond.attacks.attack import Attack
-from distcond.data.described import described
+from distcond.data.prepare import resolve_dataset
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.masking_files import report_at
 from distcond.engine.campaign.network import network_of
 from distcond.engine.campaign.outcomes import Outcome
 from distcond.engine.campaign.plan import Measure, Plan
-from distcond.engine.cost import Cost, cost_at
-from distcond.engine.environment import hardware
-from distcond.engine.pairs.record import checkpoint_of
-from distcond.engine.run_dir import RunDir, write_json
 from distcond.engine.validate import blend_of
+from distcond.models.flops import Cost, cost_at
 from distcond.operating_point import OperatingPoint
 from distcond.results import history
-from distcond.results.cost import OF_EVALUATION
+from distcond.results.cost import COSTS_GLOB
 from distcond.results.row import Row
 from distcond.results.store import write_part
+from distcond.runs.pair_record import checkpoint_of
+from distcond.runs.provenance import hardware
+from distcond.runs.run_dir import RunDir
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def keep_rows(plan: Plan, workers: int, device: torch.device) -> list[Row]:
         {"lam": point.lam, **blend_of(point), "width": plan.width_mults[width], **cost._asdict()}
         for (point, width), cost in costs.items()
     ]
-    write_json(part.with_name(OF_EVALUATION.replace("*", part.stem)), {"points": points})
+    write_json(part.with_name(COSTS_GLOB.replace("*", part.stem)), {"points": points})
     return rows
 
 
@@ -82,7 +83,7 @@ def _text(plan: Plan) -> str:
 
 def _costs(plan: Plan) -> dict[tuple[OperatingPoint, int], Cost]:
     """What an image costs at each (point, width)."""
-    model, size = network_of(plan), described(plan.config.data).image_size
+    model, size = network_of(plan), resolve_dataset(plan.config.data).image_size
     return {(point, width): cost_at(model, point, width, size) for width in plan.widths for point in plan.points}
 
 

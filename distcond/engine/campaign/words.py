@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from distcond.attacks.attack import Attack, as_configured
-from distcond.attacks.in_pixels import check_lengths
-from distcond.attacks.moves import check_moves
+from distcond.attacks.config_checks import check_lengths, check_moves
+from distcond.config.fields import check_bounds, check_choice, parse_value, setting
 from distcond.config.schema import AttackConfig
-from distcond.config.setting import check_bounds, choice, read, setting
-from distcond.engine.restore import WHICH
 from distcond.errors import ConfigError
-from distcond.registry import lookup, unknown
+from distcond.registry import describe_unknown, lookup
 from distcond.results.row import NOISE_MODES, THREATS
+from distcond.runs.load_run import CHECKPOINT_CHOICES
 
 _ATTACK = "eval.attack."
 
@@ -43,18 +42,18 @@ def campaign_of(words: Mapping[str, str]) -> Campaign:
     values = {}
     for name, word in words.items():
         if name not in known:
-            raise ConfigError(unknown("setting of an evaluation", name, known))
-        values[name] = read(name, word, types[name])
+            raise ConfigError(describe_unknown("setting of an evaluation", name, known))
+        values[name] = parse_value(name, word, types[name])
         if values[name] != ():
             check_bounds(name, values[name], known[name].metadata)
     found = Campaign(**values)
-    choice("checkpoint", found.checkpoint, WHICH)
-    choice("split", found.split, ("test", "val"))
+    check_choice("checkpoint", found.checkpoint, CHECKPOINT_CHOICES)
+    check_choice("split", found.split, ("test", "val"))
     for name, valid in (("threat", THREATS), ("noise", NOISE_MODES[1:])):
         if not getattr(found, name):
             raise ConfigError(f"{name}= is empty; valid: {', '.join(valid)}, or several")
         for word in getattr(found, name):
-            choice(name, word, valid)
+            check_choice(name, word, valid)
     for lam in found.attack_lam:
         if not 0 <= lam <= 1:
             raise ConfigError(f"attack_lam={lam:g}: must lie in [0, 1]")

@@ -18,9 +18,8 @@ from typing import Any
 
 import pytest
 
-from cluster.slurm.ended import read_ends
-from cluster.slurm.state import Standing, standings
-from cluster.slurm.sweep import Sweep
+from cluster.slurm.status import RunStatus, run_statuses
+from cluster.slurm.sweep import Sweep, read_exit_records
 from support.processes import LIMIT
 from support.waiting import wait_until
 
@@ -108,26 +107,26 @@ class Bench:
     def call(self, command: str, *words: str) -> tuple[int, str, str]:
         """Status, standard output and standard error of `python -m cluster.slurm COMMAND SWEEP WORDS`."""
         from cluster.slurm.__main__ import main
-        from distcond.config.command_line import guarded
+        from distcond.config.command_line import run_cli
 
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-            guarded(lambda: main([command, str(self.sweep.path), *words]))
+            run_cli(lambda: main([command, str(self.sweep.path), *words]))
         return int(end.value.code or 0), out.getvalue(), err.getvalue()
 
-    def submit(self, *words: str, **profile: Any) -> list[Standing]:
+    def submit(self, *words: str, **profile: Any) -> list[RunStatus]:
         """Submit runs with these settings over `SMALL`; how they stand."""
         cache = f"data.cache_dir={self.path / 'cache'}"
         status, _, error = self.call("submit", *SMALL, cache, *words, "--profile", self.profile(**profile))
         assert status == 0, error
-        return standings(self.sweep)
+        return run_statuses(self.sweep)
 
-    def wait(self, holds: Callable[[list[Standing]], bool], what: str) -> list[Standing]:
+    def wait(self, holds: Callable[[list[RunStatus]], bool], what: str) -> list[RunStatus]:
         """The standings once `holds` of them."""
-        found: list[Standing] = []
+        found: list[RunStatus] = []
 
         def looked_at() -> bool:
-            found[:] = standings(self.sweep)
+            found[:] = run_statuses(self.sweep)
             return holds(found)
 
         try:
@@ -136,7 +135,7 @@ class Bench:
             raise AssertionError(f"{error}\n{self.call('status')[1]}{self.logs()}") from None
         return found
 
-    def settle(self) -> list[Standing]:
+    def settle(self) -> list[RunStatus]:
         """The standings once nothing runs or waits any more."""
         return self.wait(lambda found: not {one.state for one in found} & GOING, "the end")
 
@@ -144,7 +143,7 @@ class Bench:
         """Wait until a run is in an epoch, as it says itself."""
         file = Path(self.sweep.runs[number].run_dir) / "progress.json"
 
-        def trains(found: list[Standing]) -> bool:
+        def trains(found: list[RunStatus]) -> bool:
             assert found[number].state in GOING, found[number]
             return file.exists() and json.loads(file.read_text()).get("epoch", -1) >= epoch
 
@@ -158,13 +157,13 @@ class Bench:
         """What the first run's job said when it ended, once it has said anything."""
         name = self.sweep.runs[0].run_id
 
-        def ended(found: list[Standing]) -> bool:
-            said = name in read_ends(self.sweep.path)
+        def ended(found: list[RunStatus]) -> bool:
+            said = name in read_exit_records(self.sweep.path)
             assert said or found[0].state in GOING, found[0]
             return said
 
         self.wait(ended, "the end of the first job")
-        return read_ends(self.sweep.path)[name]
+        return read_exit_records(self.sweep.path)[name]
 
     def logs(self) -> str:
         """The end of all that was printed."""

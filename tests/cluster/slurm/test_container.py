@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.slurm.child import Child
-from cluster.slurm.container import Container
+from cluster.slurm.process import ChildProcess
+from cluster.slurm.profile import Container
 from support.processes import LIMIT
 from support.waiting import wait_until
 
@@ -43,30 +43,32 @@ while True:
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> tuple[Child, Path, list[int]]:
+def started(tmp_path: Path) -> tuple[ChildProcess, Path, list[int]]:
     """A Pyxis container, what it prints, and the process ids of its step's task and of the run in it."""
     (tmp_path / "srun").write_text(SRUN)
     (tmp_path / "srun").chmod(0o755)
     words = Container("pyxis", "/image.sqsh").command(1)
     out = tmp_path / "out"
-    child = Child([*words, sys.executable, "-c", RUN], {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"}, out, True)
+    child = ChildProcess(
+        [*words, sys.executable, "-c", RUN], {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"}, out, True
+    )
     shown(child, out, "alive")
     return child, out, [int(word) for word in out.read_text().splitlines()[0].split()]
 
 
-def shown(child: Child, out: Path, word: str, count: int = 1) -> None:
+def shown(child: ChildProcess, out: Path, word: str, count: int = 1) -> None:
     """Wait until the run has printed a word so many times."""
     wait_until(lambda: out.read_text().count(word) >= count, word, process=child.process)
 
 
-def test_the_wish_to_stop_goes_through_srun(started: tuple[Child, Path, list[int]]) -> None:
+def test_the_wish_to_stop_goes_through_srun(started: tuple[ChildProcess, Path, list[int]]) -> None:
     child, _, _ = started
-    child.tell(signal.SIGTERM)
+    child.send_signal(signal.SIGTERM)
     assert child.wait(LIMIT) == 143
     child.end()
 
 
-def test_slurms_own_signals_to_steps_are_harmless(started: tuple[Child, Path, list[int]]) -> None:
+def test_slurms_own_signals_to_steps_are_harmless(started: tuple[ChildProcess, Path, list[int]]) -> None:
     child, out, (task, run) = started
     os.kill(task, signal.SIGUSR2)  # the time limit
     for number in (signal.SIGUSR1, signal.SIGUSR2):  # where SLURM has no cgroups, it tells every process of a step
@@ -74,6 +76,6 @@ def test_slurms_own_signals_to_steps_are_harmless(started: tuple[Child, Path, li
     shown(child, out, "alive", count=out.read_text().count("alive") + 5)  # more than what was on its way
     os.kill(task, signal.SIGTERM)  # scancel, at which the job's own step tells it, too
     shown(child, out, "stopping")
-    child.tell(signal.SIGTERM)
+    child.send_signal(signal.SIGTERM)
     assert child.wait(LIMIT) == 143
     child.end()

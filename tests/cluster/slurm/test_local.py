@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.slurm.ended import read_ends
+from cluster.slurm.sweep import read_exit_records
 from support.processes import LIMIT
 
 ROOT = Path(__file__).parents[3]
@@ -44,7 +44,7 @@ def test_cancelled_local_runs_leave_no_process(bench: Any, small: tuple[str, ...
     assert not processes(bench.path)
     why = {"stopped with a checkpoint": True, "stopped before it began": False}
     assert {one.detail: Path(one.run.run_dir, "starts.json").exists() for one in found} == why, bench.logs()
-    assert [end["status"] for end in read_ends(bench.sweep.path).values()] == [143, 143]
+    assert [end["status"] for end in read_exit_records(bench.sweep.path).values()] == [143, 143]
     bench.swift()
     assert "2 submitted again" in apart(bench, "retry")
     assert {one.state for one in bench.settle()} == {"finished"}, bench.logs()

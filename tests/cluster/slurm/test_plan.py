@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from cluster.slurm.executor import sbatch_text
-from cluster.slurm.profile import FOLDER, profile_of
-from cluster.slurm.surroundings import ROOT, train
+from cluster.slurm.process import ROOT, train_command
+from cluster.slurm.profile import PROFILES_FOLDER, load_profile
+from cluster.slurm.sbatch import sbatch_text
 
 GOLDEN = Path(__file__).with_name("golden")
-NAMES = sorted(file.stem for file in FOLDER.glob("*.toml") if file.stem != "local")
+NAMES = sorted(file.stem for file in PROFILES_FOLDER.glob("*.toml") if file.stem != "local")
 
 
 def planned(name: str) -> str:
     """The sbatch text and a run's command, with this machine's paths named."""
-    profile = profile_of(name, {})
+    profile = load_profile(name, {})
     text = sbatch_text(profile, "distcond", Path("/shared/sweep/jobs"), 12 if name == "gpu" else 1)
-    text += f"\n\n# each task\n{shlex.join(train(['float_digits', 'seed=1'], profile))}\n"
+    text += f"\n\n# each task\n{shlex.join(train_command(['float_digits', 'seed=1'], profile))}\n"
     return text.replace(sys.executable, "PYTHON").replace(str(ROOT), "CHECKOUT")
 
 
@@ -32,5 +32,5 @@ def test_the_text_of_every_shipped_profile(name: str) -> None:
 def test_enroot_without_its_plugin(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('[container]\nform = "enroot"\nimage = "/i.sqsh"\npython = "python3"\nmounts = ["/a:/b"]\n')
-    words = train(["float_digits"], profile_of(str(file), {}))
+    words = train_command(["float_digits"], load_profile(str(file), {}))
     assert words[:7] == ["enroot", "start", "--mount", "/a:/b", "/i.sqsh", "python3", "-u"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.slurm.profile import FOLDER, from_plain, profile_of, to_plain
+from cluster.slurm.profile import PROFILES_FOLDER, from_plain, load_profile, to_plain
 from distcond.errors import ConfigError
 
 LOCAL = ("nodes=1", "tasks_per_node=1", "mode=plain")
@@ -45,17 +45,17 @@ def test_a_bad_profile_is_one_line(case: str) -> None:
 
 def test_an_unknown_profile_names_those_there_are() -> None:
     with pytest.raises(ConfigError, match=r"'gpus'.*gpu.*apptainer, cpu, ddp, "):
-        profile_of("gpus", {})
+        load_profile("gpus", {})
 
 
 def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("nodes = ")
     with pytest.raises(ConfigError, match=r"bad\.toml: "):
-        profile_of(str(tmp_path / "bad.toml"), {})
+        load_profile(str(tmp_path / "bad.toml"), {})
 
 
-@pytest.mark.parametrize("name", [file.stem for file in FOLDER.glob("*.toml")])
+@pytest.mark.parametrize("name", [file.stem for file in PROFILES_FOLDER.glob("*.toml")])
 def test_profile_round_trips_with_single_keys_changed(name: str) -> None:
-    profile = profile_of(name, {"account": "mine"})
+    profile = load_profile(name, {"account": "mine"})
     assert profile.account == "mine"
     assert from_plain(to_plain(profile), "there") == profile

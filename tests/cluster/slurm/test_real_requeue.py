@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from cluster.slurm.queue import Job, sacct
-from distcond.engine.checkpoint import moment_of, newest
 from distcond.results import history
 from distcond.results.store import read_rows
+from distcond.runs.checkpoint import latest, step_of
 
 pytestmark = pytest.mark.timeout(2400)
 #: With places to stop at within an epoch.
@@ -27,7 +27,7 @@ LONG = ("method=faulty:METHOD", f"epochs={EPOCHS}", "train_examples=1200", "batc
 
 def weights(run: Path) -> dict[str, list[float]]:
     """Of a run's last checkpoint."""
-    last = newest(run / "checkpoints")
+    last = latest(run / "checkpoints")
     assert last is not None
     return {name: value.tolist() for name, value in torch.load(last / "shared.pt", weights_only=True)["model"].items()}
 
@@ -70,8 +70,8 @@ def test_signal_leads_to_checkpoint_and_requeue(slurm: Any, bench: Any, uninterr
     slurm.ask(f"scancel --signal=USR2 {job}")
     end = bench.interrupted()
     assert (end["status"], end["why"]) == (143, "requeued"), bench.logs()
-    last = newest(Path(bench.sweep.runs[0].run_dir) / "checkpoints")
-    assert last is not None and moment_of(last).step > 0
+    last = latest(Path(bench.sweep.runs[0].run_dir) / "checkpoints")
+    assert last is not None and step_of(last).step > 0
     bench.swift()
     check(bench, uninterrupted, starts=2)
 

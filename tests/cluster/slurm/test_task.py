@@ -15,14 +15,21 @@ from typing import Any
 import pytest
 from submitit.local.local import Controller
 
-from cluster.slurm.child import Child
-from cluster.slurm.identify import Run
-from cluster.slurm.place import Place, first_host, here, last_host
-from cluster.slurm.ports import BLOCK, BLOCKS, FIRST, block
+from cluster.slurm.job_environment import (
+    FIRST_PORT,
+    PORT_BLOCKS,
+    PORTS_PER_JOB,
+    JobEnvironment,
+    first_host,
+    free_port_block,
+    last_host,
+    rank_variables,
+    read_job_environment,
+)
+from cluster.slurm.process import ChildProcess
 from cluster.slurm.profile import from_plain
-from cluster.slurm.ranks import rank_variables
-from cluster.slurm.slots import slot
-from cluster.slurm.task import RunFailed, Task
+from cluster.slurm.runs import Run
+from cluster.slurm.task import RunFailed, Task, slot
 from support.processes import run
 from support.waiting import wait_until
 
@@ -51,7 +58,7 @@ def task_of(tmp_path: Path, program: str, minutes_ago: float = 0.0, **profile: A
     task.began = time.time() - 60 * minutes_ago
     out = tmp_path / "out"
     out.unlink(missing_ok=True)
-    task.child = Child([sys.executable, "-c", program], {}, out)
+    task.child = ChildProcess([sys.executable, "-c", program], {}, out)
     wait_until(out.read_text, "its first words", process=task.child.process)
     return task
 
@@ -114,8 +121,10 @@ def test_run_finished_within_grace_is_not_requeued(tmp_path: Path) -> None:
 
 def test_deaf_run_is_killed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.slurm.task.KEPT", 14)
-    deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(600)"
-    task = task_of(tmp_path, deaf, signal_seconds=15)
+    ignore_sigusr2 = (
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(1, flush=True)\ntime.sleep(600)"
+    )
+    task = task_of(tmp_path, ignore_sigusr2, signal_seconds=15)
     assert task.checkpoint() is not None
     assert end_of(tmp_path) == (None, "requeued")
     assert task.child is not None and task.child.process.returncode == -signal.SIGKILL
@@ -140,9 +149,9 @@ def test_task_stopped_early_starts_no_child(tmp_path: Path, places: int) -> None
 def test_child_can_be_waited_for_in_signal_handlers(tmp_path: Path) -> None:
     program = """
         import os, signal, sys
-        from cluster.slurm.child import Child
-        child = Child([sys.executable, "-c", "import time; time.sleep(600)"], os.environ)
-        signal.signal(signal.SIGALRM, lambda *_: (child.tell(signal.SIGTERM), print(child.wait(60), flush=True)))
+        from cluster.slurm.process import ChildProcess
+        child = ChildProcess([sys.executable, "-c", "import time; time.sleep(600)"], os.environ)
+        signal.signal(signal.SIGALRM, lambda *_: (child.send_signal(signal.SIGTERM), print(child.wait(60), flush=True)))
         signal.setitimer(signal.ITIMER_REAL, 0.5)
         print(child.wait(), flush=True)
         child.end()
@@ -153,10 +162,10 @@ def test_child_can_be_waited_for_in_signal_handlers(tmp_path: Path) -> None:
 
 def test_early_sigusr2_does_not_reach_the_child(tmp_path: Path) -> None:
     out, answers = tmp_path / "out", 'trap "echo alive" USR1; echo up; while :; do sleep 0.1; done'
-    child = Child(["sh", "-c", answers], {"PATH": "/usr/bin:/bin"}, out, deaf=True)
+    child = ChildProcess(["sh", "-c", answers], {"PATH": "/usr/bin:/bin"}, out, ignore_sigusr2=True)
     wait_until(lambda: "up" in out.read_text(), "its start", process=child.process)
     for number in (signal.SIGUSR2, signal.SIGUSR1):
-        child.tell(number)
+        child.send_signal(number)
     wait_until(lambda: "alive" in out.read_text(), "a sign of life", process=child.process)
     child.end()
     assert child.process.returncode == -signal.SIGKILL
@@ -170,11 +179,11 @@ def test_names_of_nodes() -> None:
 
 
 def test_array_tasks_and_jobs_have_distinct_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def place(**variables: str) -> Place:
+    def place(**variables: str) -> JobEnvironment:
         with monkeypatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(f"SLURM_{name}", value)
-            return here()
+            return read_job_environment()
 
     fifth = place(JOB_ID="107", ARRAY_JOB_ID="100", ARRAY_TASK_ID="5")
     sixth = place(JOB_ID="108", ARRAY_JOB_ID="100", ARRAY_TASK_ID="6")
@@ -188,9 +197,11 @@ def test_array_tasks_and_jobs_have_distinct_numbers(monkeypatch: pytest.MonkeyPa
 def test_jobs_on_one_node_use_distinct_ports() -> None:
     import socket
 
-    mine, other = block(5), block(6)
+    mine, other = free_port_block(5), free_port_block(6)
     assert not set(mine) & set(other)
     with socket.socket() as taken:
         taken.bind(("", mine[0]))
-        assert block(5) != mine
-    assert all(FIRST <= port < FIRST + BLOCK * BLOCKS <= 32768 for port in (*mine, *block(87)))
+        assert free_port_block(5) != mine
+    assert all(
+        FIRST_PORT <= port < FIRST_PORT + PORTS_PER_JOB * PORT_BLOCKS <= 32768 for port in (*mine, *free_port_block(87))
+    )

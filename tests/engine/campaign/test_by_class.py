@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from distcond import evaluate, report
-from distcond.data.described import prepared
-from distcond.data.open import open_source
-from distcond.data.subset import rows_of
+from distcond.atomic_io import read_json, write_json
+from distcond.data.prepare import open_source, prepare_data
+from distcond.data.splits import budget_rows
 from distcond.engine.campaign.by_class import classes_of
-from distcond.engine.run_dir import RunDir, read_json, write_json
-from distcond.results.classes import ByClass
+from distcond.reporting.per_class import ClassScores
+from distcond.results.comparison import comparison_groups
 from distcond.results.cost import run_dirs_below
-from distcond.results.operating import fields_of
+from distcond.runs.run_dir import RunDir
 
 WORDS = [
     "eval.test_examples=60",
@@ -37,7 +37,7 @@ def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_classes_add_up_to_the_rows(run: Path) -> None:
-    fields = fields_of(report.rows_at([run], "test"))
+    fields = comparison_groups(report.rows_at([run], "test"))
     (field,) = [field for field in fields if field.attack.startswith("PGD-best-3 ")]
     found = classes_of(field, run_dirs_below(run))
     assert {known.at.lam for known in found} == {0.0, 1.0}
@@ -50,7 +50,7 @@ def test_classes_add_up_to_the_rows(run: Path) -> None:
 
 
 def test_what_training_swept_itself_has_no_classes(run: Path) -> None:
-    fields = fields_of(report.rows_at([run], "test"))
+    fields = comparison_groups(report.rows_at([run], "test"))
     (field,) = [field for field in fields if field.attack.startswith("PGD-2 ")]
     assert classes_of(field, run_dirs_below(run)) == {}
 
@@ -84,7 +84,9 @@ def test_evaluation_of_fewer_examples_leaves_classes_alone(run: Path, tmp_path: 
     evaluate.main([str(copy), *WORDS, "eval.test_examples=35"])
     # Of the blocks of 25, 25 and 10 the first is shared; the second was cut to 10.
     assert len(list(copy.rglob("outcomes/*/*.npz"))) == files + 4
-    fields = [field for field in fields_of(report.rows_at([copy], "test")) if field.attack.startswith("PGD-best-3 ")]
+    fields = [
+        field for field in comparison_groups(report.rows_at([copy], "test")) if field.attack.startswith("PGD-best-3 ")
+    ]
     assert sorted(field.attack.split(", ")[-1].split(" (")[0] for field in fields) == ["n = 35", "n = 60"]
     found = [
         sum(s.num_examples for s in scores.ra)
@@ -105,13 +107,13 @@ def test_outcomes_of_other_things_are_not_taken(run: Path, tmp_path: Path, name:
     assert len(_all(copy)) == len(_all(run)) - 1
 
 
-def _all(run: Path) -> list[ByClass]:
-    fields = fields_of(report.rows_at([run], "test"))
+def _all(run: Path) -> list[ClassScores]:
+    fields = comparison_groups(report.rows_at([run], "test"))
     return [scores for field in fields for scores in classes_of(field, run_dirs_below(run)).values()]
 
 
 def _labels(run: Path) -> np.ndarray:
     """Of the images that were counted."""
     data = RunDir(run).config().data
-    source = open_source(prepared(data), "test", "cpu", 1)
-    return np.asarray(source.labels[rows_of(source, 60)])
+    source = open_source(prepare_data(data), "test", "cpu", 1)
+    return np.asarray(source.labels[budget_rows(source, 60)])

@@ -229,8 +229,8 @@ def test_words_that_cannot_be(run, words, message):
     [("oat", {0.0, 0.1, 0.2, 0.3, 0.4, 1.0}), ("smart", {0.0, 1.0}), ("pgd_at", {0.4}), ("float", set(HUNDREDTHS))],
 )
 def test_where_a_method_can_stand(tiny, method, places):
-    from distcond.engine.build import build_model
     from distcond.engine.campaign.val_counts import standing_places
+    from distcond.runs.build import build_model
 
     settings = {"sampler__lam": 0.4} if method == "pgd_at" else {}
     config = tiny(method, **settings)

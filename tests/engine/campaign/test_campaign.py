@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from distcond.condition import AtLambda
 from distcond.engine.campaign.plan import Plan
 from distcond.engine.campaign.tally import keep_rows, tally
-from distcond.engine.restore import load
+from distcond.layers.condition import AtLambda
 from distcond.results.store import read_rows
+from distcond.runs.load_run import load
 
 CPU = torch.device("cpu")
 

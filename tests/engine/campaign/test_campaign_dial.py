@@ -12,15 +12,15 @@ import torch
 from distcond import evaluate
 from distcond.config.command_line import parse
 from distcond.data.loader import to_float
-from distcond.dial import at
+from distcond.distributed.world import World
 from distcond.engine.campaign.tally import keep_rows, tally
-from distcond.engine.fit import fit
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.evaluate import planned
+from distcond.models.dial import network_at
 from distcond.operating_point import OperatingPoint
 from distcond.results.store import read_rows
+from distcond.runs.run_dir import RunDir
+from distcond.training.fit import fit
 
 CPU = torch.device("cpu")
 DIAL = ("eval.dial_grid=0,0.5,1", "launch.workers=1", "eval.sentinel=off")
@@ -52,7 +52,7 @@ def test_outputs_are_attacked_through_each_end_too(plan: Any, carried_out: Any) 
     made = plan("eval.dial=outputs", "eval.dial_grid=0.5", "eval.sentinel=off", "attack=pgd-best")
     counter = carried_out(made)
     (measure,) = made.attacked(made.attacks[0], 0, "fixed")
-    network = at(counter.model, OperatingPoint(1.0, "outputs", 0.5), noise_seed=made.config.eval.noise_seed)
+    network = network_at(counter.model, OperatingPoint(1.0, "outputs", 0.5), noise_seed=made.config.eval.noise_seed)
     ((raw, y),) = counter.source.read([made.members(0)])
     clean = (network(to_float(raw)).argmax(1) == y).numpy()
     survived = tally(made, measure).correct[: len(y)]

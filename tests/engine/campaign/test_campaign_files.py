@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from distcond.data.subset import image_set
+from distcond.atomic_io import read_json
+from distcond.data.splits import image_set_digest
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.outcomes import Outcome
 from distcond.engine.campaign.tally import keep_rows
-from distcond.engine.run_dir import read_json
 from distcond.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -132,7 +132,7 @@ def test_a_budget_counts_every_class_and_shares_blocks(plan: Any, carried_out: A
     held = outcomes.read(fewer.files()[0][-1], fewer.members(0))
     assert set(held.labels) == set(range(10))
     (row, *_) = keep_rows(plan("attack=none", "eval.test_examples=16"), 1, CPU)
-    assert row.images == image_set(fewer.split_images, fewer.members(0))
+    assert row.images == image_set_digest(fewer.split_images, fewer.members(0))
 
 
 def test_all_examples_stay_in_their_order(plan: Any) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distcond.distributed.world import World
 from distcond.engine.campaign import outcomes
 from distcond.engine.campaign.plan import Plan
-from distcond.engine.fit import fit
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import World
 from distcond.errors import ConfigError
 from distcond.evaluate import main, planned
 from distcond.launch.block_pool import counting
+from distcond.runs.run_dir import RunDir
+from distcond.training.fit import fit
 
 pytestmark = pytest.mark.cluster
 NUMBER = 1003

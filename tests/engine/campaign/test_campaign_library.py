@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
 from distcond.engine.campaign.cascade import adaptive
+from distcond.layers.condition import AtLambda
 from distcond.registry import lookup
 from support.installed import needs
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from distcond.condition import AtLambda
-from distcond.engine.fit import fit
-from distcond.engine.run_dir import RunDir
-from distcond.engine.world import World
+from distcond.distributed.world import World
 from distcond.errors import ConfigError
 from distcond.evaluate import main, planned
+from distcond.layers.condition import AtLambda
+from distcond.runs.run_dir import RunDir
+from distcond.training.fit import fit
 
 REFUSED = {
     "attack=pgd-bst": ("'pgd-bst'", "pgd-best"),

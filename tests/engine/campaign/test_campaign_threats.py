@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from distcond.attacks.attack import Attack
-from distcond.condition import AtLambda
 from distcond.config.schema import AttackConfig
 from distcond.engine.campaign import count_block, outcomes
 from distcond.engine.campaign.cascade import adaptive
 from distcond.engine.campaign.gradient_signs import agreement, gradient_signs
 from distcond.engine.campaign.noise_modes import Counted, attacker, judge
 from distcond.engine.campaign.tally import keep_rows
-from distcond.engine.restore import load
 from distcond.errors import ConfigError
+from distcond.layers.condition import AtLambda
 from distcond.results.row import Row
+from distcond.runs.load_run import load
 
 CPU = torch.device("cpu")
 

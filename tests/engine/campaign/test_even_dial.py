@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from distcond import calibrate, evaluate
-from distcond.engine.build import build_model
 from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.engine.even_dial import EvenDial, fitted, rising
-from distcond.engine.restore import find_checkpoint, load
-from distcond.engine.run_dir import RunDir
 from distcond.errors import ConfigError
 from distcond.evaluate import planned
 from distcond.results.store import read_rows
+from distcond.runs.build import build_model
+from distcond.runs.load_run import find_checkpoint, load
+from distcond.runs.run_dir import RunDir
 
 FEW = ("eval.val_examples=40", "eval.batch_size=20", "eval.dial_grid=0,0.5,1", "launch.workers=1", "eval.sentinel=off")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from distcond.engine.environment import git_commit, hardware
+from distcond.runs.provenance import git_commit, hardware
 
 HEAD = """# Faults
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distcond.engine.progress import read_progress
-from distcond.engine.run_dir import RunDir
-from distcond.launch.attempt import last_attempt
 from distcond.results import history
-from distcond.results.store import parts
+from distcond.results.store import part_files
+from distcond.runs.attempts import last_attempt
+from distcond.runs.run_dir import RunDir
+from distcond.training.progress import read_progress
 from support.faults.kinds import KINDS, Scene
 from support.faults.storage import Storage
 from support.faults.victim import HUNG, Victim
@@ -198,7 +198,7 @@ def _rows(path: Path) -> Counter[tuple[Any, ...]]:
 
     names = "split", "checkpoint", "epoch", "lam", "width", "attack", "noise_mode", "num_correct", "num_examples"
     found: Counter[tuple[Any, ...]] = Counter()
-    for part in parts(path):
+    for part in part_files(path):
         with pyarrow.parquet.ParquetFile(part) as file:
             found.update(tuple(record[name] for name in names) for record in file.read().to_pylist())
     return found

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distcond.launch.attempt import last_attempt
+from distcond.runs.attempts import last_attempt
 from support.leftovers import processes_with
 
 ROOT = Path(__file__).parents[3]

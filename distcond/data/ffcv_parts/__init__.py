@@ -1,1 +1,0 @@
-"""The parts that subclass FFCV's classes. They import FFCV, so only `distcond.data.ffcv_source` imports them."""

@@ -1,0 +1,219 @@
+"""From data settings to sources: resolve the data set, convert it once into files that open at once, open a split.
+
+What settings say of a data set is a function of the settings alone, once `infer_from_root` has filled in what only
+`data.root` can tell.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from distcond.atomic_io import file_lock
+from distcond.config.schema import DataConfig
+from distcond.data.convert import LoaderName, check_num_classes, convert, log_why_reconverted, read_index
+from distcond.data.dataset import Augment, Dataset
+from distcond.data.extra import prepare_extra
+from distcond.data.ffcv.source import ffcv_problem
+from distcond.data.labels import NATURAL, order_names
+from distcond.data.sources import CenterCrop, Source
+from distcond.data.stored_split import map_arrays
+from distcond.errors import ConfigError
+from distcond.path_errors import name_setting_in_errors
+from distcond.registry import lookup
+
+_log = logging.getLogger(__name__)
+
+#: Version of the converted files: raise it when what is in them changes.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set ready to be opened. Plain values only, so it can travel to another process of the same machine."""
+
+    name: str
+    loader: LoaderName
+    fingerprint: str
+    folder: Path
+    num_classes: int
+    image_size: int
+    sizes: Mapping[str, int]  # images in "train", "val", "test"
+
+
+def prepare_dataset(dataset: Dataset, root: str, cache_dir: str, loader: str = "auto") -> Prepared:
+    """Convert `dataset` below `cache_dir` if that has not been done, and say what is there.
+
+    The driver calls it once and every worker again: with the files in place it only identifies the root's content.
+    Any number of processes may call it at once; on each machine one of them converts.
+
+    Raises:
+        ConfigError: `root` does not hold the data set; `loader` is unknown, or "ffcv" and not installed.
+    """
+    chosen = _choose_loader(loader)
+    fingerprint = dataset.fingerprint(root)
+    form = f"-{dataset.side}{'jpg' if dataset.jpeg else 'raw'}" if dataset.any_size else ""
+    form += f"-{dataset.class_order}" if dataset.class_order != NATURAL else ""
+    folder = Path(cache_dir).expanduser() / f"{dataset.name}-{fingerprint}{form}-v{FORMAT}"
+    index = read_index(folder, chosen)
+    if index is None:
+        with file_lock(folder.with_name(f".{folder.name}.lock")):
+            index = read_index(folder, chosen)
+            if index is None:
+                log_why_reconverted(folder, chosen)
+                index = convert(dataset, root, folder, chosen)
+    check_num_classes(dataset, index, root)
+    return Prepared(dataset.name, chosen, fingerprint, folder, dataset.num_classes, dataset.image_size, index.sizes)
+
+
+def open_source(prepared: Prepared, split: str, device: torch.device | str = "cpu", threads: int = 1) -> Source:
+    """One split ("train", "val", "test") as a source of batches on `device`, read by `threads` threads.
+
+    Images stored larger than the network's are cut to their centre (`central.Central`).
+    """
+    assert split in prepared.sizes, split
+    source = _whole_images(prepared, split, device, threads)
+    return source if source.image_size == prepared.image_size else CenterCrop(source, prepared.image_size)
+
+
+def _whole_images(prepared: Prepared, split: str, device: torch.device | str, threads: int) -> Source:
+    if prepared.loader == "ffcv":
+        from distcond.data.ffcv.source import FfcvSource
+
+        return FfcvSource(prepared.folder / f"{split}.beton", device, threads)
+    from distcond.data.sources import MemorySource
+
+    return MemorySource(map_arrays(prepared.folder, split), device)
+
+
+def _choose_loader(loader: str) -> LoaderName:
+    if loader not in ("auto", "ffcv", "memory"):
+        raise ConfigError(f"data.loader={loader}: valid: auto, ffcv, memory")
+    if loader == "memory":
+        return "memory"
+    problem = ffcv_problem()
+    if problem is None:
+        return "ffcv"
+    if loader == "ffcv":
+        raise ConfigError(f"data.loader=ffcv: FFCV does not import ({problem}); install it or use data.loader=memory")
+    _log.warning("data.loader=auto: FFCV does not import (%s), so the images are read from memory", problem)
+    return "memory"
+
+
+#: Images up to this side are stored as they are, larger ones as JPEG at 8/7 of it: 256 pixels for 224.
+STORED_RAW = 128
+#: Shares of the area that a random crop of a larger image takes.
+CROP = (0.08, 1.0)
+
+
+def resolve_dataset(data: DataConfig) -> Dataset:
+    """The data set that `data` names, with what else it says of it.
+
+    Raises:
+        ConfigError: what it says does not go with that data set; or is left to the root (`infer_from_root`).
+    """
+    dataset: Dataset = lookup("data", data.name)
+    dataset = replace(
+        dataset,
+        mean=_channels("mean", data, dataset),
+        std=_channels("std", data, dataset),
+        class_order=data.class_order,
+    )
+    if not dataset.any_size:
+        _check_fixed(data, dataset)
+        return dataset
+    dataset = replace(
+        dataset, num_classes=data.num_classes or dataset.num_classes, image_size=data.image_size or dataset.image_size
+    )
+    for name in ("num_classes", "image_size"):
+        if not getattr(dataset, name):
+            raise ConfigError(f"data.{name}=0: only data.root has it, which a run looks at when it starts; or state it")
+    if dataset.num_classes == 1:
+        raise ConfigError(f"data.num_classes=1: {data.root or dataset.name} has a single class; needed: 2 or more")
+    return _with_stored_size(data, dataset)
+
+
+def class_names(data: DataConfig) -> tuple[str, ...]:
+    """The names of the classes in the order of their numbers; empty where the files do not name them.
+
+    Raises:
+        ConfigError: `data.root` cannot be read; or `data.class_order` is to order names that there are none of.
+    """
+    with name_setting_in_errors(_places(data)):
+        names = order_names(lookup("data", data.name).classes(data.root), data.class_order)
+    if data.class_order != NATURAL and not names:
+        raise ConfigError(f"data.class_order={data.class_order}: the classes of {data.name} have no names there")
+    return names
+
+
+def infer_from_root(data: DataConfig) -> DataConfig:
+    """`data` with what only its root can tell, so that from here on the root is not needed to describe a run.
+
+    What lies in the root and is not read is logged.
+
+    Raises:
+        ConfigError: the root does not hold the data set.
+    """
+    dataset: Dataset = lookup("data", data.name)
+    with name_setting_in_errors(_places(data)):
+        notes = dataset.notes(data.root) if Path(data.root).expanduser().is_dir() else ()
+    for note in notes:
+        _log.warning("%s", note)
+    if dataset.found is None or (data.num_classes and data.image_size):
+        return data
+    with name_setting_in_errors(_places(data)):
+        found = dataset.found(data.root)
+    return replace(
+        data, num_classes=data.num_classes or found.num_classes, image_size=data.image_size or found.image_size
+    )
+
+
+def prepare_data(data: DataConfig) -> Prepared:
+    """The images of `data`, converted if they have not been yet (see `open.prepare`).
+
+    The fingerprint is that of everything trained on, `data.extra` included.
+
+    Raises:
+        ConfigError: `data.root` or `data.extra` cannot be used.
+    """
+    dataset = resolve_dataset(data)
+    with name_setting_in_errors(_places(data)):
+        found = prepare_dataset(dataset, data.root, data.cache_dir, data.loader)
+        if not data.extra:
+            return found
+        extra = prepare_extra(data.extra, data.cache_dir, dataset)
+    return replace(found, fingerprint=f"{found.fingerprint}+{extra.fingerprint}")
+
+
+def _places(data: DataConfig) -> dict[str, str]:
+    return {"data.root": data.root, "data.extra": data.extra, "data.cache_dir": data.cache_dir}
+
+
+def _check_fixed(data: DataConfig, dataset: Dataset) -> None:
+    for name in ("num_classes", "image_size", "stored_size"):
+        own = dataset.side if name == "stored_size" else getattr(dataset, name)
+        if getattr(data, name) not in (0, own):
+            raise ConfigError(f"data.{name}={getattr(data, name)}: {dataset.name} has {own}; valid: 0, {own}")
+
+
+def _with_stored_size(data: DataConfig, dataset: Dataset) -> Dataset:
+    size = dataset.image_size
+    side = data.stored_size or (size if size <= STORED_RAW else size * 8 // 7)
+    if side < size:
+        raise ConfigError(f"data.stored_size={side}: less than data.image_size={size}; valid: 0, {size} or more")
+    augment = Augment(flip=dataset.augment.flip, crop=CROP) if side > size else dataset.augment
+    return replace(dataset, stored_size=side, augment=augment)
+
+
+def _channels(name: str, data: DataConfig, dataset: Dataset) -> tuple[float, float, float]:
+    values: tuple[float, ...] = getattr(data, name) or getattr(dataset, name)
+    low = 0 if name == "mean" else 1e-6
+    if len(values) != 3 or not all(low <= value <= 1 for value in values):
+        text = ",".join(f"{value:g}" for value in values)
+        raise ConfigError(f"data.{name}={text}: needed: red, green, blue in [0, 1], std above 0; such as 0.5,0.5,0.5")
+    red, green, blue = values
+    return red, green, blue

@@ -1,0 +1,171 @@
+"""Which images of a split: those held out for validation, and those that a budget of N takes. Labels alone decide.
+
+A budget (`train_examples`, every `eval.*_examples`) of 0, or of as many as there are, is the whole split in its stored
+order. A smaller N is the first N of one fixed random order, in which every class comes once before any comes twice, and
+from there on in proportion to its size: a larger subset contains a smaller one, and every run of a data set takes the
+same images, whatever its seed or its loader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from distcond.data.dataset import Arrays, Split
+from distcond.data.sources import CenterCrop, RawBatch, Source
+from distcond.errors import ConfigError
+from distcond.seeding import key
+
+Rows = slice | np.ndarray
+#: Labels -> the rows that stay, and those held out, both ascending.
+HoldOut = Callable[[np.ndarray], tuple[Rows, Rows]]
+
+
+def hold_out_last(share: Fraction) -> HoldOut:
+    """Hold out the last `share` of the images, rounded down, at least one."""
+
+    def rows(labels: np.ndarray) -> tuple[Rows, Rows]:
+        count = len(labels) - max(1, int(len(labels) * share))
+        return slice(0, count), slice(count, len(labels))
+
+    return rows
+
+
+def hold_out_stratified(name: str, share: Fraction) -> HoldOut:
+    """Hold out `share` of every class by a fixed draw that `name` keys; one image of each class stays."""
+
+    def rows(labels: np.ndarray) -> tuple[Rows, Rows]:
+        rng = np.random.Generator(np.random.PCG64(key(name, "split")))
+        classes, counts = np.unique(labels, return_counts=True)
+        held = np.minimum(quotas(counts, max(1, int(len(labels) * share))), counts - 1)
+        chosen = [
+            rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in zip(classes, held, strict=True)
+        ]
+        out = np.zeros(len(labels), dtype=bool)
+        out[np.concatenate(chosen)] = True
+        return np.flatnonzero(~out), np.flatnonzero(out)
+
+    return rows
+
+
+def quotas(counts: np.ndarray, total: int) -> np.ndarray:
+    """Share `total` over the classes in proportion to `counts`; the largest remainders get what rounding left."""
+    exact = counts * (total / counts.sum())
+    whole = np.floor(exact).astype(np.int64)
+    whole[np.argsort(whole - exact, kind="stable")[: total - whole.sum()]] += 1
+    return whole
+
+
+def split_off_validation(train: Split, hold_out: HoldOut) -> tuple[Split, Split]:
+    """The training images that stay, and those for validation.
+
+    Raises:
+        ConfigError: too few images for that.
+    """
+    if len(train.labels) < 2:
+        raise ConfigError("data.root: a single training image leaves nothing for validation; give at least 2")
+    stay, held = hold_out(train.labels)
+    if not len(train.labels[held]):
+        raise ConfigError("data.root: no class has a second image to hold out for validation; give more, or a val/")
+    return _select(train, stay), _select(train, held)
+
+
+def _select(split: Split, rows: Rows) -> Split:
+    if isinstance(split, Arrays):
+        return Arrays(split.images[rows], split.labels[rows])
+    return split.rows(np.arange(len(split.labels))[rows])
+
+
+#: Images of a split that are looked at to tell it from others with the same labels.
+_LOOKED_AT = 32
+
+
+@dataclass(frozen=True)
+class Subset:
+    """`Source` over the images of another at `rows`, (n,) int64, in that order."""
+
+    source: Source
+    rows: np.ndarray
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        return self.source.image_size
+
+    @property
+    def labels(self) -> np.ndarray:
+        """See `Source.labels`."""
+        return self.source.labels[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, parts: Sequence[np.ndarray]) -> Generator[RawBatch, None, None]:
+        """See `Source.read`."""
+        return self.source.read([self.rows[part] for part in parts])
+
+
+def take_subset(source: Source, count: int) -> Source:
+    """The images of `source` that a budget of `count` takes; 0 means all."""
+    if not count or count >= len(source):
+        return source
+    if isinstance(source, CenterCrop):  # stays the outer one: training looks behind it
+        return CenterCrop(take_subset(source.whole, count), source.image_size)
+    return Subset(source, stratified_order(source.labels)[:count])
+
+
+def budget_rows(source: Source, count: int) -> np.ndarray:
+    """The rows of `source` that a budget of `count` takes, (n,) int64; 0 means all, in stored order."""
+    if not count or count >= len(source):
+        return np.arange(len(source))
+    return stratified_order(source.labels)[:count]
+
+
+def stratified_order(labels: np.ndarray) -> np.ndarray:
+    """All rows of a split with `labels` (N,) in the order in which budgets take them, (N,) int64.
+
+    Of a class of n images the j-th, from 0, stands at (j + 1/2) / n of the way, and its first before all that are not
+    the first of theirs. Ties are broken at random.
+    """
+    labels = np.ascontiguousarray(labels, dtype=np.int64)
+    draw = np.random.Generator(np.random.PCG64(key("subset", _digest(labels)))).permutation(len(labels))
+    by_class = np.lexsort((draw, labels))
+    _, begins, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+    within = np.arange(len(labels)) - np.repeat(begins, counts)
+    place = np.empty(len(labels))
+    place[by_class] = np.where(within == 0, 0.0, (within + 0.5) / np.repeat(counts, counts))
+    return np.lexsort((draw, place)).astype(np.int64)
+
+
+def is_sorted_by_class(labels: np.ndarray) -> bool:
+    """Whether images of one class lie together, so that the first of a split say nothing of the others."""
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    by_chance = float((shares**2).sum())
+    return len(labels) > 1 and float((labels[1:] == labels[:-1]).mean()) > (1 + by_chance) / 2
+
+
+def split_digest(source: Source) -> str:
+    """16 hex digits that tell a split from others: from its labels, and the pixels of some images spread over it.
+
+    Not from its files: the same images in another layout, or read by the other loader, are the same split.
+    """
+    some = np.unique(np.linspace(0, len(source) - 1, min(len(source), _LOOKED_AT)).astype(np.int64))
+    ((raw, _),) = source.read([some])
+    return _digest(np.ascontiguousarray(source.labels, dtype=np.int64), raw.cpu().numpy())
+
+
+def image_set_digest(split: str, rows: np.ndarray) -> str:
+    """12 hex digits of the images at `rows`, in any order, of the split with the digest `split`: a row's `images`."""
+    return _digest(np.frombuffer(split.encode(), dtype=np.uint8), np.sort(rows).astype(np.int64))[:12]
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

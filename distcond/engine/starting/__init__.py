@@ -1,1 +1,0 @@
-"""Starting a run from weights that exist: where they lie, whether they fit, what was taken."""

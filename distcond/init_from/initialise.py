@@ -1,0 +1,150 @@
+"""Initialises a run's network from `init_from`: another run, one of its checkpoints, or a file of weights."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from distcond.atomic_io import write_json
+from distcond.config.schema import Config
+from distcond.distributed.world import World
+from distcond.engine.grid import lam_grid
+from distcond.errors import ConfigError
+from distcond.init_from.matching import Match, TargetNetwork, best_match
+from distcond.init_from.mismatch import class_order_note, explain_mismatch
+from distcond.init_from.report import InitReport, build_init_report, takes_classifier
+from distcond.init_from.weights_file import Weights, read_weights_file, unwrap_weights
+from distcond.models.conditional import ConditionalModel
+from distcond.path_errors import name_setting_in_errors
+from distcond.registry import lookup, table
+from distcond.run_layout import INIT_FROM_FILE, SHARED_FILE
+from distcond.runs.build import build_model, classifier_name, reference_model
+from distcond.runs.checkpoint import load_shared, pooled_statistics
+from distcond.runs.load_run import find_checkpoint
+from distcond.runs.run_dir import RunDir
+
+
+def check_init_from(config: Config) -> InitReport | None:
+    """What `init_from` will do to the run's network, tried on a copy of it; None where it is not set.
+
+    Raises:
+        ConfigError: nothing to read there, or it does not fit the model.
+    """
+    return copy_weights_into(build_model(config), config) if config.init_from else None
+
+
+def apply_init_from(model: ConditionalModel, config: Config, run: RunDir, world: World) -> None:
+    """Copy the weights of `config.init_from` into the network of a new run, and write `init_from.json`.
+
+    Raises:
+        ConfigError: as `check_init_from`, or the ranks read different files.
+    """
+    if not config.init_from:
+        return
+    found = copy_weights_into(model, config)
+    _agree(found.digest, world, config.init_from)
+    if world.first:
+        write_json(run.path / INIT_FROM_FILE, found.record)
+
+
+@torch.no_grad()
+def copy_weights_into(model: ConditionalModel, config: Config) -> InitReport:
+    """Copy what `config.init_from` holds to every part of `model` that plays the same role.
+
+    What layers of `model` share, as an amplitude of the noise, starts at the mean of what they had each.
+
+    Raises:
+        ConfigError: as `check_init_from`.
+    """
+    weights, here = read_weights(config.init_from), target_network(model, config)
+    match = best_match(here, weights.tensors, table("convention").values())
+    if not match.fits:
+        raise ConfigError(f"init_from={config.init_from}: {explain_mismatch(match, weights, here, config.model)}")
+    weights = _as_trained(weights, match)
+    classes = class_order_note(weights, config) if takes_classifier(match) else ""
+    found = build_init_report(config.init_from, weights, match, model, classes)  # before the copying: it compares
+    given: dict[int | str, list[Tensor]] = {}
+    for name, candidate in match.copies.items():
+        target = here.state[name]
+        parts = given.setdefault(target.data_ptr() or name, [])  # an empty tensor lies nowhere
+        parts.append(candidate.tensor[tuple(slice(size) for size in target.shape)])
+        target.copy_(parts[0] if len(parts) == 1 else torch.stack(parts).mean(0))
+    if weights.mean is not None and weights.std is not None:
+        model.mean.copy_(weights.mean)
+        model.std.copy_(weights.std)
+    return found
+
+
+def _as_trained(weights: Weights, match: Match) -> Weights:
+    """The weights with the normalisation that their authors trained them under, where their names tell."""
+    if weights.mean is not None or not lookup("convention", match.convention).raw_pixels:
+        return weights
+    return weights._replace(mean=torch.zeros(3, 1, 1), std=torch.ones(3, 1, 1))
+
+
+def target_network(model: ConditionalModel, config: Config) -> TargetNetwork:
+    """The tensors of a run's network by the names that its plain build has."""
+    state: dict[str, Tensor] = {name.removeprefix("backbone."): value for name, value in model.state_dict().items()}
+    for name in ("mean", "std"):
+        del state[name]
+    plain = reference_model(config.model, num_classes(model.backbone))
+    route = model.routing.at(max(lam_grid(config))).route
+    return TargetNetwork(state, plain.state_dict(), classifier_name(plain), bool(route))
+
+
+def num_classes(backbone: nn.Module) -> int:
+    """Logits of a network: outputs of its last linear layer."""
+    return [module for module in backbone.modules() if isinstance(module, nn.Linear)][-1].out_features
+
+
+def _agree(digest: str, world: World, init_from: str) -> None:
+    # In pieces that a float32 holds exactly.
+    mine = torch.tensor([float(int(digest[at : at + 4], 16)) for at in range(0, 16, 4)], device=world.device)
+    if not torch.equal(world.sum(mine), mine * world.size):
+        raise ConfigError(f"init_from={init_from}: the workers read different content; use a path that all nodes share")
+
+
+def read_weights(init_from: str) -> Weights:
+    """The network that `init_from` names: a run directory's best, a checkpoint's, or the one in a file.
+
+    Raises:
+        ConfigError: nothing there that can be read; the message names the machine, since others may see other files.
+    """
+    try:
+        with name_setting_in_errors({"init_from": init_from}):
+            path = Path(init_from).expanduser().absolute()
+            if path.is_dir():
+                checkpoint = _checkpoint(path)
+                classes = tuple(load_shared(checkpoint).get("classes", ()))
+                return unwrap_weights(_of_checkpoint(checkpoint))._replace(classes=classes)
+            if path.is_file():
+                open(path, "rb").close()  # what may not be read is not damaged
+                return unwrap_weights(read_weights_file(path))
+    except ConfigError as error:
+        said = str(error)
+        raise ConfigError(said if said.startswith("init_from=") else f"init_from={init_from}: {said}") from error
+    wanted = "name a run directory, one of its checkpoints or a file of weights, which every worker has to see"
+    raise ConfigError(f"init_from={init_from}: no such file or directory on {socket.gethostname()}; {wanted}")
+
+
+def _checkpoint(folder: Path) -> Path:
+    if (folder / SHARED_FILE).is_file():
+        return folder
+    run = RunDir(folder)
+    if not run.checkpoints.is_dir():
+        raise ConfigError("a directory without checkpoints; name a run directory or one of its checkpoints")
+    return find_checkpoint(run, "best")
+
+
+def _of_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The network a checkpoint is evaluated by: statistics averaged over ranks, weights over steps where they are."""
+    shared = load_shared(path)
+    state: dict[str, Tensor] = shared["model"] | pooled_statistics(path)
+    if shared.get("averaged") is not None:
+        mean = shared["averaged"]["parameters"] | pooled_statistics(path, "averaged")
+        # An average knows nothing of masks: what is exactly zero stays zero.
+        state |= {name: value if value.dim() < 2 else value * (state[name] != 0) for name, value in mean.items()}
+    return state

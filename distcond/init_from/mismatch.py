@@ -1,0 +1,113 @@
+"""Explains in one line why the weights of `init_from` do not fit: other tensors, or classes in another order."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+from distcond.config.schema import Config, Options
+from distcond.data.labels import LEXICOGRAPHIC, NATURAL, orders_differ
+from distcond.data.prepare import class_names
+from distcond.errors import ConfigError
+from distcond.init_from.matching import Match, TargetNetwork, best_match
+from distcond.init_from.weights_file import Weights
+from distcond.registry import lookup, table
+from distcond.runs.build import classifier_name, reference_model
+
+
+def explain_mismatch(match: Match, weights: Weights, ours: TargetNetwork, model: Options) -> str:
+    """What is wrong first, how much is right, and what to do about it."""
+    convolutions = [name for name, tensor in ours.plain.items() if tensor.dim() == 4]
+    right = sum(name in convolutions and name not in match.unfit and name not in match.missing for name in convolutions)
+    what = _first(match, weights)
+    how_much = f"{right} of {len(convolutions)} convolutions have one there, by the names of {match.convention}"
+    return f"does not fit model={model.name}: {what} ({how_much}); {_instead(weights, ours, model)}"
+
+
+def _first(match: Match, weights: Weights) -> str:
+    if not match.copies and not match.unfit:
+        return f"none of its {len(weights.tensors)} names is known, such as {next(iter(weights.tensors))}"
+    if match.unfit:
+        name, (there, here) = next(iter(match.unfit.items()))
+        return f"{name} is {there} there and {here} here"
+    if match.missing:
+        return f"nothing there for {match.missing[0]}"
+    return f"nothing here for {match.beyond[0]}"
+
+
+def _instead(weights: Weights, ours: TargetNetwork, model: Options) -> str:
+    conventions = table("convention").values()
+    for options, words in _candidates(model):
+        network = reference_model(options, ours.plain[f"{ours.head}.weight"].shape[0])
+        plain = network.state_dict()
+        if best_match(TargetNetwork(plain, plain, classifier_name(network)), weights.tensors, conventions).fits:
+            return f"{words} would"
+    return "no model of this distcond does"
+
+
+def _candidates(model: Options) -> Iterator[tuple[Options, str]]:
+    """Networks to try and the settings that ask for them: this one's variants first, then every other's."""
+    yield from _variants(model)
+    for name, other in table("model").items():
+        yield from _variants(dataclasses.replace(lookup("model", other.name).options, name=name))
+
+
+def _variants(options: Options) -> Iterator[tuple[Options, str]]:
+    """The options as they are, and with each other choice of each of their choices."""
+    yield options, f"model={options.name}"
+    hints = typing.get_type_hints(type(options))
+    for field in dataclasses.fields(options):
+        if typing.get_origin(hints[field.name]) is not Literal:
+            continue
+        for value in typing.get_args(hints[field.name]):
+            if value != getattr(options, field.name):
+                changed = dataclasses.replace(options, **{field.name: value})
+                yield changed, f"model={options.name} model.{field.name}={value}"
+
+
+def class_order_note(weights: Weights, config: Config) -> str:
+    """What to know about the order of the classes where the classifier is taken over; "" if there is nothing.
+
+    Raises:
+        ConfigError: the same classes are numbered in another order there.
+    """
+    here, there, order = _here(config), weights.classes, config.data.class_order
+    other = LEXICOGRAPHIC if order == NATURAL else NATURAL
+    if not here or there == here:
+        return ""
+    if sorted(there) == sorted(here):
+        _refuse(there, here, config, other)
+    if there:
+        return f"its classes are called {_few(there)}, ours {_few(here)}"
+    if not orders_differ(here if order == NATURAL else _natural(config)):
+        return ""
+    return (
+        f"classes are numbered in {order} order ({_few(here)}); data.class_order={other} if it has them in that order"
+    )
+
+
+def _refuse(there: tuple[str, ...], here: tuple[str, ...], config: Config, other: str) -> None:
+    number = next(n for n, (one, two) in enumerate(zip(there, here, strict=True)) if one != two)
+    mend = "number the folders as there"
+    if there == (tuple(sorted(here)) if other == LEXICOGRAPHIC else _natural(config)):
+        mend = f"set data.class_order={other}"
+    both = f"class {number} is {there[number]!r} there and {here[number]!r} here"
+    raise ConfigError(f"init_from={config.init_from}: its classes are numbered in another order: {both}; {mend}")
+
+
+def _here(config: Config) -> tuple[str, ...]:
+    try:
+        return class_names(config.data)
+    except ConfigError:
+        return ()  # without the images; who trains on them hears of it
+
+
+def _natural(config: Config) -> tuple[str, ...]:
+    return class_names(replace(config.data, class_order=NATURAL))
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,105 @@
+"""What a run took over from its starting point and what not: one line, and the full lists for a file."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from distcond.init_from.matching import Match
+from distcond.init_from.weights_file import Weights
+from distcond.layers.film import FiLM
+from distcond.models.conditional import ConditionalModel
+from distcond.models.tensor_roles import role_of
+from distcond.run_layout import INIT_FROM_FILE
+
+_TOLERANCE = 1e-6
+
+
+class InitReport(NamedTuple):
+    """What was copied."""
+
+    digest: str  # of the content of the starting point: part of what decides the result
+    summary: str
+    record: dict[str, Any]
+
+
+def takes_classifier(match: Match) -> bool:
+    """Whether the logits are those of the starting point."""
+    return not _classifier(match)
+
+
+def build_init_report(
+    init_from: str, weights: Weights, match: Match, model: ConditionalModel, classes: str = ""
+) -> InitReport:
+    """The report on a match that fits, before it is copied to `model`; `classes` says what to know of their order."""
+    digest = weights.digest
+    notes = {
+        "classifier": _classifier(match),
+        "classes": classes,
+        "film": _film(match, model),
+        "normalisation": _normalisation(weights, model),
+    }
+    taken = {candidate.name for candidate in match.copies.values()}
+    found_in = f" in {weights.entry}" if weights.entry else ""
+    parts = [
+        f"{len(taken)} tensors{found_in} by the names of {match.convention} to {len(match.copies)} here",
+        *notes.values(),
+        _left("of ours start fresh", match.fresh),
+        _left("of theirs unused", match.unused),
+    ]
+    record = {
+        "init_from": init_from,
+        "digest": digest,
+        "convention": match.convention,
+        "entry": weights.entry,
+        **notes,
+        "copied": {name: candidate.name for name, candidate in match.copies.items()},
+        "biases_in_running_means": list(match.folded),
+        "other_shapes": {name: {"there": there, "here": here} for name, (there, here) in match.anew.items()},
+        "fresh": list(match.fresh),
+        "unused": list(match.unused),
+        "not_tensors": list(weights.others),
+    }
+    summary = f"init_from={init_from}: {'; '.join(filter(None, parts))} (lists in {INIT_FROM_FILE})"
+    return InitReport(digest, summary, record)
+
+
+def _left(what: str, names: tuple[str, ...]) -> str:
+    return f"{len(names)} {what}, such as {names[0]}" if names else ""
+
+
+def _classifier(match: Match) -> str:
+    if match.anew:
+        name, (there, here) = next(iter(match.anew.items()))
+        return f"the classifier starts fresh, {name} is {there} there and {here} here"
+    absent = any(role_of(name).role == f"{match.head}.weight" for name in match.fresh)
+    return f"the classifier starts fresh, there is nothing there for {match.head}" if absent else ""
+
+
+def _film(match: Match, model: ConditionalModel) -> str:
+    fresh = [
+        module
+        for name, module in model.backbone.named_modules()
+        if isinstance(module, FiLM) and f"{name}.out.weight" in match.fresh
+    ]
+    if not fresh:
+        return ""
+    if all(module.identity_start for module in fresh):
+        return "FiLM starts as the identity"
+    return "FiLM starts fresh, so this is another function at first (method.identity_start=true: the same)"
+
+
+def _normalisation(weights: Weights, model: ConditionalModel) -> str:
+    if weights.mean is None or weights.std is None:
+        kept = f"mean {_numbers(model.mean)} std {_numbers(model.std)}"
+        return f"no normalisation in it, the data set's is kept ({kept})"
+    pairs = (weights.mean, model.mean), (weights.std, model.std)
+    if all(torch.allclose(there, here.cpu(), rtol=0, atol=_TOLERANCE) for there, here in pairs):
+        return ""
+    there, here = (f"mean {_numbers(mean)} std {_numbers(std)}" for mean, std in zip(*pairs, strict=True))
+    return f"normalisation adopted: {there}, not {here}"
+
+
+def _numbers(values: torch.Tensor) -> str:
+    return ",".join(f"{value:.4g}" for value in values.flatten().tolist())

@@ -1,0 +1,164 @@
+"""Labels: how attacks, noise, blends, pairs of runs and numbers are written for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from distcond.config.schema import AttackConfig, Config
+from distcond.results.row import Attack, Row
+from distcond.run_layout import PAIR_FILE
+
+ATTACK_NAMES = {
+    "fgsm": "FGSM",
+    "pgd": "PGD",
+    "pgd-best": "PGD-best",
+    "apgd": "APGD",
+    "apgd-ce": "APGD-CE",
+    "apgd-dlr": "APGD-DLR",
+    "apgd-t": "APGD-T",
+    "autoattack": "AutoAttack",
+    "autoattack-rand": "AutoAttack-rand",
+    "fab": "FAB",
+    "fab-t": "FAB-T",
+    "square": "Square",
+    "cw": "CW",
+}
+
+
+def pixel_fraction(value: float) -> str:
+    """A length in [0, 1] units: "8/255" where it is a multiple of 1/255, otherwise decimal.
+
+    Multiples of 51/255 are the short decimals 0.2, 0.4 ... 1 and are written as those.
+    """
+    levels = round(value * 255)
+    # 1e-4 of a level: wide enough for float32, far too narrow for a step size of 1.43/255.
+    if abs(value * 255 - levels) < 1e-4 and levels % 51:
+        return f"{levels}/255"
+    return f"{value:.4g}"
+
+
+def attack_name(attack: Attack) -> str:
+    """The name with its number of steps, "PGD-20"; "AutoAttack" where the number says nothing; "no attack (PGD)"."""
+    name = ATTACK_NAMES.get(attack.name, attack.name)
+    if _is_no_attack(attack):
+        return f"no attack ({name})"
+    if attack.name.startswith("autoattack") and attack.num_steps == 100:  # its protocol
+        return name
+    return f"{name}-{attack.num_steps}" if attack.num_steps else name
+
+
+def _is_no_attack(attack: Attack) -> bool:
+    """Whether nothing follows the gradient; older versions counted such rows as those of an attack."""
+    given_steps = attack.name in ("pgd", "pgd-best", "cw")
+    known = attack.name in ATTACK_NAMES
+    return (known and not attack.epsilon) or (given_steps and not (attack.num_steps and attack.step_size))
+
+
+def attack_label(attack: Attack) -> str:
+    """The whole attack in one line: "PGD-20 Linf eps=8/255 step=2/255 restarts=1 float32"."""
+    words = [attack_name(attack), attack.norm, f"eps={pixel_fraction(attack.epsilon)}"]
+    words += [f"step={pixel_fraction(attack.step_size)}"] if attack.step_size else []
+    words += [f"restarts={attack.restarts}"] if attack.restarts else []
+    # Only where a random start would be usual: one step, or an attack with a start of its own, goes without saying.
+    words += ["from the image"] if attack.random_start == 0 and attack.step_size and attack.num_steps > 1 else []
+    return " ".join(word for word in [*words, attack.precision] if word)
+
+
+def threat_model(config: Config) -> str:
+    """What a run is trained under and what its RA means, in one line."""
+    trained, tested = (_pgd(attack) for attack in (config.attack, config.eval.attack))
+    how = f"trained under {trained}" if trains_on_attacks(config) else "trained on clean images"
+    return f"{how}, tested under {tested}"
+
+
+def trains_on_attacks(config: Config) -> bool:
+    """Whether training makes adversarial images."""
+    return config.method.name != "standard" and getattr(config.sampler, "lam", None) != 0
+
+
+def _pgd(attack: AttackConfig) -> str:
+    strength = (attack.norm, attack.epsilon, attack.step_size, attack.num_steps)
+    return attack_label(Attack("pgd", *strength, 0, "", int(attack.random_start)))
+
+
+def noise_label(noise_mode: str, draws: int, eot_draws: int = 1) -> str:
+    """The noise in words: "no noise", "noise fixed", "noise fixed, 3 draws" or "noise eot over 20 draws"."""
+    if noise_mode == "none":
+        return "no noise"
+    averaged = f" over {eot_draws} draws" if noise_mode == "eot" or eot_draws > 1 else ""
+    return f"noise {noise_mode}{averaged}" + (f", {draws} draws" if draws > 1 else "")
+
+
+def blend_label(blend: str, lam: float, pair: bool = False) -> str:
+    """What the dial of a curve blends, in words, of the paths of one network or of a `pair`; "" where it turns lam."""
+    if not blend:
+        return ""
+    if pair and blend == "weights":
+        return f"blend of raw weights with new statistics, t from lam 0 to lam {lam:.3g}"
+    what = {"mixednuts": "MixedNUTS mix", "folded": "blend of folded weights"}.get(blend, f"blend of {blend}")
+    return f"{what}, t from lam 0 to lam {lam:.3g}"
+
+
+def threat_label(threat: str, attack_lam: float) -> str:
+    """What the attacker knows, in words; "" where it knows lam, which is the rule."""
+    if threat == "transfer":
+        return f"optimised at lam {attack_lam:g}"
+    return "optimised at every lam, the worst counts" if threat == "worst" else ""
+
+
+def images_label(row: Row) -> str:
+    """Which examples were counted: "n = 60 (a1b2c3)"."""
+    return f"n = {row.num_examples} ({row.images[:6]})" if row.images else f"the first {row.num_examples}"
+
+
+def align_decimals(values: Iterable[float]) -> list[str]:
+    """Numbers with the same count of decimals: as many as the one that needs most, at least 1 and at most 4."""
+    values = list(values)
+    decimals = max((len(f"{value:.4f}".rstrip("0").split(".")[1]) for value in values), default=1)
+    return [f"{value:.{max(decimals, 1)}f}" for value in values]
+
+
+def format_duration(seconds: float) -> str:
+    """A time in the unit that reads best: "41 s", "55 min" or "12.3 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def format_confidence(confidence: float) -> str:
+    """A confidence in [0, 1] for people: "93 %"; never 0 % or 100 %, which no sample gives."""
+    if confidence > 0.995:
+        return "more than 99 %"
+    return "less than 1 %" if confidence < 0.005 else f"{100 * confidence:.0f} %"
+
+
+#: The method of a pair's rows, and what a pair's directory says of its two runs.
+PAIR_METHOD = "pair"
+
+
+def name_pairs(rows: Iterable[Row], run_dir: Path) -> list[Row]:
+    """The rows of a run, those of a pair with both runs in place of its method: "pair: standard s1 + trades s0"."""
+    found = list(rows)
+    if not any(row.method == PAIR_METHOD for row in found):
+        return found
+    both = _names_of_both(run_dir / PAIR_FILE)
+    return [
+        replace(row, method=f"{PAIR_METHOD}: {both}") if both and row.method == PAIR_METHOD else row for row in found
+    ]
+
+
+def is_pair(method: str) -> bool:
+    """Whether a row's method, `name_pairs` or not, is a pair's."""
+    return method == PAIR_METHOD or method.startswith(f"{PAIR_METHOD}: ")
+
+
+def _names_of_both(file: Path) -> str:
+    """Methods and seeds of both runs; "" where the record is not there: rows say enough."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return " + ".join(f"{found[end]['method']} s{found[end]['seed']}" for end in ("standard", "robust"))
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""

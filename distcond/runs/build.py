@@ -1,0 +1,121 @@
+"""Builds the model and the training step of a config, in its number format and memory layout.
+
+`reference_model` is the plain build without values: the names and shapes that every method's network refers to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from distcond.config.schema import Config, Options, PrecisionConfig
+from distcond.data.prepare import resolve_dataset
+from distcond.engine.grid import operating_points
+from distcond.layers.layer_set import plain
+from distcond.methods.method import Method
+from distcond.methods.train_step import TrainStep
+from distcond.models.conditional import ConditionalModel
+from distcond.models.model import Model
+from distcond.registry import lookup
+from distcond.seeding import key
+
+
+def build_model(config: Config) -> ConditionalModel:
+    """The network of a run with its initial weights, a function of `config.seed`; on the CPU, in train mode.
+
+    Raises:
+        ConfigError: settings that do not fit each other, among them a sweep at a lam the method has no network for.
+    """
+    method: Method = lookup("method", config.method.name)
+    method.lam_grid(config)
+    operating_points(config)
+    encode, width_mults = method.encode(config.method), method.widths(config.method)
+    network: Model = lookup("model", config.model.name)
+    dataset = resolve_dataset(config.data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(config.seed, "weights"))
+        layers = method.layers(config.method, config.shared_statistics)
+        backbone = network.build(layers, dataset.num_classes, config.model)
+    routing = method.routing(config.method)
+    return ConditionalModel(backbone, dataset.mean, dataset.std, routing, encode, width_mults)
+
+
+def _laid_out(like: Tensor, grad: Tensor) -> Tensor:
+    """The gradient with the strides of its parameter, `like`: DDP keeps it so, and warns of a copy otherwise.
+
+    A 1x1 kernel is laid out alike in both memory formats, and its gradient has the strides of either.
+    """
+    return (
+        grad
+        if grad.stride() == like.stride()
+        else torch.empty_strided(like.size(), like.stride(), dtype=grad.dtype, device=grad.device).copy_(grad)
+    )
+
+
+def build_step(config: Config, model: ConditionalModel, device: torch.device) -> TrainStep:
+    """The training step of a run on `device`, in its number format and memory layout."""
+    method: Method = lookup("method", config.method.name)
+    model.to(device=device, memory_format=memory_format(config.precision, device))  # type: ignore[call-overload]
+    for parameter in model.parameters():
+        if parameter.dim() == 4 and parameter.requires_grad:
+            parameter.register_hook(partial(_laid_out, torch.empty_like(parameter.detach(), device="meta")))
+    autocast = autocast_dtype(config.precision, device)
+    objective = method.objective(config.method)
+    return TrainStep(
+        model, objective, config.attack, autocast, config.precision.fold_attack, config.label_smoothing,
+        config.optim.awp_gamma,
+    )  # fmt: skip
+
+
+def autocast_dtype(precision: PrecisionConfig, device: torch.device) -> torch.dtype | None:
+    """bfloat16 where asked for or where "auto" finds hardware for it, otherwise None (float32)."""
+    if precision.train == "float32":
+        return None
+    return torch.bfloat16 if precision.train == "bf16" or fast_bf16(device) else None
+
+
+def memory_format(precision: PrecisionConfig, device: torch.device) -> torch.memory_format:
+    """channels_last unless contiguous was asked for: faster on every device measured."""
+    return torch.contiguous_format if precision.layout == "contiguous" else torch.channels_last
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (Ampere or later; AVX512-BF16 or AMX on a CPU)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(probe is not None and probe() for probe in probes)
+
+
+@contextmanager
+def training_precision(precision: PrecisionConfig, device: torch.device) -> Iterator[None]:
+    """Within the block training in float32 is float32 on a GPU, too; under autocast all is left as it was."""
+    with nullcontext() if autocast_dtype(precision, device) is not None else full_float32():
+        yield
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Float32 that is float32: cuDNN convolves in TF32 (10 bits of mantissa) unless told otherwise."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def reference_model(options: Options, num_classes: int) -> nn.Module:
+    """The network of plain layers on the meta device."""
+    network: Model = lookup("model", options.name)
+    with torch.device("meta"):
+        return network.build(plain(), num_classes, options)
+
+
+def classifier_name(network: nn.Module) -> str:
+    """The name of a plain network's last linear layer."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]

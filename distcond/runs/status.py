@@ -1,0 +1,232 @@
+"""RunStatus: the state of a run, read from its files alone, and many of them as a table or as JSON. No torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from distcond.results.labels import format_duration
+from distcond.run_layout import ATTEMPT_FILE, FINISHED_FILE, HISTORY_FILE, PROGRESS_FILE, STARTS_FILE
+
+#: States in the order in which they are shown: what needs a look comes first.
+STATES = ("failed", "stale", "stopped", "running", "waiting", "finished")
+
+#: Seconds without a word after which a run counts as stale.
+STALE_SECONDS = 120.0
+
+
+class StatusFiles(Protocol):
+    """The small files of a run; `RunFiles` on this machine, `StoredRun` at a URI."""
+
+    @property
+    def place(self) -> str: ...
+    def json(self, name: str) -> Any: ...
+    def tail(self, name: str) -> list[Any]: ...
+    def content(self, name: str, last: int = 0) -> bytes: ...
+    def names(self, folder: str) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run at a glance. None where nothing is known.
+
+    Attributes:
+        share: of the whole run that is done, in [0, 1].
+        split: where `sa` and `ra` were measured: "val" while it trains, "test" of a finished run.
+        lams: the ends of the lam grid; `sa` and `ra` hold an accuracy in [0, 1] for each.
+        seconds_left: the run's own estimate, less the time since it was made.
+        attempts: how often the run was started, restarts of its workers included.
+        heard: seconds since its last word.
+        error: the newest reason of a failure, one line.
+        note: what a run that goes on has to say, such as that its storage does not answer.
+    """
+
+    name: str
+    place: str
+    state: str
+    stage: str = ""
+    epoch: int | None = None
+    epochs: int | None = None
+    share: float | None = None
+    split: str = ""
+    lams: tuple[float, ...] = ()
+    sa: tuple[float, ...] = ()
+    ra: tuple[float, ...] = ()
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+    attempts: int = 0
+    heard: float | None = None
+    error: str = ""
+    note: str = ""
+
+
+def read_status(files: StatusFiles, name: str, stale: float = STALE_SECONDS, now: float | None = None) -> RunStatus:
+    """Read a run's files; none of them has to be there."""
+    now = time.time() if now is None else now
+    progress, finished = files.json(PROGRESS_FILE) or {}, files.json(FINISHED_FILE)
+    starts, records = files.json(STARTS_FILE) or [], files.tail(HISTORY_FILE)
+    last, failure = (files.json(ATTEMPT_FILE) or {}).get("attempt"), _failure(files)
+    attempts = max(len(starts), 0 if last is None else last + 1)
+    heard = now - progress["time"] if "time" in progress else None
+    state = _state(finished, starts, progress, failure, heard, stale, bool(records))
+    epochs = progress.get("epochs") or (finished or {}).get("epochs")
+    going = state == "running"
+    return RunStatus(
+        name=name,
+        place=files.place,
+        state=state,
+        stage=progress.get("stage", ""),
+        epoch=_epoch(progress, records),
+        epochs=epochs,
+        share=1.0 if finished else _share(progress),
+        **_accuracies(finished, records),
+        images_per_second=_speed(progress, records),
+        seconds_left=max(0.0, progress["seconds_left"] - (heard or 0))
+        if going and "seconds_left" in progress
+        else None,
+        attempts=attempts,
+        heard=heard,
+        error="" if state == "finished" else _ended(starts) or (failure[1] if failure else ""),
+        note=progress.get("storage", "") if going else "",
+    )
+
+
+def _state(
+    finished: Any, starts: list[Any], progress: dict[str, Any], failure: tuple[float, str] | None,
+    heard: float | None, stale: float, begun: bool,
+) -> str:  # fmt: skip
+    if finished:
+        return "finished"
+    if starts and starts[-1].get("ended"):
+        return "failed" if starts[-1]["ended"].get("failed") else "stopped"
+    if progress.get("stage") == "stopped":
+        return "stopped"
+    if heard is None:
+        # Without a word: not begun, or of a distcond whose words bore no time.
+        return "failed" if failure else "stale" if progress or begun else "waiting"
+    if heard > stale:
+        # Its last word was about what ended it, or it fell silent.
+        return "failed" if failure and failure[0] >= progress["time"] else "stale"
+    return "running"
+
+
+def _failure(files: StatusFiles) -> tuple[float, str] | None:
+    """Time and text of the newest failure: the last line of its traceback."""
+    names = {n: at for n, at in files.names("failures").items() if re.fullmatch(r"attempt-\d+-worker-\d+\.txt", n)}
+    if not names:
+        return None
+    newest = max(names, key=lambda name: (name.split("-")[1], names[name]))
+    lines = files.content(f"failures/{newest}", 8192).decode("utf-8", "replace").rstrip().splitlines()
+    return names[newest], textwrap.shorten(lines[-1], 200, placeholder=" ...") if lines else newest
+
+
+def _ended(starts: list[Any]) -> str:
+    """Why the last start failed, as its driver wrote it down."""
+    ended = starts[-1].get("ended") or {} if starts else {}
+    return str(ended.get("why", "")) if ended.get("failed") else ""
+
+
+def _epoch(progress: dict[str, Any], records: list[Any]) -> int | None:
+    if "epoch" in progress:
+        return min(int(progress["epoch"]) + (progress.get("stage") == "train"), int(progress["epochs"]))
+    return int(records[-1]["epoch"]) if records else None
+
+
+def _share(progress: dict[str, Any]) -> float | None:
+    if not progress.get("epochs"):
+        return None
+    if "done" in progress:
+        return float(progress["done"])
+    steps = progress["epochs"] * progress["steps"]
+    done = progress.get("epoch", 0) * progress["steps"] + progress.get("step", -1) + 1
+    return min(1.0, done / steps) if steps else None
+
+
+def _speed(progress: dict[str, Any], records: list[Any]) -> float | None:
+    found = progress.get("images_per_second") or (records[-1].get("images_per_second") if records else None)
+    return None if found is None else float(found)
+
+
+def _accuracies(finished: Any, records: list[Any]) -> dict[str, Any]:
+    """SA and RA at the ends of lam, at the first width: on test of a finished run, else of the last validation."""
+    points = [point for point in (finished or {}).get("points", []) if "sa" in point]
+    split = "test" if points else "val"
+    if not points:
+        points = next((record["val"] for record in reversed(records) if record.get("val")), [])
+    points = sorted((p for p in points if p.get("width") == points[0].get("width")), key=_position)
+    if not points:
+        return {}
+    ends = [points[0], points[-1]] if len(points) > 1 else points
+    lams, sa, ra = (tuple(float(point[name]) for point in ends) for name in ("lam", "sa", "ra"))
+    lams = tuple(map(_position, ends))
+    return {"split": split, "lams": lams, "sa": sa, "ra": ra}
+
+
+def _position(point: dict[str, Any]) -> float:
+    """Where a record lies along its dial: the share of a blend, otherwise lam."""
+    return float(point.get("blend_t", point["lam"]))
+
+
+_HEAD = ("state", "run", "stage", "epoch", "done", "SA %", "RA %", "img/s", "left", "tries", "")
+
+
+def sort_statuses(standings: Iterable[RunStatus]) -> list[RunStatus]:
+    """What needs a look first, then by place."""
+    return sorted(standings, key=lambda s: (STATES.index(s.state), s.place))
+
+
+def statuses_as_json(standings: Iterable[RunStatus]) -> str:
+    """A JSON list, one object per run with all fields of `RunStatus`."""
+    return json.dumps([asdict(standing) for standing in standings], indent=1)
+
+
+def statuses_as_table(standings: list[RunStatus], width: int) -> str:
+    """A line per run, cut to `width` columns (0 = not cut), under a line that counts the states."""
+    counts = Counter(standing.state for standing in standings)
+    summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    rows = [_HEAD, *map(_row, standings)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    right = range(3, len(_HEAD) - 1)
+    lines = [
+        "  ".join(
+            cell.rjust(w) if column in right else cell.ljust(w) for column, (cell, w) in enumerate(cells)
+        ).rstrip()
+        for cells in (list(zip(row, widths, strict=True)) for row in rows)
+    ]
+    return "\n".join([f"{len(standings)} runs: {summary}", *(_cut(line, width) for line in lines)])
+
+
+def _row(run: RunStatus) -> tuple[str, ...]:
+    at = f" at {'/'.join(f'{lam:g}' for lam in run.lams)}" if run.lams not in ((), (0.0, 1.0)) else ""
+    return (
+        run.state,
+        run.name,
+        run.stage if run.state != run.stage else "",
+        f"{'?' if run.epoch is None else run.epoch}/{run.epochs}" if run.epochs else "",
+        "" if run.share is None else f"{run.share:.0%}",
+        _percent(run.sa) + (at if run.sa else ""),
+        _percent(run.ra),
+        "" if run.images_per_second is None else f"{run.images_per_second:.0f}",
+        "" if run.seconds_left is None else format_duration(run.seconds_left),
+        str(run.attempts) if run.attempts else "",
+        _said(run),
+    )
+
+
+def _said(run: RunStatus) -> str:
+    silent = f"no word for {format_duration(run.heard)}" if run.state == "stale" and run.heard is not None else ""
+    return "; ".join(filter(None, (silent, run.note, run.error)))
+
+
+def _percent(values: tuple[float, ...]) -> str:
+    return "/".join(f"{100 * value:.1f}" for value in values)
+
+
+def _cut(line: str, width: int) -> str:
+    return line if not width or len(line) <= width else f"{line[: width - 1]}…"

@@ -1,1 +1,0 @@
-"""Where else the numbers of a run are shown: one file per tool, each imported only where it is asked for."""

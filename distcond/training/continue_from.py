@@ -1,0 +1,75 @@
+"""Continues from another run's checkpoint with changed settings: weights, optimiser, masks and position.
+
+What a setting changed stays changed: an optimiser restores its weight decay and momentum with its state, so those of
+the new settings are written into the copy. The copied run's best checkpoint is reset, its history stays behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distcond.atomic_io import fsync_file, read_json, write_json
+from distcond.config.schema import Config
+from distcond.data.prepare import prepare_data
+from distcond.errors import ConfigError
+from distcond.registry import lookup
+from distcond.run_layout import LINEAGE_FILE, SHARED_FILE
+from distcond.runs import checkpoint
+from distcond.runs.build import build_model
+from distcond.runs.run_dir import RunDir, run_dir_for
+from distcond.training.optimiser import make_optimiser
+from distcond.training.trainer import Position, stages_of
+
+
+def continue_from(config: Config, parent: Path, epoch: int, child: str) -> RunDir:
+    """The run directory of `config` that begins at the checkpoint of `donor` after `epoch` epochs.
+
+    Called again it gives the same directory and leaves what it holds. `heir` tells runs apart that go on from the same
+    place with the same settings.
+
+    Raises:
+        ConfigError: there is no such checkpoint, or it does not fit.
+    """
+    source = RunDir(parent).checkpoints / checkpoint.CheckpointStep(epoch).name
+    lineage = {"run": parent.name, "epoch": epoch, "heir": child}
+    before = read_json(parent / LINEAGE_FILE) if (parent / LINEAGE_FILE).exists() else None
+    run = run_dir_for(config, f"{prepare_data(config.data).fingerprint}+{lineage}+{before}")
+    if checkpoint.latest(run.checkpoints) is not None:
+        return run
+    if not source.is_dir():
+        raise ConfigError(f"{source}: no checkpoint to go on from")
+    shared = checkpoint.load_shared(source)
+    shared["optimiser"] = optimiser_state_for(config, shared)
+    shared["best"] = None
+    aside = run.checkpoints / f".{source.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(source, aside)
+    torch.save(shared, aside / SHARED_FILE)
+    for part in aside.iterdir():
+        fsync_file(part)
+    write_json(run.path / LINEAGE_FILE, {**lineage, "before": before})
+    os.rename(aside, run.checkpoints / source.name)
+    return run
+
+
+def optimiser_state_for(config: Config, shared: dict[str, Any]) -> dict[str, Any]:
+    """The optimiser's state of a checkpoint with the settings of `config`.
+
+    Raises:
+        ConfigError: `config` sorts its parameters into other groups.
+    """
+    method = lookup("method", config.method.name)
+    stages, at = stages_of(config, method), Position(*shared["position"])
+    optim = stages[min(at.stage, len(stages) - 1)].optim
+    state: dict[str, Any] = shared["optimiser"]
+    fresh = make_optimiser(build_model(config), optim).state_dict()["param_groups"]
+    if [group["params"] for group in fresh] != [group["params"] for group in state["param_groups"]]:
+        raise ConfigError(
+            f"optim.no_decay={','.join(optim.no_decay)}: other groups than those of the run it goes on from"
+        )
+    return {**state, "param_groups": fresh}

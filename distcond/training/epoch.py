@@ -1,0 +1,140 @@
+"""One epoch of training: batches, steps, learning rate, and the epoch's record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distcond.data.loader import Batch
+from distcond.engine.grid import lam_grid
+from distcond.methods.step_context import StepRandomness, eval_mode
+from distcond.methods.stopwatch import Stopwatch
+from distcond.models.flops import cost_at
+from distcond.registry import lookup
+from distcond.seeding import generator, key
+from distcond.training.checkpointing import save_training
+from distcond.training.epoch_sums import EpochAccumulator, require_finite
+from distcond.training.optimiser import learning_rate, set_learning_rate
+from distcond.training.progress import ProgressWriter
+from distcond.training.trainer import Trainer
+
+
+def train_epoch(trainer: Trainer, progress: ProgressWriter) -> dict[str, Any]:
+    """Train to the end of the epoch; its mean loss, accuracies on the rows seen, learning rate and speed.
+
+    Raises:
+        FloatingPointError: the loss is not finite any more.
+        Stop: the run was asked to stop in the middle of it.
+    """
+    steps, trainer.began = trainer.train.steps, time.perf_counter()
+    if trainer.sums is None:
+        trainer.sums = EpochAccumulator.none(forward_flops(trainer), trainer.world.device)
+    trainer.world_sizes = tuple(sorted({*trainer.world_sizes, trainer.world.size}))
+    trainer.model.train()
+    watch = trainer.bare_step.watch = progress.watch
+    watch.reset()
+    progress.begin_epoch(trainer.position.step)
+    if trainer.position.epoch == trainer.position.step == 0:
+        progress.pace.begin_stage()
+    with closing(trainer.train.epoch(trainer.position.done, trainer.position.step)) as batches:
+        for batch in timed_batches(batches, watch):
+            rate = learning_rate(trainer.stage.optim, trainer.position.epoch, batch.step, steps, trainer.stage.epochs)
+            loss, counts = train_step(trainer, batch.step, batch.x, batch.y, rate)
+            trainer.sums.add(loss, counts, trainer.bare_step.spent, rate)
+            watch.end()
+            progress.pace.step_work = sum(trainer.bare_step.spent.values())
+            progress.step(trainer.position.done, batch.step, loss)
+            trainer.position = trainer.position._replace(step=batch.step + 1)
+            if trainer.points.after_step(trainer.position.done * steps + batch.step + 1, batch.step + 1 == steps):
+                save_training(trainer)
+    trainer.sums.seconds, trainer.began = trainer.sums.seconds + time.perf_counter() - trainer.began, None
+    record, shares = epoch_record(trainer, trainer.sums), watch.shares()
+    return record if shares is None else record | {"shares": shares}
+
+
+def timed_batches(batches: Iterator[Batch], watch: Stopwatch) -> Iterator[Batch]:
+    """The same batches; each begins a step on the watch."""
+    while True:
+        watch.begin()
+        with watch.part("data"):
+            batch = next(batches, None)
+        if batch is None:
+            watch.end()
+            return
+        yield batch
+
+
+def epoch_record(trainer: Trainer, sums: EpochAccumulator) -> dict[str, Any]:
+    """The history's record of an epoch whose steps are done.
+
+    Raises:
+        FloatingPointError: the loss is not finite any more.
+    """
+    steps = trainer.train.steps
+    totals = trainer.world.sum(torch.cat([sums.loss[None] / (trainer.world.size * steps), sums.tally])).tolist()
+    require_finite(totals[0], trainer.position.done)
+    return {
+        "epoch": trainer.position.done + 1,
+        "stage": trainer.stage.name,
+        "step": (trainer.position.done + 1) * steps,
+        "train_loss": totals[0],
+        "train_sa": totals[1] / totals[2] if totals[2] else None,
+        "train_ra": totals[3] / totals[4] if totals[4] else None,
+        "lr": sums.rate,
+        "seconds": sums.seconds,
+        "train_flops": trainer.train_flops + epoch_flops(trainer, sums),
+        "images_per_second": steps * trainer.config.batch_size / sums.seconds,
+        "world_sizes": list(trainer.world_sizes),
+    }
+
+
+def train_step(trainer: Trainer, step: int, x: Tensor, y: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    """One optimiser update; loss (0-d) and counts (4,) of this rank, still on the device."""
+    # Whatever draws from the global generator (dropout) becomes a function of the step: nothing to restore.
+    torch.manual_seed(key(trainer.config.seed, "global", trainer.position.done, step, trainer.world.rank))
+    set_learning_rate(trainer.optimiser, rate)
+    watch, drawn = trainer.bare_step.watch, step_randomness(trainer, step)
+    with watch.part("passes"):
+        outcome = trainer.step(x, y, drawn)
+    trainer.optimiser.zero_grad(set_to_none=True)
+    with watch.backward(trainer.model.parameters() if trainer.world.size > 1 else ()):
+        outcome.loss.backward()
+    trainer.bare_step.after_backward()
+    trainer.optimiser.step()
+    if trainer.sparsity is not None:
+        steps = trainer.train.steps
+        share = (trainer.position.epoch * steps + step + 1) / (trainer.stage.epochs * steps)
+        trainer.sparsity.after_step(trainer.optimiser, share, trainer.position.done * steps + step + 1)
+    if trainer.averaged is not None:
+        trainer.averaged.update()
+    return outcome.loss.detach(), outcome.tally
+
+
+def epoch_flops(trainer: Trainer, sums: EpochAccumulator) -> float:
+    """Training FLOPs of one epoch over all ranks: forward-equivalents times what a forward costs at the actual density.
+
+    Masks may move during an epoch; the mean of its two ends is taken.
+    """
+    everyone = trainer.world.sum(torch.tensor(sums.spent, dtype=torch.float64, device=trainer.world.device)).tolist()
+    after = forward_flops(trainer)
+    return sum(n * (b + a) / 2 for n, b, a in zip(everyone, sums.flops_before, after, strict=True))
+
+
+def forward_flops(trainer: Trainer) -> list[float]:
+    """FLOPs of one image through the network as it is now, per width, on the path of the largest lam."""
+    lam, size = max(lam_grid(trainer.config)), trainer.train.source.image_size
+    with eval_mode(trainer.model):
+        return [cost_at(trainer.model, lam, width, size).flops for width in range(len(trainer.model.width_mults))]
+
+
+def step_randomness(trainer: Trainer, step: int) -> StepRandomness:
+    """The randomness of one step, lam included: drawn for the global batch, ascending."""
+    config, epoch = trainer.config, trainer.position.done
+    source = generator(config.seed, "lam", epoch, step)
+    lam = lookup("sampler", config.sampler.name).draw(config.sampler, config.batch_size, source)
+    return StepRandomness(config.seed, epoch, step, trainer.world.rank, trainer.world.size, lam.sort().values)

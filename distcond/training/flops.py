@@ -1,0 +1,89 @@
+"""Training FLOPs of a config before it is run: forward-equivalents per image times the FLOPs of a forward.
+
+Forward-equivalents are counted on one step of the method with a network of a few channels, FLOPs on the network itself
+without its values. A weight that a mask holds at zero counts like any other: that is what a GPU computes. Evaluation is
+left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import torch
+
+from distcond.config.schema import Config, Options
+from distcond.data.prepare import resolve_dataset
+from distcond.layers.layer_set import Narrow, plain, slimmable
+from distcond.methods.method import Method, Objective
+from distcond.methods.step_context import StepRandomness
+from distcond.models.conditional import ConditionalModel
+from distcond.models.flops import cost_at
+from distcond.models.model import Model
+from distcond.models.small_cnn import SMALL_CNN, SmallCnnOptions
+from distcond.registry import lookup
+from distcond.runs.build import build_model, build_step
+from distcond.seeding import generator
+from distcond.training.trainer import stages_of
+
+_STAND_IN = SmallCnnOptions(name=SMALL_CNN.name, widths=(2,))
+_PIXELS = 4
+
+
+def train_flops(config: Config) -> float:
+    """FLOPs (2 x multiply-accumulate) of the whole training on the data set's published number of images.
+
+    Stages that may end early, such as Robust Bird's search, count in full.
+
+    Raises:
+        ConfigError: settings that do not fit each other.
+    """
+    images = resolve_dataset(config.data).splits["train"]
+    images = min(images, config.train_examples or images) // config.batch_size * config.batch_size
+    per_image = sum(n * flops for n, flops in zip(forwards(config), forward_flops(config), strict=True))
+    return images * per_image
+
+
+def forwards_per_image(config: Config) -> float:
+    """Full-width forward-equivalents per training image, of the whole run shared out over its `epochs`."""
+    flops = forward_flops(config)
+    return sum(n * narrow / flops[0] for n, narrow in zip(forwards(config), flops, strict=True)) / config.epochs
+
+
+def forwards(config: Config) -> list[float]:
+    """Forward-equivalents per training image over the whole run, for each width."""
+    method: Method = lookup("method", config.method.name)
+    stages = [(stage.epochs, _spent(config, stage.objective)) for stage in stages_of(config, method)]
+    widths = range(len(method.widths(config.method)))
+    return [sum(epochs * spent.get(width, 0.0) for epochs, spent in stages) for width in widths]
+
+
+def forward_flops(config: Config) -> list[float]:
+    """FLOPs of one image through the dense network, for each width."""
+    method: Method = lookup("method", config.method.name)
+    dataset = resolve_dataset(config.data)
+    return _forward_flops(config.model, dataset.num_classes, dataset.image_size, method.widths(config.method))
+
+
+def _spent(config: Config, objective: Objective) -> dict[int, float]:
+    """Forward-equivalents per image of one step, by width."""
+    small = replace(config, model=_STAND_IN, precision=replace(config.precision, train="float32"))
+    step = build_step(small, build_model(small), torch.device("cpu")).train()
+    step.objective = objective
+    batch = config.batch_size
+    lam = lookup("sampler", config.sampler.name).draw(config.sampler, batch, generator("budget")).sort().values
+    x, y = torch.rand(batch, 3, _PIXELS, _PIXELS, generator=generator("budget")), torch.zeros(batch, dtype=torch.int64)
+    step(x, y, StepRandomness(0, 0, 0, 0, 1, lam))
+    return {width: spent / batch for width, spent in step.spent.items()}
+
+
+@cache
+def _forward_flops(
+    options: Options, num_classes: int, image_size: int, width_mults: tuple[float, ...]
+) -> list[float]:  # fmt: skip
+    network: Model = lookup("model", options.name)
+    layers = plain() if width_mults == (1.0,) else slimmable(Narrow(width_mults))
+    with torch.device("meta"):
+        backbone = network.build(layers, num_classes, options)
+        model = ConditionalModel(backbone, width_mults=width_mults).eval()
+    return [cost_at(model, 1.0, width, image_size).dense_flops for width in range(len(width_mults))]

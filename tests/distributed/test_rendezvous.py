@@ -1,0 +1,53 @@
+"""Processes of one start meet in a store in which those of an earlier one have left their words."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from torch.distributed import HashStore, Store
+
+from distcond.distributed.rendezvous import RendezvousCancelled, rendezvous_store
+from distcond.training.checkpoint_policy import never_stop
+from support.processes import LIMIT
+
+
+def met(store: Store, size: int, order: list[int]) -> list[str]:
+    """What each rank reads under the key that rank 0 writes, once all have met; they come in that order."""
+
+    def take_part(rank: int) -> str:
+        place = rendezvous_store(store, rank, size, seconds=LIMIT, stop=never_stop)
+        if rank == 0:
+            place.set("address", f"of start {starts}")
+        return place.get("address").decode()
+
+    starts = store.add("starts", 1)
+    with ThreadPoolExecutor(size) as pool:
+        return [work.result() for work in [pool.submit(take_part, rank) for rank in order]]
+
+
+def test_nobody_reads_what_another_start_has_left() -> None:
+    store = HashStore()
+    for start, order in enumerate([[0, 1, 2], [2, 1, 0], [1, 0, 2]], 1):
+        assert met(store, 3, order) == [f"of start {start}"] * 3
+
+
+def test_dead_rank_0_is_not_waited_for() -> None:
+    store = HashStore()
+    store.set("distcond/word", "dead")
+    assert met(store, 2, [1, 0]) == ["of start 1"] * 2
+
+
+def test_who_is_alone_says_so() -> None:
+    store = HashStore()
+    store.set("distcond/word", "dead")
+    for rank in (0, 1):
+        with pytest.raises(RuntimeError, match="2"):
+            rendezvous_store(store, rank, 2, seconds=0.1, stop=never_stop)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_who_waits_can_be_called_off(rank: int) -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(RendezvousCancelled):
+        rendezvous_store(HashStore(), rank, 2, seconds=LIMIT, stop=lambda: next(asked))

@@ -1,0 +1,91 @@
+"""Which of several errors is told, and as what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distcond.errors import ConfigError
+from distcond.runs.failures import LaunchFailed, WorkerError
+
+pytestmark = pytest.mark.ray
+
+LOST = WorkerError("lost", "RuntimeError: [gloo] Connection closed by peer", 0, "/run/failures/a.txt")
+FULL = WorkerError("chance", "OSError: No space left on device", 1, "/run/failures/b.txt")
+WRONG = WorkerError("certain", "KeyError: 'x'", 1, "/run/failures/c.txt")
+USER = WorkerError("config", "data.root=x: no such folder", 1)
+AWAY = WorkerError("away", "run_root: node 10.0.0.7 does not see the driver's /run", 1)
+DIED = RuntimeError("The actor died.\n\tclass_name: X\nWorker exit detail: ... connection error code 2. End of file.")
+
+
+def failed(*errors: Exception) -> Exception:
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    return WorkerGroupError("what Ray says about it", dict(enumerate(errors)))
+
+
+def test_the_cause_is_told_before_its_consequences() -> None:
+    from distcond.launch.ray.errors import translate_ray_error
+
+    logs = Path("/run/failures/ray-logs")
+    told = {
+        "OSError: No space left on device (worker 1; traceback in /run/failures/b.txt)": translate_ray_error(
+            failed(LOST, FULL)
+        ),
+        "KeyError: 'x' (worker 1, after 2 restarts; traceback in /run/failures/c.txt)": translate_ray_error(
+            failed(LOST, WRONG), 2
+        ),
+        "worker 1 died without an exception: killed, out of memory, or crashed outside Python (Ray's logs in "
+        "/run/failures/ray-logs)": translate_ray_error(failed(LOST, DIED), logs=logs),
+        "a worker died without an exception, after 1 restart; worker 0 then met RuntimeError: [gloo] Connection closed "
+        "by peer (traceback in /run/failures/a.txt)": translate_ray_error(failed(LOST), 1),
+    }
+    for line, error in told.items():
+        assert isinstance(error, LaunchFailed) and str(error) == line
+
+
+def test_a_mistake_of_the_user_stays_one() -> None:
+    from distcond.launch.ray.errors import translate_ray_error
+
+    error = translate_ray_error(failed(FULL, USER))
+    assert isinstance(error, ConfigError) and str(error) == "data.root=x: no such folder"
+
+
+def test_errors_of_the_controller() -> None:
+    from ray.train.v2.api.exceptions import ControllerError
+
+    from distcond.launch.ray.errors import translate_ray_error
+
+    line = "KeyError: 'x' (worker 1; traceback in /run/failures/c.txt)"
+    assert str(translate_ray_error(ControllerError(WRONG))) == line
+    assert str(translate_ray_error(ControllerError(TimeoutError("no room\nfor workers")))).endswith(
+        "TimeoutError: no room"
+    )
+    assert str(translate_ray_error(RuntimeError("died\nTraceback\nImportError: x"))) == "Ray Train: ImportError: x"
+
+
+def test_only_what_a_restart_repeats_ends_a_run() -> None:
+    from distcond.launch.ray.errors import FailFastCallback
+
+    stop = FailFastCallback()
+    with pytest.raises(WorkerError, match="does not see"):
+        stop.after_exception(None, {0: AWAY})
+    stop.after_exception(None, {0: LOST, 1: FULL})
+    stop.after_exception(None, {0: AWAY})  # it was there when the first workers began
+    stop.after_exception(None, {0: LOST, 1: DIED})
+    with pytest.raises(WorkerError, match="KeyError"):
+        stop.after_exception(None, {0: LOST, 1: WRONG})
+
+
+def test_missing_directory_is_named_before_its_consequences(tmp_path: Path) -> None:
+    from distcond.launch.ray.trainer import _or_lost_directory
+    from distcond.launch.ray.worker import shared_dir_probe
+
+    refused, met = ConfigError("run_root: node 10.0.0.7 does not see it"), LaunchFailed("IndexError: x (worker 0)")
+    with shared_dir_probe(tmp_path / "run") as mark:
+        assert _or_lost_directory(refused, tmp_path / "run", mark) is refused
+    line = f"run_root: {tmp_path / 'run'} is away; the same command goes on once it is back"
+    told = [_or_lost_directory(error, tmp_path / "run", mark) for error in (refused, met)]
+    assert list(map(str, told)) == [line, f"{line}; what it led to: IndexError: x (worker 0)"]
+    assert all(isinstance(error, LaunchFailed) for error in told)

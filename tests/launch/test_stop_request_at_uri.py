@@ -1,0 +1,61 @@
+"""A run whose home is a URI: its driver's wish to stop gets there, and what a refused start leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.errors import ConfigError
+from distcond.launch.stopping import forward_stop_request, request_stop, stop_requested
+from distcond.runs import remote
+from distcond.runs.remote import BackgroundSync, RemoteRun, remote_run_of
+from distcond.runs.run_dir import RunDir
+from distcond.train import started_run
+from support.waiting import wait_until
+
+
+@pytest.fixture
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RemoteRun, RemoteRun]:
+    """One run on the driver's machine and on that of its first worker."""
+    monkeypatch.setattr(remote, "INTERVAL", 0.02)
+    for name in ("driver", "worker"):
+        (tmp_path / name).mkdir()
+    driver, worker = (RemoteRun(f"file://{tmp_path}/there", tmp_path / name) for name in ("driver", "worker"))
+    return driver, worker
+
+
+def test_stop_request_reaches_another_machine_only_once(homes: tuple[RemoteRun, RemoteRun]) -> None:
+    driver, worker = homes
+    driver.publish_start()
+    beats = BackgroundSync(worker)
+    beats.start()
+    with forward_stop_request(driver, driver.local, "first"):
+        assert not stop_requested(worker.local, "first")
+        request_stop(driver.local, "first")
+        wait_until(lambda: stop_requested(worker.local, "first"), "the wish to arrive")
+    beats.close()
+    assert not stop_requested(worker.local, "second")
+    driver.publish_start()
+    assert driver.store.read("stop.txt") == b""
+    worker.pull()
+    assert stop_requested(worker.local, "first")  # of this machine alone
+
+
+def test_a_start_that_is_refused_sends_nothing(tiny: Any, tmp_path: Path) -> None:
+    config = replace(tiny(), run_root=f"file://{tmp_path}/there")
+    run = RunDir(tmp_path / "here" / "run")
+    home = remote_run_of(config, run.path)
+    assert home is not None
+    with (
+        run.begin(config),
+        pytest.raises(ConfigError, match="going on in another process"),
+        started_run(config, run, home),
+    ):
+        pass
+    assert home.store.names() == {}
+    with pytest.raises(KeyError), started_run(config, run, home):
+        raise KeyError("x")
+    assert b'"why": "KeyError"' in home.store.read("starts.json")

@@ -1,0 +1,250 @@
+"""A run that lives at a URI: killed at any moment, it goes on from an empty machine and is the same run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distcond.config.schema import Config
+from distcond.distributed.world import World
+from distcond.errors import ConfigError
+from distcond.results import history
+from distcond.runs import checkpoint, remote, uploader
+from distcond.runs.remote import RemoteRun, remote_run_of
+from distcond.runs.run_dir import RunDir, run_root
+from distcond.storage import mirror
+from distcond.storage.store import StorageError, Store
+from distcond.training.fit import fit
+from support.groups import quick
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+SHORT: dict[str, Any] = {"epochs": 2, "eval__train_examples": 0}
+
+
+@pytest.fixture
+def stored(small: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A config whose runs live at a URI; nothing is waited for, and nothing is drawn at their end."""
+    monkeypatch.setattr(uploader, "write_report", lambda path: [])
+    return at_uri(small(**SHORT), tmp_path, monkeypatch)
+
+
+def at_uri(config: Config, root: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """The config, its runs `there` below root, worked at `here`."""
+    monkeypatch.setattr(mirror, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(uploader, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(uploader, "AT_LAST", (0.0, 0.0))
+    monkeypatch.setattr(remote, "INTERVAL", 600.0)
+    # One data set for all tests, but a staging directory for each.
+    monkeypatch.setattr("distcond.runs.run_dir.staging", lambda uri, cache: root / "here")
+    return replace(config, run_root=f"file://{root}/there")
+
+
+def start(config: Config) -> Path:
+    """One start of the run, as the driver does it."""
+    run = RunDir(run_root(config) / "run")
+    home = remote_run_of(config, run.path)
+    assert home is not None
+    home.pull()
+    with run.begin(config) as attempt:
+        fit(config, World(), run.path, attempt)
+    home.push_final()
+    return run.path
+
+
+def killed_at(number: int, monkeypatch: pytest.MonkeyPatch, config: Config) -> list[str]:
+    """Start, and die in place of the put with that number; the names that were put before."""
+    put: list[str] = []
+    original = Store._write
+
+    def dies(self: Store, name: str, source: Any) -> None:
+        if len(put) == number:
+            raise Killed
+        original(self, name, source)
+        put.append(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_write", dies)
+        patch.setattr(remote.BackgroundSync, "start", lambda self: None)
+        patch.setattr(remote.BackgroundSync, "close", lambda self: None)
+        patch.setattr(RemoteRun, "push_final", lambda self: None)
+        with suppress(Killed):
+            start(config)
+    return put
+
+
+def empty(config: Config) -> None:
+    """Another machine: nothing is here."""
+    shutil.rmtree(run_root(config))
+
+
+@pytest.fixture
+def uninterrupted(small: Callable[..., Config], whole: Callable[[Config], Path]) -> Path:
+    """A run that has no other home than its directory."""
+    return whole(small(**SHORT))
+
+
+@pytest.fixture(scope="module")
+def sent(small: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """The names that a run with a home puts there, in order, and where it worked."""
+    root = tmp_path_factory.mktemp("sent")
+    with pytest.MonkeyPatch.context() as patch:
+        config = at_uri(small(**SHORT), root, patch)
+        return killed_at(10**6, patch, config), run_root(config) / "run"
+
+
+def places(put: list[str]) -> dict[str, int]:
+    """Puts to die at: between the parts of a checkpoint, before its marker, at rows of an epoch, at the end."""
+    marker = [number for number, name in enumerate(put) if name.endswith("complete.json")]
+    parts = [number for number, name in enumerate(put) if name.endswith("rank-0000.pt")]
+    return {
+        "first": 0, "part": parts[0], "marker": marker[0], "rows": marker[0] + 2, "next part": parts[1] + 1,
+        "next marker": marker[1], "end": put.index("finished.json"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", quick("marker", of=["first", "part", "marker", "rows", "next part", "next marker", "end"])
+)
+def test_kill_at_any_put_loses_nothing(
+    stored: Config, sent: Any, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # What is drawn is put last of all, but for the word that the run is finished.
+    undrawn = [put for put in sent[0] if not put.startswith("results/") or put.endswith(".parquet")]
+    number = places(undrawn)[name]
+    put = killed_at(number, monkeypatch, stored)
+    assert len(put) == number
+    empty(stored)
+    path = start(stored)
+    same_run.assert_same_run(uninterrupted, path)
+    assert RunDir(path).finished
+
+
+def test_a_home_changes_no_bit_of_a_run(sent: Any, uninterrupted: Path, same_run: Any) -> None:
+    same_run.assert_same_run(uninterrupted, sent[1])
+
+
+def test_rows_and_history_precede_the_checkpoint_marker(sent: Any) -> None:
+    put = sent[0]
+    first = put.index("checkpoints/epoch-0001/complete.json")
+    before = put[:first]
+    assert before.index("results/val-epoch-0001.parquet") < before.index("history.jsonl")
+    assert before.index("history.jsonl") < before.index("checkpoints/epoch-0001/shared.pt")
+    assert put[-1] == "finished.json"
+    assert {"results/table.md", "results/curve.png"} <= set(put)
+    assert not any(name.startswith("checkpoints/epoch-0002") for name in before)
+
+
+def test_a_checkpoint_without_its_marker_does_not_exist(
+    stored: Config, sent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_at(sent[0].index("checkpoints/epoch-0002/complete.json"), monkeypatch, stored)
+    home = remote_run_of(stored, run_root(stored) / "run")
+    assert home is not None
+    assert "checkpoints/epoch-0002/shared.pt" in home.store.names()
+    assert list(home.whole()) == ["checkpoints/epoch-0001"]
+    empty(stored)
+    home.pull()
+    found = checkpoint.latest(home.local / "checkpoints")
+    assert found is not None
+    assert found.name == "epoch-0001"
+
+
+def test_unreachable_store_stops_no_epoch(
+    stored: Config, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, down = Store._write, [False]
+
+    def away(self: Store, name: str, source: Any) -> None:
+        down[0] |= name == "checkpoints/epoch-0001/complete.json"
+        if down[0]:
+            raise OSError("curlCode: 7, Couldn't connect to server")
+        original(self, name, source)
+
+    said = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_write", away)
+        note = uploader.RunUploader.note.fget  # type: ignore[attr-defined]
+        patch.setattr(uploader.RunUploader, "note", property(lambda self: said.append(note(self)) or note(self)))
+        with pytest.raises(StorageError, match=r"here/run.*not reachable"):
+            start(stored)
+    assert any("not reachable" in line and "the run goes on" in line for line in said)
+    run = RunDir(run_root(stored) / "run")
+    assert not run.finished
+    assert len(history.read(run.path)) == 2
+    same_run.assert_same_run(uninterrupted, run.path)  # all of it is here
+    home = remote_run_of(stored, run.path)
+    assert home is not None
+    assert home.whole() == {}
+    start(stored)  # the store is back
+    assert {Path(folder).name for folder in home.whole()} == {entry.name for entry in run.checkpoints.glob("epoch-*")}
+    empty(stored)
+    home.pull()
+    assert run.finished
+
+
+def test_newer_side_wins_when_synchronising(
+    stored: Config, sent: Any, same_run: Any, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_at(sent[0].index("checkpoints/epoch-0001/complete.json") + 1, monkeypatch, stored)
+    shutil.copytree(run_root(stored), tmp_path / "old")
+    killed_at(10**6, monkeypatch, stored)  # goes on here, to the end
+    empty(stored)
+    shutil.copytree(tmp_path / "old", run_root(stored))  # a machine that was left behind
+    path = start(stored)
+    same_run.assert_same_run(uninterrupted, path) if list(path.glob("checkpoints/*/shared.pt")) else None
+    assert RunDir(path).finished
+    assert len(history.read(path)) == 2
+
+
+def test_run_of_another_config_is_refused(stored: Config, small: Any, tmp_path: Path) -> None:
+    home = remote_run_of(stored, run_root(stored) / "run")
+    assert home is not None
+    other = replace(stored, optim=replace(stored.optim, lr=0.5))
+    with RunDir(home.local).begin(other):
+        pass
+    before = (home.local / "config.json").read_text()
+    with (
+        pytest.raises(ConfigError, match=r"optim\.lr=0\.5 there, 0\.1 here"),
+        RunDir(home.local).begin(stored),
+    ):
+        pass
+    assert (home.local / "config.json").read_text() == before
+    with RunDir(home.local).begin(replace(other, save_every=2)):  # the same run
+        pass
+
+
+def fit_on(rank: int, world: int, config: Config, machines: list[str]) -> None:
+    """One rank, in its machine's directory."""
+    path = Path(machines[rank])
+    path.mkdir(parents=True, exist_ok=True)
+    fit(config, World(rank, world), path)
+
+
+@pytest.mark.parametrize("apart", [True, pytest.param(False, marks=pytest.mark.cluster)])
+def test_ranks_on_several_machines_and_on_one(
+    stored: Config, tmp_path: Path, run_ranks: Callable[..., list[Any]], same_run: Any, apart: bool
+) -> None:
+    first, second = tmp_path / "0" / "run", tmp_path / ("1" if apart else "0") / "run"
+    machines, driver = [str(first), str(second)], remote_run_of(stored, first)
+    assert driver is not None
+    with RunDir(first).begin(stored):
+        driver.publish_start()
+        run_ranks(fit_on, 2, stored, machines)
+    for machine in (first, second):  # each has everyone's parts
+        assert len(list(machine.glob("checkpoints/epoch-0002/rank-*.pt"))) == 2
+    shutil.copytree(first, tmp_path / "before")
+    shutil.rmtree(first)  # that machine is replaced, and the end is undone
+    (tmp_path / "there" / "run" / "finished.json").unlink()
+    run_ranks(fit_on, 2, stored, machines)
+    same_run.assert_same_run(tmp_path / "before", first, ranks=2)
+    assert RunDir(first).finished

@@ -1,0 +1,57 @@
+"""When a run saves or stops is decided alike on every rank, and rarely asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distcond.distributed.world import World
+from distcond.training import checkpoint_policy
+from distcond.training.checkpoint_policy import CheckpointPolicy, StopRequested, never_stop
+
+
+def test_save_is_due_every_n_steps() -> None:
+    points = CheckpointPolicy(World(), 4, 0.0, never_stop)
+    assert [step for step in range(1, 13) if points.after_step(step, last=step % 6 == 0)] == [4, 8]
+    assert points.due_at_epoch_end  # step 12 ends an epoch, whose own checkpoint will do
+    points.saved()
+    assert not points.due_at_epoch_end
+
+
+def test_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(checkpoint_policy.time, "monotonic", lambda: clock[0])
+    points = CheckpointPolicy(World(), 0, 1.0, never_stop)
+    due = []
+    for step in range(1, 301):
+        clock[0] += 0.5
+        if points.after_step(step, last=False):
+            due.append(clock[0])
+            points.saved()
+    assert due == [60.5, 120.5]  # it asks once a second
+
+
+def test_a_question_a_second_whatever_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asked = [0.0], []
+    monkeypatch.setattr(checkpoint_policy.time, "monotonic", lambda: clock[0])
+    points = CheckpointPolicy(World(), 0, 0.0, lambda: bool(asked.append(clock[0])))
+    for step in range(1, 2001):
+        clock[0] += 0.01
+        points.after_step(step, last=False)
+    assert 20 <= len(asked) <= 26
+
+
+def on_rank(rank: int, world: int) -> list[Any]:
+    asks = iter([False, rank == 1])
+    points = CheckpointPolicy(World(rank, world), 0, 0.0, lambda: next(asks))
+    with pytest.MonkeyPatch.context() as patch:  # the process serves other tests, too
+        patch.setattr(checkpoint_policy, "INTERVAL", 0.0)
+        assert not points.after_step(1, last=False)
+        with pytest.raises(StopRequested):
+            points.after_step(2, last=False)
+    return [rank]
+
+
+def test_one_rank_that_is_asked_stops_all(run_ranks: Any) -> None:
+    assert run_ranks(on_rank, 2) == [[0], [1]]

@@ -20,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from distcond.distributed.rendezvous import rendezvous_store
 from distcond.errors import ConfigError, TransientError
-from distcond.storage.store import StorageError
+from distcond.storage.errors import StorageError
 
 #: Seconds in which a thread that is done lets go, on a machine however busy.
 PATIENCE = 5.0

@@ -16,7 +16,7 @@ from distcond.atomic_io import atomic_write_text
 from distcond.errors import ConfigError, DiskFull, TransientError
 from distcond.path_errors import as_disk_full
 from distcond.run_layout import FAILURES_DIR
-from distcond.storage.store import StorageError
+from distcond.storage.errors import StorageError
 
 #: In place of a file, where the traceback could not be written.
 NO_TRACEBACK = "its traceback could not be written"

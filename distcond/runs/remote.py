@@ -30,8 +30,9 @@ from distcond.run_layout import (
     STOP_FILE,
 )
 from distcond.runs.checkpoint import CheckpointStep, is_checkpoint_name, latest, step_of
+from distcond.storage.errors import as_config_error
 from distcond.storage.mirror import Mirror, files_if_complete, retry
-from distcond.storage.store import Stat, Store, as_config_error
+from distcond.storage.store import Stat, Store
 from distcond.storage.uri import child_uri, is_uri, open_store
 
 T = TypeVar("T")

@@ -12,8 +12,9 @@ from distcond.errors import ConfigError
 from distcond.run_layout import CHECKPOINTS_DIR
 from distcond.runs.remote import RemoteRun
 from distcond.runs.run_dir import RunDir, mark_of_starts
+from distcond.storage.errors import as_config_error
 from distcond.storage.mirror import Mirror
-from distcond.storage.store import Stat, as_config_error
+from distcond.storage.store import Stat
 from distcond.storage.uri import is_uri, parent_uri, staging, uri_name
 
 

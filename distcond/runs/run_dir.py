@@ -20,7 +20,7 @@ from distcond.config.schema import Config
 from distcond.errors import ConfigError, TransientError
 from distcond.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, FINISHED_FILE, STARTS_FILE
 from distcond.runs.provenance import describe_start, source_digests
-from distcond.storage.store import as_config_error
+from distcond.storage.errors import as_config_error
 from distcond.storage.uri import child_uri, is_uri, open_store, staging
 
 SCHEMA_VERSION = 1

@@ -17,8 +17,8 @@ from distcond.reporting.run_report import write_report
 from distcond.run_layout import CHECKPOINTS_DIR, COMPLETE_FILE, FINISHED_FILE, HISTORY_FILE, SHARED_FILE, rank_file
 from distcond.runs.checkpoint import CheckpointStep, checkpoint_steps
 from distcond.runs.remote import BackgroundSync, RemoteRun, is_record_file
+from distcond.storage.errors import StorageError
 from distcond.storage.mirror import PAUSES, Mirror, mark_complete, remove_folder, retry
-from distcond.storage.store import StorageError
 
 #: Checkpoints that are told of to other ranks, and more steps than an epoch has.
 _MOST, _STEPS = 8, 1e9

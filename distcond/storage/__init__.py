@@ -1,4 +1,4 @@
-"""Files by URI (S3, GCS, HDFS, ...) through pyarrow.fs, and mirroring a directory to them.
+"""Files by URI (S3, GCS, HDFS, ...) through pyarrow.fs, and a local directory mirrored to one.
 
-May import config and root modules only; knows nothing of runs but their listing.
+May import root modules only.
 """

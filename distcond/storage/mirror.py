@@ -1,6 +1,7 @@
-"""A local directory and its copy in a store: changed files are pushed, newer ones pulled.
+"""Mirror: keep a local directory and its copy in a store alike. Pushes files that changed, pulls files that differ.
 
-Folders of several files that count as one (checkpoints) have a marker, put last, that names all their files with sizes.
+A folder of several files that belong together (a checkpoint) has a marker file that lists all of them with their sizes.
+The marker is uploaded last and deleted first, so a folder without one does not count.
 """
 
 from __future__ import annotations
@@ -16,149 +17,154 @@ from typing import TypeVar
 
 from distcond.atomic_io import atomic_write_text
 from distcond.run_layout import COMPLETE_FILE
-from distcond.storage.store import Stat, StorageError, Store
+from distcond.storage.errors import StorageError
+from distcond.storage.store import Stat, Store
 
 T = TypeVar("T")
 
 #: Seconds to wait before each try.
 PAUSES = (0.0, 2.0, 5.0)
 
-_MEMORY = ".mirror.json"
+_STATE_FILE = ".mirror.json"
 
 
 class Mirror:
-    """`local` at `store`. Which files are alike on both sides is remembered in a hidden file of `local`.
+    """`local` mirrored at `store`. A hidden file in `local` records which files are the same on both sides.
 
-    One process may push at a time; files it does not push, it need not know of.
+    Only one process may push at a time.
     """
 
     def __init__(self, local: Path, store: Store) -> None:
         self.local, self.store = local, store
-        self._alike = self._remembered()
+        # name -> [size, mtime_ns] of the local file, after a pull followed by those in the store
+        self._synced = self._load_state()
 
     def push(self, names: Iterable[str], pauses: Iterable[float] = PAUSES) -> int:
-        """Send those files that have changed, in the order given; how many were sent.
+        """Upload the files that changed, in the order given. Returns how many were sent.
 
         Raises:
-            StorageError: one could not be sent in as many tries as there are pauses; those before it were.
+            StorageError: a file could not be sent in as many tries as there are pauses; those before it were.
         """
         sent = 0
         for name in names:
             file = self.local / name
             try:
                 stat = file.stat()
-            except FileNotFoundError:  # removed since it was listed
+            except FileNotFoundError:  # deleted since it was listed
                 continue
-            if self._alike.get(name, ())[:2] == [stat.st_size, stat.st_mtime_ns]:
+            if self._synced.get(name, ())[:2] == [stat.st_size, stat.st_mtime_ns]:
                 continue
             retry(partial(self.store.put, file, name), pauses)
-            self._alike[name] = [stat.st_size, stat.st_mtime_ns]
+            self._synced[name] = [stat.st_size, stat.st_mtime_ns]
             sent += 1
         if sent:
-            self._remember()
+            self._save_state()
         return sent
 
-    def pull(self, held: dict[str, Stat], wanted: Iterable[str], overwrite: bool = True) -> int:
-        """Fetch those of the `wanted` files that differ from what was fetched last; how many came.
+    def pull(self, listing: dict[str, Stat], names: Iterable[str], overwrite: bool = True) -> int:
+        """Download the files that differ from what was last downloaded. Returns how many came.
 
-        `held` is a listing of the store. Without `overwrite` only what is missing here is fetched.
+        Args:
+            listing: a listing of the store that covers `names`.
+            names: what to download.
+            overwrite: whether to replace local files; False downloads only what is missing here.
         """
-        came = 0
-        for name in wanted:
-            file, there = self.local / name, held[name]
-            if self.has(name, there) or (not overwrite and file.exists()):
+        received = 0
+        for name in names:
+            file, remote = self.local / name, listing[name]
+            if self.has(name, remote) or (not overwrite and file.exists()):
                 continue
             retry(partial(self.store.get, name, file))
             stat = file.stat()
-            self._alike[name] = [stat.st_size, stat.st_mtime_ns, *there]
-            came += 1
-        if came:
-            self._remember()
-        return came
+            self._synced[name] = [stat.st_size, stat.st_mtime_ns, *remote]
+            received += 1
+        if received:
+            self._save_state()
+        return received
 
-    def has(self, name: str, there: Stat) -> bool:
-        """Whether the file here is the one that was fetched when the store held it so."""
+    def has(self, name: str, remote: Stat) -> bool:
+        """Whether the local file is the one that was downloaded when the store held `remote`."""
         with suppress(FileNotFoundError):
             stat = (self.local / name).stat()
-            return self._alike.get(name) == [stat.st_size, stat.st_mtime_ns, *there]
+            return self._synced.get(name) == [stat.st_size, stat.st_mtime_ns, *remote]
         return False
 
     def forget(self, names: Iterable[str]) -> None:
-        """Take it that the store does not hold these."""
+        """Assume that the store does not hold these files."""
         for name in list(names):
-            self._alike.pop(name, None)
+            self._synced.pop(name, None)
 
     def remembered(self) -> list[str]:
         """The names of all files that the store should hold."""
-        return list(self._alike)
+        return list(self._synced)
 
     def files(self, wanted: Callable[[str], bool] = lambda name: True) -> list[str]:
-        """Names of the local files, sorted; hidden ones, and those in hidden folders, are left out."""
+        """Names of the local files for which `wanted` is true, sorted. Hidden files and folders are left out."""
         found = []
-        for place, folders, names in os.walk(self.local):
-            folders[:] = [folder for folder in folders if not folder.startswith(".")]
-            found += [str(Path(place, name).relative_to(self.local)) for name in names if not name.startswith(".")]
+        for folder, subfolders, names in os.walk(self.local):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            found += [str(Path(folder, name).relative_to(self.local)) for name in names if not name.startswith(".")]
         return sorted(filter(wanted, found))
 
-    def _remembered(self) -> dict[str, list[int]]:
+    def _load_state(self) -> dict[str, list[int]]:
         try:
-            found: dict[str, dict[str, list[int]]] = json.loads((self.local / _MEMORY).read_text())
+            by_uri: dict[str, dict[str, list[int]]] = json.loads((self.local / _STATE_FILE).read_text())
         except (OSError, ValueError):
             return {}
-        return found.get(self.store.uri, {})
+        return by_uri.get(self.store.uri, {})
 
-    def _remember(self) -> None:
-        atomic_write_text(self.local / _MEMORY, json.dumps({self.store.uri: self._alike}))
+    def _save_state(self) -> None:
+        atomic_write_text(self.local / _STATE_FILE, json.dumps({self.store.uri: self._synced}))
 
 
-def retry(work: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
-    """The result of `work`: try until it works, with a pause before each try.
+def retry(operation: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
+    """Call `operation` until it succeeds, with a pause before each try. Returns its result.
 
     Raises:
-        StorageError: what the last try met.
+        StorageError: the error of the last try.
     """
-    met: StorageError | None = None
+    last: StorageError | None = None
     for pause in pauses:
         time.sleep(pause)
         try:
-            return work()
+            return operation()
         except StorageError as error:
-            met = error
-    assert met is not None, "at least one try"
-    raise met
+            last = error
+    assert last is not None, "at least one try"
+    raise last
 
 
 def mark_complete(store: Store, folder: str, files: Iterable[str]) -> None:
-    """Publish the marker of a folder whose files (by their names in it) are up.
+    """Publish the marker of a folder whose files (names relative to it) are uploaded.
 
     Raises:
-        StorageError: one of them is not there, or the marker cannot be put.
+        StorageError: a file is missing, or the marker cannot be written.
     """
-    files, held = list(files), store.names(folder)
-    wanted = {name: held[f"{folder}/{name}"].size for name in files if f"{folder}/{name}" in held}
-    missing = sorted(set(files) - set(wanted))
+    files, listing = list(files), store.names(folder)
+    sizes = {name: listing[f"{folder}/{name}"].size for name in files if f"{folder}/{name}" in listing}
+    missing = sorted(set(files) - set(sizes))
     if missing:
         raise StorageError(f"{store.uri}: {folder} lacks {', '.join(missing)}")
-    store.put_bytes(json.dumps({"files": wanted}, indent=1).encode(), f"{folder}/{COMPLETE_FILE}")
+    store.put_bytes(json.dumps({"files": sizes}, indent=1).encode(), f"{folder}/{COMPLETE_FILE}")
 
 
-def files_if_complete(store: Store, held: dict[str, Stat], folder: str) -> list[str]:
-    """Full names of the files of a whole folder; empty where its marker is missing or its files are not all there.
+def files_if_complete(store: Store, listing: dict[str, Stat], folder: str) -> list[str]:
+    """Full names of the files of a complete folder; empty without its marker, or if a file is missing or cut short.
 
-    `held` is a listing of the store that covers the folder.
+    `listing` is a listing of the store that covers the folder.
     """
-    if f"{folder}/{COMPLETE_FILE}" not in held:
+    if f"{folder}/{COMPLETE_FILE}" not in listing:
         return []
     try:
         files: dict[str, int] = json.loads(store.read(f"{folder}/{COMPLETE_FILE}"))["files"]
     except (ValueError, KeyError, FileNotFoundError):
         return []
-    names = {f"{folder}/{name}": size for name, size in files.items()}
-    whole = all(name in held and held[name].size == size for name, size in names.items())
-    return list(names) if whole else []
+    sizes = {f"{folder}/{name}": size for name, size in files.items()}
+    complete = all(name in listing and listing[name].size == size for name, size in sizes.items())
+    return list(sizes) if complete else []
 
 
 def remove_folder(store: Store, folder: str) -> None:
-    """Delete a folder, its marker first: a reader never meets a marker without its files."""
+    """Delete a folder, its marker first: a reader never finds a marker without its files."""
     store.delete(f"{folder}/{COMPLETE_FILE}")
     store.delete_below(folder)

@@ -1,4 +1,4 @@
-"""The small files of runs at a URI: one listing, then only what is asked for."""
+"""The small files of runs at a URI: one listing of the store, then only the files that are read."""
 
 from __future__ import annotations
 
@@ -8,51 +8,58 @@ from dataclasses import dataclass
 from typing import Any
 
 from distcond.run_layout import CONFIG_FILE
-from distcond.storage.store import Stat, StorageError, Store, as_config_error
+from distcond.storage.errors import StorageError, as_config_error
+from distcond.storage.store import Stat, Store
 from distcond.storage.uri import open_store
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One run; `name` is its path below the URI, empty where the URI is the run's own."""
+    """One run in a store.
+
+    Attributes:
+        store: where it is.
+        name: its path below the store's URI; empty where the URI is the run's own.
+        listing: all files of the store.
+    """
 
     store: Store
     name: str
-    held: dict[str, Stat]
+    listing: dict[str, Stat]
 
     @property
     def place(self) -> str:
-        """Where the run lies."""
+        """The URI of the run, without its query."""
         return f"{self.store.uri.partition('?')[0].rstrip('/')}/{self.name}".rstrip("/")
 
     def json(self, name: str) -> Any:
-        """The value in a file; None where there is none."""
+        """The value in a JSON file; None without the file."""
         with suppress(ValueError):
             return json.loads(self.content(name) or b"null")
         return None
 
     def tail(self, name: str) -> list[Any]:
-        """The values of all whole lines of a JSON-lines file."""
-        found = []
+        """The values of all complete lines of a JSON-lines file."""
+        values = []
         for line in self.content(name).splitlines():
             with suppress(ValueError):
-                found.append(json.loads(line))
-        return found
+                values.append(json.loads(line))
+        return values
 
     def content(self, name: str, last: int = 0) -> bytes:
-        """A file's bytes, or its last so many; empty without the file, or where it is gone meanwhile."""
-        if self._at(name) not in self.held:
+        """A file's bytes, or only the `last` ones; empty without the file, or if it was deleted meanwhile."""
+        if self._full_name(name) not in self.listing:
             return b""
         with suppress(FileNotFoundError, StorageError):
-            return self.store.read(self._at(name))[-last:]
+            return self.store.read(self._full_name(name))[-last:]
         return b""
 
     def names(self, folder: str) -> dict[str, float]:
         """Names and times (seconds since 1970) of the files in a folder."""
-        below = self._at(folder) + "/"
-        return {name[len(below) :]: stat.time / 1e9 for name, stat in self.held.items() if name.startswith(below)}
+        prefix = self._full_name(folder) + "/"
+        return {n.removeprefix(prefix): stat.time / 1e9 for n, stat in self.listing.items() if n.startswith(prefix)}
 
-    def _at(self, name: str) -> str:
+    def _full_name(self, name: str) -> str:
         return f"{self.name}/{name}" if self.name else name
 
 
@@ -64,12 +71,8 @@ def list_stored_runs(uri: str) -> list[StoredRun]:
     """
     store = open_store(uri)
     try:
-        held = store.names()
+        listing = store.names()
     except OSError as error:
         raise as_config_error(error) from error
-    ends = [name.removesuffix(CONFIG_FILE).rstrip("/") for name in held if _is_config(name)]
-    return [StoredRun(store, end, held) for end in ends]
-
-
-def _is_config(name: str) -> bool:
-    return name == "config.json" or name.endswith("/config.json")
+    configs = [name for name in listing if name.rpartition("/")[2] == CONFIG_FILE]
+    return [StoredRun(store, name.removesuffix(CONFIG_FILE).rstrip("/"), listing) for name in configs]

@@ -15,7 +15,8 @@ from distcond.distributed import world as at
 from distcond.distributed.world import World, run_with_keepalive
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import RunDir
-from distcond.storage.store import StorageError, Store
+from distcond.storage.errors import StorageError
+from distcond.storage.store import Store
 from distcond.training.fit import fit
 from support.processes import LIMIT
 

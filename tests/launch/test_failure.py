@@ -18,7 +18,7 @@ from distcond.launch.stopping import exit_on_stop_signal, run_in_thread
 from distcond.runs.attempts import begin_attempt, last_attempt
 from distcond.runs.failures import WorkerError, capture_worker_error, kind_of, one_line
 from distcond.runs.remote import RemoteRun
-from distcond.storage.store import StorageError
+from distcond.storage.errors import StorageError
 
 
 class Unpicklable(Exception):

@@ -19,7 +19,8 @@ from distcond.runs import checkpoint, remote, uploader
 from distcond.runs.remote import RemoteRun, remote_run_of
 from distcond.runs.run_dir import RunDir, run_root
 from distcond.storage import mirror
-from distcond.storage.store import StorageError, Store
+from distcond.storage.errors import StorageError
+from distcond.storage.store import Store
 from distcond.training.fit import fit
 from support.groups import quick
 

@@ -15,12 +15,12 @@ from support import processes
 from support.ports import held_port
 from support.waiting import wait_until
 
-KEY = SECRET = "S3RVER"  # the only ones it knows
+KEY = SECRET = "S3RVER"  # the only credentials that s3rver accepts
 
 
 @dataclass
 class Server:
-    """The server: its folder of buckets, and whether it runs."""
+    """An S3 server with one bucket; `process` is None while it is down."""
 
     folder: Path
     port: int
@@ -29,27 +29,27 @@ class Server:
 
     @property
     def uri(self) -> str:
-        """A place in the only bucket, another for each test."""
+        """A prefix in the bucket, a new one for each test."""
         return f"s3://bucket/{self.place}?endpoint_override=127.0.0.1:{self.port}&scheme=http"
 
     def at(self, place: str) -> str:
-        """The same server, somewhere else."""
+        """The URI of another BUCKET/PREFIX on the same server."""
         return f"s3://{place}?{self.uri.partition('?')[2]}"
 
     def start(self) -> None:
-        """Serve, and wait until it says so."""
-        words = [_s3rver(), "-d", str(self.folder), "-a", "127.0.0.1", "-p", str(self.port), "--no-vhost-buckets"]
+        """Start the server and wait until it listens."""
+        words = [_find_s3rver(), "-d", str(self.folder), "-a", "127.0.0.1", "-p", str(self.port), "--no-vhost-buckets"]
         process = self.process = processes.start([*words, "--configure-bucket", "bucket"])
         wait_until(lambda: "listening" in process.output, "the S3 server", process=process)
 
     def stop(self) -> None:
-        """Be gone."""
+        """Kill the server."""
         if self.process is not None:
             self.process.kill()
             self.process = None
 
 
-def _s3rver() -> str:
+def _find_s3rver() -> str:
     found = shutil.which("s3rver")
     if found is None:
         pytest.skip("no s3rver, the S3 server of these tests: npm install --global s3rver@3.7.1")
@@ -58,7 +58,7 @@ def _s3rver() -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server of a module: starting one costs a second."""
+    """One server per module: starting one costs a second."""
     pytest.importorskip("pyarrow")
     with held_port() as port:
         made = Server(tmp_path_factory.mktemp("s3") / "server", port)
@@ -69,7 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def s3(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """A server that is up and a place in it where nothing is; its credentials are in the environment."""
+    """A running server with an empty prefix, and its credentials in the environment."""
     for name, value in {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

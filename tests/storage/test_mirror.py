@@ -1,4 +1,4 @@
-"""A directory and its copy at a URI."""
+"""Mirror: what is pushed, pulled and retried."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import pytest
 
 from distcond.run_layout import COMPLETE_FILE
 from distcond.storage import mirror
+from distcond.storage.errors import StorageError
 from distcond.storage.mirror import Mirror, retry
-from distcond.storage.store import StorageError, Store
+from distcond.storage.store import Store
 from distcond.storage.uri import open_store, staging
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return open_store(f"file://{tmp_path}/there")
+    return open_store(f"file://{tmp_path}/remote")
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def here(tmp_path: Path) -> Path:
     return tmp_path / "here"
 
 
-def test_only_what_changed_is_sent(store: Store, here: Path) -> None:
+def test_only_changed_files_are_pushed(store: Store, here: Path) -> None:
     mirror = Mirror(here, store)
     assert mirror.files() == ["a.json", "b/c"]
     assert mirror.push(mirror.files()) == 2
@@ -43,12 +44,12 @@ def test_only_what_changed_is_sent(store: Store, here: Path) -> None:
     assert again.push(mirror.files()) == 1
 
 
-def test_only_what_is_newer_there_is_fetched(store: Store, here: Path, tmp_path: Path) -> None:
+def test_only_changed_remote_files_are_pulled(store: Store, here: Path, tmp_path: Path) -> None:
     Mirror(here, store).push(["a.json", "b/c"])
     copy = Mirror(tmp_path / "copy", store)
     assert copy.pull(store.names(), ["a.json", "b/c"]) == 2
     assert copy.pull(store.names(), ["a.json", "b/c"]) == 0
-    assert copy.push(copy.files()) == 0  # what has come down is not sent up again
+    assert copy.push(copy.files()) == 0  # pulled files are not pushed back
     (here / "a.json").write_text("A.json")  # of the same size
     os.utime(here / "a.json", (1, 1))
     Mirror(here, store).push(["a.json"])
@@ -59,7 +60,7 @@ def test_only_what_is_newer_there_is_fetched(store: Store, here: Path, tmp_path:
     assert copy.pull(store.names(), ["b/c"]) == 1
 
 
-def test_a_folder_counts_once_its_marker_is_there(store: Store) -> None:
+def test_folder_is_complete_only_with_its_marker(store: Store) -> None:
     for name in ("x/one", "x/two"):
         store.put_bytes(name.encode(), name)
     assert mirror.files_if_complete(store, store.names(), "x") == []
@@ -76,19 +77,19 @@ def test_a_folder_counts_once_its_marker_is_there(store: Store) -> None:
 
 
 def test_tries_are_bounded() -> None:
-    met = []
+    calls = []
 
     def fails() -> None:
-        met.append(1)
-        raise StorageError(f"try {len(met)}")
+        calls.append(1)
+        raise StorageError(f"try {len(calls)}")
 
     with pytest.raises(StorageError, match="try 3"):
         retry(fails, (0.0, 0.0, 0.0))
-    retry(lambda: fails() if len(met) < 5 else None, (0.0,) * 9)
-    assert len(met) == 5
+    retry(lambda: fails() if len(calls) < 5 else None, (0.0,) * 9)
+    assert len(calls) == 5
 
 
-def test_a_uri_has_one_place_of_its_own(tmp_path: Path) -> None:
+def test_staging_directory_is_unique_per_uri(tmp_path: Path) -> None:
     one = staging("s3://bucket/runs?scheme=http", str(tmp_path))
     assert one == staging("s3://bucket/runs/?scheme=http", str(tmp_path))
     assert one.is_relative_to(tmp_path)

@@ -9,21 +9,20 @@ from typing import Any
 import pytest
 
 from distcond.errors import ConfigError, TransientError
-from distcond.storage.store import StorageError, describe_storage_error
-from distcond.storage.store import as_config_error as once_refused
+from distcond.storage.errors import StorageError, as_config_error, describe_storage_error
 from distcond.storage.uri import child_uri, is_uri, open_store, parent_uri, uri_name
 
 
 @pytest.fixture(params=["file", "s3"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A place to write to."""
+    """An empty, writable URI."""
     if request.param == "file":
         return f"file://{tmp_path}/a place"
     found: str = request.getfixturevalue("s3").uri
     return found
 
 
-def test_what_was_put_is_got(uri: str, tmp_path: Path) -> None:
+def test_put_and_get_round_trip(uri: str, tmp_path: Path) -> None:
     store, file, back = open_store(uri), tmp_path / "file", tmp_path / "x" / "back"
     assert store.names() == {}
     for content in (b"", b"few", os.urandom(12 * 2**20)):  # the last in several parts
@@ -34,7 +33,7 @@ def test_what_was_put_is_got(uri: str, tmp_path: Path) -> None:
         assert {name: stat.size for name, stat in store.names().items()} == {"a/b/file.bin": len(content)}
 
 
-def test_names_and_folders(uri: str) -> None:
+def test_listing_files_and_folders(uri: str) -> None:
     store = open_store(uri)
     for name in ("one/a", "one/b/c", "two/a", "two/.hidden", ".x/y"):
         store.put_bytes(b"1", name)
@@ -52,7 +51,7 @@ def test_names_and_folders(uri: str) -> None:
     assert set(store.names()) == {"two/a"}
 
 
-def test_missing_file_is_no_storage_error(uri: str, tmp_path: Path) -> None:
+def test_missing_file_raises_file_not_found(uri: str, tmp_path: Path) -> None:
     store = open_store(uri)
     store.put_bytes(b"1", "some")
     (tmp_path / "back").write_text("as it was")
@@ -63,19 +62,19 @@ def test_missing_file_is_no_storage_error(uri: str, tmp_path: Path) -> None:
         store.read("none")
 
 
-def test_a_usable_place_is_left_as_it_was(uri: str) -> None:
+def test_check_leaves_nothing_behind(uri: str) -> None:
     store = open_store(uri)
     store.check()
     assert store.names() == {}
 
 
-def test_no_bucket_and_bad_credentials_are_one_line(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_bucket_and_bad_credentials_are_refused(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no such bucket" in refused(s3.at("nobody/runs"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     assert "no valid credentials; give them in the environment" in refused(s3.uri)
 
 
-def test_without_credentials_a_refusal_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -90,7 +89,7 @@ def test_without_credentials_a_refusal_says_so(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "When uploading part: AWS Error UNKNOWN (HTTP status 503) during UploadPart operation: Service Unavailable",
         "AWS Error SLOW_DOWN during PutObject operation: Please reduce your request rate.",
@@ -98,28 +97,28 @@ def test_without_credentials_a_refusal_says_so(monkeypatch: pytest.MonkeyPatch, 
         "google::cloud::Status(UNAVAILABLE: Retry policy exhausted)",
     ],
 )
-def test_server_errors_may_be_retried(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+def test_server_errors_may_be_retried(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    line = describe_storage_error("s3://bucket/x", OSError(said))
-    assert line.startswith("s3://bucket/x: in trouble itself; try again later (")
-    assert isinstance(once_refused(OSError(line)), TransientError)
-    assert not isinstance(once_refused(OSError("s3://bucket/x: full (No space left)")), TransientError)
+    line = describe_storage_error("s3://bucket/x", OSError(message))
+    assert line.startswith("s3://bucket/x: server error; try again later (")
+    assert isinstance(as_config_error(OSError(line)), TransientError)
+    assert not isinstance(as_config_error(OSError("s3://bucket/x: full (No space left)")), TransientError)
 
 
-def test_a_server_that_is_gone_is_given_up(s3: Any) -> None:
+def test_stopped_server_is_not_reachable(s3: Any) -> None:
     s3.stop()
     assert "not reachable" in refused(s3.uri)
     with pytest.raises(StorageError, match="not reachable"):
         open_store(s3.uri).names()
 
 
-def test_unwritable_place_is_one_line(tmp_path: Path) -> None:
+def test_unwritable_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert str(tmp_path) in refused(f"file://{tmp_path}/file/below")
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "expected"),
     [
         ("s4://bucket/x", "unknown scheme 's4': valid: s3, file"),
         ("s3://?scheme=http", "names no bucket; write s3://BUCKET/PREFIX"),
@@ -128,14 +127,14 @@ def test_unwritable_place_is_one_line(tmp_path: Path) -> None:
         ("file://", "write file:///DIR"),
     ],
 )
-def test_incomplete_or_unsafe_uri_is_refused(uri: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=r"^.*$") as met:
+def test_incomplete_or_unsafe_uri_is_refused(uri: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=r"^.*$") as error:
         open_store(uri)
-    assert said in str(met.value)
-    assert "secret" not in str(met.value).replace("credentials", "")
+    assert expected in str(error.value)
+    assert "secret" not in str(error.value).replace("credentials", "")
 
 
-def test_the_parts_of_a_uri() -> None:
+def test_child_parent_and_name_of_uri() -> None:
     uri = "s3://bucket/runs?scheme=http"
     assert child_uri(uri, "one") == "s3://bucket/runs/one?scheme=http"
     assert (uri_name(child_uri(uri, "one")), parent_uri(child_uri(uri, "one"))) == ("one", uri)
@@ -145,9 +144,10 @@ def test_the_parts_of_a_uri() -> None:
 
 
 def refused(uri: str) -> str:
-    with pytest.raises(ConfigError) as met:
+    """The one-line message with which `Store.check` refuses a URI."""
+    with pytest.raises(ConfigError) as error:
         open_store(uri).check()
-    assert "\n" not in str(met.value)
-    assert str(met.value).count(uri.partition("?")[0]) == 1
-    assert "endpoint_override=" not in str(met.value)
-    return str(met.value)
+    assert "\n" not in str(error.value)
+    assert str(error.value).count(uri.partition("?")[0]) == 1
+    assert "endpoint_override=" not in str(error.value)
+    return str(error.value)

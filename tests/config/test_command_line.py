@@ -101,7 +101,7 @@ def test_mistakes_are_one_line_and_interrupts_say_more(capsys: pytest.CaptureFix
 
 
 def test_reader_that_has_gone_ends_quietly() -> None:
-    script = "from distcond.config.command_line import run_cli; guarded(lambda: print('x' * (1 << 20)) or 0)"
+    script = "from distcond.config.command_line import run_cli; run_cli(lambda: print('x' * (1 << 20)) or 0)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.read(10)

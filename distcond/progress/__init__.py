@@ -1,4 +1,4 @@
-"""Live progress of a run on standard error, read from the files it writes: the same under every launcher.
+"""Live progress of a run on standard error, read from the run's files, so that it is the same under every launcher.
 
-May import runs, results and lower; never launch.
+May import training.progress, runs, results and lower; never launch.
 """

@@ -9,103 +9,67 @@ from typing import Any, Protocol, TextIO
 
 from distcond.results.labels import format_duration
 
-
-def format_epoch(record: Mapping[str, Any], epochs: int) -> str:
-    """`epoch 3/30  loss 1.05  clean 86.5 %  adversarial 40.5 %  lr 0.099  630 img/s  val SA ...`.
-
-    Where the sentinel found something, `warning: gradient masking: zero_gradients (37 % of 64 inputs)` ends it.
-    """
-    parts = [
-        f"epoch {record['epoch']}/{epochs}",
-        _format_number("loss {:.3g}", record.get("train_loss")),
-        _format_number("clean {:.1%}", record.get("train_sa")),
-        _format_number("adversarial {:.1%}", record.get("train_ra")),
-        _format_number("lr {:.2g}", record.get("lr")),
-        _format_number("{:.0f} img/s", record.get("images_per_second")),
-        format_validation(record),
-    ]
-    line = "  ".join(filter(None, parts)).replace("%", " %")
-    return "  ".join(filter(None, (line, format_masking(record))))
-
-
-def format_shares(record: Mapping[str, Any]) -> str:
-    """`attack 71% passes 24%`: parts of the timed steps that take a percent or more, longest first."""
-    parts = sorted((record.get("shares") or {}).items(), key=lambda part: -part[1])
-    return " ".join(f"{name} {share:.0%}" for name, share in parts if share >= 0.01)
-
-
-def format_validation(record: Mapping[str, Any]) -> str:
-    """`val SA 96.1/93.9 RA 51.1/66.7 at lam 0/1`: the ends of the lam grid, in percent; empty without a sweep."""
-    points = [point for point in record.get("val") or [] if point.get("width") == record["val"][0].get("width")]
-    if not points:
-        return ""
-    points.sort(key=lambda point: point.get("blend_t", point["lam"]))
-    ends = [points[0], points[-1]] if len(points) > 1 else points
-    sa, ra = ("/".join(f"{100 * point[name]:.1f}" for point in ends) for name in ("sa", "ra"))
-    places = "/".join(f"{point.get('blend_t', point['lam']):g}" for point in ends)
-    return f"val SA {sa} RA {ra} at {'t' if 'blend' in points[0] else 'lam'} {places}"
-
-
-def format_masking(record: Mapping[str, Any]) -> str:
-    """The sentinel's warnings with what they rest on; empty without any."""
-    facts = record.get("warnings") or {}
-    named = ", ".join(f"{name} ({fact})" for name, fact in facts.items())
-    return f"warning: gradient masking: {named}" if named else ""
-
-
-def _format_number(form: str, value: float | None) -> str:
-    return "" if value is None else form.format(value)
-
-
+#: A record of the history, or the content of progress.json.
 Values = Mapping[str, Any]
 
-_SHOWN = {"loss": "loss {:.3g}", "images_per_second": "{:.0f} img/s"}
-
-
-#: Seconds between two lines about one sweep.
+#: Seconds between two lines about the same evaluation.
 SWEEP_SECONDS = 60.0
+
+_BAR_VALUES = {"loss": "loss {:.3g}", "images_per_second": "{:.0f} img/s"}
 
 
 class ProgressDisplay(Protocol):
-    """What `Watch` shows things on."""
+    """Where `ProgressReporter` shows a run."""
 
     def write_line(self, line: str) -> None:
         """Show a line that stays."""
 
     def epoch(self, record: Values, epochs: int) -> None:
-        """Show a finished epoch."""
+        """Show a finished epoch; `record` is its record in the history."""
 
     def update(self, progress: Values) -> None:
-        """Show how far the run is."""
+        """Show the content of `progress.json`."""
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Release the display."""
+
+
+def make_display() -> ProgressDisplay:
+    """A bar if standard error is a terminal and tqdm is installed, else lines."""
+    if sys.stderr.isatty():
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return LineDisplay(sys.stderr)
+        form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
+        return BarDisplay(tqdm(total=1, bar_format=form, file=sys.stderr, dynamic_ncols=True, leave=False))
+    return LineDisplay(sys.stderr)
 
 
 class LineDisplay:
-    """One line per epoch, and one a minute in a long sweep."""
+    """One line per epoch, and one per minute in a long evaluation."""
 
     def __init__(self, out: TextIO) -> None:
         self.out, self._shown_at = out, time.monotonic()
-        self._left = ""
+        self._time_left = ""
 
     def write_line(self, line: str) -> None:
         print(line, file=self.out, flush=True)
 
     def epoch(self, record: Values, epochs: int) -> None:
-        self.write_line("  ".join(filter(None, (format_epoch(record, epochs), self._left))))
+        self.write_line("  ".join(filter(None, (format_epoch(record, epochs), self._time_left))))
 
     def update(self, progress: Values) -> None:
-        """Within an epoch a log file learns nothing."""
-        self._left = f"{format_duration(progress['seconds_left'])} left" if "seconds_left" in progress else ""
+        """Write a line only during an evaluation: a log gets none within an epoch."""
+        self._time_left = _format_time_left(progress)
         if "share" in progress and time.monotonic() - self._shown_at > SWEEP_SECONDS:
-            self.write_line(_position(progress))
+            self.write_line(_format_stage(progress))
         elif "share" in progress:
             return
         self._shown_at = time.monotonic()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to release."""
 
 
 class BarDisplay:
@@ -124,11 +88,10 @@ class BarDisplay:
         epochs, steps = progress["epochs"], progress["steps"]
         done = progress.get("epoch", 0) * steps + progress.get("step", -1) + 1
         self.bar.total = epochs * steps
-        self.bar.set_description_str(_position(progress), refresh=False)
-        shown = [form.format(progress[name]) for name, form in _SHOWN.items() if name in progress]
-        shown += [f"{format_duration(progress['seconds_left'])} left"] if "seconds_left" in progress else []
-        shown += [format_shares(progress), self.validation]
-        self.bar.set_postfix_str("  ".join(filter(None, shown)), refresh=False)
+        self.bar.set_description_str(_format_stage(progress), refresh=False)
+        values = [form.format(progress[name]) for name, form in _BAR_VALUES.items() if name in progress]
+        values += [_format_time_left(progress), format_shares(progress), self.validation]
+        self.bar.set_postfix_str("  ".join(filter(None, values)), refresh=False)
         self.bar.n = min(done, self.bar.total)
         self.bar.refresh()
 
@@ -136,19 +99,58 @@ class BarDisplay:
         self.bar.close()
 
 
-def make_display() -> ProgressDisplay:
-    """A bar if standard error is a terminal and tqdm is there."""
-    if sys.stderr.isatty():
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return LineDisplay(sys.stderr)
-        form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
-        return BarDisplay(tqdm(total=1, bar_format=form, file=sys.stderr, dynamic_ncols=True, leave=False))
-    return LineDisplay(sys.stderr)
+def format_epoch(record: Values, epochs: int) -> str:
+    """`epoch 3/30  loss 1.05  clean 86.5 %  adversarial 40.5 %  lr 0.099  630 img/s  val SA ...`.
+
+    Ends with `warning: gradient masking: zero_gradients (37 % of 64 inputs)` where a check found gradient masking.
+    """
+    parts = [
+        f"epoch {record['epoch']}/{epochs}",
+        _format_number("loss {:.3g}", record.get("train_loss")),
+        _format_number("clean {:.1%}", record.get("train_sa")),
+        _format_number("adversarial {:.1%}", record.get("train_ra")),
+        _format_number("lr {:.2g}", record.get("lr")),
+        _format_number("{:.0f} img/s", record.get("images_per_second")),
+        format_validation(record),
+    ]
+    line = "  ".join(filter(None, parts)).replace("%", " %")
+    return "  ".join(filter(None, (line, format_masking(record))))
 
 
-def _position(progress: Values) -> str:
+def format_validation(record: Values) -> str:
+    """`val SA 96.1/93.9 RA 51.1/66.7 at lam 0/1`: both ends of the lam grid, in percent; empty without validation."""
+    points = [point for point in record.get("val") or [] if point.get("width") == record["val"][0].get("width")]
+    if not points:
+        return ""
+    points.sort(key=lambda point: point.get("blend_t", point["lam"]))
+    ends = [points[0], points[-1]] if len(points) > 1 else points
+    sa, ra = ("/".join(f"{100 * point[name]:.1f}" for point in ends) for name in ("sa", "ra"))
+    positions = "/".join(f"{point.get('blend_t', point['lam']):g}" for point in ends)
+    return f"val SA {sa} RA {ra} at {'t' if 'blend' in points[0] else 'lam'} {positions}"
+
+
+def format_masking(record: Values) -> str:
+    """The warnings of the gradient masking checks with their evidence; empty without any."""
+    warnings = record.get("warnings") or {}
+    listed = ", ".join(f"{name} ({evidence})" for name, evidence in warnings.items())
+    return f"warning: gradient masking: {listed}" if listed else ""
+
+
+def format_shares(progress: Values) -> str:
+    """`attack 71% passes 24%`: the parts of a timed step that take 1 % or more, longest first."""
+    parts = sorted((progress.get("shares") or {}).items(), key=lambda part: -part[1])
+    return " ".join(f"{name} {share:.0%}" for name, share in parts if share >= 0.01)
+
+
+def _format_number(form: str, value: float | None) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _format_time_left(progress: Values) -> str:
+    return f"{format_duration(progress['seconds_left'])} left" if "seconds_left" in progress else ""
+
+
+def _format_stage(progress: Values) -> str:
     share = f" {progress['share']:.0%}" if "share" in progress else ""
     if progress["stage"] in ("test", "finished"):
         return f"{progress['stage']}{share}"

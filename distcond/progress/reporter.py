@@ -1,4 +1,4 @@
-"""Report the live progress of a run from its files alone: the same under every launcher, wherever the workers are."""
+"""Report the live progress of a run from its files: the same under every launcher, wherever the workers are."""
 
 from __future__ import annotations
 
@@ -18,127 +18,128 @@ from distcond.runs.attempts import last_attempt, last_world_size
 from distcond.runs.failures import is_lost_peer
 from distcond.training.progress import read_progress
 
-#: Seconds between two looks.
+#: Seconds between two reads of the files.
 INTERVAL = 0.5
 
-#: A stage that takes no longer than this many seconds gets no line of its own.
+#: A stage gets a line of its own only after this many seconds.
 BRIEF_SECONDS = 2.0
 
-_STAGES = {"validate": "validating", "test": "testing the best and the last checkpoint"}
+_STAGE_LINES = {"validate": "validating", "test": "testing the best and the last checkpoint"}
 
 
 @contextmanager
 def report_progress(run_path: Path, active: bool = True) -> Iterator[None]:
-    """Show the progress of the run in `run_path` on standard error for as long as the block takes."""
+    """Within the block, show the progress of the run in `run_path` on standard error."""
     if not active:
         yield
         return
-    shown, over = make_display(), threading.Event()
-    watch = ProgressReporter(run_path, shown)
-    thread = threading.Thread(target=_report_until, args=(watch, over), name="watch", daemon=True)
+    display, done = make_display(), threading.Event()
+    reporter = ProgressReporter(run_path, display)
+    thread = threading.Thread(target=_report_until, args=(reporter, done), name="progress", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        done.set()
         thread.join()
-        _report_once(watch)
-        shown.close()
+        _report_once(reporter)
+        display.close()
 
 
 class ProgressReporter:
-    """Each `look` shows what is new since the last one. What the files held at the start is old."""
+    """Shows on a display what is new in a run's files at each `report`. What they held at the start is not shown."""
 
-    def __init__(self, run_path: Path, shown: ProgressDisplay) -> None:
-        self.run_path, self.screen = run_path, shown
-        self._old = history.read(run_path)
-        self._progress = self._first_progress()
+    def __init__(self, run_path: Path, display: ProgressDisplay) -> None:
+        self.run_path, self.display = run_path, display
+        self._old_records = history.read(run_path)
+        self._progress = self._read_first_progress()
         self._attempt, self._workers = last_attempt(run_path), last_world_size(run_path)
-        self._fresh = False  # whether the workers have begun
-        self._shown: set[int] = set()
-        self._size = -1
-        self._stage, self._since, self._named = "", time.monotonic(), False
-
-    def _first_progress(self) -> dict[str, Any] | None:
-        try:
-            return read_progress(self.run_path)
-        except ConfigError as error:
-            self.screen.write_line(f"{error}; the run writes it anew")
-            return None
+        self._started = False  # whether the workers of this start have begun
+        self._shown_epochs: set[int] = set()
+        self._history_bytes = -1
+        self._stage, self._stage_start, self._stage_shown = "", time.monotonic(), False
 
     def report(self) -> None:
         """Read the run's files and show what has changed."""
-        self._look_at_attempt()
+        self._report_attempt()
         progress = read_progress(self.run_path)
         if progress is None:
             return
-        self._look_at_history(progress["epochs"])
+        self._report_epochs(progress["epochs"])
         if progress != self._progress:
             self._progress = progress
-            self._enter(progress["stage"])
-            self.screen.update(progress)
-        self._name_stage()
+            self._enter_stage(progress["stage"])
+            self.display.update(progress)
+        self._report_stage()
 
-    def _look_at_history(self, epochs: int) -> None:
-        file = self.run_path / HISTORY_FILE
-        size = file.stat().st_size if file.exists() else 0
-        if size == self._size:
-            return
-        self._size = size
-        for record in history.read(self.run_path):
-            # An epoch that is done again after a restart is shown once; one of an earlier start, if it was redone.
-            if record["epoch"] not in self._shown and record not in self._old:
-                self._shown.add(record["epoch"])
-                self.screen.epoch(record, epochs)
-                if self._progress and self._progress.get("storage"):
-                    self.screen.write_line(self._progress["storage"])
+    def _read_first_progress(self) -> dict[str, Any] | None:
+        try:
+            return read_progress(self.run_path)
+        except ConfigError as error:
+            self.display.write_line(f"{error}; the run will replace it")
+            return None
 
-    def _look_at_attempt(self) -> None:
+    def _report_attempt(self) -> None:
         attempt, workers = last_attempt(self.run_path), last_world_size(self.run_path)
         if attempt is None or attempt == self._attempt:
             return
-        if self._fresh:
-            self.screen.write_line(_restarted(self.run_path, attempt, self._workers, workers))
-        self._attempt, self._workers, self._fresh = attempt, workers, True
+        if self._started:
+            self.display.write_line(_describe_restart(self.run_path, attempt, self._workers, workers))
+        self._attempt, self._workers, self._started = attempt, workers, True
 
-    def _enter(self, stage: str) -> None:
+    def _report_epochs(self, epochs: int) -> None:
+        file = self.run_path / HISTORY_FILE
+        size = file.stat().st_size if file.exists() else 0
+        if size == self._history_bytes:
+            return
+        self._history_bytes = size
+        for record in history.read(self.run_path):
+            # An epoch repeated after a restart of the workers is shown once. One of an earlier start is shown if it
+            # was repeated in this one.
+            if record["epoch"] not in self._shown_epochs and record not in self._old_records:
+                self._shown_epochs.add(record["epoch"])
+                self.display.epoch(record, epochs)
+                if self._progress and self._progress.get("storage"):
+                    self.display.write_line(self._progress["storage"])
+
+    def _enter_stage(self, stage: str) -> None:
         if stage != self._stage:
-            self._stage, self._since, self._named = stage, time.monotonic(), stage not in _STAGES
-        self._name_stage()
+            self._stage, self._stage_start, self._stage_shown = stage, time.monotonic(), stage not in _STAGE_LINES
+        self._report_stage()
 
-    def _name_stage(self) -> None:
-        if self._stage and not self._named and time.monotonic() - self._since > BRIEF_SECONDS:
-            self._named = True
-            self.screen.write_line(_STAGES[self._stage])
-
-
-def _report_until(watch: ProgressReporter, over: threading.Event) -> None:
-    while not over.wait(INTERVAL):
-        _report_once(watch)
+    def _report_stage(self) -> None:
+        if self._stage and not self._stage_shown and time.monotonic() - self._stage_start > BRIEF_SECONDS:
+            self._stage_shown = True
+            self.display.write_line(_STAGE_LINES[self._stage])
 
 
-def _report_once(watch: ProgressReporter) -> None:
-    # A file that cannot be read now (a share that is away) must not cost the run.
+def _report_until(reporter: ProgressReporter, done: threading.Event) -> None:
+    while not done.wait(INTERVAL):
+        _report_once(reporter)
+
+
+def _report_once(reporter: ProgressReporter) -> None:
+    # A file that cannot be read now, as on an unmounted share, must not fail the run.
     with suppress(OSError, ValueError, KeyError):
-        watch.report()
+        reporter.report()
 
 
-def _restarted(run_path: Path, attempt: int, before: int | None, now: int | None) -> str:
-    """What a new attempt says, with what another number of workers changes."""
+def _describe_restart(run_path: Path, attempt: int, before: int | None, now: int | None) -> str:
+    """The line about a new attempt: why the workers were restarted, and what another number of workers changes."""
     grown = before is not None and now is not None and now > before
-    reason = "there is room for more" if grown else _reason(run_path, attempt - 1)
+    reason = "more workers are available" if grown else _failure_cause(run_path, attempt - 1)
     line = f"attempt {attempt}: workers restarted from the last checkpoint ({reason})"
     if before in (None, now):
         return line
-    kept = "the same global batches in the same order; BN statistics per worker now see other shares of them"
-    return f"{line}; {now} worker{'' if now == 1 else 's'} instead of {before}: {kept}"
+    effect = "same global batches in the same order; each worker's BN statistics see a different share of them"
+    return f"{line}; {now} worker{'' if now == 1 else 's'} instead of {before}: {effect}"
 
 
-def _reason(run_path: Path, attempt: int) -> str:
-    """The error that ended an attempt: the last line of its first traceback, unless that is a consequence."""
+def _failure_cause(run_path: Path, attempt: int) -> str:
+    """The error that ended an attempt: the last line of its first traceback that is not about a lost peer."""
     files = sorted(
         (run_path / FAILURES_DIR).glob(f"attempt-{attempt:02d}-*.txt"), key=lambda file: file.stat().st_mtime_ns
     )
-    lines = [file.read_text().rstrip().splitlines()[-1] for file in files]
-    causes = [line for line in lines if not is_lost_peer(line)]
-    return textwrap.shorten(causes[0], 200) if causes else "one died without an exception"
+    errors = [file.read_text().rstrip().splitlines()[-1] for file in files]
+    causes = [error for error in errors if not is_lost_peer(error)]
+    return textwrap.shorten(causes[0], 200) if causes else "a worker died without an exception"

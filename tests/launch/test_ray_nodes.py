@@ -36,7 +36,7 @@ def test_elastic_run_shrinks_and_grows(place: Any, ray_nodes: RayNodes) -> None:
     assert [record["epoch"] for record in history.read(run.path)] == list(range(1, 101))
     lost, grown = (line for line in run.output.splitlines() if line.startswith("attempt "))
     assert "; 1 worker instead of 2: " in lost and "BN statistics" in lost
-    assert grown.startswith("attempt 2: ") and "there is room for more" in grown
+    assert grown.startswith("attempt 2: ") and "more workers are available" in grown
 
 
 def test_node_without_the_run_directory_is_refused(place: Any, mounts: None, ray_nodes: RayNodes) -> None:

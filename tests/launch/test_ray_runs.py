@@ -32,7 +32,7 @@ def test_run_with_a_dead_worker_equals_torchrun(place: Any, torchrun_run: Any) -
     assert not (run.path / ".ray").exists()
     said = [line for line in run.output.splitlines() if "ray" in line.lower()]
     assert [line for line in said if not line.startswith("(raylet) A worker died")] == ["starting Ray ..."]
-    assert "attempt 1: workers restarted from the last checkpoint (one died without an exception)" in run.output
+    assert "attempt 1: workers restarted from the last checkpoint (a worker died without an exception)" in run.output
     assert [record["epoch"] for record in history.read(run.path)] == [1, 2, 3]
     for output in (run.output, torchrun_run.output):
         assert [output.count(f"epoch {number}/3") for number in (1, 2, 3)] == [1, 1, 1]

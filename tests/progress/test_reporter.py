@@ -1,4 +1,4 @@
-"""Progress from the files of a run."""
+"""ProgressReporter and its displays, from the files of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from distcond.atomic_io import write_json
-from distcond.progress import reporter as watching
+from distcond.progress import reporter
 from distcond.progress.display import BarDisplay, LineDisplay, format_epoch, make_display
 from distcond.progress.reporter import ProgressReporter, report_progress
 from distcond.results import history
@@ -32,11 +32,11 @@ def record(epoch: int, **values: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def seen(tmp_path: Path) -> Callable[[], list[str]]:
-    """`seen()`: the lines a watch of `tmp_path` has written since it was last asked. It begins at the first call."""
+    """`seen()`: the new lines that a reporter of `tmp_path` writes. The reporter starts at the first call."""
     out, state = io.StringIO(), dict[str, Any]()
 
     def lines() -> list[str]:
-        state.setdefault("watch", ProgressReporter(tmp_path, LineDisplay(out))).report()
+        state.setdefault("reporter", ProgressReporter(tmp_path, LineDisplay(out))).report()
         text = out.getvalue()
         out.seek(0)
         out.truncate()
@@ -53,7 +53,7 @@ def begin(run: Path, attempt: int) -> None:
     write_json(run / "attempt.json", {"attempt": attempt})
 
 
-def test_a_line_holds_what_an_epoch_gave() -> None:
+def test_epoch_line_lists_the_recorded_values() -> None:
     line = "epoch 3/30  loss 1.05  clean 86.5 %  adversarial 40.5 %  lr 0.099  630 img/s"
     assert format_epoch(record(3), 30) == line
     assert format_epoch(record(3, val=VAL), 30) == f"{line}  val SA 96.1/93.9 RA 51.1/66.7 at lam 0/1"
@@ -61,7 +61,7 @@ def test_a_line_holds_what_an_epoch_gave() -> None:
     widths = [{**point, "width": width} for point in VAL for width in (0, 1)]
     assert format_epoch(record(3, val=widths), 30).endswith("val SA 96.1/93.9 RA 51.1/66.7 at lam 0/1")
     parts = {"data": 0.004, "attack": 0.712, "passes": 0.2, "reduction": 0.03, "rest": 0.054}
-    assert format_epoch(record(3, shares=parts), 30) == line  # those are on the bar, and in the history
+    assert format_epoch(record(3, shares=parts), 30) == line  # shown on the bar only
     assert format_epoch({"epoch": 1, "train_loss": None, "train_sa": None, "val": []}, 30) == "epoch 1/30"
 
 
@@ -74,7 +74,7 @@ def test_every_epoch_gets_one_line(tmp_path: Path, seen: Callable[[], list[str]]
     history.append(tmp_path, record(2))
     assert [line.split("  ")[0] for line in seen()] == ["epoch 1/3", "epoch 2/3"]
     assert seen() == []
-    history.append(tmp_path, record(3))  # after the last word of progress: a run that was killed here
+    history.append(tmp_path, record(3))  # progress.json is older: the run was killed here
     assert [line.split("  ")[0] for line in seen()] == ["epoch 3/3"]
 
 
@@ -86,13 +86,13 @@ def test_resumed_run_shows_new_and_repeated_epochs(tmp_path: Path, seen: Callabl
     assert seen() == []
     begin(tmp_path, 1)
     assert seen() == []
-    history.append(tmp_path, record(2, images_per_second=100.0))  # its checkpoint was that of epoch 1
+    history.append(tmp_path, record(2, images_per_second=100.0))  # repeated: the checkpoint was of epoch 1
     history.append(tmp_path, record(3))
     assert [line.split("  ")[0] for line in seen()] == ["epoch 2/3", "epoch 3/3"]
 
 
 def test_restart_is_shown_and_no_epoch_twice(tmp_path: Path, seen: Callable[[], list[str]]) -> None:
-    begin(tmp_path, 4)  # of an earlier start
+    begin(tmp_path, 4)  # from an earlier start
     assert seen() == []
     begin(tmp_path, 5)
     update(tmp_path, "train", epoch=0)
@@ -103,7 +103,7 @@ def test_restart_is_shown_and_no_epoch_twice(tmp_path: Path, seen: Callable[[], 
     (failures / "attempt-05-worker-0000.txt").write_text("Traceback\nRuntimeError: [gloo] Connection closed by peer\n")
     begin(tmp_path, 6)
     again = "workers restarted from the last checkpoint"
-    assert seen() == [f"attempt 6: {again} (one died without an exception)"]
+    assert seen() == [f"attempt 6: {again} (a worker died without an exception)"]
     history.append(tmp_path, record(1, images_per_second=100.0))
     assert seen() == []
     (failures / "attempt-06-worker-0001.txt").write_text("Traceback\n\nOSError: the disk is full\n")
@@ -111,7 +111,7 @@ def test_restart_is_shown_and_no_epoch_twice(tmp_path: Path, seen: Callable[[], 
     assert seen() == [f"attempt 7: {again} (OSError: the disk is full)"]
 
 
-def test_time_left_and_storage_error_follow_an_epoch(tmp_path: Path, seen: Callable[[], list[str]]) -> None:
+def test_epoch_line_adds_time_and_storage_error(tmp_path: Path, seen: Callable[[], list[str]]) -> None:
     seen()
     update(tmp_path, "train", epoch=0, step=3, seconds_left=600.0, storage="s3://x: not reachable")
     seen()
@@ -122,13 +122,13 @@ def test_time_left_and_storage_error_follow_an_epoch(tmp_path: Path, seen: Calla
     assert second == "s3://x: not reachable"
 
 
-def test_only_a_long_stage_is_named(
+def test_only_long_stages_get_a_line(
     tmp_path: Path, seen: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen()
     update(tmp_path, "validate", epoch=0)
     assert seen() == []
-    monkeypatch.setattr(watching, "BRIEF_SECONDS", 0.0)
+    monkeypatch.setattr(reporter, "BRIEF_SECONDS", 0.0)
     assert seen() == ["validating"]
     assert seen() == []
     update(tmp_path, "test", epoch=3)
@@ -137,7 +137,7 @@ def test_only_a_long_stage_is_named(
     assert seen() == []
 
 
-def test_the_last_lines_come_before_the_block_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_last_epoch_is_shown_before_leaving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with report_progress(tmp_path):
         update(tmp_path, "finished", epoch=3)
         history.append(tmp_path, record(3))
@@ -147,13 +147,13 @@ def test_the_last_lines_come_before_the_block_ends(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().err == ""
 
 
-def test_a_file_that_cannot_be_read_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_files_are_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with report_progress(tmp_path):
         (tmp_path / "progress.json").write_text("{")
         (tmp_path / "attempt.json").mkdir()
 
 
-def test_bar_counts_steps_of_the_whole_run() -> None:
+def test_bar_counts_all_steps_of_the_run() -> None:
     tqdm = pytest.importorskip("tqdm").tqdm
     out = io.StringIO()
     bar = BarDisplay(tqdm(total=1, bar_format="{desc}|{n_fmt}/{total_fmt}|{postfix}", file=out))
@@ -173,7 +173,7 @@ def test_bar_counts_steps_of_the_whole_run() -> None:
     bar.close()
 
 
-def test_the_bar_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bar_only_on_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(make_display(), LineDisplay)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     shown = make_display()

@@ -1,4 +1,4 @@
-"""Experiment trackers (`sinks=tensorboard,mlflow,wandb`): one file a tool, each imported only where it is asked for.
+"""Experiment trackers (`sinks=tensorboard,mlflow,wandb`): one file per tool, which is imported only if a run uses it.
 
 May import runs, results, config and lower; never launch.
 """

@@ -1,4 +1,4 @@
-"""The interface of an experiment tracker, and the names of the metrics it is given."""
+"""Tracker: the interface of an experiment tracker, and the names of the metrics it receives."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from distcond.errors import ConfigError
 
 
 class RunInfo(NamedTuple):
-    """The run that is shown.
+    """The run to track.
 
     Attributes:
         path: its directory.
-        name: its run_id.
-        mark: tells it from other runs of that name, as below another root; empty for one begun by an older distcond.
-        settings: its config by dotted path.
-        after: the last epoch that an earlier start has handed over, 0 = none; the next one handed over is later.
+        name: its run ID.
+        mark: distinguishes it from runs with the same ID below another root; empty for runs of older versions.
+        settings: its config, {dotted path: value}.
+        after: the last epoch that was sent by an earlier start; 0 = none.
     """
 
     path: Path
@@ -30,30 +30,30 @@ class RunInfo(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """What no other run has."""
+        """Unique among all runs."""
         return f"{self.name} {self.mark}".rstrip()
 
 
 class TrackedRun(Protocol):
-    """One run in a tool. Every method may raise anything: the run goes on without the tool."""
+    """One run in a tool. Methods may raise any exception: the training continues without the tool."""
 
     def write(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Keep what was measured after so many epochs."""
+        """Record the metrics of an epoch."""
 
     def close(self) -> None:
-        """Nothing more comes from this start; another one may go on."""
+        """Finish this start. A later start may resume the run."""
 
 
 @dataclass(frozen=True)
 class Tracker:
-    """A tool.
+    """A tracking tool.
 
     Attributes:
-        name: what `sinks=` calls it.
+        name: its name in `sinks=`.
         summary: one line.
-        module: what is imported; it tells whether the tool is there.
-        install: what pip installs.
-        open: begin or go on with a run.
+        module: the module to import; without it the tool is not installed.
+        install: arguments of `pip install`.
+        open: starts or resumes a run.
     """
 
     name: str
@@ -63,11 +63,12 @@ class Tracker:
     open: Callable[[RunInfo], TrackedRun]
 
     def check(self) -> None:
-        """Raise ConfigError if the tool's package is missing."""
+        """Raises ConfigError if the tool is not installed."""
         if find_spec(self.module) is None:
             raise ConfigError(f"sinks={self.name}: {self.module} is not installed; pip install {self.install}")
 
 
+#: Key of a history record -> name of the metric.
 _NAMES = {
     "train_loss": "train/loss",
     "train_sa": "train/sa",
@@ -81,18 +82,18 @@ _NAMES = {
 
 
 def epoch_metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """`train/loss`, `val/sa at lam 0.2`, `time/share attack`, ...: what the record holds that is a number."""
-    found: dict[str, Any] = {name: record.get(key) for key, name in _NAMES.items()}
-    found |= {f"time/share {part}": share for part, share in (record.get("shares") or {}).items()}
-    found |= point_metrics("val", record.get("val") or [])
-    return {name: float(value) for name, value in found.items() if value is not None}
+    """The numbers in a history record by name: `train/loss`, `val/sa at lam 0.2`, `time/share attack`, ..."""
+    metrics: dict[str, Any] = {name: record.get(key) for key, name in _NAMES.items()}
+    metrics |= {f"time/share {part}": share for part, share in (record.get("shares") or {}).items()}
+    metrics |= point_metrics("val", record.get("val") or [])
+    return {name: float(value) for name, value in metrics.items() if value is not None}
 
 
 def point_metrics(split: str, points: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """SA and RA at every operating point."""
+    """SA and RA in [0, 1] at every operating point, such as `test/ra at lam 0.2`."""
     several = len({point.get("width") for point in points}) > 1
-    found = dict[str, float]()
+    metrics = dict[str, float]()
     for point in points:
-        at = f"at lam {point['lam']:g}" + (f" width {point['width']:g}" if several else "")
-        found |= {f"{split}/{kind} {at}": point[kind] for kind in ("sa", "ra") if kind in point}
-    return found
+        position = f"at lam {point['lam']:g}" + (f" width {point['width']:g}" if several else "")
+        metrics |= {f"{split}/{kind} {position}": point[kind] for kind in ("sa", "ra") if kind in point}
+    return metrics

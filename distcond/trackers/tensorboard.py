@@ -1,4 +1,4 @@
-"""TensorBoard's event files, in `<run>/tensorboard`."""
+"""TensorBoard event files in `<run>/tensorboard`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from distcond.trackers.base import RunInfo, Tracker
 
 
 class EventFiles:
-    """A further event file in the folder. What earlier files hold of later epochs is taken back: it comes again."""
+    """A new event file per start. Epochs after `info.after` in earlier files are purged: they are written again."""
 
-    def __init__(self, subject: RunInfo) -> None:
+    def __init__(self, info: RunInfo) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = subject.path / TENSORBOARD_DIR
-        self.out: Any = SummaryWriter(str(folder), purge_step=subject.after + 1)
-        if not subject.after:
-            lines = "\n".join(f"    {path} = {value}" for path, value in subject.settings.items())
+        folder = info.path / TENSORBOARD_DIR
+        self.out: Any = SummaryWriter(str(folder), purge_step=info.after + 1)
+        if not info.after:
+            lines = "\n".join(f"    {path} = {value}" for path, value in info.settings.items())
             self.out.add_text("settings", lines, 1)
 
     def write(self, epoch: int, metrics: Mapping[str, float]) -> None:

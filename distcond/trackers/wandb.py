@@ -1,8 +1,9 @@
-"""A run of Weights & Biases, as WANDB_MODE, WANDB_PROJECT and WANDB_API_KEY say."""
+"""A run of Weights & Biases, configured by WANDB_MODE, WANDB_PROJECT and WANDB_API_KEY."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,21 +13,19 @@ PROJECT = "distcond"
 
 
 class WandbRun:
-    """The run whose id is made of the run's identity, so that a later start goes on with it."""
+    """The W&B run whose ID is a hash of the run's identity, so that a later start resumes it."""
 
-    def __init__(self, subject: RunInfo) -> None:
-        import os
-
+    def __init__(self, info: RunInfo) -> None:
         import wandb
 
-        identity = hashlib.blake2b(subject.identity.encode(), digest_size=8).hexdigest()
+        run_id = hashlib.blake2b(info.identity.encode(), digest_size=8).hexdigest()
         settings = wandb.Settings(console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True)
         self.run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
-            id=identity,
-            name=subject.name,
-            dir=str(subject.path),
-            config=dict(subject.settings),
+            id=run_id,
+            name=info.name,
+            dir=str(info.path),
+            config=dict(info.settings),
             resume="allow",
             settings=settings,
         )
@@ -40,7 +39,7 @@ class WandbRun:
 
 SINK = Tracker(
     name="wandb",
-    summary="Weights & Biases, as WANDB_MODE (offline is fine), WANDB_PROJECT and WANDB_API_KEY say",
+    summary="Weights & Biases, configured by WANDB_MODE (offline works), WANDB_PROJECT and WANDB_API_KEY",
     module="wandb",
     install="wandb",
     open=WandbRun,

@@ -1,8 +1,8 @@
 """Train once, choose later: conditional models between accuracy and robustness.
 
 `distcond.load(run_dir)` gives a finished run's network to Python; `AtLambda(model, 0.3)` is a plain
-`x in [0, 1] -> logits` module at one lam, `AtDial(model, 0.3)` at a blend of the network's two paths. None needs Ray or
-FFCV.
+`x in [0, 1] -> logits` module at one lam, `AtDial(model, 0.3)` at a blend of the network's two paths, and
+`fold(model, point)` is either in torch's own layers alone. None needs Ray or FFCV.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AtDial", "AtLambda", "__version__", "load"]
+__all__ = ["AtDial", "AtLambda", "__version__", "fold", "load"]
 
 if TYPE_CHECKING:
     from distcond.layers.condition import AtLambda
     from distcond.models.dial import AtDial
+    from distcond.models.plain_network import fold
     from distcond.runs.load_run import load
 
-_HOMES = {"AtDial": "distcond.models.dial", "AtLambda": "distcond.layers.condition", "load": "distcond.runs.load_run"}
+_HOMES = {
+    "AtDial": "distcond.models.dial",
+    "AtLambda": "distcond.layers.condition",
+    "load": "distcond.runs.load_run",
+    "fold": "distcond.models.plain_network",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -171,11 +171,16 @@ class AtLambda(FoldedModel):
 @torch.no_grad()
 def fold_at_lam(model: Conditional, lam: float, width: float = 1.0, noise_seed: int = 0) -> Condition:
     """The condition at one lam with everything folded; arguments and errors are those of `AtLambda`."""
+    dtype = torch.promote_types(torch.float32, model.mean.dtype)
+    return model.fold(condition_at_lam(model, lam, width, noise_seed), dtype)
+
+
+def condition_at_lam(model: Conditional, lam: float, width: float = 1.0, noise_seed: int = 0) -> Condition:
+    """The condition at one lam, not folded; arguments and errors are those of `AtLambda`."""
     if not 0 <= lam <= 1:
         raise ValueError(f"lam={lam}: must be in [0, 1]")
     if model.training:
         raise ValueError("AtLambda folds running statistics: call model.eval() first")
     # On the CPU: the network with noise seed 0 is to be one and the same wherever it is looked at and used.
     noise = model.draw_noise(noise_seed, on="cpu") if lam > 0 else None
-    dtype = torch.promote_types(torch.float32, model.mean.dtype)
-    return model.fold(model.condition(lam, width=model.width_index(width), noise=noise), dtype)
+    return model.condition(lam, width=model.width_index(width), noise=noise)

@@ -46,7 +46,11 @@ class DualBatchNorm2d(nn.Module):
     def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
         """Scale and shift (C,) of the routed branch in eval mode; the route must be one bool."""
         assert isinstance(cond.route, bool), "one route per pass folds; rows of both kinds do not"
-        return frozen_affine(self.adv if cond.route else self.clean)
+        return frozen_affine(self.routed(cond))
+
+    def routed(self, cond: Condition) -> nn.BatchNorm2d:
+        """The branch of the condition's route, which must be one bool."""
+        return self.adv if cond.route else self.clean
 
     def _split(self, x: Tensor, cond: Condition) -> int | None:
         """Where to slice, if at all: in training, by statistics of this rank, with at least two rows of each kind.

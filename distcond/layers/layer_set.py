@@ -34,9 +34,10 @@ class Conv(Protocol):
 
 
 class Norm(Protocol):
-    """A normalisation; `affine` is the scale and shift (C,) that it amounts to in eval mode."""
+    """A normalisation; `as_affine` is the scale and shift (C,) that it amounts to in eval mode, `routed` the layer."""
 
     def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor]: ...
+    def routed(self, cond: Condition) -> nn.BatchNorm2d: ...
     def __call__(self, x: Tensor, cond: Condition) -> Tensor: ...
 
 

@@ -47,6 +47,10 @@ class BatchNorm2d(nn.BatchNorm2d):
         """Scale and shift (C,) that this layer amounts to in eval mode."""
         return frozen_affine(self)
 
+    def routed(self, cond: Condition) -> nn.BatchNorm2d:
+        """This layer, whatever the condition."""
+        return self
+
 
 def frozen_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and shift (C,) of a batch normalisation by its running statistics."""

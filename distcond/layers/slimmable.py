@@ -96,6 +96,12 @@ class SwitchableDualBatchNorm2d(nn.Module):
         assert isinstance(norm, DualBatchNorm2d)
         return norm.as_affine(cond)
 
+    def routed(self, cond: Condition) -> nn.BatchNorm2d:
+        """The routed branch at `cond.width`."""
+        norm = self.norms[cond.width]
+        assert isinstance(norm, DualBatchNorm2d)
+        return norm.routed(cond)
+
 
 class SlimmableFiLM(FiLM):
     """FiLM of the first channels; its hidden layer narrows with them.

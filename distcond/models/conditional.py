@@ -59,7 +59,7 @@ class ConditionalModel(nn.Module):
         self.noise_size, self.units = assign_indices(backbone)
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
-        cond = self._encoded(cond)
+        cond = self.encoded(cond)
         logits: Tensor = self.backbone((x - self.mean) / self.std, cond)
         return logits
 
@@ -122,13 +122,14 @@ class ConditionalModel(nn.Module):
 
     def fold(self, cond: Condition, dtype: torch.dtype = torch.float32) -> Condition:
         """`cond` with all that does not depend on x folded into weights of `dtype`; eval mode, one route per pass."""
-        cond = self._encoded(cond)
+        cond = self.encoded(cond)
         return cond._replace(folded=tuple(unit.fold(cond, dtype) for unit in self.units), noise=None)
 
     def _widths(self) -> str:
         return ", ".join(f"{width_mult:g}" for width_mult in self.width_mults)
 
-    def _encoded(self, cond: Condition) -> Condition:
+    def encoded(self, cond: Condition) -> Condition:
+        """`cond` with the code of its lam, for models that are modulated by one."""
         if self.encode is None or cond.code is not None or cond.folded is not None:
             return cond
         return cond._replace(code=self.encode(cond.lam))

@@ -1,0 +1,174 @@
+"""Removes channels of a plain network that do not matter, so that its layers become physically smaller.
+
+A channel goes where it is the same constant for every input, as channel pruning leaves it (`relu(shift)`), or where
+nothing reads it. A constant that is not zero is carried into the bias of the layer that reads it; behind a padded
+convolution that would be wrong at the borders, so there the channel stays. Channels that are added to each other, as in
+a residual stream, go together or not at all. The function of the network does not change.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+_ADD = (operator.add, torch.add)
+#: Operations on each channel by itself under which a constant channel stays the same constant.
+_KEEPS = (F.max_pool2d, "mean", "flatten", F.dropout)
+
+
+@dataclass(eq=False)
+class _Group:
+    """Channels of several nodes that are kept or removed together."""
+
+    size: int
+    frozen: bool = False  # read or made by something that is not understood
+    nodes: list[fx.Node] = field(default_factory=list)
+    producers: list[nn.Module] = field(default_factory=list)  # convolutions whose outputs these are
+    norms: list[nn.BatchNorm2d] = field(default_factory=list)
+    readers: list[tuple[nn.Conv2d | nn.Linear, fx.Node]] = field(default_factory=list)  # with the node they read
+
+
+@torch.no_grad()
+def remove_dead_channels(network: fx.GraphModule) -> fx.GraphModule:
+    """Remove what can go, in place, until nothing more can; `network` is of torch's layers, in eval mode.
+
+    Returns:
+        The network, with smaller layers.
+    """
+    while _remove_once(network):
+        pass
+    return network
+
+
+def _remove_once(network: fx.GraphModule) -> bool:
+    groups, constants = _analyse(network)
+    changed = False
+    for group in dict.fromkeys(groups.values()):
+        dead = _dead(group, constants)
+        if not bool(dead.any()):
+            continue
+        if bool(dead.all()):  # a layer without channels is none
+            dead[0] = False
+        if bool(dead.any()):
+            _slice(group, dead, constants)
+            changed = True
+    return changed
+
+
+def _analyse(network: fx.GraphModule) -> tuple[dict[fx.Node, _Group], dict[fx.Node, Tensor]]:
+    """The group of every node's channels, and what is constant in them: (C,), NaN where a channel varies."""
+    groups: dict[fx.Node, _Group] = {}
+    constants: dict[fx.Node, Tensor] = {}
+    for node in network.graph.nodes:
+        inputs = [source for source in node.all_input_nodes if source in groups]
+        layer = network.get_submodule(cast("str", node.target)) if node.op == "call_module" else None
+        if isinstance(layer, nn.Conv2d) and layer.groups == 1 and not isinstance(layer.padding, str):
+            constants[node] = _after_weight(layer, _read(layer, node, groups, constants), padded=any(layer.padding))
+            groups[node] = _Group(layer.out_channels, nodes=[node], producers=[layer])
+        elif isinstance(layer, nn.Linear):
+            constants[node] = _after_weight(layer, _read(layer, node, groups, constants), padded=False)
+            groups[node] = _Group(layer.out_features, frozen=True)  # logits
+        elif isinstance(layer, nn.BatchNorm2d):
+            scale, shift = _affine(layer)
+            _join(node, inputs, groups)
+            groups[node].norms.append(layer)
+            constants[node] = constants[inputs[0]] * scale + shift
+        elif node.target in _ADD and len(inputs) == 2 and len(node.args) == 2:
+            _join(node, inputs, groups)
+            constants[node] = constants[inputs[0]] + constants[inputs[1]]
+        elif inputs and node.op != "get_attr" and node.target in (F.relu, torch.relu, *_KEEPS):
+            _join(node, inputs, groups)
+            constants[node] = constants[inputs[0]].relu() if "relu" in str(node.target) else constants[inputs[0]]
+        else:
+            for source in inputs:
+                groups[source].frozen = True
+    return groups, constants
+
+
+def _read(layer: Any, node: fx.Node, groups: dict[fx.Node, _Group], constants: dict[fx.Node, Tensor]) -> Tensor:
+    """What is constant of a layer's input; the layer is noted as a reader of it."""
+    source = cast("fx.Node", node.args[0])
+    if source not in groups:  # the image
+        return torch.full((layer.weight.shape[1],), torch.nan)
+    groups[source].readers.append((layer, source))
+    return constants[source]
+
+
+def _after_weight(layer: nn.Conv2d | nn.Linear, inputs: Tensor, padded: bool) -> Tensor:
+    """What is constant of a layer's output: where all it reads is zero, or constant and not padded."""
+    weight = layer.weight.flatten(2).sum(2) if layer.weight.dim() > 2 else layer.weight
+    used = layer.weight.flatten(2).count_nonzero(2) > 0 if layer.weight.dim() > 2 else layer.weight != 0
+    zero = inputs == 0
+    known = zero if padded else ~inputs.isnan()
+    out = torch.where(known & ~zero, inputs, 0) @ weight.T
+    if layer.bias is not None:
+        out = out + layer.bias
+    return torch.where((used & ~known).any(1), torch.nan, out)
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def _join(node: fx.Node, inputs: list[fx.Node], groups: dict[fx.Node, _Group]) -> None:
+    """Put the channels of a node and of all its inputs into one group."""
+    first = groups[inputs[0]]
+    for source in inputs[1:]:
+        other = groups[source]
+        if other is first:
+            continue
+        first.frozen |= other.frozen
+        for name in ("nodes", "producers", "norms", "readers"):
+            getattr(first, name).extend(getattr(other, name))
+        groups.update({member: first for member, group in groups.items() if group is other})
+    first.nodes.append(node)
+    groups[node] = first
+
+
+def _dead(group: _Group, constants: dict[fx.Node, Tensor]) -> Tensor:
+    """(C,) bool: channels that every reader can do without."""
+    dead = torch.full((group.size,), not group.frozen)
+    for layer, source in group.readers:
+        weight = layer.weight.flatten(2).count_nonzero(2) if layer.weight.dim() > 2 else layer.weight
+        unread = (weight == 0).all(0)
+        value = constants[source]
+        padded = isinstance(layer, nn.Conv2d) and any(cast("tuple[int, ...]", layer.padding))
+        dead &= unread | ((value == 0) if padded else ~value.isnan())
+    return dead
+
+
+def _slice(group: _Group, dead: Tensor, constants: dict[fx.Node, Tensor]) -> None:
+    kept = (~dead).nonzero()[:, 0]
+    for layer, source in group.readers:
+        _carry(layer, torch.where(dead, constants[source], 0.0).nan_to_num(0.0))
+        layer.weight = nn.Parameter(layer.weight[:, kept].contiguous(), requires_grad=False)
+        if isinstance(layer, nn.Conv2d):
+            layer.in_channels = len(kept)
+        else:
+            layer.in_features = len(kept)
+    for made in group.producers:
+        assert isinstance(made, nn.Conv2d)
+        made.weight, made.out_channels = nn.Parameter(made.weight[kept], requires_grad=False), len(kept)
+        if made.bias is not None:
+            made.bias = nn.Parameter(made.bias[kept], requires_grad=False)
+    for norm in group.norms:
+        norm.num_features = len(kept)
+        norm.weight, norm.bias = (nn.Parameter(value[kept], requires_grad=False) for value in (norm.weight, norm.bias))
+        norm.running_mean, norm.running_var = norm.running_mean[kept], norm.running_var[kept]  # type: ignore[index]
+
+
+def _carry(layer: nn.Conv2d | nn.Linear, constant: Tensor) -> None:
+    """Add what removed constants contribute to a layer's bias."""
+    if not bool((constant != 0).any()):
+        return
+    weight = layer.weight.flatten(2).sum(2) if layer.weight.dim() > 2 else layer.weight
+    share = weight @ constant
+    bias = share if layer.bias is None else layer.bias + share
+    layer.bias = nn.Parameter(bias, requires_grad=False)

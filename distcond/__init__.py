@@ -13,15 +13,15 @@ __version__ = "0.1.0"
 __all__ = ["AtDial", "AtLambda", "__version__", "fold", "load"]
 
 if TYPE_CHECKING:
+    from distcond.exporting.load import load
     from distcond.layers.condition import AtLambda
     from distcond.models.dial import AtDial
     from distcond.models.plain_network import fold
-    from distcond.runs.load_run import load
 
 _HOMES = {
     "AtDial": "distcond.models.dial",
     "AtLambda": "distcond.layers.condition",
-    "load": "distcond.runs.load_run",
+    "load": "distcond.exporting.load",
     "fold": "distcond.models.plain_network",
 }
 

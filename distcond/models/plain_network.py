@@ -53,15 +53,19 @@ def fold(
     """
     network = network_at(model, point, width, noise_seed)
     if isinstance(network, OutputBlend):
-        network.clean, network.robust = (
-            _plain(cast("FoldedModel", end), keep_norm) for end in (network.clean, network.robust)
-        )
-        plain = fx.GraphModule(network, fx.Tracer().trace(network))
+        for end in ("clean", "robust"):
+            setattr(network, end, _plain(getattr(network, end), keep_norm))
+        plain = trace_blend(network)
     else:
         assert isinstance(network, FoldedModel)
         plain = _plain(network, keep_norm)
     plain = remove_dead_channels(plain) if narrow else plain
     return plain.eval().requires_grad_(False)
+
+
+def trace_blend(network: OutputBlend) -> fx.GraphModule:
+    """A blend of the outputs of two plain networks as one graph."""
+    return fx.GraphModule(network, fx.Tracer().trace(network), class_name=type(network).__name__)
 
 
 def _condition_of(network: FoldedModel) -> Condition | None:

@@ -1,0 +1,236 @@
+"""Export operating points of a run as plain networks: `python -m distcond.export RUN_DIR dial=0.5 [NAME=VALUE ...]`.
+
+    python -m distcond.export runs/RUN dial=0,0.5,1                    one folder per position of the run's dial
+    python -m distcond.export runs/RUN lam=0.2 formats=safetensors,pt2,onnx
+    python -m distcond.export runs/RUN dial=0.5 width=0.5 keep_norm=true out=DIR
+
+Each folder holds model.safetensors, config.json, a model card with what was measured (README.md), leaderboard.json, and
+the programs asked for. `distcond.load(FOLDER)` reads it; model.pt2 and model.onnx need no distcond.
+
+  dial=0,0.5,1       positions in [0, 1] along the dial of the run (eval.dial), or lam=0,0.2 for the papers' lam
+  rule=weights       what the dial moves: switch, weights or outputs; of a pair also mixednuts, folded
+  dial_lam=1         lam of the robust end of a blend
+  width=1            multiplier of the width, for networks with several
+  noise_seed=0       which draw of the weight noise to carry
+  checkpoint=best    best, last or last_raw
+  keep_norm=false    keep batch normalisation instead of folding it into the convolutions
+  narrow=true        remove channels that are constant or that nothing reads
+  formats=safetensors,pt2    besides: onnx
+  card=true          write the model card; refused where the test rows of this operating point are missing
+  out=DIR            where the folders go; RUN_DIR/exports unless given
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from torch import fx
+
+import distcond
+from distcond.config.command_line import run_cli
+from distcond.config.fields import check_choice, parse_value
+from distcond.config.schema import Config
+from distcond.data.prepare import resolve_dataset
+from distcond.errors import ConfigError
+from distcond.exporting.card import rows_of, write_card
+from distcond.exporting.folder import CONFIG_FILE, WEIGHTS_FILE, ExportConfig, is_exported, read_config, write_folder
+from distcond.exporting.programs import ONNX_FILE, PT2_FILE, require_onnx, write_onnx, write_pt2
+from distcond.models.conditional import ConditionalModel
+from distcond.models.dial import point_on_dial
+from distcond.models.plain_network import fold
+from distcond.operating_point import OperatingPoint
+from distcond.registry import describe_unknown
+from distcond.results.store import read_rows
+from distcond.runs.load_run import CHECKPOINT_CHOICES, epoch_at, load
+from distcond.runs.provenance import git_commit
+from distcond.runs.run_cache import fetch_run
+from distcond.runs.run_dir import RunDir
+
+FORMATS = ("safetensors", "pt2", "onnx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """What the command line says."""
+
+    dial: tuple[float, ...] = ()
+    lam: tuple[float, ...] = ()
+    rule: str = ""
+    dial_lam: float = 0.0
+    width: float = 1.0
+    noise_seed: int = 0
+    checkpoint: str = "best"
+    keep_norm: bool = False
+    narrow: bool = True
+    formats: tuple[str, ...] = ("safetensors", "pt2")
+    card: bool = True
+    out: str = ""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Export every position asked for; prints one folder a line."""
+    if not argv or set(argv) & {"--help", "-h"}:
+        print(__doc__)
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    settings = parse_settings(argv[1:])
+    run = RunDir(fetch_run(argv[0], checkpoints=True))
+    points = points_of(settings, run.config())
+    model = load(run.path, settings.checkpoint)
+    out = Path(settings.out).expanduser() if settings.out else run.path / "exports"
+    folders = {point: out / slug(point, settings) for point in points}
+    exports = {point: describe(model, run, point, settings) for point in points}
+    for point, folder in folders.items():
+        check_target(folder, exports[point])
+    rows = read_rows(run.path) if settings.card else []
+    cards = {point: rows_of(rows, exports[point], settings.checkpoint) if settings.card else [] for point in points}
+    for point, folder in folders.items():
+        network = fold(model, point, settings.width, settings.noise_seed, settings.keep_norm, settings.narrow)
+        with _new_folder(folder) as aside:
+            files = write_files(network, exports[point], aside, settings.formats)
+            if settings.card:
+                write_card(aside, exports[point], cards[point], files)
+        print(folder)
+    return 0
+
+
+def parse_settings(words: Sequence[str]) -> ExportSettings:
+    """The settings on a command line.
+
+    Raises:
+        ConfigError: an unknown name, a bad value, or both or neither of dial and lam.
+    """
+    types = get_type_hints(ExportSettings)
+    values = dict[str, Any]()
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in types or not equals:
+            raise ConfigError(describe_unknown("setting of an export", name, types))
+        values[name] = parse_value(name, value, types[name])
+    settings = ExportSettings(**values)
+    if bool(settings.dial) == bool(settings.lam):
+        raise ConfigError("export: name the operating points by either dial=0,0.5,1 or lam=0,0.2")
+    check_choice("checkpoint", settings.checkpoint, CHECKPOINT_CHOICES)
+    for name in settings.formats:
+        check_choice("formats", name, FORMATS)
+    if "onnx" in settings.formats:
+        require_onnx()
+    return settings
+
+
+def points_of(settings: ExportSettings, config: Config) -> tuple[OperatingPoint, ...]:
+    """The operating points asked for; rule and robust end are the run's own unless named.
+
+    Raises:
+        ConfigError: a position outside [0, 1], an unknown rule, or a rule with lam.
+    """
+    if settings.lam:
+        if settings.rule or settings.dial_lam:
+            raise ConfigError("export: rule and dial_lam go with dial=, not with lam=")
+        return tuple(OperatingPoint(lam).checked() for lam in settings.lam)
+    rule, lam = settings.rule or config.eval.dial, settings.dial_lam or config.eval.dial_lam
+    return tuple(point_on_dial(rule, dial, lam) for dial in settings.dial)
+
+
+def slug(point: OperatingPoint, settings: ExportSettings) -> str:
+    """Name of the folder of one export."""
+    parts = [point.slug, *([f"width{settings.width:g}"] if settings.width != 1 else [])]
+    parts += [f"noise{settings.noise_seed}"] if settings.noise_seed else []
+    return "-".join([*parts, *(["bn"] if settings.keep_norm else [])])
+
+
+def describe(model: ConditionalModel, run: RunDir, point: OperatingPoint, settings: ExportSettings) -> ExportConfig:
+    """What `config.json` of one export says.
+
+    Raises:
+        ConfigError: a width the model was not built with.
+    """
+    config, starts = run.config(), run.starts()
+    dataset = resolve_dataset(config.data)
+    model.width_index(settings.width)
+    options = {name: value for name, value in dataclasses.asdict(config.model).items() if name != "name"}
+    place = {**point._asdict(), "width": settings.width, "noise_seed": settings.noise_seed}
+    return ExportConfig(
+        architecture=config.model.name,
+        options={name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
+        num_classes=dataset.num_classes,
+        image_size=dataset.image_size,
+        classes=model.classes,
+        operating_point=place,
+        keep_norm=settings.keep_norm,
+        mix=model.mix._asdict() if model.mix is not None and point.blend == "mixednuts" else None,
+        provenance={
+            "run_id": run.name,
+            "recipe": config.recipe,
+            "method": config.method.name,
+            "dataset": config.data.name,
+            "extra_data": config.data.extra,
+            "seed": config.seed,
+            "checkpoint": settings.checkpoint,
+            "epoch": epoch_at(run, settings.checkpoint),
+            "trained_at_commit": str(starts[-1].get("git_commit", "")) if starts else "",
+            "exported_at_commit": git_commit(),
+            "distcond": distcond.__version__,
+        },
+    )
+
+
+def check_target(folder: Path, export: ExportConfig) -> None:
+    """Refuse a folder with other content; one with an export of the same network is replaced.
+
+    Raises:
+        ConfigError: as said.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    there = read_config(folder) if is_exported(folder) else None
+    same = there is not None and (there.operating_point, there.provenance["run_id"]) == (
+        export.operating_point,
+        export.provenance["run_id"],
+    )
+    if not same:
+        raise ConfigError(f"out={folder}: holds something else; name another folder or remove it")
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to write into; it takes the place of `folder` when all is written."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        if folder.exists():
+            shutil.rmtree(folder)
+        aside.rename(folder)
+    except OSError as error:
+        raise ConfigError(f"out={folder}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_files(network: fx.GraphModule, export: ExportConfig, folder: Path, formats: Sequence[str]) -> list[str]:
+    """Write the formats asked for; the names of the files."""
+    files = []
+    if "safetensors" in formats:
+        write_folder(network, export, folder)
+        files += [WEIGHTS_FILE, CONFIG_FILE]
+    if "pt2" in formats:
+        write_pt2(network, folder / PT2_FILE, export.image_size)
+        files.append(PT2_FILE)
+    if "onnx" in formats:
+        write_onnx(network, folder / ONNX_FILE, export.image_size)
+        files.append(ONNX_FILE)
+    return files
+
+
+if __name__ == "__main__":
+    run_cli(lambda: main(sys.argv[1:]))

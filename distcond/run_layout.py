@@ -25,6 +25,10 @@ LINEAGE_FILE = "lineage.json"
 EPOCH_LIMIT_FILE = "leg.json"
 #: A request to stop, beside a run at a URI.
 STOP_FILE = "stop.txt"
+#: A random text of the driver, by which Ray workers check that they see the same directory.
+PROBE_FILE = ".shared"
+#: What Ray Train stores while workers run.
+RAY_DIR = ".ray"
 #: Held while a process works on the run.
 LOCK_FILE = ".lock"
 

@@ -1,6 +1,6 @@
-"""Start a run: in this process, under torchrun or on Ray; and ask it to stop.
+"""Start a run (in this process, under torchrun or on Ray) and stop it.
 
-May import everything below it (progress, trackers, training, evaluation, runs and lower), never tuning or a command.
+May import progress, trackers, training, evaluation, runs and lower; never tuning, except in `trainable`, or a command.
 """
 
 from __future__ import annotations
@@ -13,6 +13,6 @@ def trainable(
     recipe: str, settings: Mapping[str, Any] | None = None, objectives: Sequence[str] = ("hypervolume",), **options: Any
 ) -> Callable[[dict[str, Any]], None]:
     """A function for `ray.tune.Tuner`; see `distcond.tuning.ray_backend.trainable.trainable`."""
-    from distcond.tuning.ray_backend import trainable as door  # Ray has to be there only for those who call it
+    from distcond.tuning.ray_backend.trainable import trainable as make_trainable  # imports Ray
 
-    return door.trainable(recipe, settings, objectives, **options)
+    return make_trainable(recipe, settings, objectives, **options)

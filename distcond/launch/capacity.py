@@ -1,4 +1,4 @@
-"""How many workers a machine or a cluster can hold, and what is refused before anything starts."""
+"""Capacity of a machine or a cluster: how many workers it holds, and which requests are refused."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Capacity(NamedTuple):
 
 
 def this_machine() -> Capacity:
-    """What this process may use: its CPU affinity and cgroup quota, and the GPUs it sees."""
-    cores = min(len(os.sched_getaffinity(0)), _quota())
+    """What this process may use: cores by CPU affinity and cgroup quota, and the GPUs that torch sees."""
+    cores = min(len(os.sched_getaffinity(0)), _cgroup_cores())
     return Capacity(max(1, cores), torch.cuda.device_count(), "this machine")
 
 
@@ -31,7 +31,7 @@ def on_gpu(launch: LaunchConfig, capacity: Capacity) -> bool:
     """Whether workers get a GPU each.
 
     Raises:
-        ConfigError: cuda asked for where there is none.
+        ConfigError: launch.device=cuda without a GPU.
     """
     if launch.device == "cuda" and capacity.gpus == 0:
         raise ConfigError(f"launch.device=cuda: {capacity.where} has no GPU that torch or Ray sees; valid: auto, cpu")
@@ -39,7 +39,7 @@ def on_gpu(launch: LaunchConfig, capacity: Capacity) -> bool:
 
 
 def number_of_workers(launch: LaunchConfig, capacity: Capacity) -> int:
-    """`launch.workers`, or for 0: one per GPU, else two where there are cores for two.
+    """`launch.workers`; for 0: one per GPU, or without GPUs two if there are cores for two.
 
     Raises:
         ConfigError: more workers than `capacity` holds.
@@ -49,19 +49,19 @@ def number_of_workers(launch: LaunchConfig, capacity: Capacity) -> int:
     most = min(by_cores, capacity.gpus) if gpu else by_cores
     if most == 0:
         raise ConfigError(f"launch.cpus_per_worker={each}: {capacity.where} has {_count(capacity.cores, 'core')}")
-    wanted = launch.workers or (capacity.gpus if gpu else min(2, most))
-    if wanted > most:
+    workers = launch.workers or (capacity.gpus if gpu else min(2, most))
+    if workers > most:
         has = _count(capacity.gpus, "GPU") if gpu and most == capacity.gpus else _count(capacity.cores, "core")
         of_cores = f" of launch.cpus_per_worker={each}" if each > 1 else ""
         valid = f"1 to {most}" if most > 1 else "1"
-        raise ConfigError(f"launch.workers={wanted}: {capacity.where} has {has}; valid{of_cores}: {valid}")
-    return wanted
+        raise ConfigError(f"launch.workers={workers}: {capacity.where} has {has}; valid{of_cores}: {valid}")
+    return workers
 
 
 def range_of_workers(launch: LaunchConfig, capacity: Capacity, elastic: bool) -> tuple[int, int]:
-    """The fewest and the most workers; twice the same number for a fixed one.
+    """The least and the largest number of workers; equal for a run of fixed size.
 
-    Where the number may change (`elastic` and `launch.min_workers`), the most may be more than `capacity` holds now.
+    In an elastic run (`elastic` and `launch.min_workers`) the largest may exceed what `capacity` holds now.
 
     Raises:
         ConfigError: more workers than `capacity` holds.
@@ -78,15 +78,15 @@ def range_of_workers(launch: LaunchConfig, capacity: Capacity, elastic: bool) ->
 
 
 def check_range(launch: LaunchConfig) -> None:
-    """Refuse a least number of workers that the rest of `launch` contradicts.
+    """Check `launch.min_workers` against the launcher and `launch.workers`.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: they contradict each other.
     """
     if not launch.min_workers:
         return
     if launch.name == "local":
-        raise ConfigError(f"launch.min_workers={launch.min_workers}: launch=local does not change workers; valid: 0")
+        raise ConfigError(f"launch.min_workers={launch.min_workers}: launch=local has a fixed size; valid: 0")
     if launch.workers and launch.min_workers > launch.workers:
         most = launch.workers
         raise ConfigError(
@@ -98,12 +98,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _quota(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Whole cores of the cgroup's CPU quota (at least 1), or more than any machine has."""
+def _cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """The cgroup's CPU quota in full cores (at least 1); without a quota, more than any machine has."""
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
-            words = [word for file in files for word in (root / file).read_text().split()]
-            quota, period = int(words[0]), int(words[1])
+            values = [value for file in files for value in (root / file).read_text().split()]
+            quota, period = int(values[0]), int(values[1])
         except (OSError, ValueError, IndexError):
             continue
         if quota > 0:

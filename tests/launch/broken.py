@@ -1,4 +1,4 @@
-"""FLOAT that goes wrong at its sixth step: `method=broken:RAISES`, HANGS or KILLED."""
+"""FLOAT that fails at its sixth step: `method=broken:RAISES`, HANGS or KILLED."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _at_the_sixth_step(fault: Callable[[], None]) -> Callable[[Any], Any]:
+def _fail_at_sixth_step(fault: Callable[[], None]) -> Callable[[Any], Any]:
     def objective(options: Any) -> Any:
         inner, steps = FLOAT.objective(options), [0]
 
@@ -40,7 +40,7 @@ def _at_the_sixth_step(fault: Callable[[], None]) -> Callable[[Any], Any]:
 
 
 RAISES, HANGS, KILLED = (
-    dataclasses.replace(FLOAT, name=name, objective=_at_the_sixth_step(fault))
+    dataclasses.replace(FLOAT, name=name, objective=_fail_at_sixth_step(fault))
     for name, fault in (
         ("raises", _raise),
         ("hangs", _hang),

@@ -1,4 +1,4 @@
-"""How often the thread that trains calls into Ray, counted by the interpreter itself."""
+"""Counts how often the training thread calls Ray, with the interpreter's profiler."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import sys
 from pathlib import Path
 from typing import Any
 
-#: Counted between these steps of a worker: whole steps, a validation and a checkpoint.
+#: Calls are counted between these steps, which include a validation and a checkpoint.
 FIRST, LAST = 1, 4
 
 _counts = {"all": 0, "ray": 0}
-_found = importlib.util.find_spec("ray")
-_RAY = os.path.dirname(_found.origin or "") + os.sep if _found else "no Ray"
+_spec = importlib.util.find_spec("ray")
+_RAY = os.path.dirname(_spec.origin or "") + os.sep if _spec else "no Ray"
 
 
 def watch(step: int, file: Path) -> None:
-    """Of the first worker, count from step FIRST on; at LAST write that, and what one deliberate call to Ray adds."""
+    """In rank 0, count from step FIRST on. At LAST write the counts and what one deliberate Ray call adds."""
     if os.environ.get("RANK", "0") != "0":
         return
     if step == FIRST:
         gc.collect()
-        gc.disable()  # or it may run what Ray does when an object goes
-        sys.setprofile(_called)
+        gc.disable()  # it might run Ray's destructors
+        sys.setprofile(_count)
     if step == LAST:
-        found = dict(_counts)
+        before = dict(_counts)
         import ray
 
         ray.get_runtime_context().get_worker_id()
         sys.setprofile(None)
         gc.enable()
-        file.write_text(json.dumps(found | {"deliberate": _counts["ray"] - found["ray"]}))
+        file.write_text(json.dumps(before | {"deliberate": _counts["ray"] - before["ray"]}))
 
 
-def _called(frame: Any, event: str, argument: Any) -> None:
+def _count(frame: Any, event: str, argument: Any) -> None:
     if event == "call":
         _counts["all"] += 1
         _counts["ray"] += frame.f_code.co_filename.startswith(_RAY)

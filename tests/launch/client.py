@@ -1,4 +1,4 @@
-"""As a script: `client.py ADDRESS TOKEN` asks the Ray at ADDRESS for its nodes: with TOKEN, without, with another."""
+"""Script `client.py ADDRESS TOKEN`: list the nodes of a Ray cluster with TOKEN, without and with another token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
 
 def ask(address: str, token: str) -> str:
-    """The status of the call."""
+    """The gRPC status of the call."""
     metadata = [("authorization", f"Bearer {token}")] if token else []
     with grpc.insecure_channel(address) as channel:
         service = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
@@ -22,4 +22,4 @@ def ask(address: str, token: str) -> str:
 
 if __name__ == "__main__":
     _, address, token = sys.argv
-    print(*[ask(address, given) for given in (token, "", "x" * 64)])
+    print(*[ask(address, other) for other in (token, "", "x" * 64)])

@@ -1,4 +1,4 @@
-"""Runs are started in processes of their own: signals, environment and leftovers are part of what is tested."""
+"""Runs in processes of their own: their signals, environment and leftovers are tested too."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from support.ray_nodes import RayNodes
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-#: For a Ray: a machine that others fill must not end a test.
-ROOMY = {"RAY_memory_monitor_refresh_ms": "0", "RAY_local_fs_capacity_threshold": "1"}
+#: So that Ray ignores memory and disk that other processes use.
+IGNORE_FULL_MACHINE = {"RAY_memory_monitor_refresh_ms": "0", "RAY_local_fs_capacity_threshold": "1"}
 
 
 @dataclass
 class Run:
-    """A run that was started: its directory and its process."""
+    """A started run: its directory and its process."""
 
     path: Path
     process: processes.Process
 
     @property
     def output(self) -> str:
-        """What was printed so far."""
+        """Everything printed so far."""
         return self.process.output
 
     def end(self) -> int:
@@ -45,7 +45,7 @@ class Run:
 
 @dataclass
 class Place:
-    """A directory, a short one for TMPDIR, and the environment of everything that a test starts there."""
+    """A directory, a short one for TMPDIR, and the environment of all processes that a test starts."""
 
     path: Path
     short: Path
@@ -57,11 +57,11 @@ class Place:
         return f"TMPDIR={self.short}"
 
     def words(self, *settings: str) -> list[str]:
-        """The arguments of `support.launch_run` for a run here; with one set of converted digits for all tests."""
+        """The arguments of `support.launch_run` for a run here. All tests share the converted digits."""
         return [str(self.path / "run"), f"data.cache_dir={self.path.parent / 'digits'}", *settings]
 
     def start(self, *settings: str, torchrun: int = 0, joins: Ray | None = None, **variables: str) -> Run:
-        """Start a run as it is, under torchrun, or on a Ray that is up, with variables such as FAULT."""
+        """Start a run: plainly, under torchrun, or on an existing Ray cluster, with variables such as FAULT."""
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"] if torchrun else []
         variables = {"FAULT_ONCE": str(self.path / "fault"), **variables}
         environment = self.joining(joins, **variables) if joins else {**self.environment, **variables}
@@ -69,7 +69,7 @@ class Place:
         return Run(self.path / "run", processes.start(command, cwd=self.path, env=environment))
 
     def joining(self, ray: Ray, **variables: str) -> dict[str, str]:
-        """The environment of what joins a Ray. Workers there have PYTHONPATH alone from it: in that lie the FAULTs."""
+        """The environment to join a Ray cluster. Its workers get only PYTHONPATH, which leads them to `faults.json`."""
         (self.path / "faults.json").write_text(json.dumps(variables))
         path = f"{self.path}{os.pathsep}{self.environment['PYTHONPATH']}"
         return {**self.environment, **variables, **ray.joining, "PYTHONPATH": path}
@@ -77,7 +77,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """Where a test starts things; what it leaves running is killed."""
+    """Where a test starts runs. Processes that it leaves are killed."""
     with _place(tmp_path) as made:
         yield made
 
@@ -90,7 +90,7 @@ def placed() -> Any:
 
 @pytest.fixture(scope="session")
 def torchrun_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """The run of `support.launch_run`, of three epochs, that two torchrun processes have finished."""
+    """A finished run of `support.launch_run`: three epochs in two torchrun processes."""
     with _place(tmp_path_factory.mktemp("torchrun")) as made:
         run = made.start("launch=local", "epochs=3", torchrun=2)
         assert run.end() == 0, run.output
@@ -99,9 +99,9 @@ def torchrun_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 @pytest.fixture
 def ray_nodes(place: Place, request: pytest.FixtureRequest) -> Iterator[RayNodes]:
-    """A Ray of one node with one core, or as many as the parameter says; `add(2)` adds another.
+    """A Ray cluster of one node with one core, or as many as the parameter says; `add(2)` adds a node.
 
-    Faulty runs are slow there.
+    `method=faulty:METHOD` is slow there.
     """
     faulty = {"FAULT_SLOW": str(place.path / "swift"), "FAULT_SLOW_SECONDS": "1"}
     with RayNodes(place.short, place.environment | faulty, cpus=getattr(request, "param", 1)) as nodes:
@@ -110,7 +110,7 @@ def ray_nodes(place: Place, request: pytest.FixtureRequest) -> Iterator[RayNodes
 
 @pytest.fixture
 def mounts() -> None:
-    """Only where nodes can have files of their own."""
+    """Skips the test where nodes cannot have separate file systems."""
     reason = RayNodes.why_no_mounts()
     if reason:
         pytest.skip(reason)
@@ -123,9 +123,9 @@ def _place(path: Path) -> Iterator[Place]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONDONTWRITE"))}
     try:
         paths = f"{ROOT}{os.pathsep}{HERE}"
-        # One thread each, as Ray's workers have: with two, sums are taken in another order.
-        own = {"TMPDIR": str(short), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **ROOMY}
-        yield Place(path, short, {**kept, **own})
+        # One thread, as in Ray's workers: with two, the order of sums differs.
+        variables = {"TMPDIR": str(short), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **IGNORE_FULL_MACHINE}
+        yield Place(path, short, {**kept, **variables})
     finally:
         while left := leftovers.processes_with(f"TMPDIR={short}"):
             for process in left:

@@ -1,14 +1,17 @@
-"""FLOAT with a fault: `method=faulty:METHOD` does in one worker and step what the environment says.
+"""FLOAT with a fault in one worker and step: `method=faulty:METHOD`, configured by environment variables.
 
-FAULT is "exit" (the process dies), "kill" (by SIGKILL), "stop" (it sends itself SIGTERM), "insist" (twice), "desert"
-(it dies, and the other of two ranks sleeps, where no closed socket wakes it), "raise" (a ValueError), "chance" (a
-RuntimeError, which a restart may mend) or "wait" (it sleeps); FAULT_STEP the first step, counted in each worker
-process; FAULT_ONCE a file, made by the first fault, after which there is none;
-FAULT_RANK whose (1). FAULT_SLOW names a file without which every step takes FAULT_SLOW_SECONDS (half a second): a run
-that is to be met in the middle on any machine. FAULT_PACE is a number of seconds that every step takes besides.
-FAULT_STEPS names a file that grows by a byte a step, COUNT_RAY one for how often the training called Ray (`calls.py`).
+FAULT           "exit" (the process exits), "kill" (SIGKILL), "stop" (it sends itself SIGTERM), "insist" (twice),
+                "desert" (it exits while the other of two ranks sleeps outside any collective), "raise" (ValueError),
+                "chance" (a RuntimeError, which a restart may fix) or "wait" (it sleeps)
+FAULT_STEP      the first step at which it happens, counted in each worker process
+FAULT_ONCE      a file that the first fault creates; with it there are no more faults
+FAULT_RANK      the rank (1)
+FAULT_SLOW      a file without which every step takes FAULT_SLOW_SECONDS (0.5): tests then meet the run while it trains
+FAULT_PACE      seconds added to every step
+FAULT_STEPS     a file that grows by one byte per step
+COUNT_RAY       a file for the number of calls to Ray (`calls.py`)
 
-A Ray that was there before knows nothing of a test's environment but PYTHONPATH: a `faults.json` there says the same.
+Workers of an existing Ray cluster get only PYTHONPATH from a test. A `faults.json` there has the same variables.
 """
 
 from __future__ import annotations
@@ -26,65 +29,65 @@ import calls
 
 from distcond.methods.float import METHOD as FLOAT
 
-#: Seconds that who is deserted sleeps: longer than any test waits.
+#: Seconds to sleep: longer than any test waits.
 SLEEP = 3600.0
 
-#: What a process sends itself.
+#: Signals that the process sends itself.
 _SIGNALS = {"kill": [signal.SIGKILL], "stop": [signal.SIGTERM], "insist": [signal.SIGTERM, signal.SIGTERM]}
 
 _steps = 0
 
 
-def _said() -> dict[str, str]:
-    """What is to happen: the environment, and `faults.json`."""
-    said = dict(os.environ)
+def _read_variables() -> dict[str, str]:
+    """The environment and `faults.json`."""
+    variables = dict(os.environ)
     for folder in sys.path:
         file = Path(folder, "faults.json")
         if file.exists():
-            said |= json.loads(file.read_text())
-    return said
+            variables |= json.loads(file.read_text())
+    return variables
 
 
 def fault() -> None:
     global _steps
     _steps += 1
-    said, rank = _said(), os.environ.get("RANK", "0")
-    if "FAULT_STEPS" in said and rank == "0":
-        with open(said["FAULT_STEPS"], "a") as file:
+    variables, rank = _read_variables(), os.environ.get("RANK", "0")
+    if "FAULT_STEPS" in variables and rank == "0":
+        with open(variables["FAULT_STEPS"], "a") as file:
             file.write(".")
-    if "COUNT_RAY" in said:
-        calls.watch(_steps, Path(said["COUNT_RAY"]))
-    if "FAULT_SLOW" in said and not Path(said["FAULT_SLOW"]).exists():
-        time.sleep(float(said.get("FAULT_SLOW_SECONDS", "0.5")))
-    time.sleep(float(said.get("FAULT_PACE", "0")))
-    if "FAULT" not in said:
+    if "COUNT_RAY" in variables:
+        calls.watch(_steps, Path(variables["COUNT_RAY"]))
+    if "FAULT_SLOW" in variables and not Path(variables["FAULT_SLOW"]).exists():
+        time.sleep(float(variables.get("FAULT_SLOW_SECONDS", "0.5")))
+    time.sleep(float(variables.get("FAULT_PACE", "0")))
+    if "FAULT" not in variables:
         return
-    once, chosen = Path(said["FAULT_ONCE"]), rank == said.get("FAULT_RANK", "1")
-    if _steps < int(said["FAULT_STEP"]) or once.exists():
+    once, chosen = Path(variables["FAULT_ONCE"]), rank == variables.get("FAULT_RANK", "1")
+    if _steps < int(variables["FAULT_STEP"]) or once.exists():
         return
-    if said["FAULT"] == "desert":
+    if variables["FAULT"] == "desert":
         _desert(chosen, once.with_suffix(".asleep"))
     if chosen:
         once.touch()
-        _happen(said["FAULT"], rank)
+        _fail(variables["FAULT"], rank)
 
 
-def _happen(what: str, rank: str) -> None:
-    if what in _SIGNALS:
-        for number in _SIGNALS[what]:
+def _fail(kind: str, rank: str) -> None:
+    if kind in _SIGNALS:
+        for number in _SIGNALS[kind]:
             os.kill(os.getpid(), number)
         return
-    if what in ("exit", "desert"):
+    if kind in ("exit", "desert"):
         os._exit(7)
-    if what == "wait":
+    if kind == "wait":
         time.sleep(SLEEP)
-    if what == "chance":
+    if kind == "chance":
         raise RuntimeError(f"the chance fault of worker {rank}")
     raise ValueError(f"the fault of worker {rank}")
 
 
 def _desert(chosen: bool, asleep: Path) -> None:
-    """Of two ranks: the other says that it sleeps, and sleeps; the chosen one waits until it does."""
+    """Rendezvous of two ranks: one creates the file `asleep` and sleeps; the chosen one waits for the file."""
     if not chosen:
         asleep.touch()
         time.sleep(SLEEP)

@@ -1,4 +1,4 @@
-"""As a script: start a Ray, say as JSON what it is like once a line comes in, end by an exception when input does."""
+"""Script: start a Ray cluster, describe it as JSON after a line of input, and raise at the end of input."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def main() -> None:
     before = dict(os.environ)
     try:
         with ray_cluster() as ray:
-            import ray as library
+            import ray as ray_module
 
             facts = {
                 "token": os.environ["RAY_AUTH_TOKEN_PATH"],
-                "address": library.get_runtime_context().gcs_address,
+                "address": ray_module.get_runtime_context().gcs_address,
                 "own": ray.own,
                 "cores": ray.capacity.cores,
             }

@@ -1,7 +1,7 @@
-"""A Ray Tune script of a user's: `own_script.py CACHE`. Prints the last epoch and the objectives of three trials.
+"""A user's Ray Tune script: `own_script.py CACHE`. Prints the last epoch and the objectives of three trials.
 
-The second is dear and long: Ray's own ASHA stops it after its first epoch. The third finds a core only if the second
-has left the one that there is.
+The second trial is long, and Ray's own ASHA stops it after its first epoch. The third can start only once the second
+has released the single core.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(cache: str) -> None:
             "epochs": tune.sample_from(lambda spec: 200 if spec.config["attack.num_steps"] == 9 else 1),
         },
         tune_config=tune.TuneConfig(
-            metric="train_flops",  # of an epoch: which trial is stopped is settled beforehand
+            metric="train_flops",  # deterministic, so that the same trial is stopped every time
             mode="min",
             max_concurrent_trials=1,
             scheduler=ASHAScheduler(time_attr="epoch", grace_period=1, max_t=200),

@@ -1,4 +1,4 @@
-"""Which rank has which GPU, and what is said where one lacks memory; on a machine without any."""
+"""GPUs of ranks, and errors when GPU memory runs out; on a machine without a GPU."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from distcond.runs.build import build_model, build_step
 from distcond.runs.failures import WorkerError, capture_worker_error, kind_of
 
 
-def test_one_visible_gpu_per_task_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_visible_gpu_per_task_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     variables = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "3"}
     for name, value in {**variables, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(local, "this_machine", lambda: Capacity(8, 1, "this machine"))
-    assert local.process_count(resolve("float_digits", {"launch": "local"}).launch) == 4
-    local.require_own_devices([f"node GPU-{rank}" for rank in range(4)], "auto")
+    assert local.count_processes(resolve("float_digits", {"launch": "local"}).launch) == 4
+    local.check_distinct_gpus([f"node GPU-{rank}" for rank in range(4)], "auto")
 
 
 def test_only_a_shared_gpu_is_refused() -> None:
-    local.require_own_devices(["", ""], "cpu")
-    local.require_own_devices(["one GPU-0", "other GPU-0"], "auto")
+    local.check_distinct_gpus(["", ""], "cpu")
+    local.check_distinct_gpus(["one GPU-0", "other GPU-0"], "auto")
     with pytest.raises(ConfigError, match=r"launch\.device=auto: ranks 0, 2 share the GPU one GPU-0;"):
-        local.require_own_devices(["one GPU-0", "one GPU-1", "one GPU-0"], "auto")
+        local.check_distinct_gpus(["one GPU-0", "one GPU-1", "one GPU-0"], "auto")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_only_a_shared_gpu_is_refused() -> None:
         RuntimeError("CUDA error: out of memory"),
     ],
 )
-def test_lack_of_memory_is_no_chance_failure(tmp_path: Path, error: Exception) -> None:
+def test_out_of_memory_is_deterministic(tmp_path: Path, error: Exception) -> None:
     assert kind_of(error) == "certain"
     with (
         pytest.raises(WorkerError, match=r"memory.*batch_size.*eval\.batch_size") as failed,
@@ -52,7 +52,7 @@ def test_lack_of_memory_is_no_chance_failure(tmp_path: Path, error: Exception) -
     assert kind_of(RuntimeError("NCCL timed out")) == "lost"
 
 
-def test_memory_line_has_the_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_line_has_the_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Properties:
         total_memory = 8 << 30
 

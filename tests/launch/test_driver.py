@@ -1,4 +1,4 @@
-"""What is refused before anything starts, and runs without Ray."""
+"""What the driver refuses before anything starts, and local runs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither in torchrun nor beside a Ray cluster."""
+    """Neither torchrun nor a Ray cluster in the environment."""
     for name in ("RAY_ADDRESS", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
-def four(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first of torchrun's four processes."""
+def torchrun_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of rank 0 of four torchrun processes."""
     for name, value in {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
         monkeypatch.setenv(name, value)
 
@@ -51,13 +51,13 @@ def check(**settings: Any) -> int:
         (64, 4, {"launch.device": "cuda"}, 4),
     ],
 )
-def test_the_number_of_workers(cores: int, gpus: int, settings: dict[str, Any], workers: int) -> None:
+def test_default_number_of_workers(cores: int, gpus: int, settings: dict[str, Any], workers: int) -> None:
     launch = resolve("float_digits", settings).launch
     assert number_of_workers(launch, Capacity(cores, gpus, "this machine")) == workers
 
 
 @pytest.mark.parametrize(
-    ("cores", "gpus", "settings", "refused", "valid"),
+    ("cores", "gpus", "settings", "setting", "valid"),
     [
         (2, 0, {"launch.workers": 3}, "launch.workers=3", ": 1 to 2"),
         (1, 0, {"launch.workers": 3}, "launch.workers=3", ": 1"),
@@ -68,9 +68,11 @@ def test_the_number_of_workers(cores: int, gpus: int, settings: dict[str, Any], 
         (2, 0, {"launch.device": "cuda"}, "launch.device=cuda", ": auto, cpu"),
     ],
 )
-def test_too_much_is_refused(cores: int, gpus: int, settings: dict[str, Any], refused: str, valid: str) -> None:
+def test_requests_above_capacity_are_refused(
+    cores: int, gpus: int, settings: dict[str, Any], setting: str, valid: str
+) -> None:
     launch = resolve("float_digits", settings).launch
-    with pytest.raises(ConfigError, match=rf"^{refused}: .*this machine.*{valid}$"):
+    with pytest.raises(ConfigError, match=rf"^{setting}: .*this machine.*{valid}$"):
         number_of_workers(launch, Capacity(cores, gpus, "this machine"))
 
 
@@ -79,14 +81,14 @@ def test_too_much_is_refused(cores: int, gpus: int, settings: dict[str, Any], re
     [
         (8, {"launch.workers": 4}, (4, 4)),
         (8, {"launch.workers": 4, "launch.min_workers": 2}, (2, 4)),
-        (2, {"launch.workers": 4, "launch.min_workers": 2}, (2, 4)),  # grows when there is room
+        (2, {"launch.workers": 4, "launch.min_workers": 2}, (2, 4)),  # grows once the cluster does
         (8, {"launch.min_workers": 1}, (1, 2)),
         (8, {"launch.min_workers": 3}, (3, 3)),
     ],
 )
-def test_the_range_of_workers(cores: int, settings: dict[str, Any], workers: tuple[int, int]) -> None:
-    launch, there = resolve("float_digits", settings).launch, Capacity(cores, 0, "the Ray cluster")
-    assert range_of_workers(launch, there, elastic=True) == workers
+def test_worker_range_of_elastic_runs(cores: int, settings: dict[str, Any], workers: tuple[int, int]) -> None:
+    launch, capacity = resolve("float_digits", settings).launch, Capacity(cores, 0, "the Ray cluster")
+    assert range_of_workers(launch, capacity, elastic=True) == workers
 
 
 def test_min_workers_must_fit_and_need_a_cluster() -> None:
@@ -108,7 +110,7 @@ def test_more_workers_than_cores_are_refused() -> None:
         check(launch__workers=1000)
 
 
-@pytest.mark.usefixtures("four")
+@pytest.mark.usefixtures("torchrun_of_four")
 def test_fewer_images_than_workers_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^batch_size=3: .*4 workers.*valid: batch_size=4"):
         check(launch="local", launch__device="cpu", batch_size=3)
@@ -116,12 +118,12 @@ def test_fewer_images_than_workers_are_refused() -> None:
 
 
 @pytest.mark.parametrize("path", ["attack", "eval.attack"])
-def test_lengths_of_another_unit_are_refused(path: str) -> None:
+def test_epsilon_in_pixel_units_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{path}.epsilon=8: .*8/255"):
         driver.check(resolve("float_digits", {f"{path}.epsilon": 8}))
 
 
-STILL = {
+IDLE_ATTACKS = {
     "attack__step_size": ("0", "1e-9", "1e-5"),
     "attack__num_steps": ("0",),
     "attack__epsilon": ("0", "1e-12"),
@@ -132,22 +134,22 @@ STILL = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in STILL.items() for value in values])
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in IDLE_ATTACKS for value in IDLE_ATTACKS[name]])
 @pytest.mark.parametrize("start", ["true", "false"])
 def test_attacks_that_move_nothing_are_refused(name: str, value: str, start: str) -> None:
     path = name.replace("__", ".")
     other = {f"{path.rpartition('.')[0]}.random_start": start} if "attack" in name else {}
     with pytest.raises(ConfigError, match=rf"^{re.escape(path)}=.*valid: ") as refusal:
-        check(**{name: value}, **{key.replace(".", "__"): said for key, said in other.items()})
+        check(**{name: value}, **{key.replace(".", "__"): text for key, text in other.items()})
     assert "\n" not in str(refusal.value)
 
 
 def test_training_without_attack_needs_none() -> None:
-    still = {"attack__epsilon": "0", "attack__num_steps": "0", "launch__name": "local"}
-    assert check(method="standard", **still) == 1
-    assert check(method="pgd_at", sampler__lam="0", **still) == 1
+    idle = {"attack__epsilon": "0", "attack__num_steps": "0", "launch__name": "local"}
+    assert check(method="standard", **idle) == 1
+    assert check(method="pgd_at", sampler__lam="0", **idle) == 1
     with pytest.raises(ConfigError, match=r"^attack\.epsilon=0: .*method=standard"):
-        check(method="pgd_at", **still)
+        check(method="pgd_at", **idle)
     with pytest.raises(ConfigError, match=r"^eval\.val_steps=0: "):
         check(method="standard", eval__val_steps="0", launch__name="local")
 
@@ -158,8 +160,8 @@ def test_local_workers_need_torchrun() -> None:
         check(launch="local", launch__workers=2)
 
 
-@pytest.mark.usefixtures("four")
-def test_torchrun_and_the_workers_must_agree() -> None:
+@pytest.mark.usefixtures("torchrun_of_four")
+def test_workers_setting_must_match_torchrun() -> None:
     assert check(launch="local", launch__device="cpu") == check(launch="local", launch__device="cpu", launch__workers=4)
     with pytest.raises(ConfigError, match=r"^launch.workers=2: .*4 processes; valid: 0, 4$"):
         check(launch="local", launch__device="cpu", launch__workers=2)
@@ -171,8 +173,8 @@ def test_ray_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         check()
 
 
-@pytest.mark.usefixtures("four")
-def test_only_the_first_process_of_torchrun_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("torchrun_of_four")
+def test_only_rank_0_is_the_main_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert driver.is_main_process()
     monkeypatch.setenv("RANK", "1")
     assert not driver.is_main_process()
@@ -198,7 +200,7 @@ def test_only_the_first_process_of_torchrun_leads(monkeypatch: pytest.MonkeyPatc
         ("RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE=4 MASTER_ADDR=127.0.0.1 MASTER_PORT=1", "LOCAL_WORLD_SIZE=4"),
     ],
 )
-def test_left_over_variables_are_refused_and_leave_nothing(
+def test_stale_rank_variables_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launch: str, variables: str, named: str
 ) -> None:
     for name, value in (word.split("=") for word in variables.split()):
@@ -210,14 +212,14 @@ def test_left_over_variables_are_refused_and_leave_nothing(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("four")
+@pytest.mark.usefixtures("torchrun_of_four")
 def test_ray_refuses_ranks_of_another_launcher() -> None:
     with pytest.raises(ConfigError, match=r"launch.name=ray with RANK=0 WORLD_SIZE=4"):
         check()
 
 
-def test_a_local_run_needs_no_ray(place: Any) -> None:
-    """It finishes where Ray cannot be imported, shows each epoch once, and says that RA is of another ball."""
+def test_local_run_needs_no_ray(place: Any) -> None:
+    """It finishes without Ray, shows each epoch once, and warns of different threat models."""
     script = "import runpy, sys; sys.modules['ray'] = None; del sys.argv[0]; "
     script += "runpy.run_path(sys.argv[0], run_name='__main__')"
     words = place.words("launch=local", "attack.epsilon=0.1", "train_examples=64")
@@ -225,8 +227,8 @@ def test_a_local_run_needs_no_ray(place: Any) -> None:
     done = processes.run(command, cwd=place.path, env=place.environment)
     assert done.status == 0, done.output
     assert done.output.count("epoch 1/2") == done.output.count("epoch 2/2") == 1
-    (warned,) = (line for line in done.output.splitlines() if line.startswith("trained under"))
-    assert "eps=0.1," in warned and "eps=0.25," in warned and "eval.attack.epsilon" in warned
+    (warning,) = (line for line in done.output.splitlines() if line.startswith("different threat models"))
+    assert "eps=0.1," in warning and "eps=0.25;" in warning and "eval.attack.epsilon" in warning
     assert (place.path / "run" / "finished.json").exists()
 
 
@@ -238,7 +240,7 @@ def test_local_error_is_one_line_and_a_file(
         monkeypatch.setenv(name, str(place.path / value) if name == "FAULT_ONCE" else value)
     run, *settings = place.words("launch=local", "method=faulty:METHOD")
     assert launch_run.main(Path(run), settings) == 1
-    assert "trained under" not in caplog.text
+    assert "different threat models" not in caplog.text
     file = Path(run) / "failures" / "attempt-00-worker-0000.txt"
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("failed: ValueError: the fault of worker 0 (") and str(file) in last

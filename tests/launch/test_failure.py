@@ -1,4 +1,4 @@
-"""What is said about a failure, how starts are counted, and signals."""
+"""How failures are described, how attempts are counted, and signals."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Unpicklable(Exception):
         (RuntimeError("[Rank 0] Watchdog caught collective operation timeout: ProcessGroupNCCL timed out"), "lost"),
     ],
 )
-def test_whether_a_restart_may_help(error: Exception, kind: str) -> None:
+def test_errors_are_classified_for_restarts(error: Exception, kind: str) -> None:
     assert kind_of(error) == kind
 
 
-def test_a_line_names_the_error() -> None:
+def test_one_line_names_the_error() -> None:
     assert one_line(KeyError("x")) == "KeyError: 'x'"
     assert one_line(RuntimeError("\n first\nsecond")) == "RuntimeError: first"
     assert one_line(MemoryError()) == "MemoryError"
@@ -66,7 +66,7 @@ def test_any_error_reaches_the_driver(tmp_path: Path) -> None:
     assert "raise Unpicklable(1, 2)" in Path(error.file).read_text()
 
 
-def test_machine_without_memory_is_told(tmp_path: Path) -> None:
+def test_exhausted_host_memory_may_be_retried(tmp_path: Path) -> None:
     with pytest.raises(WorkerError) as caught, capture_worker_error(tmp_path, rank=0, attempt=0):
         _starve()
     line = caught.value.line
@@ -74,29 +74,29 @@ def test_machine_without_memory_is_told(tmp_path: Path) -> None:
 
 
 def _starve() -> None:
-    """Allocate until there is no more, of an address space with a limit: the memory itself is never touched."""
+    """Allocate until a limit of the address space is reached; the memory is never touched."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**30, limits[1]))
-    taken = []
+    tensors = []
     try:
         while True:
-            taken.append(torch.empty(2**28, dtype=torch.uint8))
+            tensors.append(torch.empty(2**28, dtype=torch.uint8))
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-def test_attempts_count_on_from_whatever_is_higher(tmp_path: Path) -> None:
+def test_attempts_continue_from_the_highest_number(tmp_path: Path) -> None:
     assert last_attempt(tmp_path) is None
     assert [begin_attempt(World(), tmp_path, base)[1] for base in (0, 0, 1, 7, 3)] == [0, 1, 2, 7, 8]
     assert last_attempt(tmp_path) == 8
 
 
-def test_attempts_at_a_uri_count_on_across_machines(tmp_path: Path) -> None:
-    homes = [RemoteRun(f"file://{tmp_path}/there/run", tmp_path / machine / "run") for machine in "aba"]
-    for home in homes:
-        home.local.mkdir(parents=True, exist_ok=True)
-    assert [begin_attempt(World(), home.local, 0, home)[1] for home in homes] == [0, 1, 2]
+def test_attempts_at_uri_count_across_machines(tmp_path: Path) -> None:
+    remotes = [RemoteRun(f"file://{tmp_path}/there/run", tmp_path / machine / "run") for machine in "aba"]
+    for remote in remotes:
+        remote.local.mkdir(parents=True, exist_ok=True)
+    assert [begin_attempt(World(), remote.local, 0, remote)[1] for remote in remotes] == [0, 1, 2]
     assert last_attempt(tmp_path / "there" / "run") == 2
 
 
@@ -108,7 +108,7 @@ def test_sigterm_unwinds_the_main_thread() -> None:
             try:
                 run_in_thread(lambda: (os.kill(os.getpid(), signal.SIGTERM), threading.Event().wait(30)))
             finally:
-                os.kill(os.getpid(), signal.SIGTERM)  # an impatient second one
+                os.kill(os.getpid(), signal.SIGTERM)  # a second signal
                 steps.append("cleaned up")
 
     with pytest.raises(SystemExit) as caught:
@@ -118,25 +118,25 @@ def test_sigterm_unwinds_the_main_thread() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_earlier_signal_handler_comes_back_after_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[int] = []
+def test_earlier_signal_handler_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[int] = []
 
-    def mine(number: int, frame: object) -> None:
-        heard.append(number)
+    def handler(number: int, frame: object) -> None:
+        received.append(number)
 
-    before = signal.signal(signal.SIGTERM, mine)
+    before = signal.signal(signal.SIGTERM, handler)
     try:
         with exit_on_stop_signal() as arm:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             arm()
             os.kill(os.getpid(), signal.SIGTERM)
-        assert heard == [signal.SIGTERM]
-        assert signal.getsignal(signal.SIGTERM) is mine
+        assert received == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is handler
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_work_beside_gives_its_result_and_its_error() -> None:
+def test_thread_returns_result_or_error() -> None:
     assert run_in_thread(lambda: threading.current_thread().name) == "launch"
     with pytest.raises(KeyError, match="x"):
         run_in_thread(lambda: {}["x"])

@@ -1,4 +1,4 @@
-"""Whole runs over folders of a user's own images."""
+"""Runs on folders of a user's own images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support import launch_run
 COUNTS = {"train": 160, "test": 40}
 
 
-def small_squares(root: Path) -> None:
+def write_small_images(root: Path) -> None:
     """200 PNG files of 64 pixels in 4 classes."""
     rng = np.random.default_rng(0)
     for split, row in ((split, row) for split, count in COUNTS.items() for row in range(count)):
@@ -27,7 +27,7 @@ def small_squares(root: Path) -> None:
         save(image, root / split / f"class{row % 4}" / f"{row}.png", "PNG")
 
 
-def photographs(root: Path) -> None:
+def write_photographs(root: Path) -> None:
     """200 JPEG files of many sizes about 224 pixels in 4 classes, every tenth one grey."""
     rng = np.random.default_rng(0)
     for split, row in ((split, row) for split, count in COUNTS.items() for row in range(count)):
@@ -45,7 +45,7 @@ def save(image: Image.Image, path: Path, kind: str) -> None:
 
 @pytest.fixture
 def settings(place: Any) -> tuple[str, ...]:
-    """Of a run over the images of this test."""
+    """Settings of a run on the images of this test."""
     if problem := ffcv_problem():
         pytest.skip(f"FFCV does not import: {problem}")
     return (
@@ -57,17 +57,17 @@ def settings(place: Any) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    ("make", "size", "stored"),
-    [(small_squares, 64, "64raw"), pytest.param(photographs, 224, "256jpg", marks=pytest.mark.cluster)],
+    ("write", "size", "stored"),
+    [(write_small_images, 64, "64raw"), pytest.param(write_photographs, 224, "256jpg", marks=pytest.mark.cluster)],
 )
-def test_folder_trains(place: Any, settings: tuple[str, ...], make: Any, size: int, stored: str) -> None:
-    make(place.path / "images")
+def test_run_on_image_folder(place: Any, settings: tuple[str, ...], write: Any, size: int, stored: str) -> None:
+    write(place.path / "images")
     run, *words = place.words("launch=local", *settings)
     assert launch_run.main(Path(run), words) == 0
-    _is_whole(place, size, stored)
+    _check_run(place, size, stored)
 
 
-def _is_whole(place: Any, size: int, stored: str) -> None:
+def _check_run(place: Any, size: int, stored: str) -> None:
     run = place.path / "run"
     data = RunDir(run).config().data
     assert (data.num_classes, data.image_size) == (4, size)

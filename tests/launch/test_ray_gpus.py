@@ -1,4 +1,4 @@
-"""Workers with a GPU each, on GPUs that a node only claims to have."""
+"""GPUs that a Ray node claims to have and torch does not see."""
 
 from __future__ import annotations
 

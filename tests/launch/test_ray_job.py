@@ -1,4 +1,4 @@
-"""`ray job submit --working-dir . -- python -m distcond.train` on a cluster that others started."""
+"""`ray job submit --working-dir . -- python -m distcond.train` on an existing cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from distcond.errors import ConfigError
 from distcond.launch.ray.address import require_answer
-from distcond.launch.ray.local_auth import _reread
+from distcond.launch.ray.local_auth import reload_ray_auth
 from distcond.results import history
 from distcond.runs.checkpoint import latest
 from support.processes import LIMIT, Finished, run, start
@@ -35,10 +35,10 @@ SETTINGS = (
 
 @dataclass
 class Jobs:
-    """A cluster that demands a token, and the code that its jobs bring along; what it knows of distcond is only that.
+    """A cluster that requires a token, and the code that its jobs ship: distcond is not installed on the cluster.
 
     Attributes:
-        runs: where the runs of its jobs lie.
+        runs: the run directories of its jobs.
     """
 
     ray: Ray
@@ -49,15 +49,15 @@ class Jobs:
     def runs(self) -> Path:
         return self.folder / "distcond" / "runs"
 
-    def submit(self, *words: str, stop_when: Callable[[], Any] | None = None, **other: str) -> Finished:
-        """Run the entry point as a job; stopped by `ray job stop` once something holds."""
-        where, name = f"--address=http://127.0.0.1:{self.ray.dashboard}", f"job-{secrets.token_hex(4)}"
-        job = _ray("job", "submit", where, f"--submission-id={name}", "--working-dir=.", "--", sys.executable)
-        job += ["-m", "distcond.train", f"data.cache_dir={self.folder / 'cache'}", *SETTINGS, *words]
-        with start(job, cwd=self.folder / "code", env=self.environment | other, limit=2 * LIMIT) as submitted:
+    def submit(self, *settings: str, stop_when: Callable[[], Any] | None = None, **variables: str) -> Finished:
+        """Run the entry point as a job. `ray job stop` stops it once `stop_when` is true."""
+        address, name = f"--address=http://127.0.0.1:{self.ray.dashboard}", f"job-{secrets.token_hex(4)}"
+        job = _ray("job", "submit", address, f"--submission-id={name}", "--working-dir=.", "--", sys.executable)
+        job += ["-m", "distcond.train", f"data.cache_dir={self.folder / 'cache'}", *SETTINGS, *settings]
+        with start(job, cwd=self.folder / "code", env=self.environment | variables, limit=2 * LIMIT) as submitted:
             if stop_when is not None:
                 wait_until(stop_when, "the moment to stop", process=submitted)
-                stopped = run(_ray("job", "stop", where, name), env=self.environment)
+                stopped = run(_ray("job", "stop", address, name), env=self.environment)
                 assert stopped.status == 0, stopped.output
             return Finished(submitted.wait(), submitted.output)
 
@@ -68,7 +68,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory, placed: Any) -> Iterator[Jobs
     shutil.copytree(ROOT / "distcond", folder / "code" / "distcond", ignore=shutil.ignore_patterns("__pycache__"))
     own = {"HOME": str(folder), "RAY_JOB_STOP_WAIT_TIME_S": "100"}
     with placed(folder) as place, ray_of_one_node(dashboard=True, **own) as ray:
-        # The agent begins jobs, and comes up when it likes.
+        # The agent, which starts jobs, comes up some time after the cluster.
         wait_until(lambda: _answers(*ray.agent), "the agent of the cluster")
         kept = {name: value for name, value in place.environment.items() if name != "PYTHONPATH"}
         joining = {name: value for name, value in ray.joining.items() if name != "RAY_ADDRESS"}
@@ -83,19 +83,19 @@ def test_submitted_job_trains(jobs: Jobs) -> None:
     assert (finished / "finished.json").exists()
 
 
-def test_token_decides_who_is_answered(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_right_token_is_accepted(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "token"
     other.touch(mode=0o600)
     other.write_text(secrets.token_hex(32))
     try:
-        _as_who(monkeypatch, **jobs.ray.joining)
+        _use_auth(monkeypatch, **jobs.ray.joining)
         require_answer(jobs.ray.address)
-        _as_who(monkeypatch, RAY_AUTH_TOKEN_PATH=str(other))
-        with pytest.raises(ConfigError, match=r"RAY_ADDRESS=.*it asks for a token and does not take this one"):
+        _use_auth(monkeypatch, RAY_AUTH_TOKEN_PATH=str(other))
+        with pytest.raises(ConfigError, match=r"RAY_ADDRESS=.*requires a token and rejects this one"):
             require_answer(jobs.ray.address)
     finally:
         monkeypatch.undo()
-        _as_who(monkeypatch)
+        _use_auth(monkeypatch)
 
 
 @pytest.mark.cluster
@@ -108,13 +108,13 @@ def test_job_fails_with_its_run(jobs: Jobs) -> None:
 
 @pytest.mark.cluster
 def test_job_without_the_token_is_refused(jobs: Jobs) -> None:
-    another = jobs.folder / "another"
-    another.touch(mode=0o600)
-    another.write_text(secrets.token_hex(32))
-    stranger = jobs.submit("seed=3", RAY_AUTH_TOKEN_PATH=str(another))
-    assert stranger.status == 1
-    assert "authentication is enabled" in stranger.output
-    assert not list(jobs.runs.glob("*-s3-*")), "the stranger's job was not run"
+    token = jobs.folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    refused = jobs.submit("seed=3", RAY_AUTH_TOKEN_PATH=str(token))
+    assert refused.status == 1
+    assert "authentication is enabled" in refused.output
+    assert not list(jobs.runs.glob("*-s3-*")), "the refused job ran"
 
 
 @pytest.mark.cluster
@@ -126,11 +126,11 @@ def test_stopped_job_saves_a_checkpoint(jobs: Jobs) -> None:
     assert latest(found() / "checkpoints") is not None
 
 
-def _as_who(patch: pytest.MonkeyPatch, **variables: str) -> None:
-    """Ask a Ray with these variables from now on."""
+def _use_auth(patch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Set authentication variables and make Ray read them."""
     for name, value in variables.items():
         patch.setenv(name, value)
-    _reread()
+    reload_ray_auth()
     require_answer.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""Runs over several nodes, each with an address of its own and, for files, a directory of its own."""
+"""Runs on several Ray nodes, each with its own address and, where possible, its own file system."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def test_elastic_run_shrinks_and_grows(place: Any, ray_nodes: RayNodes) -> None:
     settings = ("method=faulty:METHOD", "epochs=100", "launch.timeout=60", "eval.every=0", "launch.max_failures=1")
     run = place.start(*RAY, *settings, "launch.min_workers=1", **ray_nodes.joining)
 
-    def started(attempt: int, workers: int) -> None:
-        there = lambda: last_attempt(run.path) == attempt and history.read(run.path)  # noqa: E731
-        wait_until(there, f"start {attempt}", process=run.process)
+    def wait_for(attempt: int, workers: int) -> None:
+        started = lambda: last_attempt(run.path) == attempt and history.read(run.path)  # noqa: E731
+        wait_until(started, f"attempt {attempt}", process=run.process)
         assert last_world_size(run.path) == workers
 
-    started(0, workers=2)
+    wait_for(0, workers=2)
     ray_nodes.lose(2)
-    started(1, workers=1)
+    wait_for(1, workers=1)
     ray_nodes.add(3)
-    started(2, workers=2)
+    wait_for(2, workers=2)
     (place.path / "swift").touch()
     assert run.end() == 0, run.output
     assert [record["epoch"] for record in history.read(run.path)] == list(range(1, 101))

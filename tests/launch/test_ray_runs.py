@@ -1,4 +1,4 @@
-"""Whole runs on Ray Train."""
+"""Runs on Ray Train."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ RAY = ("launch=ray", "launch.workers=2")
 
 
 def test_run_with_a_dead_worker_equals_torchrun(place: Any, torchrun_run: Any) -> None:
-    """One run on a Ray of its own: nothing calls Ray meanwhile, a worker dies, and nothing is lost nor left."""
+    """On a local cluster: steps do not call Ray, a worker dies, and no result is lost and no process left."""
     faults = {"COUNT_RAY": str(place.path / "calls"), "FAULT": "exit", "FAULT_STEP": "5"}  # in the third epoch
     run = place.start(*RAY, "epochs=3", "method=faulty:METHOD", **faults)
     assert run.end() == 0, run.output
     counts = json.loads((place.path / "calls").read_text())
-    assert counts["ray"] == 0 < counts["deliberate"], "no Ray call in a step, nor between"
+    assert counts["ray"] == 0 < counts["deliberate"], "no Ray call in or between steps"
     assert counts["all"] > 1000
-    _has_left_nothing(place)
+    _check_no_leftovers(place)
     assert not (run.path / ".ray").exists()
-    said = [line for line in run.output.splitlines() if "ray" in line.lower()]
-    assert [line for line in said if not line.startswith("(raylet) A worker died")] == ["starting Ray ..."]
+    lines = [line for line in run.output.splitlines() if "ray" in line.lower()]
+    assert [line for line in lines if not line.startswith("(raylet) A worker died")] == ["starting Ray ..."]
     assert "attempt 1: workers restarted from the last checkpoint (a worker died without an exception)" in run.output
     assert [record["epoch"] for record in history.read(run.path)] == [1, 2, 3]
     for output in (run.output, torchrun_run.output):
         assert [output.count(f"epoch {number}/3") for number in (1, 2, 3)] == [1, 1, 1]
-    counted_in = {(row.split, row.epoch): row.attempt for row in read_rows(run.path) if row.split == "val"}
-    assert counted_in == {("val", 1): 0, ("val", 2): 0, ("val", 3): 1}
+    attempts = {(row.split, row.epoch): row.attempt for row in read_rows(run.path) if row.split == "val"}
+    assert attempts == {("val", 1): 0, ("val", 2): 0, ("val", 3): 1}
     assert {row.attempt for row in read_rows(run.path) if row.split == "test"} == {1}
     same_end(run.path, torchrun_run.path)
 
@@ -51,7 +51,7 @@ def test_worker_error_is_reported_and_not_repeated(place: Any) -> None:
     assert last.startswith("failed: ValueError: the fault of worker 1 (worker 1; ") and str(file) in last
     assert "in fault" in file.read_text()
     assert last_attempt(run.path) == 0
-    _has_left_nothing(place)
+    _check_no_leftovers(place)
 
 
 @pytest.mark.cluster
@@ -61,9 +61,9 @@ def test_sigterm_ends_run_that_cannot_save(place: Any) -> None:
     assert len(processes_with(place.mark)) > 5
     run.process.send_signal(signal.SIGTERM)
     assert run.end() == 128 + signal.SIGTERM, run.output
-    _has_left_nothing(place)
+    _check_no_leftovers(place)
 
 
-def _has_left_nothing(place: Any) -> None:
+def _check_no_leftovers(place: Any) -> None:
     assert not processes_with(place.mark)
     assert not list(place.short.glob("distcond-*"))

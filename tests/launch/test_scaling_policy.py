@@ -1,4 +1,4 @@
-"""A fixed number of workers on a Ray of one's own."""
+"""A fixed number of workers on a local Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 pytestmark = pytest.mark.ray
 
 
-def test_own_ray_is_asked_for_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_cluster_has_no_autoscaler(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
     from ray.train.v2.api.config import ScalingConfig
 
     from distcond.launch.ray.trainer import FixedPolicyWithoutAutoscaler
 
     client = "ray.train.v2._internal.execution.scaling_policy.scaling_policy.TrainAutoscalingCoordinatorClient"
-    monkeypatch.setattr(client, lambda name: pytest.fail(f"an autoscaler was to hear of {name}"))
+    monkeypatch.setattr(client, lambda name: pytest.fail(f"an autoscaler was contacted for {name}"))
     policy = FixedPolicyWithoutAutoscaler(ScalingConfig(num_workers=2, resources_per_worker={"CPU": 3.0}))
     policy.after_controller_start(SimpleNamespace(run_id="1"))
     decision: Any = policy.make_decision_for_non_running_worker_group()

@@ -1,4 +1,5 @@
-"""Runs on Ray Train: the Ray itself, its workers, and what its errors mean.
+"""Runs on Ray Train: start or join the Ray cluster, train in its workers, translate its errors.
 
-With `distcond.tuning.ray_backend` the only packages that import Ray; modules that do so at the top are imported lazily.
+With `distcond.tuning.ray_backend` the only package that imports Ray. Modules that import Ray at their top are imported
+lazily.
 """

@@ -1,7 +1,7 @@
-"""Whether the Ray that RAY_ADDRESS names answers: found out in seconds, and before a run waits for it.
+"""Check within seconds that the Ray cluster at RAY_ADDRESS answers, before a run waits for it.
 
-`ray.init` itself tries for a quarter of an hour, deaf to SIGTERM, where nothing listens, and aborts the process where a
-token is asked for and there is none.
+`ray.init` itself tries for 15 minutes and ignores SIGTERM where nothing listens, and aborts the process where a token
+is required and none is set.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from functools import cache
 from distcond.errors import ConfigError
 from distcond.runs.failures import one_line
 
-#: Seconds in which a Ray has to answer.
+#: Seconds in which the cluster has to answer.
 SECONDS = 30.0
 
-#: Seconds in which its port has to take a connection: a head that starts anew refuses for a moment.
+#: Seconds in which its port has to accept a connection: a head that is restarting refuses for a moment.
 PORT_SECONDS = 8.0
 
-_VALID = "set HOST:PORT of a Ray that is up, or unset RAY_ADDRESS to start one for this run"
+_VALID = "set HOST:PORT of a running Ray cluster, or unset RAY_ADDRESS to start a local one for this run"
 _TOKEN = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token"
 
 
 @cache
 def require_answer(address: str) -> None:
-    """See that a Ray at `address` (HOST:PORT or "auto") answers this process; only asks it until it does.
+    """Check that a Ray cluster at `address` (HOST:PORT or "auto") answers this process. Successes are cached.
 
     Raises:
-        ConfigError: none is there, it does not answer, or it does not take this process's token.
+        ConfigError: nothing listens there, it does not answer, or it rejects this process's token.
     """
-    found: list[ConfigError | None] = []
-    # In a thread: while Ray waits, the main thread can be interrupted.
-    thread = threading.Thread(target=lambda: found.append(_refusal(address)), name="ray-address", daemon=True)
-    with _stderr_closed():
+    outcome: list[ConfigError | None] = []
+    # In a thread: the main thread must stay interruptible while Ray waits.
+    thread = threading.Thread(target=lambda: outcome.append(_find_problem(address)), name="ray-address", daemon=True)
+    with _silence_stderr():
         thread.start()
         deadline = time.monotonic() + SECONDS
         while thread.is_alive() and time.monotonic() < deadline:
             thread.join(0.2)
-    if not found:
-        raise ConfigError(f"RAY_ADDRESS={address}: no Ray answers there within {SECONDS:g} s; {_VALID}")
-    if found[0] is not None:
-        raise found[0]
+    if not outcome:
+        raise ConfigError(f"RAY_ADDRESS={address}: no answer from a Ray cluster within {SECONDS:g} s; {_VALID}")
+    if outcome[0] is not None:
+        raise outcome[0]
 
 
-def _refusal(address: str) -> ConfigError | None:
-    what = f"RAY_ADDRESS={address}"
+def _find_problem(address: str) -> ConfigError | None:
+    where = f"RAY_ADDRESS={address}"
     try:
-        host, port = _host_and_port(address)
-        _knock(host, port)
+        host, port = _parse_address(address)
+        _wait_for_port(host, port)
     except (OSError, ValueError) as error:
-        return ConfigError(f"{what}: no Ray is there ({one_line(error)}); {_VALID}")
+        return ConfigError(f"{where}: no Ray cluster there ({one_line(error)}); {_VALID}")
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.exceptions import AuthenticationError
 
@@ -63,13 +63,13 @@ def _refusal(address: str) -> ConfigError | None:
         GcsClient(address=f"{host}:{port}").internal_kv_get(b"distcond", timeout=SECONDS)
     except AuthenticationError as error:
         reason = str(error).splitlines()[0].split(". ")[0]
-        return ConfigError(f"{what}: it asks for a token and does not take this one ({reason}); {_TOKEN}")
+        return ConfigError(f"{where}: the cluster requires a token and rejects this one ({reason}); {_TOKEN}")
     except Exception as error:
-        return ConfigError(f"{what}: no Ray answers there ({one_line(error)}); {_VALID}")
+        return ConfigError(f"{where}: no answer from a Ray cluster ({one_line(error)}); {_VALID}")
     return None
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
+def _parse_address(address: str) -> tuple[str, int]:
     if address == "auto":
         from ray._private.services import canonicalize_bootstrap_address_or_die
 
@@ -80,7 +80,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _knock(host: str, port: int) -> None:
+def _wait_for_port(host: str, port: int) -> None:
     deadline = time.monotonic() + PORT_SECONDS
     while True:
         try:
@@ -94,7 +94,10 @@ def _knock(host: str, port: int) -> None:
 
 
 def _require_token(address: str) -> None:
-    """What `ray.init` does before it connects; without it Ray aborts the process where there is no token."""
+    """Raise AuthenticationError if a token is required and none is set, as `ray.init` does.
+
+    Without this check the client below would abort the process.
+    """
     from ray._private.authentication import authentication_token_setup as setup
 
     if address == "auto":
@@ -103,13 +106,13 @@ def _require_token(address: str) -> None:
 
 
 @contextmanager
-def _stderr_closed() -> Iterator[None]:
-    """Ray's C++ part writes lines of its own to standard error; what matters of them is in the refusal."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+def _silence_stderr() -> Iterator[None]:
+    """Drop what Ray's C++ part writes to standard error: the raised error says what matters."""
+    saved, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(devnull)

@@ -1,4 +1,4 @@
-"""The Ray a run uses: one that is already up, or a local one that is started for the run and ends with it."""
+"""The Ray cluster of a run: an existing one, or a local one that is started for the run and ends with it."""
 
 from __future__ import annotations
 
@@ -20,56 +20,55 @@ from distcond.launch.ray.local_auth import RAY_SUBDIR, env_vars, local_ray_auth,
 from distcond.launch.stopping import SIGTERM_STATUS, exit_on_stop_signal
 from distcond.runs.failures import LaunchFailed, one_line
 
-#: Nothing large goes through Ray: images are read by the workers, checkpoints written by them.
+#: Small, since nothing large goes through Ray: workers read the images and write the checkpoints themselves.
 OBJECT_STORE_BYTES = 100 * 2**20
 
-#: Seconds Ray's processes get to end by themselves.
+#: Seconds that Ray's processes get to exit by themselves.
 GRACE = 10.0
 
-#: Times a Ray of one's own is started: Ray gives its node 30 s, which a machine busy with other things may exceed.
+#: Tries to start a local cluster: Ray gives its node 30 s to start, which a busy machine may exceed.
 STARTS = 3
 
-#: What Ray says then.
-_SLOW = "timed out during startup"
+#: Part of Ray's error in that case.
+_SLOW_START = "timed out during startup"
 
-#: Unless set by the user: a swift and quiet Ray Train.
-_QUIET = {
+#: Defaults for a fast and quiet Ray Train; what the user has set takes precedence.
+_RAY_TRAIN_DEFAULTS = {
     "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a run ends when it is polled; the default is 2
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # with it, workers' prints come twice
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same everywhere
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # the end of a run is noticed by polling; the default is 2
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # otherwise workers' prints appear twice
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # so that relative paths mean the same in workers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_COLOR_PREFIX": "0",
-    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # a worker that failed leaves others in a collective
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # after a failure other workers hang in a collective
 }
 
-#: What ray.init itself changes in this process.
-_CHANGED = ("PYTHONBREAKPOINT", "RAY_CLIENT_MODE")
+#: Variables that ray.init sets in this process. They are restored afterwards.
+_SET_BY_RAY = ("PYTHONBREAKPOINT", "RAY_CLIENT_MODE")
 
-#: Besides, for a Ray of one's own, which has no other node, no other job and no dashboard.
-_OWN = {
+#: More defaults for a local cluster, which has no other node, no other job and no dashboard.
+_LOCAL_DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_prestart_worker_first_driver": "0",  # these workers would have the wrong environment for every actor
+    "RAY_prestart_worker_first_driver": "0",  # prestarted workers have the wrong environment for the actors
     "RAY_enable_worker_prestart": "0",
-    "RAY_worker_niceness": "0",  # by default any other program goes before the workers
+    "RAY_worker_niceness": "0",  # by default workers run at low priority
 }
 
-
-#: Set in all processes of a Ray of one's own.
+#: Set in all processes of a local cluster.
 _OWNED = "DISTCOND_OWNS_RAY"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray that is up.
+    """A running Ray cluster.
 
     Attributes:
-        capacity: what it holds in all.
-        own: whether it was started for this run, or for the tuning this run is part of.
-        dashboard: whether it has one; without it parts of Ray Train complain every second.
-        logs: where a Ray of one's own writes its log files.
+        capacity: its total resources.
+        own: whether it was started for this run, or for the sweep that this run is part of.
+        dashboard: whether it has a dashboard; parts of Ray Train log an error every second without one.
+        logs: the log directory of a cluster that was started here.
     """
 
     capacity: Capacity
@@ -79,7 +78,7 @@ class Cluster:
 
 
 def uses_existing_cluster() -> bool:
-    """Whether a run joins a Ray: RAY_ADDRESS names one (a submitted job always has it), or this process is in one.
+    """Whether to join an existing cluster: RAY_ADDRESS is set (as in every submitted job), or Ray is initialised here.
 
     Raises:
         ConfigError: RAY_ADDRESS names a Ray Client server.
@@ -91,10 +90,10 @@ def uses_existing_cluster() -> bool:
 
 
 def require_ray() -> None:
-    """See that the Ray that a run joins answers.
+    """Check that the existing cluster answers.
 
     Raises:
-        ConfigError: it does not, or not to this process.
+        ConfigError: it does not answer, or rejects this process.
     """
     if not _initialised():
         require_answer(os.environ["RAY_ADDRESS"])
@@ -102,32 +101,34 @@ def require_ray() -> None:
 
 @contextmanager
 def ray_cluster() -> Iterator[Cluster]:
-    """Join the Ray that is there or start one; leave nothing of the latter behind, also after Ctrl-C and SIGTERM.
+    """Join the existing cluster, or start a local one and remove every trace of it, also after Ctrl-C and SIGTERM.
 
     Raises:
-        ConfigError: no Ray answers at RAY_ADDRESS.
+        ConfigError: no cluster answers at RAY_ADDRESS.
         LaunchFailed: Ray cannot be joined or started.
     """
-    quiet = {name: os.environ.get(name, value) for name, value in _QUIET.items()}
-    with env_vars(quiet | {name: os.environ.get(name) for name in _CHANGED}):
+    defaults = {name: os.environ.get(name, value) for name, value in _RAY_TRAIN_DEFAULTS.items()}
+    with env_vars(defaults | {name: os.environ.get(name) for name in _SET_BY_RAY}):
         if _initialised():
             yield Cluster(_resources(), own=_OWNED in os.environ, dashboard=_OWNED not in os.environ)
         else:
-            with _join() if uses_existing_cluster() else _start_local() as found:
-                yield found
+            with _join_cluster() if uses_existing_cluster() else _local_cluster() as cluster:
+                yield cluster
 
 
 @contextmanager
-def _join() -> Iterator[Cluster]:
+def _join_cluster() -> Iterator[Cluster]:
     require_ray()
     import ray
 
-    # A job has brought its code along; otherwise what lies here lies there too.
+    # A submitted job ships its code. Otherwise the same path is expected on all nodes.
     runtime_env = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"env_vars": {"PYTHONPATH": _python_path()}}
     address = os.environ["RAY_ADDRESS"]
     with exit_on_stop_signal() as arm:
         try:
-            url = _connect(f"cannot join the Ray at RAY_ADDRESS={address}", address=address, runtime_env=runtime_env)
+            url = _connect(
+                f"cannot join the Ray cluster at RAY_ADDRESS={address}", address=address, runtime_env=runtime_env
+            )
             arm()
             yield Cluster(_resources(), own=False, dashboard=bool(url))
         finally:
@@ -135,46 +136,51 @@ def _join() -> Iterator[Cluster]:
 
 
 @contextmanager
-def _start_local() -> Iterator[Cluster]:
-    here = this_machine()
-    own = {name: os.environ.get(name, value) for name, value in _OWN.items()}
-    own |= {"PYTHONPATH": _python_path(), _OWNED: "1"}
-    with exit_on_stop_signal() as arm, private_directory() as folder, local_ray_auth(folder), env_vars(own):
+def _local_cluster() -> Iterator[Cluster]:
+    machine = this_machine()
+    variables = {name: os.environ.get(name, value) for name, value in _LOCAL_DEFAULTS.items()}
+    variables |= {"PYTHONPATH": _python_path(), _OWNED: "1"}
+    with exit_on_stop_signal() as arm, private_directory() as folder, local_ray_auth(folder), env_vars(variables):
         import ray
 
         try:
-            _start(
+            _start_ray(
                 folder / "token",
                 address="local",
-                num_cpus=here.cores,
-                num_gpus=here.gpus,
+                num_cpus=machine.cores,
+                num_gpus=machine.gpus,
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 _temp_dir=str(folder / RAY_SUBDIR),
             )
             arm()
-            yield Cluster(here, own=True, dashboard=False, logs=folder / RAY_SUBDIR / "session_latest" / "logs")
+            yield Cluster(machine, own=True, dashboard=False, logs=folder / RAY_SUBDIR / "session_latest" / "logs")
         finally:
-            # Interrupted within ray.init, Ray does not know what it has started.
+            # If ray.init was interrupted, Ray does not know which processes it has started.
             grace = GRACE if ray.is_initialized() else 0.0
             ray.shutdown()
-            _end(lambda: processes_with_token(folder / "token"), grace)
+            _end_processes(lambda: processes_with_token(folder / "token"), grace)
 
 
-def _start(token: Path, **arguments: Any) -> None:
-    """Start a Ray with `token`, again where the machine was too slow for it."""
-    for left in reversed(range(STARTS)):
+def _start_ray(token: Path, **arguments: Any) -> None:
+    """Start a local cluster with `token`; retry if the machine was too slow."""
+    for tries_left in reversed(range(STARTS)):
         try:
-            _connect("Ray does not start here (launch=local runs without it)", **arguments)
+            _connect("cannot start Ray (launch=local runs without it)", **arguments)
             return
         except LaunchFailed as error:
-            if not left or _SLOW not in str(error):
+            if not tries_left or _SLOW_START not in str(error):
                 raise
-            _end(lambda: processes_with_token(token), 0.0)
+            _end_processes(lambda: processes_with_token(token), 0.0)
 
 
-def _connect(otherwise: str, **arguments: Any) -> str:
-    """`ray.init`, its failure in a line and the status of its own SIGTERM handler put right; the dashboard's URL."""
+def _connect(failure: str, **arguments: Any) -> str:
+    """Call `ray.init`. Returns the URL of the dashboard, empty without one.
+
+    Raises:
+        LaunchFailed: `failure`, with Ray's reason.
+        SystemExit: Ray's SIGTERM handler was called; with the exit status that distcond uses.
+    """
     import ray
 
     try:
@@ -182,16 +188,16 @@ def _connect(otherwise: str, **arguments: Any) -> str:
     except SystemExit as stop:
         raise SystemExit(SIGTERM_STATUS if stop.code == signal.SIGTERM else stop.code) from None
     except Exception as error:
-        raise LaunchFailed(f"{otherwise}: {one_line(error)}") from error
+        raise LaunchFailed(f"{failure}: {one_line(error)}") from error
     return context.dashboard_url or ""
 
 
-def _end(left: Callable[[], list[int]], grace: float) -> None:
-    """Wait for Ray's processes, which end by themselves once its raylet is gone; kill what is left after `grace` s."""
+def _end_processes(find: Callable[[], list[int]], grace: float) -> None:
+    """Wait for Ray's processes, which exit once the raylet has; kill the rest after `grace` seconds."""
     deadline = time.monotonic() + grace
-    while (found := left()) and time.monotonic() < deadline + GRACE:
+    while (remaining := find()) and time.monotonic() < deadline + GRACE:
         if time.monotonic() > deadline:
-            for process in found:
+            for process in remaining:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
         time.sleep(0.05)
@@ -210,8 +216,8 @@ def _initialised() -> bool:
 
 
 def _python_path() -> str:
-    """PYTHONPATH with which Ray's processes find distcond, and whatever this process imports from where it stands."""
+    """PYTHONPATH for Ray's processes: the working directory if this process imports from it, distcond, and the old."""
     package = str(Path(__file__).resolve().parents[3])
-    here = [str(Path.cwd())] if {"", str(Path.cwd())} & set(sys.path) else []
-    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join(dict.fromkeys(filter(None, [*here, package, *before])))
+    cwd = [str(Path.cwd())] if {"", str(Path.cwd())} & set(sys.path) else []
+    old = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join(dict.fromkeys(filter(None, [*cwd, package, *old])))

@@ -1,4 +1,4 @@
-"""What Ray Train's errors mean: which ones to restart after, and the one line that the user sees."""
+"""Translate errors of Ray Train: which ones end a run without a restart, and the one line that the user sees."""
 
 from __future__ import annotations
 
@@ -13,73 +13,76 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from distcond.errors import ConfigError
 from distcond.runs.failures import LaunchFailed, WorkerError, one_line
 
-_ORDER = {"config": 0, "away": 0, "certain": 1, "chance": 2, "died": 3, "lost": 4}
+#: Of several workers' errors the one of the lowest number is the cause.
+_CAUSE_ORDER = {"config": 0, "away": 0, "certain": 1, "chance": 2, "died": 3, "lost": 4}
 
 
 class FailFastCallback(UserCallback):
-    """Ends a run at an error that a restart would only repeat. Runs in Ray Train's controller.
+    """Ends a run at an error that a restart would repeat. Runs in Ray Train's controller.
 
-    A run directory that workers do not see at the start is a mistake; one that they have seen may come back.
+    A run directory that workers do not see at the first start is an error of the user. Later it may come back.
     """
 
     def __init__(self) -> None:
-        self._began = False
+        self._started = False
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Raise such an error: the controller gives up on errors of its callbacks."""
+        """Raise such an error, which ends the controller."""
         for error in worker_exceptions.values():
-            if isinstance(error, WorkerError) and error.kind in self._final:
+            if isinstance(error, WorkerError) and error.kind in self._fatal_kinds:
                 raise error
-        self._began = True
+        self._started = True
 
     @property
-    def _final(self) -> tuple[str, ...]:
-        return ("config", "certain") if self._began else ("config", "certain", "away")
+    def _fatal_kinds(self) -> tuple[str, ...]:
+        return ("config", "certain") if self._started else ("config", "certain", "away")
 
 
 def translate_ray_error(error: Exception, restarts: int = 0, logs: Path | None = None) -> Exception:
-    """What to raise in the driver for an error of `TorchTrainer.fit` after so many restarts of the workers.
+    """The error to raise in the driver for an error of `TorchTrainer.fit`: a LaunchFailed or ConfigError of one line.
 
-    Of several workers' errors the one that caused the others counts. A ConfigError stays one. `logs` is named where
-    Ray may know more than the worker.
+    Args:
+        error: what `fit` raised. Of several workers' errors the one that caused the others is reported.
+        restarts: how often the workers were restarted before.
+        logs: Ray's log directory, which is named where Ray may know more than the worker.
     """
-    more = f" (Ray's logs in {logs})" if logs else ""
+    logs_hint = f" (Ray's logs in {logs})" if logs else ""
     if isinstance(error, ControllerError):
         cause = error.controller_failure
         if not isinstance(cause, WorkerError):
-            return LaunchFailed(f"Ray Train could not start the workers: {one_line(cause)}{more}")
-        return _workers(cause, cause.rank, restarts, more)
+            return LaunchFailed(f"Ray Train could not start the workers: {one_line(cause)}{logs_hint}")
+        return _translate_worker_error(cause, cause.rank, restarts, logs_hint)
     if not isinstance(error, WorkerGroupError):
-        return LaunchFailed(f"Ray Train: {_last_line(error)}{more}")
-    rank, cause = min(error.worker_failures.items(), key=lambda item: (_ORDER[_kind(item[1])], item[0]))
-    return _workers(cause, rank, restarts, more)
+        return LaunchFailed(f"Ray Train: {_last_line(error)}{logs_hint}")
+    rank, cause = min(error.worker_failures.items(), key=lambda item: (_CAUSE_ORDER[_kind(item[1])], item[0]))
+    return _translate_worker_error(cause, rank, restarts, logs_hint)
 
 
 def raised_by_workers(error: BaseException | None) -> bool:
-    """Whether an error of `TorchTrainer.fit` is one of workers that had begun, not one of getting them to begin."""
+    """Whether an error of `TorchTrainer.fit` was raised by workers that had started, not by starting them."""
     if isinstance(error, ControllerError):
         return isinstance(error.controller_failure, WorkerError)
     return isinstance(error, WorkerGroupError)
 
 
-def _workers(cause: Exception, rank: int, restarts: int, more: str) -> Exception:
-    again = f", after {restarts} restart{'s' if restarts > 1 else ''}" if restarts else ""
+def _translate_worker_error(cause: Exception, rank: int, restarts: int, logs_hint: str) -> Exception:
+    after = f", after {restarts} restart{'s' if restarts > 1 else ''}" if restarts else ""
     if not isinstance(cause, WorkerError):
-        return LaunchFailed(f"worker {rank} died without an exception{again}: {_death(cause)}{more}")
+        return LaunchFailed(f"worker {rank} died without an exception{after}: {_describe_death(cause)}{logs_hint}")
     if cause.kind in ("config", "away"):
         return ConfigError(cause.line)
     if cause.kind == "lost":
-        met = f"worker {rank} then met {cause.line}"
-        return LaunchFailed(f"a worker died without an exception{again}; {met} ({cause.where}){more}")
-    return LaunchFailed(f"{cause.line} (worker {rank}{again}; {cause.where})")
+        consequence = f"worker {rank} then raised {cause.line}"
+        return LaunchFailed(f"a worker died without an exception{after}; {consequence} ({cause.where}){logs_hint}")
+    return LaunchFailed(f"{cause.line} (worker {rank}{after}; {cause.where})")
 
 
 def _kind(error: Exception) -> str:
     return error.kind if isinstance(error, WorkerError) else "died"
 
 
-def _death(error: Exception) -> str:
-    """One line about a worker that is gone."""
+def _describe_death(error: Exception) -> str:
+    """One line about why a worker process died."""
     cause = getattr(error, "health_check_failure", error)
     if isinstance(cause, OutOfMemoryError):
         return "killed by Ray because the node ran out of memory"
@@ -89,6 +92,6 @@ def _death(error: Exception) -> str:
 
 
 def _last_line(error: Exception) -> str:
-    """The last line of a message that holds a traceback, which names the error itself."""
+    """The last line of a message with a traceback, which is the error itself."""
     lines = str(error).strip().splitlines()
     return textwrap.shorten(lines[-1], 300) if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Workers with a GPU each: which GPU Ray assigned to whom, and an error where torch does not see it."""
+"""The torch backend of workers with a GPU each: checks that torch sees the GPU that Ray assigned."""
 
 from __future__ import annotations
 
@@ -14,52 +14,61 @@ from distcond.runs.failures import WorkerError
 
 
 class AssignedGpu(NamedTuple):
-    """A worker's GPU: Ray's number for it, the ones its node shows to workers, and whether torch sees any."""
+    """The GPU of a worker.
+
+    Attributes:
+        node: IP address of the worker's node.
+        ids: what Ray assigned.
+        visible: CUDA_VISIBLE_DEVICES.
+        available: whether torch sees any GPU.
+    """
 
     node: str
-    gpus: str
+    ids: str
     visible: str
-    seen: bool
+    available: bool
 
 
 def read_assigned_gpu() -> AssignedGpu:
-    """What this worker has. Runs in the worker."""
+    """The GPU of this worker. Runs in the worker."""
     import ray
     from ray.util import get_node_ip_address
 
     node = get_node_ip_address()  # type: ignore[no-untyped-call]
-    gpus = ",".join(map(str, ray.get_gpu_ids()))
-    return AssignedGpu(node, gpus, os.environ.get("CUDA_VISIBLE_DEVICES", ""), torch.cuda.is_available())
+    ids = ",".join(map(str, ray.get_gpu_ids()))
+    return AssignedGpu(node, ids, os.environ.get("CUDA_VISIBLE_DEVICES", ""), torch.cuda.is_available())
 
 
 class GpuCheckingBackend(_TorchBackend):
-    """torch's process group, but not before every worker sees a GPU: NCCL's own words would say less."""
+    """Sets up torch's process group once every worker sees a GPU: NCCL's own error would be less helpful."""
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Set the group up.
+        """Check the GPUs and set up the process group.
 
         Raises:
-            WorkerError: of the kind "config", where torch sees no GPU.
+            WorkerError: of kind "config", if torch sees no GPU on a worker.
         """
-        found: list[AssignedGpu] = worker_group.execute(read_assigned_gpu)
-        blind = [
-            f"worker {rank} (node {w.node}, GPU {w.gpus} of {w.visible})" for rank, w in enumerate(found) if not w.seen
+        assigned: list[AssignedGpu] = worker_group.execute(read_assigned_gpu)
+        without = [
+            f"worker {rank} (node {gpu.node}, GPU {gpu.ids} of {gpu.visible})"
+            for rank, gpu in enumerate(assigned)
+            if not gpu.available
         ]
-        if blind:
-            where = (
-                f"launch.device={backend_config.wanted}: Ray counts GPUs that torch does not see: {', '.join(blind)}"
+        if without:
+            problem = (
+                f"launch.device={backend_config.device}: Ray counts GPUs that torch does not see: {', '.join(without)}"
             )
-            raise WorkerError("config", f"{where}; valid: launch.device=cpu, or a torch and a driver for them", 0)
+            raise WorkerError("config", f"{problem}; valid: launch.device=cpu, or a torch and a driver for them", 0)
         super().on_start(worker_group, backend_config)
 
 
 @dataclass
 class GpuConfig(TorchConfig):
-    """NCCL for tensors on GPUs, gloo for those on CPUs; `wanted` is launch.device."""
+    """NCCL for tensors on GPUs, gloo for those on CPUs; `device` is launch.device, for messages."""
 
-    wanted: str = "auto"
+    device: str = "auto"
 
     @property
     def backend_cls(self) -> type[_TorchBackend]:
-        """What sets the group up."""
+        """The backend that Ray Train instantiates."""
         return GpuCheckingBackend

@@ -1,6 +1,6 @@
-"""A private directory, a fresh token and the environment variables for a local Ray that nobody else can join.
+"""A local Ray cluster that nobody else can join: a private directory, a new token and environment variables.
 
-Free of torch and Ray: jobs of `cluster.slurm` import it.
+Imports neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -17,46 +17,38 @@ from pathlib import Path
 
 from distcond.errors import ConfigError
 
-
-@contextmanager
-def env_vars(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Set each variable (None: unset it) and put back what was there, however the block ends."""
-    before = {name: os.environ.get(name) for name in values}
-    _set(values)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-#: Ray's own directory in the private one. Ray opens it to everybody (mode 0777), so the token must not lie in there.
+#: Ray's directory in the private one. Ray sets its mode to 0777, so the token must not be in it.
 RAY_SUBDIR = "r"
+
+#: Limit for the path of that directory: Ray appends `/session_DATE_TIME_PID/sockets/plasma_store`, and the path of a
+#: socket has at most 107 bytes.
+MAX_PATH_LENGTH = 43
 
 _PREFIX = "distcond-"
 
-#: Locked by the process that the directory belongs to.
-_OWNER = "owner"
+#: A file in the private directory, locked by the process that the directory belongs to.
+_OWNER_FILE = "owner"
 
-#: Of that directory's path: Ray puts `/session_DATE_TIME_PID/sockets/plasma_store` below it, a socket has 107 bytes.
-MAX_PATH_LENGTH = 43
-
-#: For Rays started here. It is named for two systems, but on every one it keeps all of Ray's ports on loopback.
+#: Despite its name, "0" keeps all ports of a local cluster on the loopback interface, on every system.
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @contextmanager
-def private_directory() -> Iterator[Path]:
-    """A directory of mode 0700 with `token` of mode 0600 and an empty directory for Ray in it; gone after the block.
+def env_vars(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Within the block, set each environment variable (None: unset it). The old values are restored after it."""
+    before = {name: os.environ.get(name) for name in values}
+    _set_env(values)
+    try:
+        yield
+    finally:
+        _set_env(before)
 
-    Those of processes that were killed before they could remove theirs are removed too.
+
+@contextmanager
+def private_directory() -> Iterator[Path]:
+    """A directory of mode 0700 with a file `token` of mode 0600 and an empty directory for Ray.
+
+    It is deleted after the block, as are the directories of processes that were killed before they could.
     """
     parent = _short_parent()
     _remove_abandoned(Path(parent))
@@ -66,61 +58,69 @@ def private_directory() -> Iterator[Path]:
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32))
         (folder / RAY_SUBDIR).mkdir()
-        with open(folder / f".{_OWNER}", "w") as owner:
-            fcntl.flock(owner, fcntl.LOCK_EX)  # until this process ends, however it does
-            os.rename(folder / f".{_OWNER}", folder / _OWNER)
+        with open(folder / f".{_OWNER_FILE}", "w") as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX)  # the system releases it when this process ends
+            os.rename(folder / f".{_OWNER_FILE}", folder / _OWNER_FILE)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_abandoned(parent: Path) -> None:
-    for owner in parent.glob(f"{_PREFIX}*/{_OWNER}"):
-        with suppress(OSError):  # another user's, or gone meanwhile
-            if owner.lstat().st_uid != os.getuid():
-                continue
-            with open(owner) as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its owner lives
-                shutil.rmtree(owner.parent, ignore_errors=True)
-
-
 @contextmanager
 def local_ray_auth(folder: Path) -> Iterator[None]:
-    """Within the block a Ray that starts demands the token of `folder`, and this process has it.
+    """Within the block, a cluster that starts requires the token in `folder`, and this process has it.
 
-    Whatever the environment says about Ray's authentication does not count, and is back after the block.
+    Authentication settings in the environment are ignored, and restored after the block.
     """
     settings: dict[str, str | None] = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-        "RAY_AUTH_TOKEN": None,  # it would come before the path
+        "RAY_AUTH_TOKEN": None,  # it would take precedence over the path
     }
-    if "ray" not in sys.modules:  # Ray reads it once
+    if "ray" not in sys.modules:  # Ray reads it once, when imported
         settings[_LOOPBACK] = "0"
     try:
         with env_vars(settings):
-            _reread()
+            reload_ray_auth()
             yield
     finally:
-        _reread()
+        reload_ray_auth()
 
 
-def processes_with_token(token: Path, environments: Path = Path("/proc")) -> list[int]:
-    """Processes other than this one that were started with `token`: those of the Ray that it belongs to."""
-    wanted, found = f"RAY_AUTH_TOKEN_PATH={token}".encode(), []
-    for entry in environments.iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+def reload_ray_auth() -> None:
+    """Make Ray read mode and token from the environment again; it caches them once imported."""
+    if "ray" in sys.modules:
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+
+
+def processes_with_token(token: Path) -> list[int]:
+    """IDs of the other processes of the cluster that uses `token`, found by their environment."""
+    entry = f"RAY_AUTH_TOKEN_PATH={token}".encode()
+    processes = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
         try:
-            if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-        except OSError:  # gone meanwhile, or another user's
+            if entry in (folder / "environ").read_bytes().split(b"\0"):
+                processes.append(int(folder.name))
+        except OSError:  # ended meanwhile, or another user's
             continue
-    return found
+    return processes
+
+
+def _set_env(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _short_parent() -> str:
-    """The first writable parent for temporary files whose path is short enough for Ray's sockets."""
+    """The first writable directory for temporary files whose path is short enough for Ray's sockets."""
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
         if len(f"{parent}/distcond-xxxxxxxx/{RAY_SUBDIR}") <= MAX_PATH_LENGTH and os.access(parent, os.W_OK | os.X_OK):
             return parent
@@ -129,10 +129,11 @@ def _short_parent() -> str:
     )
 
 
-def _reread() -> None:
-    """Make Ray look at the environment again, if it was imported: it reads mode and token once."""
-    if "ray" in sys.modules:
-        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+def _remove_abandoned(parent: Path) -> None:
+    for owner in parent.glob(f"{_PREFIX}*/{_OWNER_FILE}"):
+        with suppress(OSError):  # another user's, or deleted meanwhile
+            if owner.lstat().st_uid != os.getuid():
+                continue
+            with open(owner) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its owner is alive
+                shutil.rmtree(owner.parent, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Record the placement group of a run's workers, and release it when the process that asked for it is gone.
+"""Record the placement group of a run's workers, and release it when the process that requested it is gone.
 
-Ray keeps a placement group until the whole job is over, and cleans up only where it has a dashboard. Without this, a
-trial that was ended from outside would leave the others fewer cores, and at last none.
-Imports nothing of `ray.train` but its callback: Tune's processes import it before Ray Train's variables are set.
+Ray keeps a placement group until the job ends, and cleans up earlier only with a dashboard. Without this module a trial
+that is killed from outside would keep its cores, until none are left for other trials.
+Imports nothing of `ray.train` but its callback: Tune's processes import this before Ray Train's variables are set.
 """
 
 from __future__ import annotations
@@ -15,40 +15,43 @@ from ray._raylet import PlacementGroupID
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
+from distcond.run_layout import RAY_DIR
+
 
 class PlacementGroupRecorder(WorkerGroupCallback):
-    """Writes down in `file` what the workers hold. Runs in Ray Train's controller."""
+    """Writes the ID of the workers' placement group to `file`. Runs in Ray Train's controller."""
 
     def __init__(self, file: Path) -> None:
-        self.file, self.held = file, ""
+        self.file, self.group_id = file, ""
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
-        """Start none anew once all was given back: a controller may outlive its trial for a moment."""
-        if self.held and _read(self.file) == "":
-            raise RuntimeError("the trial is over")
+        """Refuse to restart workers once the group was released: a controller may outlive its trial for a moment."""
+        if self.group_id and _read(self.file) == "":
+            raise RuntimeError("the trial has ended and its placement group was released")
 
     def after_worker_group_start(self, worker_group: Any) -> None:
-        """The workers are there."""
+        """Record the group of the new workers."""
         state = worker_group.get_worker_group_state()
-        # Older ones of Ray have no handle in between.
-        self.held = getattr(state, "placement_group_handle", state).placement_group.id.hex()
-        # Not where the folder has gone: it would be made where a file system was.
+        # Older versions of Ray have no handle in between.
+        self.group_id = getattr(state, "placement_group_handle", state).placement_group.id.hex()
+        # Do not create the folder: its file system may be unmounted.
         with suppress(OSError):
-            self.file.write_text(self.held, encoding="utf-8")
+            self.file.write_text(self.group_id, encoding="utf-8")
 
 
 def placement_group_file(run_path: Path) -> Path:
-    """Where it is written down; away once the workers have ended by themselves."""
-    return run_path / ".ray" / "reserved"
+    """The file with the ID. It is deleted when the run ends by itself."""
+    return run_path / RAY_DIR / "reserved"
 
 
 def release_placement_group(run_path: Path) -> None:
-    """End the workers of a run whose trial is gone, if it left any, and free what they hold."""
+    """End the workers of a run whose trial was killed, if there are any, and free their resources."""
     file = placement_group_file(run_path)
-    if held := _read(file):
+    if group_id := _read(file):
         with suppress(OSError):
-            file.write_text("", encoding="utf-8")  # first: its end is what the controller would start workers anew for
-        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(held)))
+            # First, since the controller restarts workers as soon as the group is gone.
+            file.write_text("", encoding="utf-8")
+        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(group_id)))
 
 
 def _read(file: Path) -> str | None:

@@ -10,17 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AtDial", "AtLambda", "__version__", "fold", "load"]
+__all__ = ["AtDial", "AtLambda", "DialNetwork", "__version__", "fold", "load"]
 
 if TYPE_CHECKING:
     from distcond.exporting.load import load
     from distcond.layers.condition import AtLambda
     from distcond.models.dial import AtDial
+    from distcond.models.dial_network import DialNetwork
     from distcond.models.plain_network import fold
 
 _HOMES = {
     "AtDial": "distcond.models.dial",
     "AtLambda": "distcond.layers.condition",
+    "DialNetwork": "distcond.models.dial_network",
     "load": "distcond.exporting.load",
     "fold": "distcond.models.plain_network",
 }

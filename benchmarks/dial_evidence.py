@@ -138,7 +138,7 @@ def _points(run: RunDir, rule: str) -> dict[float, tuple[float, float]]:
     blend = "" if rule == "switch" else rule
     rows = [row for row in read_rows(run.path) if (row.split, row.checkpoint, row.blend) == ("test", "best", blend)]
     clean = {_position(row): accuracy(row) for row in rows if row.attack == "none"}
-    robust = {_position(row): accuracy(row) for row in rows if row.attack == "pgd-best" and row.restarts == 3}
+    robust = {_position(row): accuracy(row) for row in rows if row.attack == "pgd" and row.restarts == 3}
     return {position: (clean[position], robust[position]) for position in robust}
 
 

@@ -16,7 +16,8 @@ digest of the weights; evaluate and calibrate use it with eval.dial_even=ra. Wit
   confidence=0.9     how surely the target has to hold at the lam that is named
   resolution=0.01    distance between the lam that are considered, where the network can stand anywhere
   width=1            multiplier of the width, for networks with several
-  attack=pgd-best    the attack behind RA, as eval.attack says; one of those of python -m distcond.evaluate --help
+  attack=NAME        the attack behind RA, as eval.attack says; one of those of python -m distcond.evaluate --help;
+                     unset = eval.attack_name of the run
   noise=fixed        of weight noise: fixed, fresh or eot; eot_draws=10
   checkpoint=best    best, last or last_raw
 
@@ -30,21 +31,24 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import NormalDist
 
 from distcond.config.command_line import overridden_settings, run_cli
 from distcond.config.fields import check_bounds, check_choice, parse_value
 from distcond.config.overrides import apply_overrides, check_dial
 from distcond.config.schema import Config
-from distcond.engine.campaign.calibrate import Found, Search, Target, against_the_rule
-from distcond.engine.campaign.make_plan import make_plan
-from distcond.engine.campaign.plan import Plan
-from distcond.engine.campaign.val_counts import ValCounts, standing_places
-from distcond.engine.campaign.words import attack_settings, campaign_of
-from distcond.engine.even_dial import EvenDial, file_of, fitted, keep
-from distcond.engine.grid import place_at, positions
 from distcond.errors import ConfigError
+from distcond.evaluation.calibrate import (
+    CalibrationResult,
+    Search,
+    Target,
+    ValCounts,
+    candidate_lams,
+    monotonicity_violation,
+)
+from distcond.evaluation.make_plan import make_plan
+from distcond.evaluation.plan import EvalPlan
+from distcond.evaluation.spec import attack_settings, read_spec
 from distcond.launch.block_pool import counting
 from distcond.launch.evaluate_driver import workers_for
 from distcond.models.conditional import ConditionalModel
@@ -55,13 +59,15 @@ from distcond.results.interval import wilson
 from distcond.results.labels import attack_label, format_confidence
 from distcond.results.row import Attack
 from distcond.results.selection import parse_accuracy
+from distcond.runs.even_dial import EvenDial, file_of, fitted, keep
+from distcond.runs.grid import place_at, positions
 from distcond.runs.load_run import load
 from distcond.runs.pair_record import check_checkpoint
 from distcond.runs.run_cache import fetch_run, push_back
 from distcond.runs.run_dir import RunDir
 
 _OWN = ("sa", "ra", "even", "confidence", "resolution", "width")
-_CAMPAIGN = ("attack", "noise", "eot_draws", "checkpoint", "split")
+_SPEC = ("attack", "noise", "eot_draws", "checkpoint", "split")
 _LAUNCH = ("launch.device", "launch.workers", "launch.cpus_per_worker")
 _OPEN = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", *_LAUNCH)
 
@@ -81,19 +87,19 @@ def main(argv: Sequence[str]) -> int:
         push_back(argv[0])
 
 
-def _at_width(plan: Plan, model: ConditionalModel, words: dict[str, str]) -> Plan:
-    return replace(plan, widths=(model.width_index(_number(words, "width", 1.0, gt=0)),))
+def _at_width(plan: EvalPlan, model: ConditionalModel, words: dict[str, str]) -> EvalPlan:
+    return plan.at_width(model.width_mults[model.width_index(_number(words, "width", 1.0, gt=0))])
 
 
-def _fit_even(plan: Plan, even: str, words: dict[str, str]) -> int:
+def _fit_even(plan: EvalPlan, even: str, words: dict[str, str]) -> int:
     """Fit the map of the dial, keep it and say it."""
-    settings, checkpoint = plan.config.eval, plan.campaign.checkpoint
+    settings, checkpoint = plan.config.eval, plan.spec.checkpoint
     plan = _at_width(plan, load(plan.run_path, checkpoint), words)
     with counting(plan, workers_for(plan)) as count:
         counts = ValCounts(plan, count, logging.info)
         scores = {t: counts(even, t, plan.blocks) for t in sorted({0.0, *positions(plan.config), 1.0})}
     corners = fitted(even, {t: score.accuracy for t, score in scores.items()})
-    where = f"{plan.examples} validation images under {_attack(plan)}, width {plan.width_mults[plan.widths[0]]:g}"
+    where = f"{plan.examples} validation images under {_attack(plan)}, width {plan.points[0].width:g}"
     found = EvenDial(settings.dial, even, settings.dial_lam, plan.weights, *corners, where)
     path = file_of(plan.run_path, settings, even, checkpoint)
     keep(path, found)
@@ -104,10 +110,10 @@ def _fit_even(plan: Plan, even: str, words: dict[str, str]) -> int:
     return 0
 
 
-def _search(plan: Plan, target: Target, words: dict[str, str]) -> int:
-    model = load(plan.run_path, plan.campaign.checkpoint)
+def _search(plan: EvalPlan, target: Target, words: dict[str, str]) -> int:
+    model = load(plan.run_path, plan.spec.checkpoint)
     plan = _at_width(plan, model, words)
-    lams = standing_places(plan.config, model.encode, _number(words, "resolution", 0.01, gt=0, le=1))
+    lams = candidate_lams(plan.config, model.encode, _number(words, "resolution", 0.01, gt=0, le=1))
     with counting(plan, workers_for(plan)) as count:
         counts = ValCounts(plan, count, logging.info)
         search = Search(counts, plan.blocks, plan.examples, lams, positions(plan.config), target)
@@ -117,7 +123,7 @@ def _search(plan: Plan, target: Target, words: dict[str, str]) -> int:
     print(_answer(plan, target, found))
     what = _what(plan)
     for name in ("ra", "sa"):
-        pair = against_the_rule(name, search.held)
+        pair = monotonicity_violation(name, search.held)
         if pair:
             course = "falls" if name == "ra" else "rises"
             places = f"from {what} {pair[0]:.3g} to {pair[1]:.3g}"
@@ -158,17 +164,17 @@ def target_of(words: dict[str, str]) -> Target:
     return Target(named[0], level, _number(words, "confidence", 0.9, ge=0.5, lt=1))
 
 
-def plan_of(place: str, words: dict[str, str]) -> Plan:
+def plan_of(place: str, words: dict[str, str]) -> EvalPlan:
     """The evaluation of the validation split whose outcomes are looked at, of the run at a path or URI.
 
     Raises:
         ConfigError: no run, another split, or more than one attack or noise mode.
     """
-    campaign = campaign_of({"split": "val", **{name: words[name] for name in _CAMPAIGN if name in words}})
-    if campaign.split != "val":
-        raise ConfigError(f"split={campaign.split}: calibration looks at the validation split only; valid: val")
+    spec = read_spec({"split": "val", **{name: words[name] for name in _SPEC if name in words}})
+    if spec.split != "val":
+        raise ConfigError(f"split={spec.split}: calibration looks at the validation split only; valid: val")
     for name in ("attack", "noise"):
-        if len(getattr(campaign, name)) != 1 or getattr(campaign, name) == ("none",):
+        if name in words and (len(getattr(spec, name)) != 1 or getattr(spec, name) == ("none",)):
             raise ConfigError(f"{name}={words[name]}: calibration needs exactly one")
     settings = {path: value for path, value in words.items() if path.startswith(_OPEN)}
     run = RunDir(fetch_run(place, checkpoints=True))
@@ -182,7 +188,7 @@ def plan_of(place: str, words: dict[str, str]) -> Plan:
             raise ConfigError(f"eval.dial=switch: has no map to fit; valid: {', '.join(BLENDS[1:])}")
     config = apply_overrides(own, {"launch": "local", "launch.workers": "0", **settings})
     check_dial(config, settings)
-    return make_plan(run, config, campaign, attack_settings(settings), mixed=True)
+    return make_plan(run, config, spec, attack_settings(settings), mixed=True)
 
 
 def _words(argv: Sequence[str]) -> dict[str, str]:
@@ -190,8 +196,8 @@ def _words(argv: Sequence[str]) -> dict[str, str]:
     for word in argv:
         path, _, value = word.partition("=")
         path = path.removesuffix(">")
-        if path not in (*_OWN, *_CAMPAIGN) and not path.startswith(_OPEN):
-            raise ConfigError(describe_unknown("setting of a calibration", path, [*_OWN, *_CAMPAIGN, *_OPEN]))
+        if path not in (*_OWN, *_SPEC) and not path.startswith(_OPEN):
+            raise ConfigError(describe_unknown("setting of a calibration", path, [*_OWN, *_SPEC, *_OPEN]))
         words[path] = value
     for path, value in overridden_settings([word.replace(">=", "=", 1) for word in argv]):
         _check({path: value})
@@ -208,8 +214,8 @@ def _check(word: dict[str, str]) -> None:
     elif name in _OWN:
         bounds = {"confidence": {"ge": 0.5, "lt": 1.0}, "resolution": {"gt": 0.0, "le": 1.0}, "width": {"gt": 0.0}}
         _number(word, name, 0.0, **bounds[name])
-    elif name in _CAMPAIGN:
-        campaign_of({"split": "val", **word})
+    elif name in _SPEC:
+        read_spec({"split": "val", **word})
     else:
         apply_overrides(Config(), word)
 
@@ -220,7 +226,7 @@ def _number(words: dict[str, str], name: str, default: float, **bounds: float) -
     return value
 
 
-def _answer(plan: Plan, target: Target, found: Found) -> str:
+def _answer(plan: EvalPlan, target: Target, found: CalibrationResult) -> str:
     level = f"{target.name.upper()} >= {100 * target.level:g} %"
     where = f"n = {found.sa.num_examples} validation images under {_attack(plan)}"
     return (
@@ -229,18 +235,18 @@ def _answer(plan: Plan, target: Target, found: Found) -> str:
     )
 
 
-def _what(plan: Plan) -> str:
+def _what(plan: EvalPlan) -> str:
     return "lam" if plan.config.eval.dial == "switch" else "dial"
 
 
-def _position(plan: Plan, found: Found) -> str:
+def _position(plan: EvalPlan, found: CalibrationResult) -> str:
     """What the answer is at: a lam, or a position of the dial with the blend it means."""
     if plan.config.eval.dial == "switch":
         return f"lam = {found.lam:.6g}"
     return f"dial = {found.lam:.6g} ({place_at(plan.config, found.lam, plan.even)})"
 
 
-def _attack(plan: Plan) -> str:
+def _attack(plan: EvalPlan) -> str:
     (attack,) = plan.attacks
     used = plan.strengths[attack.name]
     numbers = used.epsilon, used.step_size, used.num_steps, 0, "float32", int(used.random_start)
@@ -248,7 +254,7 @@ def _attack(plan: Plan) -> str:
     return attack_label(named)
 
 
-def _refusal(plan: Plan, target: Target, found: Found) -> str:
+def _refusal(plan: EvalPlan, target: Target, found: CalibrationResult) -> str:
     score = found.sa if target.name == "sa" else found.ra
     surely = wilson(score.num_correct, score.num_examples, NormalDist().inv_cdf(target.confidence)).low
     best = f"the best {_what(plan)} seen is {found.lam:.6g} with {target.name.upper()} {format_score(score)}"

@@ -10,13 +10,12 @@ from dataclasses import fields
 from distcond.config.command_line import overridden_settings, run_cli
 from distcond.config.overrides import apply_overrides, check_dial
 from distcond.distributed.world import choose_device
-from distcond.engine.campaign.gradient_signs import gradient_signs
-from distcond.engine.campaign.make_plan import make_plan
-from distcond.engine.campaign.masking_files import explained
-from distcond.engine.campaign.plan import Plan
-from distcond.engine.campaign.tally import keep_rows
-from distcond.engine.campaign.words import Campaign, attack_settings, campaign_of
 from distcond.errors import ConfigError
+from distcond.evaluation.make_plan import make_plan
+from distcond.evaluation.plan import EvalPlan
+from distcond.evaluation.probes import explained, gradient_signs
+from distcond.evaluation.rows import keep_rows
+from distcond.evaluation.spec import EvalSpec, attack_settings, read_spec
 from distcond.launch.evaluate_driver import carry_out
 from distcond.registry import describe_unknown, table
 from distcond.results.labels import name_pairs
@@ -74,48 +73,48 @@ def main(argv: Sequence[str]) -> int:
     rows = name_pairs(keep_rows(plan, workers, device), plan.run_path)
     push_back(argv[0])
     print("\n\n".join(filter(None, (trade_off_table(rows), threat_table(rows), explained(plan)))))
-    if plan.campaign.probe:
+    if plan.spec.probe:
         shares = gradient_signs(plan, device).items()
         print("\nsigns of input gradients, bf16 as float32:", ", ".join(f"{s:.1%} at {point}" for point, s in shares))
     return 0
 
 
-def planned(argv: Sequence[str]) -> Plan:
+def planned(argv: Sequence[str]) -> EvalPlan:
     """What a command line asks for.
 
     Raises:
         ConfigError: no run or no checkpoint there, or a word that is not valid.
     """
     run = RunDir(fetch_run(argv[0], checkpoints=True))
-    campaign, settings = split(argv[1:])
+    own, settings = split(argv[1:])
     for path, value in overridden_settings(argv[1:]):
-        own, of_run = split([f"{path}={value}"])
-        campaign_of({**campaign, **own})
+        replaced, of_run = split([f"{path}={value}"])
+        read_spec({**own, **replaced})
         apply_overrides(run.config(), of_run)
     config = apply_overrides(run.config(), {"launch": "local", "launch.workers": "0", **settings})
     check_dial(config, settings)
-    asked = campaign_of(campaign)
+    spec = read_spec(own)
     if config.method.name == "pair":
-        check_checkpoint(run, campaign.get("checkpoint", ""))
-    return make_plan(run, config, asked, attack_settings(settings))
+        check_checkpoint(run, own.get("checkpoint", ""))
+    return make_plan(run, config, spec, attack_settings(settings))
 
 
-def split(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The campaign's own words, and settings of the run's config."""
-    own = [field.name for field in fields(Campaign)]
-    campaign, settings = dict[str, str](), dict[str, str]()
-    for word in words:
+def split(argv: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The evaluation's own settings, and settings of the run's config."""
+    known = [field.name for field in fields(EvalSpec)]
+    own, settings = dict[str, str](), dict[str, str]()
+    for word in argv:
         path, _, value = word.partition("=")
-        if path not in own and not path.startswith(_OPEN):
-            raise ConfigError(describe_unknown("setting of an evaluation", path, [*own, *_OPEN]))
-        (campaign if path in own else settings)[path] = value
-    return campaign, settings
+        if path not in known and not path.startswith(_OPEN):
+            raise ConfigError(describe_unknown("setting of an evaluation", path, [*known, *_OPEN]))
+        (own if path in known else settings)[path] = value
+    return own, settings
 
 
 def _help() -> str:
     attacks = {name: attack.summary for name, attack in table("attack").items()}
     width = max(map(len, attacks))
-    defaults = {field.name: (_text(field.default), field.metadata["help"]) for field in fields(Campaign)}
+    defaults = {field.name: (_text(field.default), field.metadata["help"]) for field in fields(EvalSpec)}
     lines = {f"{name}={value}": help for name, (value, help) in defaults.items()}
     left = max(map(len, lines))
     return _USAGE.format(

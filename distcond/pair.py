@@ -16,7 +16,7 @@ report take it as any other. Its training cost is the sum of both. Each way of m
 
   mix=weights,outputs,mixednuts   which, or none
   checkpoint=best      of the two runs: best, last or last_raw
-  fit_attack=pgd-best  mixednuts: the attack behind the fit, with the settings of eval.attack
+  fit_attack=pgd       mixednuts: the attack behind the fit, with the settings of eval.attack
   beta=0.985           mixednuts: share of the robust network's right answers under attack that has to stay right
   refit=false          mixednuts: a pair has one fit; true makes it anew and removes the rows of the one before
   run_root=DIR         where the pair's run directory goes; ./runs
@@ -40,8 +40,8 @@ from distcond.config.fields import check_bounds, check_choice, parse_value
 from distcond.config.overrides import apply_overrides, check_dial
 from distcond.config.schema import AttackConfig, Config
 from distcond.data.prepare import prepare_data, resolve_dataset
-from distcond.engine.campaign.words import attack_settings, attacks_of, campaign_of, strength
 from distcond.errors import ConfigError
+from distcond.evaluation.spec import attack_settings, attacks_of, present_name, read_spec, strength
 from distcond.mixednuts import check_classes
 from distcond.operating_point import BLENDS
 from distcond.pairs.create import check_fit, create_pair, pair_config, read_source
@@ -60,7 +60,7 @@ class PairRequest:
 
     mixes: tuple[str, ...] = _MIXES
     checkpoint: str = "best"
-    fit_attack: str = "pgd-best"
+    fit_attack: str = "pgd"
     beta: float = 0.985
     refit: bool = False
     run_root: str = ""
@@ -146,7 +146,7 @@ def _checked(own: dict[str, str]) -> dict[str, Any]:
     if "checkpoint" in own:
         found["checkpoint"] = check_choice("checkpoint", own["checkpoint"], CHECKPOINT_CHOICES)
     if "fit_attack" in own:
-        found["fit_attack"] = fitting_attack(own["fit_attack"]).name
+        found["fit_attack"] = fitting_attack(present_name(own["fit_attack"], "fit_attack")).name
     if "beta" in own:
         found["beta"] = parse_value("beta", own["beta"], float)
         check_bounds("beta", found["beta"], {"gt": 0.0, "lt": 1.0})
@@ -163,12 +163,12 @@ def check_evaluation(config: Config, asked: PairRequest) -> Config:
     """
     rest = asked.rest
     words, settings = evaluate.split(rest)
-    campaign = campaign_of(words)
+    spec = read_spec(words)
     for mix in asked.mixes:
         check_dial(apply_overrides(config, {**settings, "eval.dial": mix}), settings)
     config = apply_overrides(config, settings)
     classes = resolve_dataset(config.data).num_classes
-    for attack in attacks_of(campaign):
+    for attack in attacks_of(replace(spec, attack=spec.attack or (config.eval.attack_name,))):
         strength(attack, config.eval.attack, _given(rest), classes)
     if "mixednuts" in asked.mixes:
         check_classes(classes)

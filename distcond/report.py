@@ -103,7 +103,7 @@ def rows_at(places: Sequence[Path], split: str) -> list[Row]:
 
 def classes_at(question: ReportQuery, fields: Sequence[ComparisonGroup]) -> dict[ClassScoresKey, ClassScores]:
     """The classes' scores wherever outcomes were kept."""
-    from distcond.engine.campaign.by_class import classes_of  # torch and the data: only where they are needed
+    from distcond.evaluation.by_class import classes_of  # torch and the data: only where they are needed
 
     run_dirs = run_dirs_below(*question.places)
     return {known: scores for field in fields for known, scores in classes_of(field, run_dirs).items()}

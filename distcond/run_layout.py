@@ -39,7 +39,7 @@ SHARED_FILE = "shared.pt"
 COMPLETE_FILE = "complete.json"
 
 RESULTS_DIR = "results"
-#: Answers per image of an evaluation that is not over, kept so that it resumes.
+#: What became of every image of an evaluation, kept so that it resumes and is not repeated.
 OUTCOMES_DIR = "outcomes"
 FAILURES_DIR = "failures"
 #: State of trackers, such as the ID of the MLflow run.

@@ -21,6 +21,7 @@ from distcond.attacks.attack import Attack, Logits, protocol, proves
 from distcond.attacks.library import LOG, drawing, number_of_classes, part
 from distcond.attacks.randomness import is_random, random_refusal
 from distcond.attacks.row_losses import cross_entropy, margin
+from distcond.attacks.starts import Seeds, joint_seed, normal, uniform
 from distcond.config.schema import AttackConfig
 from distcond.errors import ConfigError
 
@@ -29,52 +30,63 @@ TARGETS = 9
 
 
 def apgd(
-    logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int, loss: str = "ce", eot_draws: int = 1
+    logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds, loss: str = "ce", eot_draws: int = 1
 ) -> Tensor:
     """See `attack.Run`. `loss` is "ce" or "dlr"; gradients are summed over `eot_draws` passes."""
-    ascent = _build_apgd("APGDAttack", logits, x, config, seed, loss=loss, eot_iter=eot_draws)
-    with drawing(seed, x.device):
-        return _best_of_runs(ascent, x, y, [None] * config.restarts, logits(x) if proves(logits) else None)
+    ascent = _build_apgd("APGDAttack", logits, x, config, loss=loss, eot_iter=eot_draws)
+    with drawing(joint_seed(seeds), x.device):
+        return _best_of_runs(ascent, x, y, seeds, [None] * config.restarts, logits(x) if proves(logits) else None)
 
 
-def apgd_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> Tensor:
+def apgd_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds) -> Tensor:
     """See `attack.Run`: towards each of the most likely wrong classes in turn, at most nine."""
-    ascent = _build_apgd("APGDAttack_targeted", logits, x, config, seed)
-    with drawing(seed, x.device):
+    ascent = _build_apgd("APGDAttack_targeted", logits, x, config)
+    with drawing(joint_seed(seeds), x.device):
         clean = logits(x)
         order = clean.sort(dim=1)[1]
         places = range(2, min(TARGETS, order.shape[1] - 1) + 2)
         targets = [order[:, -place] for place in places for _ in range(config.restarts)]
-        return _best_of_runs(ascent, x, y, targets, clean if proves(logits) else None)
+        return _best_of_runs(ascent, x, y, seeds, targets, clean if proves(logits) else None)
 
 
-def _build_apgd(name: str, logits: Logits, x: Tensor, config: AttackConfig, seed: int, **more: Any) -> Any:
+def _build_apgd(name: str, logits: Logits, x: Tensor, config: AttackConfig, **more: Any) -> Any:
     return part("autopgd_base", name)(
-        logits, n_iter=config.num_steps, norm=config.norm, eps=config.epsilon, seed=seed, device=x.device, logger=LOG,
+        logits, n_iter=config.num_steps, norm=config.norm, eps=config.epsilon, device=x.device, logger=LOG,
         **more,
     )  # fmt: skip
 
 
-def _best_of_runs(ascent: Any, x: Tensor, y: Tensor, targets: Sequence[Tensor | None], clean: Tensor | None) -> Tensor:
+def _best_of_runs(
+    ascent: Any, x: Tensor, y: Tensor, seeds: Seeds, targets: Sequence[Tensor | None], clean: Tensor | None
+) -> Tensor:
     """The best of x and all runs; an example that a run broke is not attacked again.
 
-    `clean` are the logits of x; None where they are no proof, as of a random network.
+    Each run has a start of its own, a function of the example's seed and of which run it is. `clean` are the logits of
+    x; None where they are no proof, as of a random network.
     """
     ascent.init_hyperparam(x)
     best, broken = x.clone(), torch.zeros_like(y, dtype=torch.bool)
     score, lost = _unattacked(ascent, y, targets, clean)
-    for target in targets:
+    for number, target in enumerate(targets):
         rows = torch.nonzero(~broken).squeeze(1)
         if not len(rows):
             break
         ascent.y_target = None if target is None else target[rows]
-        highest, right, value, wrong_at = ascent.attack_single_run(x[rows], y[rows])
+        begin = _begin(ascent, x[rows], seeds[rows.cpu()] + number)
+        highest, right, value, wrong_at = ascent.attack_single_run(x[rows], y[rows], begin)
         wrong = ~right.bool() & (clean is not None)
         found = torch.where(wrong[:, None, None, None], wrong_at, highest)
         better = wrong | (~lost[rows] & (value > score[rows]))
         best[rows[better]], score[rows[better]] = found[better], value[better]
         broken[rows] = wrong
     return best
+
+
+def _begin(ascent: Any, x: Tensor, seeds: Seeds) -> Tensor:
+    """The library's own random start, on the surface of the ball, drawn for each example by itself."""
+    draw = uniform if ascent.norm == "Linf" else normal
+    start: Tensor = x + ascent.eps * ascent.normalize(draw(seeds, x))
+    return start
 
 
 def _unattacked(
@@ -99,7 +111,7 @@ APGD_T = Attack("apgd-t", "Auto-PGD on the targeted DLR loss, nine targets of 10
                 settle=protocol(100), min_classes=4)  # fmt: skip
 
 
-def fab_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> Tensor:
+def fab_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds) -> Tensor:
     """See `attack.Run`: towards each of the most likely wrong classes in turn, at most nine.
 
     Raises:
@@ -107,6 +119,7 @@ def fab_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, see
     """
     if is_random(logits, x, y):
         raise ConfigError(random_refusal("fab-t"))
+    seed = joint_seed(seeds)  # draws are for restarts alone, and for all images at once
     with drawing(seed, x.device):
         targets = min(TARGETS, number_of_classes(logits, x) - 1)
         attack = part("fab_pt", "FABAttack_PT")(
@@ -125,11 +138,14 @@ FAB_T = Attack("fab-t", "nearest wrong answer towards nine targets, 100 steps ea
 DRAWS = 10
 
 
-def square(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int, queries_per_step: int = 1) -> Tensor:
+def square(
+    logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds, queries_per_step: int = 1
+) -> Tensor:
     """See `attack.Run`. `num_steps` counts queries, or in a cascade so many queries each.
 
     Of a random network each of them is the mean loss over `logits.draws` answers, `DRAWS` where it does not say.
     """
+    seed = joint_seed(seeds)  # one square is tried on all images at once
     attack = part("square", "SquareAttack")(
         logits, n_queries=config.num_steps * queries_per_step, eps=config.epsilon, norm=config.norm, p_init=0.8,
         n_restarts=config.restarts, seed=seed, resc_schedule=False, device=x.device,

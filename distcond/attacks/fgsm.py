@@ -7,14 +7,15 @@ from dataclasses import replace
 from torch import Tensor
 
 from distcond.attacks.attack import Attack, Logits
-from distcond.attacks.best_iterate import strongest
+from distcond.attacks.pgd import strongest
 from distcond.attacks.row_losses import cross_entropy
+from distcond.attacks.starts import Seeds
 from distcond.config.schema import AttackConfig
 
 
-def fgsm(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> Tensor:
+def fgsm(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds) -> Tensor:
     """See `attack.Run`. With norm L2 the step goes along the gradient instead of its sign."""
-    return strongest(logits, x, y, _one_step(config, frozenset()), seed, cross_entropy)
+    return strongest(logits, x, y, _one_step(config, frozenset()), seeds, cross_entropy)
 
 
 def _one_step(config: AttackConfig, given: frozenset[str]) -> AttackConfig:

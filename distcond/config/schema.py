@@ -73,12 +73,15 @@ class EvalConfig:
         "no", "take the map of the dial that distcond.calibrate even=ra or even=sa fitted; no = the dial is t itself"
     )
     attack: AttackConfig = group(AttackConfig(num_steps=20), "the attack behind RA")
+    attack_name: Literal["pgd", "pgd-last"] = setting(
+        "pgd", "which it is: pgd counts its best iterate, pgd-last its last one, as the evaluations of many papers do"
+    )
     every: int = setting(1, "epochs between validation sweeps; 0 = only at the end", ge=0)
     val_examples: int = setting(0, "validation examples per sweep, of every class; 0 = all", ge=0)
     val_steps: int = setting(7, "attack steps of the validation sweep, which only selects the best checkpoint", ge=0)
     train_examples: int = setting(1000, "training images behind the robust generalisation gap; 0 = do without", ge=0)
     test_examples: int = setting(0, "test examples of the final sweep, of every class; 0 = all", ge=0)
-    batch_size: int = setting(500, "examples per block; a block's attack seed depends on nothing else", ge=1)
+    batch_size: int = setting(500, "examples per block; random starts do not depend on it", ge=1)
     noise_seed: int = setting(0, "seed of the weight noise that an evaluated network carries", ge=0)
     sentinel: Literal["off", "final", "every"] = setting(
         "every", "look for masked gradients: never, with the final sweep alone, or with every sweep (under 2 % of it)"

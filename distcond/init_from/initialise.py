@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from distcond.atomic_io import write_json
 from distcond.config.schema import Config
 from distcond.distributed.world import World
-from distcond.engine.grid import lam_grid
 from distcond.errors import ConfigError
 from distcond.init_from.matching import Match, TargetNetwork, best_match
 from distcond.init_from.mismatch import class_order_note, explain_mismatch
@@ -23,6 +22,7 @@ from distcond.registry import lookup, table
 from distcond.run_layout import INIT_FROM_FILE, SHARED_FILE
 from distcond.runs.build import build_model, classifier_name, reference_model
 from distcond.runs.checkpoint import load_shared, pooled_statistics
+from distcond.runs.grid import lam_grid
 from distcond.runs.load_run import find_checkpoint
 from distcond.runs.run_dir import RunDir
 

@@ -16,15 +16,15 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from distcond.distributed.world import choose_device
-from distcond.engine.campaign.count_block import BlockCounter, Count
-from distcond.engine.campaign.plan import Plan
 from distcond.errors import ConfigError
+from distcond.evaluation.blocks import BlockEvaluator, CountBlocks
+from distcond.evaluation.plan import EvalPlan
 from distcond.runs.failures import LaunchFailed, WorkerError, capture_worker_error
 
 
 @contextmanager
-def counting(plan: Plan, workers: int) -> Iterator[Count]:
-    """A `Count` over `workers` processes, or in this one if they are one. They stay for as long as the block takes.
+def counting(plan: EvalPlan, workers: int) -> Iterator[CountBlocks]:
+    """A `CountBlocks` over `workers` processes, or in this one if they are one. They stay until the context ends.
 
     Raises, when it counts:
         ConfigError: a worker found a mistake of the user's.
@@ -55,14 +55,14 @@ def _threads(number: int) -> Iterator[None]:
 
 class _Here:
     def __init__(self) -> None:
-        self.counter: BlockCounter | None = None
+        self.evaluator: BlockEvaluator | None = None
 
-    def __call__(self, plan: Plan, blocks: Sequence[int], done: Callable[[int], None]) -> None:
-        if self.counter is None:
-            self.counter = BlockCounter(plan, choose_device(plan.config.launch.device))
-        self.counter.plan = plan
+    def __call__(self, plan: EvalPlan, blocks: Sequence[int], done: Callable[[int], None]) -> None:
+        if self.evaluator is None:
+            self.evaluator = BlockEvaluator(plan, choose_device(plan.config.launch.device))
+        self.evaluator.plan = plan
         for block in blocks:
-            self.counter(block)
+            self.evaluator(block)
             done(block)
 
 
@@ -73,7 +73,7 @@ class _Pool:
         self.most, self.ranks = most, itertools.count()
         self.workers = dict[Connection, BaseProcess]()
 
-    def __call__(self, plan: Plan, blocks: Sequence[int], done: Callable[[int], None]) -> None:
+    def __call__(self, plan: EvalPlan, blocks: Sequence[int], done: Callable[[int], None]) -> None:
         waiting, running = deque(blocks), dict[Connection, int]()
         while len(self.workers) < min(self.most, len(waiting)):
             self._start(plan)
@@ -92,7 +92,7 @@ class _Pool:
                 else:
                     waiting.append(block)
 
-    def _start(self, plan: Plan) -> None:
+    def _start(self, plan: EvalPlan) -> None:
         context, rank = multiprocessing.get_context("spawn"), next(self.ranks) % self.most
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(plan, rank, there), daemon=True)
@@ -128,7 +128,7 @@ class _Pool:
             process.join()
 
 
-def _serve(plan: Plan, rank: int, link: Connection) -> None:
+def _serve(plan: EvalPlan, rank: int, link: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(plan.config.launch.cpus_per_worker)
@@ -136,22 +136,22 @@ def _serve(plan: Plan, rank: int, link: Connection) -> None:
     with suppress(EOFError, OSError):
         try:
             with capture_worker_error(plan.keep_path, rank, 0):
-                counter = BlockCounter(plan, choose_device(plan.config.launch.device, rank))
+                evaluator = BlockEvaluator(plan, choose_device(plan.config.launch.device, rank))
                 while True:
                     work = _received(link)
                     if work is None:
                         return
-                    counter.plan, block = work
-                    counter(block)
+                    evaluator.plan, block = work
+                    evaluator(block)
                     link.send(None)
         except WorkerError as error:
             answer = (error.kind, error.line, error.rank, error.file)
         link.send(answer)
 
 
-def _received(link: Connection) -> tuple[Plan, int] | None:
+def _received(link: Connection) -> tuple[EvalPlan, int] | None:
     try:
-        work: tuple[Plan, int] = link.recv()
+        work: tuple[EvalPlan, int] = link.recv()
     except EOFError:
         return None
     return work

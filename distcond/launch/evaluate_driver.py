@@ -7,8 +7,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from distcond.engine.campaign.plan import Plan
 from distcond.errors import ConfigError
+from distcond.evaluation.plan import EvalPlan
 from distcond.launch.block_pool import counting
 from distcond.launch.capacity import on_gpu, this_machine
 from distcond.launch.ray.cluster import ray_cluster
@@ -17,7 +17,7 @@ from distcond.launch.sweep_watch import sweep_watched
 _log = logging.getLogger(__name__)
 
 
-def carry_out(plan: Plan) -> int:
+def carry_out(plan: EvalPlan) -> int:
     """Count what is not counted yet and return on how many workers.
 
     Raises:
@@ -30,6 +30,8 @@ def carry_out(plan: Plan) -> int:
     if not left:
         _log.info("every block is counted already")
         return workers
+    if plan.outdated():
+        _log.info("attacks by an earlier version are made again: it drew the random starts of a block together")
     with sweep_watched([file for ends in files.values() for file in ends]):
         if plan.config.launch.name == "ray":
             return _on_ray(plan, left)
@@ -38,7 +40,7 @@ def carry_out(plan: Plan) -> int:
     return workers
 
 
-def workers_for(plan: Plan) -> int:
+def workers_for(plan: EvalPlan) -> int:
     """How many workers: as asked, else one per GPU, or one per core without; never more than blocks.
 
     Raises:
@@ -62,14 +64,14 @@ def workers_for(plan: Plan) -> int:
     return launch.workers or min(most, plan.blocks)
 
 
-def _on_ray(plan: Plan, left: list[int]) -> int:
+def _on_ray(plan: EvalPlan, left: list[int]) -> int:
     with ray_cluster() as ray:
         from distcond.launch.ray_blocks import count_on_ray
 
         return count_on_ray(_with_full_paths(plan), left, ray)
 
 
-def _with_full_paths(plan: Plan) -> Plan:
+def _with_full_paths(plan: EvalPlan) -> EvalPlan:
     """Workers may stand in another directory."""
     data = plan.config.data
     root = str(Path(data.root).expanduser().absolute()) if data.root else ""

@@ -10,8 +10,8 @@ import ray
 from ray.exceptions import RayError
 
 from distcond.distributed.world import choose_device
-from distcond.engine.campaign.count_block import BlockCounter
-from distcond.engine.campaign.plan import Plan
+from distcond.evaluation.blocks import BlockEvaluator
+from distcond.evaluation.plan import EvalPlan
 from distcond.launch.block_pool import as_told
 from distcond.launch.capacity import number_of_workers, on_gpu
 from distcond.launch.ray.cluster import Cluster
@@ -21,28 +21,28 @@ from distcond.runs.failures import LaunchFailed, WorkerError, capture_worker_err
 class Worker:
     """One actor; its process ends with it."""
 
-    def __init__(self, plan: Plan, rank: int, gpu: bool) -> None:
+    def __init__(self, plan: EvalPlan, rank: int, gpu: bool) -> None:
         import torch
 
         torch.set_num_threads(plan.config.launch.cpus_per_worker)
         self.plan, self.rank = plan, rank
         # A node shows its GPUs to workers that were given none, too.
         self.device = plan.config.launch.device if gpu else "cpu"
-        self.counter: BlockCounter | None = None
+        self.evaluator: BlockEvaluator | None = None
 
     def count(self, block: int) -> tuple[str, str, int, str] | None:
         """Count a block; an error comes back as plain texts."""
         try:
             with capture_worker_error(self.plan.keep_path, self.rank, 0):
-                if self.counter is None:
-                    self.counter = BlockCounter(self.plan, choose_device(self.device))
-                self.counter(block)
+                if self.evaluator is None:
+                    self.evaluator = BlockEvaluator(self.plan, choose_device(self.device))
+                self.evaluator(block)
         except WorkerError as error:
             return error.kind, error.line, error.rank, error.file
         return None
 
 
-def count_on_ray(plan: Plan, blocks: Sequence[int], cluster: Cluster) -> int:
+def count_on_ray(plan: EvalPlan, blocks: Sequence[int], cluster: Cluster) -> int:
     """Count `blocks` on the cluster and return on how many workers. A block whose worker dies goes to another one.
 
     Raises:

@@ -122,4 +122,5 @@ PLUS_METHOD = Method(
     sampler=FixedOptions(name="fixed"),
     lam_grid=pgd_at.lam_grid,
     sparsity=plus_sparsity,
+    reads_ra_loss=True,
 )

@@ -133,6 +133,7 @@ class Method:
         sparsity: the masks of a run, or None for a dense network.
         stages: the stages of a run; None = one stage of `objective` over all epochs.
         trains: whether there is anything to train.
+        reads_ra_loss: whether training follows the loss of validation images under attack.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Method:
     sparsity: Callable[[Config, ConditionalModel], Sparsity | None] = _dense
     stages: Callable[[Config], tuple[Stage, ...]] | None = None
     trains: bool = True
+    reads_ra_loss: bool = False
 
     def has_two_paths(self, options: Any) -> bool:
         """Whether its networks have a standard and a robust path, which a dial can blend."""

@@ -29,7 +29,9 @@ from distcond.operating_point import BLENDS, OUTPUT_BLENDS, PAIR_BLENDS, Blend, 
 Logits = Callable[[Tensor], Tensor]
 
 
-def network_at(model: Conditional, place: PointLike, width: float = 1.0, noise_seed: int = 0) -> nn.Module:
+def network_at(
+    model: Conditional, place: PointLike, width: float | None = None, noise_seed: int | None = None
+) -> nn.Module:
     """The network at one operating point: a plain module, x in [0, 1] (N, 3, H, W) to logits (N, K).
 
     The one door for evaluations, attacks, the sentinel and exporters.
@@ -37,8 +39,8 @@ def network_at(model: Conditional, place: PointLike, width: float = 1.0, noise_s
     Args:
         model: a conditional model in eval mode.
         place: an operating point, or a lam.
-        width: multiplier of the width, one of the model's `width_mults`; 1.0 = full width.
-        noise_seed: which draw of the weight noise the robust end carries.
+        width: multiplier of the width, one of the model's `width_mults`; unset = that of the point.
+        noise_seed: which draw of the weight noise the robust end carries; unset = that of the point.
 
     Raises:
         ConfigError: a blend of a model with one path, or of two points of one path; one of pairs alone; one of a pair
@@ -46,6 +48,8 @@ def network_at(model: Conditional, place: PointLike, width: float = 1.0, noise_s
         ValueError: as `AtLambda`.
     """
     point = as_point(place)
+    width = point.width if width is None else width
+    noise_seed = point.noise_seed if noise_seed is None else noise_seed
     if not point.blend:
         return AtLambda(model, point.lam, width, noise_seed)
     check_two_paths(model, point.checked())

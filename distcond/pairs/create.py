@@ -15,11 +15,11 @@ from distcond.config.overrides import apply_overrides, to_settings
 from distcond.config.schema import Config
 from distcond.data.prepare import prepare_data, resolve_dataset
 from distcond.distributed.world import World
-from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.errors import ConfigError
 from distcond.layers.plain import BatchNorm2d, Conv2d
 from distcond.models.conditional import ConditionalModel
 from distcond.models.flops import cost_at
+from distcond.models.weights_digest import weights_digest
 from distcond.registry import lookup, table
 from distcond.results import history
 from distcond.results.labels import trains_on_attacks

@@ -14,16 +14,19 @@ from torch import Tensor
 
 from distcond.atomic_io import file_lock, write_json
 from distcond.attacks.attack import Attack
+from distcond.attacks.starts import example_seeds
 from distcond.config.schema import AttackConfig, Config
 from distcond.data.loader import to_float
 from distcond.data.prepare import open_source, prepare_data
-from distcond.distributed.world import World, choose_device
-from distcond.engine.campaign.weights_digest import weights_digest
-from distcond.engine.evaluate import Blocks
+from distcond.data.sources import Source
+from distcond.data.splits import image_set_digest, split_digest
+from distcond.distributed.world import choose_device
 from distcond.errors import ConfigError
+from distcond.evaluation.layout import Blocks
 from distcond.mixednuts import MixFit, fit_transformation
 from distcond.models.conditional import ConditionalModel
 from distcond.models.dial import network_at
+from distcond.models.weights_digest import weights_digest
 from distcond.path_errors import can_write
 from distcond.registry import describe_unknown, table
 from distcond.results.cost import COSTS_GLOB
@@ -33,7 +36,6 @@ from distcond.runs.build import full_float32
 from distcond.runs.load_run import load
 from distcond.runs.pair_record import load_fit
 from distcond.runs.run_dir import RunDir
-from distcond.seeding import key
 
 _log = logging.getLogger(__name__)
 
@@ -81,9 +83,10 @@ def fit_or_load(
     device = choose_device(config.launch.device)
     model = load(run.path, device=device, data=config.data)
     source = open_source(prepare_data(config.data), "val", device, config.data.threads)
-    blocks = Blocks(source, config.eval.val_examples, config.eval.batch_size)
+    blocks = Blocks.of(source, config.eval.val_examples, config.eval.batch_size)
     under = {
-        "weights": weights_digest(model), "images": blocks.images, "examples": len(blocks), "beta": beta,
+        "weights": weights_digest(model), "images": image_set_digest(split_digest(source), blocks.all()),
+        "examples": blocks.examples, "beta": beta,
         "seed": config.seed, "block_size": config.eval.batch_size, "attack": {"name": attack.name, **asdict(strength)},
     }  # fmt: skip
     known = load_fit(run, model)
@@ -95,7 +98,7 @@ def fit_or_load(
         known = load_fit(run, model)
         if known is not None and not refit:  # by another process, meanwhile
             return _as_kept(known, under, named)
-        kept = _fitted(model, blocks, attack, strength, beta, config.seed) | under
+        kept = _fitted(model, source, blocks, attack, strength, beta, config.seed) | under
         if known is None or any(known[name] != kept[name] for name in ("s", "p", "c")):
             _forget(run)  # first: a kill between leaves no rows of a fit that is gone
         write_json(run.path / MIXEDNUTS_FILE, kept)
@@ -119,10 +122,16 @@ def _as_kept(known: dict[str, Any], under: dict[str, Any], named: frozenset[str]
 
 
 def _fitted(
-    model: ConditionalModel, blocks: Blocks, attack: Attack, strength: AttackConfig, beta: float, seed: int
+    model: ConditionalModel,
+    source: Source,
+    blocks: Blocks,
+    attack: Attack,
+    strength: AttackConfig,
+    beta: float,
+    seed: int,
 ) -> dict[str, Any]:
     robust = network_at(model.requires_grad_(False), 1.0)
-    found: MixFit = fit_transformation(*_logits(robust, blocks, attack, strength, seed), beta)
+    found: MixFit = fit_transformation(*_logits(robust, source, blocks, attack, strength, seed), beta)
     return {**found.mix._asdict(), "alpha": found.alpha, "surpass": found.surpass}
 
 
@@ -138,16 +147,16 @@ def _forget(run: RunDir) -> None:
 
 
 def _logits(
-    robust: torch.nn.Module, blocks: Blocks, attack: Attack, strength: AttackConfig, seed: int
+    robust: torch.nn.Module, source: Source, blocks: Blocks, attack: Attack, strength: AttackConfig, seed: int
 ) -> tuple[Tensor, Tensor]:
     """The robust network's logits of clean images it gets wrong, and of attacked ones it gets right."""
     wrong, right = list[Tensor](), list[Tensor]()
-    parts = blocks.of(World())
+    parts = [blocks.members(number) for number in range(len(blocks))]
     assert attack.run is not None
-    for (number, _), (raw, y) in zip(parts, blocks.source.read([rows for _, rows in parts]), strict=True):
+    for rows, (raw, y) in zip(parts, source.read(parts), strict=True):
         x = to_float(raw).contiguous()
         with full_float32():
-            moved = attack.run(robust, x, y, strength, key(seed, "mixednuts", attack.name, number)).detach()
+            moved = attack.run(robust, x, y, strength, example_seeds(seed, rows)).detach()
             with torch.no_grad():
                 clean, attacked = robust(x), robust(moved)
         wrong.append(clean[clean.argmax(1) != y])

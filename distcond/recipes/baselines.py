@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from distcond.recipes.protocols import PGD7, PGD10
+from distcond.recipes.protocols import LAST_ITERATE, PGD7, PGD10
 from distcond.recipes.recipe import AWP, MADRY, TRADES, Paper, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 
@@ -16,8 +16,8 @@ TRADES_CIFAR10_RESNET18 = Recipe(
     reproduces="arXiv 1901.08573, CIFAR-10: beta 6, PGD-10 of 0.007 in 0.031, decay 2e-4, 100 epochs",
     expect="published elsewhere for ResNet-18: 49.5 % under AutoAttack",
     settings={
-        **PGD10, **_RESNET18, "method": "trades", "epochs": 100, "eval.every": 5, "optim.milestones": (0.75, 0.9),
-        "optim.weight_decay": 2e-4, "attack.epsilon": 0.031, "attack.step_size": 0.007,
+        **PGD10, **LAST_ITERATE, **_RESNET18, "method": "trades", "epochs": 100, "eval.every": 5,
+        "optim.milestones": (0.75, 0.9), "optim.weight_decay": 2e-4, "attack.epsilon": 0.031, "attack.step_size": 0.007,
     },
     paper=TRADES,
     interpretation="ResNet-18 in place of WRN-34-10; the attack starts anywhere in the ball, not a hair from the image",

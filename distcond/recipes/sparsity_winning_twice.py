@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from distcond.recipes.protocols import PGD10, decided
+from distcond.recipes.protocols import LAST_ITERATE, PGD10, decided
 from distcond.recipes.recipe import SPARSITY_WINNING_TWICE, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 
@@ -88,7 +88,7 @@ def _recipe(method: str, on: _Benchmark) -> Recipe:
         reproduces=f"arXiv 2202.09844, {on.title}{sparse}: PGD-10, 200 epochs, drops at 100 and 150",
         expect=str(on.table[method]) if on.table else "table not recovered",
         settings={
-            **PGD10, "data": on.data, "model": on.model, "method": method, "epochs": 200,
+            **PGD10, **LAST_ITERATE, "data": on.data, "model": on.model, "method": method, "epochs": 200,
             "eval.val_steps": 20, "eval.every": 1, **how.settings,
         },
         paper=SPARSITY_WINNING_TWICE,

@@ -14,7 +14,7 @@ from distcond.run_layout import PAIR_FILE
 ATTACK_NAMES = {
     "fgsm": "FGSM",
     "pgd": "PGD",
-    "pgd-best": "PGD-best",
+    "pgd-last": "PGD-last",
     "apgd": "APGD",
     "apgd-ce": "APGD-CE",
     "apgd-dlr": "APGD-DLR",
@@ -52,7 +52,7 @@ def attack_name(attack: Attack) -> str:
 
 def _is_no_attack(attack: Attack) -> bool:
     """Whether nothing follows the gradient; older versions counted such rows as those of an attack."""
-    given_steps = attack.name in ("pgd", "pgd-best", "cw")
+    given_steps = attack.name in ("pgd", "pgd-last", "cw")
     known = attack.name in ATTACK_NAMES
     return (known and not attack.epsilon) or (given_steps and not (attack.num_steps and attack.step_size))
 
@@ -69,7 +69,7 @@ def attack_label(attack: Attack) -> str:
 
 def threat_model(config: Config) -> str:
     """What a run is trained under and what its RA means, in one line."""
-    trained, tested = (_pgd(attack) for attack in (config.attack, config.eval.attack))
+    trained, tested = _pgd("pgd", config.attack), _pgd(config.eval.attack_name, config.eval.attack)
     how = f"trained under {trained}" if trains_on_attacks(config) else "trained on clean images"
     return f"{how}, tested under {tested}"
 
@@ -79,9 +79,9 @@ def trains_on_attacks(config: Config) -> bool:
     return config.method.name != "standard" and getattr(config.sampler, "lam", None) != 0
 
 
-def _pgd(attack: AttackConfig) -> str:
+def _pgd(name: str, attack: AttackConfig) -> str:
     strength = (attack.norm, attack.epsilon, attack.step_size, attack.num_steps)
-    return attack_label(Attack("pgd", *strength, 0, "", int(attack.random_start)))
+    return attack_label(Attack(name, *strength, 0, "", int(attack.random_start)))
 
 
 def noise_label(noise_mode: str, draws: int, eot_draws: int = 1) -> str:

@@ -9,14 +9,18 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from distcond.errors import ConfigError
-from distcond.operating_point import BLENDS
+from distcond.operating_point import BLENDS, OperatingPoint
 from distcond.results.interval import Interval, wilson
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 #: Read too: what later versions added has its default there.
 _SINCE_4 = ("images", "blend", "blend_t", "train_world_sizes")
 _SINCE_3 = ("random_start", "weights", *_SINCE_4)
-OLDER = {1: ("threat", "attack_lam", "eot_draws", "block_size", "warnings", *_SINCE_3), 2: _SINCE_3, 3: _SINCE_4}
+OLDER: dict[int, tuple[str, ...]] = {
+    1: ("threat", "attack_lam", "eot_draws", "block_size", "warnings", *_SINCE_3), 2: _SINCE_3, 3: _SINCE_4, 4: (),
+}  # fmt: skip
+#: Names of attacks in rows of versions 1 to 4, and what they are called since.
+RENAMED = {"pgd": "pgd-last", "pgd-best": "pgd"}
 SPLITS = ("train", "val", "test")
 CHECKPOINTS = ("last", "best", "live", "last_raw")
 NORMS = ("", "Linf", "L2")
@@ -28,8 +32,9 @@ NOISE_MODES = ("none", "fixed", "fresh", "eot")
 class Row:
     """Counts of one evaluation of one network at one `lam` and `width` under one attack.
 
-    `attack` "none" is standard accuracy; its `norm` is "" and its numbers are 0. `epsilon` and `step_size` are in
-    units of the [0, 1] input. `checkpoint` "live" is the network while it trains,
+    `attack` "none" is standard accuracy; its `norm` is "" and its numbers are 0. "pgd" counts the best iterate, and
+    "pgd-last" the last one; rows of versions 1 to 4 call them "pgd-best" and "pgd", and are read by the present names.
+    `epsilon` and `step_size` are in units of the [0, 1] input. `checkpoint` "live" is the network while it trains,
     "last_raw" the last one as trained where "best" and "last" are averages of weights. `attempt` counts the starts of
     a run: the highest wins where two rows have one `key`.
 
@@ -41,14 +46,14 @@ class Row:
     "worst" = correct is what survives the attacks optimised at every lam of the grid (`attack_lam` is -1).
     `noise_mode` is that of the weight noise: "none" of a network without, "fixed" = one draw that the attacker knows,
     "fresh" = a new draw in every forward pass, "eot" = the same, and the attacker averages over `eot_draws` of them.
-    `noise_seed` is 0 where `noise_mode` is "none". `block_size` is that of the blocks whose number seeds the attack,
-    0 in rows of version 1. `random_start` is 1 where the attack was told to begin at a random point of the ball, 0
-    where it begins at the image or has a start of its own; rows of versions 1 and 2 do not say and are read as the
-    default. `images` names the set of examples, the same for every run that counted the same ones; "" in rows of
-    versions 1 to 3, which counted the first of the split. `world_size` counts the processes that did the counting,
-    `train_world_sizes` those that trained: "2", or "1,2" where their number changed, "" in rows that do not say.
-    `weights` is the digest of the network that was counted, "" where none was made. `warnings` are names,
-    comma-separated, "" = none found or none looked for.
+    `noise_seed` is 0 where `noise_mode` is "none". `block_size` is that of the blocks in which examples were counted,
+    0 in rows of version 1; until version 4 a block's number seeded its attack. `random_start` is 1 where the attack was
+    told to begin at a random point of the ball, 0 where it begins at the image or has a start of its own; rows of
+    versions 1 and 2 do not say and are read as the default. `images` names the set of examples, the same for every run
+    that counted the same ones; "" in rows of versions 1 to 3, which counted the first of the split. `world_size` counts
+    the processes that did the counting, `train_world_sizes` those that trained: "2", or "1,2" where their number
+    changed, "" in rows that do not say. `weights` is the digest of the network that was counted, "" where none was.
+    `warnings` are names, comma-separated, "" = none found or none looked for.
 
     Raises:
         ConfigError: a field has the wrong type or is out of range.
@@ -95,6 +100,12 @@ class Row:
     blend: str = ""
     blend_t: float = 0.0
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def point(self) -> OperatingPoint:
+        """The network that was counted."""
+        blend: Any = self.blend
+        return OperatingPoint(self.lam, blend, self.blend_t, self.width, self.noise_seed)
 
     def __post_init__(self) -> None:
         if self.threat == "adaptive":
@@ -203,7 +214,7 @@ def from_dict(values: Mapping[str, Any], where: str = "row") -> Row:
     if unknown:
         raise ConfigError(f"{where}: unknown {', '.join(unknown)}; fields of a row are {', '.join(COLUMNS)}")
     try:
-        return Row(**{**_unsaid(values), **values, "schema_version": SCHEMA_VERSION})
+        return Row(**{**_unsaid(values), **values, **_renamed(values), "schema_version": SCHEMA_VERSION})
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
@@ -212,6 +223,14 @@ def _unsaid(values: Mapping[str, Any]) -> dict[str, Any]:
     """Where the attack of an older row began, unless it was told otherwise: at random if it is given its step size."""
     own = values.get("attack") in ("none", "fgsm") or not values.get("step_size")
     return {"random_start": int(not own)}
+
+
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the attack of an older row is called now."""
+    attack = values.get("attack")
+    if values["schema_version"] == SCHEMA_VERSION or attack not in RENAMED:
+        return {}
+    return {"attack": RENAMED[attack]}
 
 
 def _typed(name: str, kind: str, value: Any) -> str | int | float:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from distcond.config.schema import Config, Options, PrecisionConfig
 from distcond.data.prepare import resolve_dataset
-from distcond.engine.grid import operating_points
 from distcond.layers.layer_set import plain
 from distcond.methods.method import Method
 from distcond.methods.train_step import TrainStep
 from distcond.models.conditional import ConditionalModel
 from distcond.models.model import Model
 from distcond.registry import lookup
+from distcond.runs.grid import operating_points
 from distcond.seeding import key
 
 

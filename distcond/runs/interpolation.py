@@ -21,10 +21,10 @@ from distcond.data.loader import to_float
 from distcond.data.prepare import open_source, prepare_data
 from distcond.data.splits import stratified_order
 from distcond.distributed.running_statistics import running_statistics
-from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
 from distcond.models.tensor_roles import role_of
+from distcond.models.weights_digest import weights_digest
 from distcond.path_errors import can_write
 from distcond.run_layout import INTERPOLATED_DIR
 from distcond.runs.build import full_float32, reference_model

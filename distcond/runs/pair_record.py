@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from distcond.atomic_io import read_json
+from distcond.attacks.attack import EARLIER_NAMES
 from distcond.config.schema import DataConfig
-from distcond.engine.campaign.weights_digest import weights_digest
 from distcond.errors import ConfigError
 from distcond.mixednuts import Mix
 from distcond.models.conditional import ConditionalModel
+from distcond.models.weights_digest import weights_digest
 from distcond.run_layout import MIXEDNUTS_FILE, PAIR_FILE
 from distcond.runs.interpolation import Interpolation
 from distcond.runs.run_dir import RunDir
@@ -101,4 +102,7 @@ def read_fit(run: RunDir) -> dict[str, Any] | None:
     """What is kept of a fit, for whatever weights; None where it is missing or not whole."""
     file = run.path / MIXEDNUTS_FILE
     found = read_json(file) if file.exists() else None
-    return found if isinstance(found, dict) and set(found) >= _WHOLE else None
+    if not isinstance(found, dict) or not set(found) >= _WHOLE:
+        return None
+    attack = found["attack"]
+    return found | {"attack": {**attack, "name": EARLIER_NAMES.get(attack["name"], attack["name"])}}

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from distcond.data.loader import Batch
-from distcond.engine.grid import lam_grid
 from distcond.methods.step_context import StepRandomness, eval_mode
 from distcond.methods.stopwatch import Stopwatch
 from distcond.models.flops import cost_at
 from distcond.registry import lookup
+from distcond.runs.grid import lam_grid
 from distcond.seeding import generator, key
 from distcond.training.checkpointing import save_training
 from distcond.training.epoch_sums import EpochAccumulator, require_finite

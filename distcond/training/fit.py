@@ -14,11 +14,10 @@ from typing import Any
 from distcond.atomic_io import write_json
 from distcond.config.schema import Config
 from distcond.distributed.world import World
-from distcond.engine.evaluate import Count
-from distcond.engine.masking import Place
-from distcond.engine.validate import blend_of, final_counts, final_work, pace_of, validate
+from distcond.evaluation.rows import Count, blend_of
 from distcond.init_from import initialise
 from distcond.methods.stopwatch import Stopwatch
+from distcond.operating_point import OperatingPoint
 from distcond.results import history
 from distcond.run_layout import CLASSES_FILE, FINISHED_FILE
 from distcond.runs.build import training_precision
@@ -28,6 +27,7 @@ from distcond.training.checkpointing import resume_training, save_training
 from distcond.training.epoch import train_epoch
 from distcond.training.progress import ProgressWriter
 from distcond.training.trainer import Position, Trainer, build_trainer
+from distcond.training.validate import final_counts, final_work, pace_of, validate
 
 
 def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Callable[[], bool] = never_stop) -> bool:
@@ -173,7 +173,7 @@ def run_summary(trainer: Trainer, counts: dict[str, list[Count]]) -> dict[str, A
     final sweep (Rice et al. 2020; Sparsity Winning Twice, arXiv 2202.09844): robust overfitting = best - last, robust
     generalisation = training images - test, both at last.
     """
-    found = {name: {(count.point, count.width): count for count in points} for name, points in counts.items()}
+    found = {name: {count.point: count for count in points} for name, points in counts.items()}
     return {
         "epochs": trainer.position.done,
         "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
@@ -182,12 +182,12 @@ def run_summary(trainer: Trainer, counts: dict[str, list[Count]]) -> dict[str, A
     }
 
 
-def _point(at: Place, found: dict[str, dict[Place, Count]]) -> dict[str, Any]:
+def _point(at: OperatingPoint, found: dict[str, dict[OperatingPoint, Count]]) -> dict[str, Any]:
     last, best, train = found["last"][at], found["best"][at], found.get("train", {}).get(at)
     return {
-        "lam": at[0].lam,
-        "width": at[1],
-        **blend_of(at[0]),
+        "lam": at.lam,
+        "width": at.width,
+        **blend_of(at),
         "sa": best.sa_correct / best.num_examples,
         "ra": _ra(best),
         "flops": last.cost.flops,

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from distcond.config.schema import Config
-from distcond.engine.grid import positions
 from distcond.errors import ConfigError
 from distcond.registry import describe_unknown
-from distcond.results.labels import pixel_fraction
+from distcond.results.labels import ATTACK_NAMES, pixel_fraction
 from distcond.results.pareto import area
+from distcond.runs.grid import positions
 
 Record = Mapping[str, Any]
 
@@ -88,9 +88,9 @@ def spent(records: Sequence[Record]) -> tuple[float, float]:
 def described(objectives: Sequence[Objective], config: Config, reference: tuple[float, float]) -> str:
     """What is compared in a line: attack, budget and split."""
     attack, settings = config.eval.attack, config.eval
-    examples = str(settings.val_examples or "all")
+    examples, name = str(settings.val_examples or "all"), ATTACK_NAMES[settings.attack_name]
     how = (
-        f"PGD-{settings.val_steps} {attack.norm} eps={pixel_fraction(attack.epsilon)} "
+        f"{name}-{settings.val_steps} {attack.norm} eps={pixel_fraction(attack.epsilon)} "
         f"step={pixel_fraction(attack.step_size)}, {examples} validation examples, "
         f"{'lam' if settings.dial == 'switch' else settings.dial} {', '.join(f'{at:g}' for at in positions(config))}"
     )

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from distcond.attacks.attack import Attack, proves
 from distcond.attacks.randomness import answers_spread, is_random
+from distcond.attacks.starts import example_seeds
 from distcond.config.schema import AttackConfig
-from distcond.engine.campaign.cascade import adaptive, transfer
-from distcond.engine.campaign.noise_modes import Counted
 from distcond.errors import ConfigError
+from distcond.evaluation.cascade import adaptive, transfer
+from distcond.evaluation.networks import QueryCounter
 from distcond.registry import lookup, table
 from support.installed import needs
 
@@ -23,8 +24,9 @@ needs("pyautoattack", "it is an optional extra: pip install 'distcond[attacks]'"
 N = 6
 X, Y = torch.full((N, 3, 4, 4), 0.5), torch.zeros(N, dtype=torch.int64)
 CONFIG = AttackConfig(epsilon=0.1, step_size=0.02, num_steps=4, restarts=3)
-GRADIENT = ["pgd-best", "cw", "apgd-ce", "apgd-dlr", "apgd-t"]
+GRADIENT = ["pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t"]
 NAMES = [*GRADIENT, "square"]
+SEEDS = example_seeds(0, range(N))
 
 
 def honest(x: Tensor) -> Tensor:
@@ -48,29 +50,29 @@ def settled(found: Attack) -> AttackConfig:
     return found.settle(CONFIG, frozenset({"num_steps", "restarts"}))
 
 
-def asked(network: Counted, name: str) -> int:
+def asked(network: QueryCounter, name: str) -> int:
     found = attack(name)
     assert found.run is not None
-    found.run(network, X, Y, settled(found), 0)
+    found.run(network, X, Y, settled(found), SEEDS)
     return network.rows
 
 
 @pytest.mark.parametrize("name", GRADIENT)
 def test_wrong_answers_end_the_search_without_noise_only(name: str) -> None:
-    still, moving = Counted(unlucky), Counted(unlucky, random=True)
+    still, moving = QueryCounter(unlucky), QueryCounter(unlucky, random=True)
     assert (proves(still), proves(moving), proves(unlucky)) == (True, False, True)
     # Of a network that stands still the image itself is looked at, too; apgd-t does so of any, for its targets.
     image = 0 if name == "apgd-t" else N
-    assert asked(still, name) < asked(moving, name) == asked(Counted(honest), name) - image
+    assert asked(still, name) < asked(moving, name) == asked(QueryCounter(honest), name) - image
 
 
 def test_square_counts_every_draw_of_every_query() -> None:
     queries, restarts = CONFIG.num_steps, CONFIG.restarts
     for draws in (10, 3):
-        network = Counted(unlucky, random=True, draws=draws)
+        network = QueryCounter(unlucky, random=True, draws=draws)
         assert asked(network, "square") == restarts * (1 + queries + 1) * draws * N
     # Unlucky from the first answer on: of a network that stands still the library asks no more.
-    assert asked(Counted(unlucky), "square") == N
+    assert asked(QueryCounter(unlucky), "square") == N
 
 
 class Noisy:
@@ -89,30 +91,29 @@ class Noisy:
 @pytest.mark.parametrize("says", [True, False])
 def test_square_ranks_by_the_mean_loss(says: bool) -> None:
     config = replace(settled(attack("square")), num_steps=60, restarts=2)
-    moved = attack("square").run(Noisy(says), X, Y, config, 0)  # type: ignore[misc]
+    moved = attack("square").run(Noisy(says), X, Y, config, SEEDS)  # type: ignore[misc]
     # A search that a lucky answer ends stays near its start, where the mean is 0.
     assert (moved - X).mean() > 0.05
 
 
-@pytest.mark.parametrize("network", [Counted(honest, random=True), Noisy(True), Noisy(False)])
+@pytest.mark.parametrize("network", [QueryCounter(honest, random=True), Noisy(True), Noisy(False)])
 def test_fab_refuses_random_networks(network: Any) -> None:
     with pytest.raises(ConfigError, match=r"attack=fab-t: .*random.*autoattack-rand"):
-        attack("fab-t").run(network, X, Y, settled(attack("fab-t")), 0)  # type: ignore[misc]
+        attack("fab-t").run(network, X, Y, settled(attack("fab-t")), SEEDS)  # type: ignore[misc]
 
 
 def test_the_standard_ensemble_refuses_random_networks() -> None:
     refused = [name for name, found in table("attack").items() if found.refuses_random]
     assert sorted(refused) == ["autoattack", "fab-t"]
+    found = attack("autoattack")
     with pytest.raises(ConfigError, match=r"fab-t: .*autoattack-rand"):
-        adaptive(
-            Counted(unlucky, random=True), honest, X, Y, Y == 0, attack("autoattack"), settled(attack("autoattack")), 0
-        )
+        adaptive(QueryCounter(unlucky, random=True), honest, X, Y, Y == 0, found, settled(found), SEEDS)
 
 
 def test_randomness_is_asked_for_where_unsaid() -> None:
     assert [is_random(Noisy(says), X, Y) for says in (True, False)] == [True, True]
     assert not is_random(honest, X, Y)
-    assert not is_random(Counted(honest), X, Y)
+    assert not is_random(QueryCounter(honest), X, Y)
     assert answers_spread(Noisy(False), X) > 0.01 and answers_spread(honest, X) == 0
 
 
@@ -129,13 +130,15 @@ def test_judge_sees_every_restart_whatever_the_attacker_saw(name: str) -> None:
         queries.append(x.detach().clone())
         return unlucky(x)
 
-    found = adaptive(Counted(network, random=True), judge, X, Y, Y == 0, attack(name), settled(attack(name)), 0)
+    found = adaptive(
+        QueryCounter(network, random=True), judge, X, Y, Y == 0, attack(name), settled(attack(name)), SEEDS
+    )
     assert found.tolist() == [-1] * N
     assert len(seen) == CONFIG.restarts
     one = len(queries) // CONFIG.restarts
     assert not all(map(torch.equal, queries[:one], queries[one:])), "each restart has a start of its own"
     seen.clear()
-    adaptive(Counted(unlucky), judge, X, Y, Y == 0, attack(name), settled(attack(name)), 0)
+    adaptive(QueryCounter(unlucky), judge, X, Y, Y == 0, attack(name), settled(attack(name)), SEEDS)
     assert len(seen) == 1
 
 
@@ -146,11 +149,11 @@ def test_a_restart_judged_broken_is_the_last() -> None:
         asked_about.append(len(x))
         return torch.where((torch.arange(len(x)) < 2)[:, None], unlucky(x), honest(x))
 
-    network, pgd = Counted(unlucky, random=True), attack("pgd-best")
-    found = adaptive(network, judge, X, Y, Y == 0, pgd, CONFIG, 0)
+    network, pgd = QueryCounter(unlucky, random=True), attack("pgd")
+    found = adaptive(network, judge, X, Y, Y == 0, pgd, CONFIG, SEEDS)
     assert asked_about == [6, 4, 2]
     assert found.tolist() == [1] * N
-    moved = transfer(network, {0.5: honest, 1.0: judge}, X, Y, {0.5: Y == 0, 1.0: Y == 0}, pgd, CONFIG, 0)
+    moved = transfer(network, {0.5: honest, 1.0: judge}, X, Y, {0.5: Y == 0, 1.0: Y == 0}, pgd, CONFIG, SEEDS)
     assert [(values == -1).sum().item() for values in moved.values()] == [N, 0]
     assert asked_about == [6, 4, 2] * 2
 
@@ -165,6 +168,6 @@ def test_one_restart_is_the_first_of_several(name: str) -> None:
 
     for restarts in (1, 3):
         config = replace(settled(attack(name)), restarts=restarts)
-        adaptive(Counted(unlucky, random=True), judge, X, Y, Y == 0, attack(name), config, 7)
+        adaptive(QueryCounter(unlucky, random=True), judge, X, Y, Y == 0, attack(name), config, SEEDS)
     assert len(seen) == 4
     assert torch.equal(seen[0], seen[1])

@@ -14,15 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from distcond.data.dataset import Arrays
 from distcond.data.sources import MemorySource
 from distcond.distributed.world import World
-from distcond.engine.evaluate import Blocks, sweep
-from distcond.engine.rows import Origin, rows_of
-from distcond.engine.validate import point
 from distcond.errors import ConfigError
+from distcond.evaluation.make_plan import sweep_plan
+from distcond.evaluation.rows import Provenance, sweep_rows
+from distcond.evaluation.sweep import sweep
 from distcond.layers.condition import AtLambda
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.methods import oat
 from distcond.methods.step_context import StepContext, StepRandomness
+from distcond.operating_point import OperatingPoint
 from distcond.runs.build import build_model, build_step
+from distcond.training.validate import point
 
 LAM = torch.tensor([0.0, 0.0, 0.0, 0.1, 0.4, 0.4, 1.0, 1.0])
 
@@ -145,10 +147,11 @@ def test_a_sweep_counts_every_width_by_its_multiplier(tiny: Any) -> None:
     y = torch.arange(40) % 10
     source = MemorySource(Arrays(raw.numpy(), y.numpy()))
     attack = replace(config.attack, num_steps=0, random_start=False)
-    counts = list(sweep(model, Blocks(source, 0, 40), World(), (0.0, 1.0), attack, seed=0, noise_seed=0))
+    plan = sweep_plan(config, model, source, attack=attack, points=map(OperatingPoint, (0.0, 1.0)))
+    counts = list(sweep(plan, model, source, World(), losses=True))
     assert [(count.lam, count.width) for count in counts] == [(lam, w) for lam in (0.0, 1.0) for w in (1.0, 0.75, 0.5)]
-    origin = Origin("r", config, World(), 0, 1, 1, "val", "live", False, "commit")
-    assert [row.width for row in rows_of(counts, attack, origin)] == [count.width for count in counts for _ in "sr"]
+    rows = sweep_rows(plan, counts, Provenance("r", "live", 0))
+    assert [row.width for row in rows] == [count.width for count in counts for _ in "sr"]
     assert [point(count)["width"] for count in counts] == [1.0, 0.75, 0.5] * 2
     for count in counts:
         network = AtLambda(model, count.lam, count.width)

@@ -12,16 +12,18 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import distcond
-from distcond.attacks.pgd import pgd
+from distcond.attacks.pgd import PGD, pgd
+from distcond.attacks.starts import example_seeds
 from distcond.config.schema import AttackConfig
-from distcond.engine.evaluate import survives
 from distcond.errors import ConfigError
+from distcond.evaluation.cascade import adaptive
+from distcond.evaluation.outcomes import ROBUST
 from distcond.gradient_masking.diagnose import diagnose
 from distcond.gradient_masking.evidence import FULL
 from distcond.layers.condition import AtLambda, Condition
 from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d
 from distcond.models.conditional import ConditionalModel
-from distcond.models.dial import OutputBlend, network_at, point_on_dial
+from distcond.models.dial import OutputBlend, network_at, point_on_dial, surrogate_networks
 from distcond.models.flops import cost_at
 from distcond.operating_point import OperatingPoint
 from distcond.registry import table
@@ -174,8 +176,11 @@ def test_a_mix_that_masks_gradients_is_flagged() -> None:
 def test_stand_ins_break_a_mix_that_masks_gradients() -> None:
     mix, x, y = masked_mix()
     attack = AttackConfig(epsilon=0.1, step_size=0.02, num_steps=20)
-    alone, _ = survives(lambda x: mix(x), x, y, attack, (0,))  # type: ignore[arg-type]
-    worst, _ = survives(mix, x, y, attack, (0,))
+    alone = torch.ones_like(y, dtype=torch.bool)
+    alone = adaptive(mix, mix, x, y, alone, PGD, attack, example_seeds(0, range(256))) == ROBUST
+    worst = alone
+    for network in surrogate_networks(mix):
+        worst = adaptive(network, mix, x, y, worst, PGD, attack, example_seeds(0, range(256))) == ROBUST
     assert float(worst.float().mean()) < float(alone.float().mean()) - 0.2
 
 

@@ -20,7 +20,7 @@ LIGHT_ROOMS = (
     "distributed",
     "init_from",
     "pairs",
-    "engine",
+    "evaluation",
 )
 HEAVY = {"ray", "pyarrow", "ffcv", "submitit", "torchvision", "pandas", "matplotlib", "sklearn", "scipy", "PIL", "tqdm"}
 

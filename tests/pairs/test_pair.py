@@ -20,9 +20,9 @@ from distcond import calibrate, evaluate, pair, report, train
 from distcond.data.loader import to_float
 from distcond.data.prepare import open_source, prepare_data
 from distcond.data.splits import stratified_order
-from distcond.engine.campaign.by_class import classes_of
-from distcond.engine.campaign.count_block import BlockCounter
 from distcond.errors import ConfigError
+from distcond.evaluation.blocks import BlockEvaluator
+from distcond.evaluation.by_class import classes_of
 from distcond.layers.condition import AtLambda
 from distcond.mixednuts import Mix, transform_logits
 from distcond.models.conditional import ConditionalModel
@@ -38,6 +38,7 @@ from distcond.results.store import read_rows
 from distcond.runs.build import build_model
 from distcond.runs.checkpoint import latest, load_shared
 from distcond.runs.interpolation import batches_of
+from distcond.runs.pair_record import read_fit
 from distcond.runs.run_dir import RunDir
 from distcond.training.trainer import check_trainable
 from support.unprivileged import unprivileged
@@ -121,7 +122,7 @@ def test_mixednuts_mixes_transformed_probabilities(paired: Path, standard: Path,
     kept = json.loads((paired / "mixednuts.json").read_text())
     wanted = 0.4 * ours.softmax(1) + 0.6 * transform_logits(theirs, Mix(kept["s"], kept["p"], kept["c"])).softmax(1)
     assert torch.allclose(network_at(distcond.load(paired), point("mixednuts", 0.6))(images()).exp(), wanted, atol=1e-6)
-    assert (kept["attack"]["name"], kept["examples"]) == ("pgd-best", 40)
+    assert (kept["attack"]["name"], kept["examples"]) == ("pgd", 40)
 
 
 @torch.no_grad()
@@ -247,10 +248,10 @@ def test_only_whole_statistics_are_used(copied: Path, kind: str) -> None:
 def test_outcomes_say_how_statistics_were_estimated(paired: Path) -> None:
     plan = evaluate.planned([str(paired), "eval.dial=weights", "attack=fgsm"])
     other = replace(plan, between=plan.between | {"version": 1})
-    measure = plan.clean(point("weights", 0.5), 0, "fixed")
+    measure = plan.clean(point("weights", 0.5), "fixed")
     assert plan.folder(measure) != other.folder(measure)
-    assert plan.folder(plan.clean(point("folded", 0.5), 0, "fixed")) == other.folder(
-        plan.clean(point("folded", 0.5), 0, "fixed")
+    assert plan.folder(plan.clean(point("folded", 0.5), "fixed")) == other.folder(
+        plan.clean(point("folded", 0.5), "fixed")
     )
 
 
@@ -277,7 +278,7 @@ def test_the_same_command_only_prints_tables(
 def test_outcomes_of_another_fit_are_counted_anew(paired: Path) -> None:
     words = [str(paired), "eval.dial=mixednuts", "attack=fgsm"]
     plan = evaluate.planned(words)
-    file, measure = paired / "mixednuts.json", plan.clean(point("mixednuts", 0.5), 0, "fixed")
+    file, measure = paired / "mixednuts.json", plan.clean(point("mixednuts", 0.5), "fixed")
     kept = file.read_text()
     try:
         file.write_text(json.dumps(json.loads(kept) | {"s": 0.123}))
@@ -290,6 +291,17 @@ def test_outcomes_of_another_fit_are_counted_anew(paired: Path) -> None:
 def copied(paired: Path, tmp_path: Path) -> Path:
     """The pair once more, to be changed."""
     return Path(shutil.copytree(paired, tmp_path / "copies" / paired.name))
+
+
+def test_earlier_names_of_a_fits_attack_are_read(copied: Path) -> None:
+    file = copied / "mixednuts.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps(kept | {"attack": kept["attack"] | {"name": "pgd-best"}}))
+    found = read_fit(RunDir(copied))
+    assert found is not None
+    assert found["attack"] == kept["attack"]
+    words = pair.parse_request(["fit_attack=pgd-best"])
+    assert words.fit_attack == pair.parse_request(["fit_attack=pgd"]).fit_attack == "pgd"
 
 
 def test_a_pair_keeps_its_one_fit(copied: Path, standard: Path, robust: Path, few: tuple[str, ...]) -> None:
@@ -336,7 +348,7 @@ def test_a_worker_refuses_another_fit(copied: Path) -> None:
     file = copied / "mixednuts.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"s": 0.123}))
     with pytest.raises(ConfigError, match=r"mixednuts was fitted again meanwhile"):
-        BlockCounter(plan, torch.device("cpu"))
+        BlockEvaluator(plan, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("train_examples", [0, 600])

@@ -179,22 +179,29 @@ def test_one_rank_speaks(tmp_path: Path) -> None:
 
 def test_rows_of_a_sweep_say_what_was_counted(tmp_path: Path) -> None:
     from distcond.config.schema import AttackConfig
-    from distcond.distributed.world import World
-    from distcond.engine.evaluate import Count
-    from distcond.engine.rows import Origin, rows_of
+    from distcond.evaluation.layout import Blocks
+    from distcond.evaluation.plan import EvalPlan
+    from distcond.evaluation.rows import Count, Provenance, sweep_rows
+    from distcond.evaluation.spec import EvalSpec
     from distcond.models.flops import Cost
     from distcond.operating_point import OperatingPoint
 
     cost = Cost(flops=6.0, dense_flops=24.0, nonzeros=3, weights=12)
-    counts = [Count(OperatingPoint(0.4, "weights", 0.7), 0.5, 80, 30, 100, 1.5, 2.0, cost)]
-    origin = Origin("a-run", CONFIG, World(), 1, 7, 700, "test", "best", True, "abc")
+    place = OperatingPoint(0.4, "weights", 0.7, 0.5)
     attack = AttackConfig(norm="L2", epsilon=0.5, step_size=0.1, num_steps=20, restarts=2)
-    sa, ra = rows_of(counts, attack, origin)
+    spec, blocks = EvalSpec(attack=("pgd",)), Blocks(100, 50)
+    plan = EvalPlan(
+        tmp_path, tmp_path, CONFIG, spec, {"pgd": attack}, 7, (place,), (1.0, 0.5), blocks, noisy=True,
+    )  # fmt: skip
+    origin = Provenance("a-run", "best", 1, 700, git_commit="abc")
+    sa, ra = sweep_rows(plan, [Count(place, 80, 30, 100, None, 2.0, cost)], origin)
+    assert {sa.point, ra.point} == {place}
     shared: dict[str, Any] = {
         "run_id": "a-run", "attempt": 1, "epoch": 7, "step": 700, "split": "test", "checkpoint": "best", "lam": 0.4,
         "blend": "weights", "blend_t": 0.7, "width": 0.5, "density": 0.25,
         "num_examples": 100, "method": "float", "model": "small_cnn", "dataset": "digits", "seed": 3,
-        "noise_mode": "fixed", "noise_seed": 0, "git_commit": "abc", "world_size": 1, "precision": "float32",
+        "noise_mode": "fixed", "noise_seed": 0, "git_commit": "abc", "block_size": 50,
+        "world_size": 1, "precision": "float32",
     }  # fmt: skip
     for row in (sa, ra):
         assert {name: getattr(row, name) for name in shared} == shared

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from distcond.config.schema import Config
 from distcond.distributed.running_statistics import overlay_average
 from distcond.distributed.world import World
-from distcond.engine.evaluate import Blocks, sweep
+from distcond.evaluation.make_plan import sweep_plan
+from distcond.evaluation.sweep import sweep
 from distcond.results.store import read_rows
 from distcond.runs import checkpoint
 from distcond.runs.load_run import load
@@ -103,9 +104,9 @@ def test_last_rows_are_of_the_average(small: Any, whole: Any) -> None:
     config = small("float", epochs=2, optim__averaging=0.8)
     path = whole(config)
     test = build_trainer(config, World(), RunDir(path), 0).sources["test"]
-    blocks = Blocks(test, config.eval.test_examples, config.eval.batch_size)
-    grid, attack = config.eval.lam_grid, config.eval.attack
-    found = sweep(load(path, "last"), blocks, World(), grid, attack, seed=config.seed, noise_seed=0)
+    model = load(path, "last")
+    plan = sweep_plan(config, model, test, budget=config.eval.test_examples)
+    found = list(sweep(plan, model, test, World()))
     expected = [pair for c in found for pair in ((c.lam, "none", c.sa_correct), (c.lam, "pgd", c.ra_correct))]
     assert counts(path, "last") == expected
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from distcond.engine.evaluate import Count
+from distcond.evaluation.rows import Count
 from distcond.models.flops import Cost
 from distcond.operating_point import OperatingPoint
 from distcond.training.fit import run_summary
 
 
 def count(lam: float, ra: int, width: float = 1.0, nonzeros: int = 40) -> Count:
-    return Count(OperatingPoint(lam), width, 90, ra, 100, 1.0, 2.0, Cost(8.0 * nonzeros, 800.0, nonzeros, 100))
+    return Count(OperatingPoint(lam, width=width), 90, ra, 100, None, 2.0, Cost(8.0 * nonzeros, 800.0, nonzeros, 100))
 
 
 def job() -> Any:

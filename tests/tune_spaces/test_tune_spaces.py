@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distcond.engine.grid import lam_grid
 from distcond.recipes.train_flops import TRAIN_FLOPS
 from distcond.registry import lookup, table
+from distcond.runs.grid import lam_grid
 from distcond.seeding import generator
 from distcond.training.flops import train_flops
 from distcond.tuning.objective import read_objective

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from distcond.engine.grid import lam_grid
 from distcond.errors import ConfigError
+from distcond.runs.grid import lam_grid
 from distcond.seeding import generator
 from distcond.tuning.objective import read_objective, values
 from distcond.tuning.proposers import Random, draw, drawn_by, grid

@@ -13,10 +13,10 @@ from typing import Any
 from distcond.atomic_io import write_json
 from distcond.config.overrides import apply_overrides
 from distcond.distributed.world import choose_device
-from distcond.engine.campaign.make_plan import make_plan
-from distcond.engine.campaign.tally import keep_rows
-from distcond.engine.campaign.words import campaign_of
 from distcond.errors import ConfigError
+from distcond.evaluation.make_plan import make_plan
+from distcond.evaluation.rows import keep_rows
+from distcond.evaluation.spec import read_spec
 from distcond.launch.evaluate_driver import carry_out
 from distcond.runs.run_dir import RunDir
 from distcond.tuning.objective import read_objective
@@ -129,5 +129,5 @@ def _trained(
 def _rows(run_path: Path, attack: str, split: str) -> list[Any]:
     run = RunDir(run_path)
     config = apply_overrides(run.config(), {"launch": "local", "launch.workers": "0"})
-    plan = make_plan(run, config, campaign_of({"attack": attack, "split": split}), frozenset())
+    plan = make_plan(run, config, read_spec({"attack": attack, "split": split}), frozenset())
     return keep_rows(plan, carry_out(plan), choose_device(plan.config.launch.device))

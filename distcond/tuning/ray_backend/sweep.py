@@ -10,11 +10,11 @@ from typing import Any
 
 from distcond.config.schema import Config
 from distcond.data.prepare import infer_from_root, prepare_data
-from distcond.engine.grid import lam_grid
 from distcond.errors import ConfigError
 from distcond.init_from import initialise
 from distcond.launch import driver
 from distcond.launch.capacity import Capacity
+from distcond.runs.grid import lam_grid
 from distcond.runs.run_dir import run_dir_for
 from distcond.training.trainer import check_trainable
 from distcond.tuning.asha import Asha

@@ -1,1 +1,0 @@
-"""Fit, evaluate, save and restore: plain torch, which knows neither Ray nor papers."""

@@ -1,1 +1,0 @@
-"""Counting a finished run: what is asked for, block by block, example by example, and what comes of it."""

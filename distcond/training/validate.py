@@ -1,0 +1,223 @@
+"""The sweeps of a run: on validation while it trains, on test for the best and the last checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from distcond.config.schema import AttackConfig, Config
+from distcond.data.prepare import prepare_data
+from distcond.data.splits import split_digest
+from distcond.evaluation.layout import Blocks
+from distcond.evaluation.make_plan import sweep_plan
+from distcond.evaluation.plan import EvalPlan
+from distcond.evaluation.probes import probe
+from distcond.evaluation.rows import Count, Provenance, blend_of, sweep_rows
+from distcond.evaluation.sweep import sweep
+from distcond.gradient_masking.diagnose import Diagnosis
+from distcond.methods.method import Method
+from distcond.models.conditional import ConditionalModel
+from distcond.models.weights_digest import weights_digest
+from distcond.operating_point import OperatingPoint
+from distcond.registry import lookup
+from distcond.results.store import write_part
+from distcond.runs.checkpoint import CheckpointStep
+from distcond.runs.grid import operating_points
+from distcond.runs.load_run import load_from
+from distcond.training.eta import EtaEstimator
+from distcond.training.progress import ProgressWriter, SweepProgress
+from distcond.training.trainer import Trainer
+
+#: Reports by operating point.
+Reports = dict[OperatingPoint, Diagnosis]
+
+
+def validate(trainer: Trainer, epoch: int, progress: ProgressWriter) -> tuple[float, dict[str, object]]:
+    """Sweep the validation split after `epoch` epochs.
+
+    Returns:
+        The score that chooses the best checkpoint, the mean of SA and RA over the grid, and what the history keeps:
+        the curve, and "warnings", the sentinel's at the most robust point, where it looked.
+    """
+    model, method = trainer.evaluated_model(), lookup("method", trainer.config.method.name)
+    assert isinstance(method, Method)
+    plan = _plan(trainer, model, "val", epoch, _val_attack(trainer.config))
+    meter = SweepProgress(progress, "validate", trainer.position.done, _rows(trainer, plan.layout))
+    counts = swept(trainer, plan, model, meter, losses=method.reads_ra_loss)
+    validated = Tested(plan, counts, _probed(trainer, plan, model))
+    _write(trainer, f"val-epoch-{epoch:04d}", validated, "live")
+    curve = [point(count) for count in counts]
+    score = sum(at["sa"] + at["ra"] for at in curve) / (2 * len(curve))
+    kept: dict[str, object] = {"val": curve, "val_score": score}
+    for report in validated.reports.values():
+        kept["warnings"] = report.facts
+    return score, kept
+
+
+def _plan(
+    trainer: Trainer, model: ConditionalModel, split: str, epoch: int, attack: AttackConfig | None = None
+) -> EvalPlan:
+    """What a sweep of a split counts."""
+    source, budget = trainer.sources[split], _budget(trainer.config, split)
+    plan = sweep_plan(
+        trainer.config, model, source, attack=attack, budget=budget, run_path=trainer.run.path, split=split, epoch=epoch
+    )
+    return replace(plan, split_images=split_digest(source)) if trainer.world.first else plan
+
+
+def _budget(config: Config, split: str) -> int:
+    """How many examples of a split its sweeps look at; 0 = all. In training, of the images that are trained on."""
+    if split == "train":
+        return min((count for count in (config.train_examples, config.eval.train_examples) if count), default=0)
+    return config.eval.val_examples if split == "val" else config.eval.test_examples
+
+
+def _val_attack(config: Config) -> AttackConfig:
+    return replace(config.eval.attack, num_steps=config.eval.val_steps, restarts=1)
+
+
+def _probed(trainer: Trainer, plan: EvalPlan, model: ConditionalModel) -> Reports:
+    """The sentinel at the most robust point, beside a validation sweep."""
+    settings = trainer.config.eval
+    if settings.sentinel != "every" or not trainer.world.first:
+        return {}
+    most_robust = max((point for point in plan.points if point.width == 1), key=lambda point: point.position)
+    trained = sum(trainer.sums.spent) if trainer.sums is not None else 0.0  # 0 before the first step
+    work = trained + sweep_work(_val_attack(trainer.config), _rows(trainer, plan.layout))
+    return probe(plan, model, trainer.sources["val"], settings.attack, [most_robust], work)
+
+
+def point(count: Count) -> dict[str, Any]:
+    """One operating point of the history: accuracies in [0, 1], and the loss under attack where a method reads it."""
+    sa, ra = count.sa_correct / count.num_examples, count.ra_correct / count.num_examples
+    loss = {} if count.ra_loss is None else {"ra_loss": count.ra_loss}
+    return {"lam": count.lam, "width": count.width, "sa": sa, "ra": ra, **loss, **blend_of(count.point)}
+
+
+def pace_of(trainer: Trainer) -> EtaEstimator:
+    """What the sweeps of a run will cost this rank, for an estimate of the time that is left."""
+    return EtaEstimator(
+        epochs=sum(stage.epochs for stage in trainer.stages),
+        steps=trainer.train.steps,
+        every=trainer.config.eval.every,
+        validation=sweep_work(_val_attack(trainer.config), _rows(trainer, _blocks(trainer, "val"))),
+        test=final_work(trainer),
+    )
+
+
+def sweep_work(attack: AttackConfig, rows: float) -> float:
+    """Forward-equivalents, at most, of a sweep that brings `rows` rows to this rank: answers clean and attacked."""
+    return rows * (1.0 + attack.restarts * (2 * attack.num_steps + 1))
+
+
+def final_work(trainer: Trainer) -> float:
+    """What the sweeps at the end will cost this rank: one more where best and last are two networks.
+
+    While no validation has been, between the two; after one, as if the last were to do as it did.
+    """
+    settings = trainer.config.eval
+    networks = 1.5 if trainer.best is None else 1.0 + (trainer.best[0] < trainer.validated)
+    rows = (networks + (trainer.averaged is not None)) * _rows(trainer, _blocks(trainer, "test"))
+    rows += _rows(trainer, _blocks(trainer, "train")) if settings.train_examples else 0
+    return sweep_work(settings.attack, rows)
+
+
+def _blocks(trainer: Trainer, split: str) -> Blocks:
+    return Blocks.of(trainer.sources[split], _budget(trainer.config, split), trainer.config.eval.batch_size)
+
+
+class Tested(NamedTuple):
+    """A network that was swept: what of, the counts, and the sentinel's reports."""
+
+    plan: EvalPlan
+    counts: list[Count]
+    reports: Reports
+
+
+def final_counts(trainer: Trainer, progress: ProgressWriter) -> dict[str, list[Count]]:
+    """Sweep the checkpoints read back from disk: "last" and "best" on test, "train" = last on training images.
+
+    Where weights are averaged these are averages, and "last_raw" shows what the same run gives without. The training
+    images are those without augmentation; they are what the robust generalisation gap is measured on.
+    """
+    settings, by_network = trainer.config.eval, dict[tuple[int, bool], Tested]()
+    wanted = ("last", "best", "last_raw") if trainer.averaged is not None else ("last", "best")
+    # Not as each rank finds them: a network file system may show an older list to some.
+    best = trainer.best[0] if trainer.best is not None else trainer.position.done
+    epochs = {"last": trainer.position.done, "best": best, "last_raw": trainer.position.done}
+    networks = {which: (epochs[which], which == "last_raw") for which in wanted}
+    rows = len(set(networks.values())) * _rows(trainer, _blocks(trainer, "test"))
+    rows += bool(settings.train_examples) * _rows(trainer, _blocks(trainer, "train"))
+    progress.pace.test = sweep_work(settings.attack, rows)
+    meter = SweepProgress(progress, "test", trainer.position.done, rows)
+    for which, network in networks.items():
+        if network not in by_network:
+            by_network[network] = _tested(trainer, "test", network[0], which, meter)
+        _write(trainer, f"test-{which}", by_network[network], which)
+    found = {which: by_network[network].counts for which, network in networks.items()}
+    if settings.train_examples:
+        trained = _tested(trainer, "train", networks["last"][0], "last", meter)
+        _write(trainer, "train-last", trained, "last")
+        found["train"] = trained.counts
+    return found
+
+
+def _tested(trainer: Trainer, split: str, epoch: int, which: str, meter: SweepProgress) -> Tested:
+    """Counts of a checkpoint at every operating point; on test kept by example, and what the sentinel says there."""
+    model = load_from(trainer.run, trainer.run.checkpoints / CheckpointStep(epoch).name, which, trainer.world.device)
+    data = prepare_data(trainer.config.data).fingerprint
+    plan = replace(_plan(trainer, model, split, epoch), weights=weights_digest(model), fingerprint=data)
+    counts = swept(trainer, plan, model, meter, keep=split == "test")
+    if split == "train" or trainer.config.eval.sentinel == "off" or not trainer.world.first:
+        return Tested(plan, counts, {})
+    attack, full_width = trainer.config.eval.attack, [point for point in plan.points if point.width == 1]
+    work = sweep_work(attack, _rows(trainer, plan.layout))
+    return Tested(plan, counts, probe(plan, model, trainer.sources[split], attack, full_width, work))
+
+
+def _rows(trainer: Trainer, blocks: Blocks) -> int:
+    """How many rows one sweep brings to this rank."""
+    points = len(operating_points(trainer.config)) * len(trainer.model.width_mults)
+    return points * sum(len(blocks.members(number)) for number in blocks.of_rank(trainer.world))
+
+
+def _write(trainer: Trainer, name: str, tested: Tested, which: str) -> None:
+    if trainer.world.first:
+        warnings = {at: report.names for at, report in tested.reports.items()}
+        rows = sweep_rows(tested.plan, tested.counts, provenance(trainer, tested.plan.epoch, which), warnings)
+        write_part(trainer.run.path, name, rows)
+
+
+def swept(
+    trainer: Trainer,
+    plan: EvalPlan,
+    model: ConditionalModel,
+    meter: SweepProgress,
+    losses: bool = False,
+    keep: bool = False,
+) -> list[Count]:
+    """Counts of `model` at every operating point of the run.
+
+    Raises:
+        Stop: the run was asked to stop before the last of them; what was not kept by example is lost.
+    """
+    counts, source = list[Count](), trainer.sources[plan.spec.split]
+    for count in sweep(plan, model, source, trainer.world, seen=meter, losses=losses, keep=keep):
+        counts.append(count)
+        if len(counts) < len(plan.points):
+            trainer.points.between()
+    return counts
+
+
+def provenance(trainer: Trainer, epoch: int, which: str) -> Provenance:
+    """What the rows of one sweep say about where they come from. The first rank alone writes them."""
+    return Provenance(
+        run_id=trainer.run.name,
+        checkpoint=which,
+        attempt=trainer.attempt,
+        step=epoch * trainer.train.steps,
+        world_size=trainer.world.size,
+        train_world_sizes=trainer.world_sizes,
+        git_commit=trainer.run.starts()[-1]["git_commit"],
+        device=trainer.world.device,
+    )

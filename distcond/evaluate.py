@@ -19,7 +19,8 @@ from distcond.evaluation.spec import EvalSpec, attack_settings, read_spec
 from distcond.launch.evaluate_driver import carry_out
 from distcond.registry import describe_unknown, table
 from distcond.results.labels import name_pairs
-from distcond.results.tables import threat_table, trade_off_table
+from distcond.results.tables import trade_off_table
+from distcond.results.threat_table import threat_table
 from distcond.runs.failures import LaunchFailed
 from distcond.runs.pair_record import check_checkpoint
 from distcond.runs.run_cache import fetch_run, push_back

@@ -36,13 +36,16 @@ from distcond.reporting.query import ReportQuery, parse_query
 from distcond.reporting.terminal import choice_text, comparison_text
 from distcond.reporting.trade_off_plot import trade_off_png
 from distcond.results.comparison import ComparisonGroup, comparison_groups
-from distcond.results.cost import InferenceCost, PointKey, costs_below, run_dirs_below
+from distcond.results.cost import InferenceCost, costs_below, run_dirs_below
 from distcond.results.labels import is_pair, name_pairs
-from distcond.results.lines import shared_title, swept_settings_below
+from distcond.results.lines import shared_title
 from distcond.results.row import Row
 from distcond.results.selection import choose_points
+from distcond.results.series import PointKey
 from distcond.results.store import read_runs
-from distcond.results.tables import threat_table, trade_off_table
+from distcond.results.swept import swept_settings_below
+from distcond.results.tables import trade_off_table
+from distcond.results.threat_table import threat_table
 from distcond.storage.uri import is_uri
 from distcond.tuning.sweep_report.read import is_sweep
 from distcond.tuning.sweep_report.report import report
@@ -59,9 +62,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
     question = parse_query(words)
     demand, reference, png, html = question.demand, question.reference, question.png, question.html
-    rows = rows_at(question.places, question.split)
-    costs: dict[PointKey, InferenceCost] = costs_below(*question.places)
-    swept = swept_settings_below(*question.places)
+    rows = rows_at(question.roots, question.split)
+    costs: dict[PointKey, InferenceCost] = costs_below(*question.roots)
+    swept = swept_settings_below(*question.roots)
     fields = comparison_groups(rows, costs, swept)
     classes = classes_at(question, fields) if question.classes else {}
     said = [trade_off_table(rows), threat_table(rows), *(comparison_text(field, reference) for field in fields)]
@@ -105,7 +108,7 @@ def classes_at(question: ReportQuery, fields: Sequence[ComparisonGroup]) -> dict
     """The classes' scores wherever outcomes were kept."""
     from distcond.evaluation.by_class import classes_of  # torch and the data: only where they are needed
 
-    run_dirs = run_dirs_below(*question.places)
+    run_dirs = run_dirs_below(*question.roots)
     return {known: scores for field in fields for known, scores in classes_of(field, run_dirs).items()}
 
 

@@ -11,7 +11,8 @@ import pytest
 from distcond import report
 from distcond.config.command_line import run_cli
 from distcond.errors import ConfigError
-from distcond.results.cost import InferenceCost, PointKey, cost_lines, costs_below
+from distcond.results.cost import InferenceCost, cost_lines, costs_below
+from distcond.results.series import PointKey
 from distcond.results.store import write_part
 from support.processes import run
 

@@ -1,4 +1,4 @@
-"""Reporting: results as figures, HTML pages and terminal text; matplotlib and plotly are imported on first use.
+"""Reporting: results as figures, HTML pages and terminal text. Imports matplotlib and plotly on first use.
 
 May import results, config and root modules; no torch.
 """

@@ -1,4 +1,4 @@
-"""The look that all figures share, made through matplotlib's object interface: no global state, no display."""
+"""The style of all figures. Uses matplotlib's object interface: no global state, no display."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Okabe and Ito's colours without the yellow, which is too pale for lines: told apart with any kind of colour vision.
+# The palette of Okabe and Ito, distinct for every kind of colour vision, without yellow, which is too pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LAM_STOPS = (COLOURS[0], "#9E5FA8", COLOURS[1])
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -25,7 +25,7 @@ HEAD_INCHES = 0.75
 
 
 def has_matplotlib() -> bool:
-    """Whether figures can be drawn; says so in the log where they cannot."""
+    """Whether matplotlib is installed; logs one line if not."""
     try:
         import_module("matplotlib.figure")
     except ImportError:
@@ -35,7 +35,7 @@ def has_matplotlib() -> bool:
 
 
 def new_figure(title: str, subtitle: str, width: float = 11.5, height: float = 5.2) -> Figure:
-    """An empty figure of `width` x `height` inches with a heading."""
+    """An empty figure of `width` x `height` inches with a title and a subtitle."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -50,7 +50,7 @@ def new_figure(title: str, subtitle: str, width: float = 11.5, height: float = 5
 
 
 def style_axes(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
-    """Axis labels, a light grid behind the data and no box around it."""
+    """Set axis labels, a light grid behind the data, and no frame."""
     axes.set_xlabel(xlabel, size=11, color=INK, labelpad=6)
     axes.set_ylabel(ylabel, size=11, color=INK, labelpad=6)
     axes.set_title(title, size=11, weight="bold", color=INK, loc="left", pad=8)
@@ -63,7 +63,7 @@ def style_axes(axes: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
 
 
 def lam_colour(lam: float) -> str:
-    """The colour of `lam` in [0, 1]: from the colour of SA at 0 over purple to the colour of RA at 1."""
+    """The colour of `lam` in [0, 1]: from the colour of SA at 0 through purple to the colour of RA at 1."""
     start, end = LAM_STOPS[:2] if lam < 0.5 else LAM_STOPS[1:]
     share = 2 * lam % 1 if lam < 1 else 1.0
     pairs = [(int(start[i : i + 2], 16), int(end[i : i + 2], 16)) for i in (1, 3, 5)]
@@ -71,7 +71,7 @@ def lam_colour(lam: float) -> str:
 
 
 def save_png(figure: Figure, path: Path) -> Path:
-    """Write the figure as the whole of `path`, a PNG."""
-    with atomic_write(path) as aside:
-        figure.savefig(aside, format="png")
+    """Write the figure to `path` as a PNG, atomically; return `path`."""
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png")
     return path

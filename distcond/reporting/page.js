@@ -1,32 +1,32 @@
 "use strict";
-// FIELDS: [{attack, dial, how, notes, lams, classes, of_classes, runs: [{name, colour, lone, shades, points: [{lam, sa, ra, n,
+// GROUPS: [{attack, dial, how, notes, lams, classes, of_classes, runs: [{name, colour, lone, shades, points: [{lam, sa, ra, n,
 // flops, density, mark, classes: {sa, ra}}]}]}]; an accuracy is [value, low, high] in %.
-// Every panel draws one field, and one lam of it as "now".
+// Every panel draws one group and marks one lam of it, `now`.
 
 const at = (id) => document.getElementById(id);
 const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const UNUSED = ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d", "pan2d", "autoScale2d"];
 const DASHES = { sa: "solid", ra: "dash" };
-let field = FIELDS[0];
+let group = GROUPS[0];
 let now = 0;
 
-// On a dark page the darker colours are too faint: a third of the way to white keeps them apart and lets them be seen.
-function lit(colour) {
+// Colours for a dark page: a third of the way to white, which is visible and keeps them distinct.
+function adaptColour(colour) {
   if (!matchMedia("(prefers-color-scheme: dark)").matches) return colour;
   const parts = [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
   return `#${parts.map((part) => Math.round(part + (255 - part) / 3).toString(16).padStart(2, "0")).join("")}`;
 }
 
-const shade = (run, score) => (run.colour === "ink" && !run.lone ? ink("ink") : lit(run.lone ? run.shades[score] : run.colour));
+const shade = (run, score) => (run.colour === "ink" && !run.lone ? ink("ink") : adaptColour(run.lone ? run.shades[score] : run.colour));
 const pointAt = (run, lam) => run.points.find((point) => point.lam === lam);
 const bars = (points, score, colour) => ({
   type: "data", symmetric: false, thickness: 1.2, width: 3, color: `${colour}b0`,
   array: points.map((point) => point[score][2] - point[score][0]),
   arrayminus: points.map((point) => point[score][0] - point[score][1]),
 });
-const written = ([value, low, high]) => `${value.toFixed(1)} (${low.toFixed(1)}-${high.toFixed(1)})`;
-const said = (run, point) =>
-  `${run.name}<br>${field.dial} = ${point.lam}<br>SA ${written(point.sa)} %<br>RA ${written(point.ra)} %`;
+const formatScore = ([value, low, high]) => `${value.toFixed(1)} (${low.toFixed(1)}-${high.toFixed(1)})`;
+const hoverText = (run, point) =>
+  `${run.name}<br>${group.dial} = ${point.lam}<br>SA ${formatScore(point.sa)} %<br>RA ${formatScore(point.ra)} %`;
 
 function layout(x, y, extra = {}) {
   const axis = (title) => ({
@@ -47,11 +47,11 @@ function draw(id, traces, shape) {
   Plotly.react(div, traces, shape, { displaylogo: false, responsive: true, modeBarButtonsToRemove: UNUSED });
   if (!div.listening) {
     div.listening = true;
-    div.on("plotly_click", (event) => choose(field.lams.indexOf(event.points[0].customdata)));
+    div.on("plotly_click", (event) => choose(group.lams.indexOf(event.points[0].customdata)));
   }
 }
 
-// The ring that marks the operating point, the same in every panel.
+// The ring around the current operating point, in every panel.
 function ring(x, y, colour) {
   return {
     x: [x], y: [y], mode: "markers", hoverinfo: "skip", showlegend: false, meta: "now",
@@ -60,17 +60,17 @@ function ring(x, y, colour) {
 }
 
 function drawTrade() {
-  const several = field.runs.length > 1;
-  const lines = field.runs.map((run) => ({
+  const several = group.runs.length > 1;
+  const lines = group.runs.map((run) => ({
     x: run.points.map((point) => point.ra[0]), y: run.points.map((point) => point.sa[0]),
     error_x: bars(run.points, "ra", shade(run, "sa")), error_y: bars(run.points, "sa", shade(run, "sa")),
     mode: "lines+markers", cliponaxis: false, name: run.name, showlegend: several,
-    hovertext: run.points.map((point) => said(run, point)), hoverinfo: "text",
+    hovertext: run.points.map((point) => hoverText(run, point)), hoverinfo: "text",
     customdata: run.points.map((point) => point.lam), line: { color: shade(run, "sa"), width: 2 },
     marker: { size: 8, symbol: run.points.map((point) => (point.mark.startsWith("*") ? "circle" : "circle-open")) },
   }));
-  const rings = shown().map(([run, point]) => ring(point.ra[0], point.sa[0], shade(run, "ra")));
-  const labels = several ? [] : field.runs[0].points.map((point) => ({
+  const rings = measuredNow().map(([run, point]) => ring(point.ra[0], point.sa[0], shade(run, "ra")));
+  const labels = several ? [] : group.runs[0].points.map((point) => ({
     x: point.ra[0], y: point.sa[0], text: `${point.lam}`, showarrow: false, xshift: 16, yshift: 14,
     bgcolor: ink("card"), borderpad: 1, opacity: 0.9,
   }));
@@ -78,7 +78,7 @@ function drawTrade() {
 }
 
 function drawOver() {
-  const traces = field.runs.flatMap((run) => ["ra", "sa"].flatMap((score) => {
+  const traces = group.runs.flatMap((run) => ["ra", "sa"].flatMap((score) => {
     const lams = run.points.map((point) => point.lam);
     const colour = shade(run, score);
     const band = {
@@ -90,29 +90,29 @@ function drawOver() {
       x: lams, y: run.points.map((point) => point[score][0]), mode: "lines+markers", customdata: lams,
       name: run.lone ? score.toUpperCase() : run.name, showlegend: run.lone || score === "sa", cliponaxis: false,
       line: { color: colour, dash: DASHES[score], width: 2 }, marker: { size: 7 },
-      hovertext: run.points.map((point) => said(run, point)), hoverinfo: "text",
+      hovertext: run.points.map((point) => hoverText(run, point)), hoverinfo: "text",
       error_y: run.points.length === 1 ? bars(run.points, score, colour) : undefined,
     };
     return [band, line];
   }));
-  const rings = shown().flatMap(([run, point]) =>
+  const rings = measuredNow().flatMap(([run, point]) =>
     ["sa", "ra"].map((score) => ring(point.lam, point[score][0], shade(run, score))));
-  const lam = field.lams[now];
-  draw("over", [...traces, ...rings], layout(`${field.dial}  (0 = standard, 1 = robust)`, "accuracy, %", {
+  const lam = group.lams[now];
+  draw("over", [...traces, ...rings], layout(`${group.dial}  (0 = standard, 1 = robust)`, "accuracy, %", {
     shapes: [{ type: "line", x0: lam, x1: lam, y0: 0, y1: 1, yref: "paper", line: { color: ink("faint"), width: 1, dash: "dot" } }],
-    xaxis: { ...layout(`${field.dial}  (0 = standard, 1 = robust)`, "").xaxis, range: [-0.04, 1.04] },
+    xaxis: { ...layout(`${group.dial}  (0 = standard, 1 = robust)`, "").xaxis, range: [-0.04, 1.04] },
     yaxis: { ...layout("", "accuracy, %").yaxis, range: [-2, 103] },
   }));
 }
 
 function drawCost() {
-  const points = field.runs.flatMap((run) => run.points);
-  const useful = points.every((point) => point.flops !== null) && new Set(points.map((point) => point.flops)).size > 1;
-  at("cost").parentElement.hidden = !useful;
-  if (!useful) return;
-  const traces = shown().flatMap(([run, point]) => ["sa", "ra"].map((score) => ({
+  const points = group.runs.flatMap((run) => run.points);
+  const informative = points.every((point) => point.flops !== null) && new Set(points.map((point) => point.flops)).size > 1;
+  at("cost").parentElement.hidden = !informative;
+  if (!informative) return;
+  const traces = measuredNow().flatMap(([run, point]) => ["sa", "ra"].map((score) => ({
     x: [point.flops], y: [point[score][0]], error_y: bars([point], score, shade(run, score)), mode: "markers", customdata: [point.lam],
-    name: `${run.name}, ${score.toUpperCase()}`, showlegend: false, hovertext: [said(run, point)], hoverinfo: "text",
+    name: `${run.name}, ${score.toUpperCase()}`, showlegend: false, hovertext: [hoverText(run, point)], hoverinfo: "text",
     marker: { size: 11, color: shade(run, score), symbol: score === "sa" ? "circle" : "square-open" }, meta: "now",
   })));
   const range = [0, 1.08 * Math.max(...points.map((point) => point.flops))];
@@ -123,18 +123,18 @@ function drawCost() {
 }
 
 function drawClasses() {
-  const traces = shown().flatMap(([run, point]) => !point.classes ? [] : ["sa", "ra"].map((score) => {
+  const traces = measuredNow().flatMap(([run, point]) => !point.classes ? [] : ["sa", "ra"].map((score) => {
     const rows = point.classes[score].map((value) => ({ [score]: value }));
     return {
-      x: field.classes, y: rows.map((row) => row[score][0]), error_y: bars(rows, score, shade(run, score)), mode: "markers", meta: "now",
+      x: group.classes, y: rows.map((row) => row[score][0]), error_y: bars(rows, score, shade(run, score)), mode: "markers", meta: "now",
       name: run.lone ? score.toUpperCase() : `${run.name}, ${score.toUpperCase()}`,
       marker: { size: 10, color: shade(run, score), symbol: score === "sa" ? "circle" : "square-open" },
       hovertemplate: "%{x}: %{y:.1f} %",
     };
   }));
   at("classes").parentElement.hidden = traces.length === 0;
-  at("which").textContent = field.classes.length < field.of_classes
-    ? `: the ${field.classes.length} of ${field.of_classes} with the lowest mean RA` : "";
+  at("class-selection").textContent = group.classes.length < group.of_classes
+    ? `: the ${group.classes.length} of ${group.of_classes} with the lowest mean RA` : "";
   if (traces.length) {
     draw("classes", traces, layout("class", "accuracy, % (filled: SA, open: RA)", {
       xaxis: { ...layout("class", "").xaxis, type: "category" }, scattermode: "group",
@@ -144,20 +144,20 @@ function drawClasses() {
 }
 
 // [run, point] of the runs that were measured at this lam.
-function shown() {
-  const pairs = field.runs.map((run) => [run, pointAt(run, field.lams[now])]);
+function measuredNow() {
+  const pairs = group.runs.map((run) => [run, pointAt(run, group.lams[now])]);
   return pairs.filter(([, point]) => point !== undefined);
 }
 
-function readOut() {
-  at("lam").textContent = `${field.dial} = ${field.lams[now]}`;
-  at("slider").setAttribute("aria-valuetext", `${field.dial} ${field.lams[now]}`);
-  at("readout").replaceChildren(...field.runs.map((run) => {
+function drawTable() {
+  at("lam").textContent = `${group.dial} = ${group.lams[now]}`;
+  at("slider").setAttribute("aria-valuetext", `${group.dial} ${group.lams[now]}`);
+  at("readout").replaceChildren(...group.runs.map((run) => {
     const row = document.createElement("tr");
-    const point = pointAt(run, field.lams[now]);
+    const point = pointAt(run, group.lams[now]);
     const cells = point
-      ? [written(point.sa), written(point.ra), point.flops === null ? "?" : point.flops.toPrecision(3), point.density.toFixed(3), point.n]
-      : [`not measured at this ${field.dial}`, "", "", "", ""];
+      ? [formatScore(point.sa), formatScore(point.ra), point.flops === null ? "?" : point.flops.toPrecision(3), point.density.toFixed(3), point.n]
+      : [`not measured at this ${group.dial}`, "", "", "", ""];
     row.append(...[`${run.name}${point && point.mark ? ` ${point.mark}` : ""}`, ...cells].map((text) => {
       const cell = document.createElement("td");
       cell.textContent = text;
@@ -179,29 +179,29 @@ function choose(index) {
 }
 
 function redraw() {
-  readOut();
+  drawTable();
   drawTrade();
   drawOver();
   drawCost();
   drawClasses();
 }
 
-function open(index) {
-  const lam = field.lams[now];
-  field = FIELDS[index];
-  at("how").textContent = field.how;
-  for (const each of document.querySelectorAll(".dial")) each.textContent = field.dial;
-  at("slider").max = field.lams.length - 1;
-  const few = field.lams.length <= 12 ? field.lams : [field.lams[0], field.lams.at(-1)];
+function openGroup(index) {
+  const lam = group.lams[now];
+  group = GROUPS[index];
+  at("how").textContent = group.how;
+  for (const each of document.querySelectorAll(".dial")) each.textContent = group.dial;
+  at("slider").max = group.lams.length - 1;
+  const few = group.lams.length <= 12 ? group.lams : [group.lams[0], group.lams.at(-1)];
   at("ticks").replaceChildren(...few.map((each) => Object.assign(document.createElement("span"), { textContent: each })));
-  at("notes").replaceChildren(...field.notes.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
-  choose(Math.max(0, field.lams.indexOf(lam)));
+  at("notes").replaceChildren(...group.notes.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  choose(Math.max(0, group.lams.indexOf(lam)));
 }
 
-at("field").replaceChildren(...FIELDS.map((each, index) => new Option(each.attack, index)));
-at("field").hidden = FIELDS.length < 2;
-at("field").addEventListener("change", (event) => open(Number(event.target.value)));
+at("group").replaceChildren(...GROUPS.map((each, index) => new Option(each.attack, index)));
+at("group").hidden = GROUPS.length < 2;
+at("group").addEventListener("change", (event) => openGroup(Number(event.target.value)));
 at("slider").addEventListener("input", (event) => choose(Number(event.target.value)));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-open(0);
-choose(Math.floor(field.lams.length / 2));
+openGroup(0);
+choose(Math.floor(group.lams.length / 2));

@@ -1,4 +1,4 @@
-"""The trade-off as one HTML file that holds all it needs and works offline; a slider over lam moves every panel."""
+"""The trade-off as one self-contained HTML file that works offline, with a slider over lam for all panels."""
 
 from __future__ import annotations
 
@@ -14,58 +14,52 @@ from distcond.atomic_io import atomic_write_text
 from distcond.errors import ConfigError
 from distcond.reporting.mpl_style import COLOURS
 from distcond.reporting.per_class import ClassScores, ClassScoresKey, shown_classes
-from distcond.reporting.terminal import (
-    PARETO_MARK,
-    POSSIBLE_MARK,
-    knee_line,
-    legend,
-    pareto_summary,
-    volume_lines,
-    warning_lines,
-)
+from distcond.reporting.terminal import pareto_summary, summary_lines
 from distcond.results.comparison import ComparisonGroup, MeasuredPoint
 from distcond.results.lines import dial_label, shared_title
 from distcond.results.pareto import XY
 from distcond.results.series import Score
 
-Plain = dict[str, Any]
+Json = dict[str, Any]
 BLACK = "#000000"
 
 
 def write_page(
-    fields: Sequence[ComparisonGroup],
+    groups: Sequence[ComparisonGroup],
     path: Path | str,
     reference: XY = (0.0, 0.0),
     classes: Mapping[ClassScoresKey, ClassScores] | None = None,
 ) -> Path:
-    """Write the page of all fields as the whole of `path`, and return it; about 5 MB, nearly all of it plotly.js.
+    """Write the page of all groups to `path` and return it. About 5 MB, nearly all of it plotly.js.
 
     Args:
-        classes: SA and RA of each class at the operating points for which they are known.
+        groups: Comparison groups with points.
+        path: The file to write.
+        reference: (SA, RA) above which hypervolumes are measured.
+        classes: SA and RA per class, where known.
 
     Raises:
-        ConfigError: no field has a point, or plotly is missing.
+        ConfigError: there is no group, or plotly is missing.
     """
-    if not fields:
+    if not groups:
         raise ConfigError(f"{path}: no page without an operating point at which both SA and RA were measured")
-    title = " · ".join(dict.fromkeys(shared_title(field.lines)[0] or "accuracy and robustness" for field in fields))
+    title = " · ".join(dict.fromkeys(shared_title(group.lines)[0] or "accuracy and robustness" for group in groups))
+    data = json.dumps([_group(group, reference, classes or {}) for group in groups], allow_nan=False)
     parts = {
         "title": html.escape(title),
         "plotly": plotly_source(),
         # Names come from users: "</script>" in one must not end the script.
-        "data": json.dumps([_field(f, reference, classes or {}) for f in fields], allow_nan=False).replace(
-            "<", "\\u003c"
-        ),
+        "data": data.replace("<", "\\u003c"),
         "script": _asset("page.js"),
     }
-    # In one pass: what is put in is not looked at again.
-    page = re.sub(f"@({'|'.join(parts)})@", lambda found: parts[found[1]], _asset("page.html"))
+    # One pass, so that placeholders in inserted text stay.
+    page = re.sub(f"@({'|'.join(parts)})@", lambda match: parts[match[1]], _asset("page.html"))
     atomic_write_text(Path(path), page)
     return Path(path)
 
 
 def plotly_source() -> str:
-    """plotly.js, to be put into a page.
+    """The source of plotly.js.
 
     Raises:
         ConfigError: plotly is missing.
@@ -82,48 +76,42 @@ def _asset(name: str) -> str:
     return resources.files("distcond.reporting").joinpath(name).read_text(encoding="utf-8")
 
 
-def _field(field: ComparisonGroup, reference: XY, classes: Mapping[ClassScoresKey, ClassScores]) -> Plain:
-    verdict = pareto_summary(field.points, reference)
-    marks = dict.fromkeys(verdict.best, PARETO_MARK) | dict.fromkeys(verdict.possibly_pareto, POSSIBLE_MARK)
-    notes = [legend(field.points, bool(verdict.possibly_pareto)), *volume_lines(field, verdict.volume, reference)]
-    named = [
-        classes[key] for point in field.points if (key := ClassScoresKey(field.attack, point.at, point.name)) in classes
-    ]
-    numbers = shown_classes(named)
+def _group(group: ComparisonGroup, reference: XY, classes: Mapping[ClassScoresKey, ClassScores]) -> Json:
+    summary = pareto_summary(group.points, reference)
+    keys = {point: ClassScoresKey(group.attack, point.at, point.name) for point in group.points}
+    with_classes = [classes[key] for key in keys.values() if key in classes]
+    shown = shown_classes(with_classes)
     points = [
-        [
-            _point(p, marks.get(p, "")) | _classes(classes.get(ClassScoresKey(field.attack, p.at, p.name)), numbers)
-            for p in on_line
-        ]
-        for on_line in field.on_line
+        [_point(p, summary.marks.get(p, "")) | _classes(classes.get(keys[p]), shown) for p in on_line]
+        for on_line in group.on_line
     ]
     return {
-        "attack": field.attack,
-        "dial": dial_label(field.lines),
-        "how": shared_title(field.lines)[1],
-        "notes": [*notes, knee_line(verdict.knee), *warning_lines(field.points)],
-        "lams": sorted({point.at.place.position for point in field.points}),
-        "classes": [str(number) for number in numbers],
-        "of_classes": len({number for by_class in named for number in by_class.classes}),
-        "runs": [_run(field, index, plain) for index, plain in enumerate(points)],
+        "attack": group.attack,
+        "dial": dial_label(group.lines),
+        "how": shared_title(group.lines)[1],
+        "notes": summary_lines(group, summary, reference),
+        "lams": sorted({point.at.position for point in group.points}),
+        "classes": [str(number) for number in shown],
+        "of_classes": len({number for by_class in with_classes for number in by_class.classes}),
+        "runs": [_run(group, index, of_run) for index, of_run in enumerate(points)],
     }
 
 
-def _run(field: ComparisonGroup, index: int, points: list[Plain]) -> Plain:
+def _run(group: ComparisonGroup, index: int, points: list[Json]) -> Json:
     colour = COLOURS[index % len(COLOURS)]
     return {
-        "name": field.names[index] or field.lines[index].series.origin.method,
-        # Black is the colour of the text: white where the page is dark.
+        "name": group.names[index] or group.lines[index].series.origin.method,
+        # Black is drawn in the colour of the text, which is white on a dark page.
         "colour": "ink" if colour == BLACK else colour,
-        "lone": len(field.lines) == 1,
+        "lone": len(group.lines) == 1,
         "shades": {"sa": COLOURS[0], "ra": COLOURS[1]},
         "points": points,
     }
 
 
-def _point(point: MeasuredPoint, mark: str) -> Plain:
+def _point(point: MeasuredPoint, mark: str) -> Json:
     return {
-        "lam": point.at.place.position,
+        "lam": point.at.position,
         "sa": _percents(point.sa),
         "ra": _percents(point.ra),
         "n": point.ra.examples_per_draw,
@@ -133,16 +121,17 @@ def _point(point: MeasuredPoint, mark: str) -> Plain:
     }
 
 
-def _classes(by_class: ClassScores | None, numbers: list[int]) -> Plain:
-    """The classes that are shown, null where a point has no example of one."""
+def _classes(by_class: ClassScores | None, shown: list[int]) -> Json:
+    """SA and RA of the shown classes, null for a class without examples."""
     if by_class is None:
         return {}
-    plain = {}
+    accuracies = {}
     for name in ("sa", "ra"):
         scores = dict(zip(by_class.classes, getattr(by_class, name), strict=True))
-        plain[name] = [_percents(scores[number]) if number in scores else [None] * 3 for number in numbers]
-    return {"classes": plain}
+        accuracies[name] = [_percents(scores[number]) if number in scores else [None] * 3 for number in shown]
+    return {"classes": accuracies}
 
 
 def _percents(score: Score) -> list[float]:
+    """Accuracy, lower and upper bound in %."""
     return [round(100 * value, 3) for value in (score.accuracy, *score.interval)]

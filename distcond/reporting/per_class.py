@@ -1,4 +1,4 @@
-"""SA and RA per class: counting, tables and a figure. Attacks spare some classes and empty others."""
+"""SA and RA per class: counts, tables and a figure. Robustness often differs strongly between classes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from distcond.reporting.mpl_style import INK, has_matplotlib, new_figure, save_png, style_axes
-from distcond.results.cost import PointKey
-from distcond.results.labels import align_decimals, blend_label
-from distcond.results.series import Score
+from distcond.results.labels import align_columns, align_decimals, blend_label
+from distcond.results.series import PointKey, Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: Rows of the figure; with more classes it shows those with the lowest RA.
 MAX_FIGURE_CLASSES = 20
-"""Up to so many classes get a row in the figure: of more, those with the lowest RA."""
+#: Lines of a table with more than MAX_FIGURE_CLASSES classes.
 MAX_TERMINAL_CLASSES = 10
-"""Of more classes than that, so many get a line on a terminal."""
 
 
 class ClassScores(NamedTuple):
-    """Scores of the classes 0, 1, ... that have an example."""
+    """Scores of the classes that have examples, by class index."""
 
     classes: list[int]
     sa: list[Score]
@@ -32,9 +31,9 @@ class ClassScores(NamedTuple):
 
 
 class ClassScoresKey(NamedTuple):
-    """What scores by class belong to: the attack, as its field is called, the operating point, and its line's name.
+    """The attack label of the comparison group, the network, and the name of its line.
 
-    The name tells apart what was measured in two ways at one point, such as under two noise modes.
+    The name distinguishes several measurements of one network, such as two noise modes.
     """
 
     attack: str
@@ -46,71 +45,66 @@ def count_by_class(labels: Sequence[int], clean: Sequence[bool], robust: Sequenc
     """Count the outcomes of one operating point by class.
 
     Args:
-        labels: the class of each example, N of them.
-        clean: right on the clean image.
-        robust: right on the clean image and on every attacked one.
+        labels: The class of each of N examples.
+        clean: Whether the clean image is classified correctly.
+        robust: Whether the clean image and every adversarial one are.
     """
     totals = Counter(labels)
-    sa, ra = (Counter(itertools.compress(labels, right)) for right in (clean, robust))
+    sa, ra = (Counter(itertools.compress(labels, correct)) for correct in (clean, robust))
     classes = sorted(totals)
     assert len(labels) == len(clean) == len(robust)
-    return ClassScores(classes, *([Score(right[n], totals[n], 1) for n in classes] for right in (sa, ra)))
+    return ClassScores(classes, *([Score(correct[n], totals[n], 1) for n in classes] for correct in (sa, ra)))
 
 
-def per_class_tables(found: Mapping[ClassScoresKey, ClassScores], every: bool = False) -> str:
-    """SA and RA in %, a line per class and two columns per lam, one table per run, width and attack.
+def per_class_tables(classes: Mapping[ClassScoresKey, ClassScores], every: bool = False) -> str:
+    """SA and RA in %: a line per class and two columns per lam, one table per run, width and attack.
 
-    Of more than `MAX_FIGURE_CLASSES` classes only the worst, unless `every` is asked for.
+    With more than `MAX_FIGURE_CLASSES` classes only the worst are shown, unless `every`.
     """
-    if not found:
-        return "classes: no outcomes here; python -m distcond.evaluate keeps what became of every example"
+    if not classes:
+        return "classes: no outcomes found; run python -m distcond.evaluate, which stores the outcome of every example"
     groups: dict[tuple[str, float, str, str, str], dict[float, ClassScores]] = {}
-    for (attack, at, line), scores in found.items():
-        blend = blend_label(at.blend, at.lam)
-        groups.setdefault((at.run_id, at.width, line, attack, blend), {})[at.place.position] = scores
-    return "\n\n".join(_class_table(place, points, every) for place, points in groups.items())
+    for (attack, at, line), scores in classes.items():
+        curve = (at.run_id, at.width, line, attack, blend_label(at.blend, at.lam))
+        groups.setdefault(curve, {})[at.position] = scores
+    return "\n\n".join(_class_table(curve, points, every) for curve, points in groups.items())
 
 
-def _class_table(place: tuple[str, float, str, str, str], points: Mapping[float, ClassScores], every: bool) -> str:
-    run_id, width, line, attack, blend = place
+def _class_table(curve: tuple[str, float, str, str, str], points: Mapping[float, ClassScores], every: bool) -> str:
+    run_id, width, line, attack, blend = curve
     total = len({number for point in points.values() for number in point.classes})
     rows = shown_classes(list(points.values()), total if every or total <= MAX_FIGURE_CLASSES else MAX_TERMINAL_CLASSES)
     columns = [["t" if blend else "lam", "class", *map(str, rows)]]
     for lam, text in zip(points, align_decimals(points), strict=True):
         for head, name in ((text, "sa"), ("", "ra")):
-            of = dict(zip(points[lam].classes, getattr(points[lam], name), strict=True))
-            cells = [f"{100 * of[number].accuracy:.1f}" if number in of else "-" for number in rows]
+            scores = dict(zip(points[lam].classes, getattr(points[lam], name), strict=True))
+            cells = [f"{100 * scores[number].accuracy:.1f}" if number in scores else "-" for number in rows]
             columns.append([head, name.upper(), *cells])
-    sizes = [max(map(len, column)) for column in columns]
-    lines = [
-        "  ".join(cell.rjust(size) for cell, size in zip(cells, sizes, strict=True))
-        for cells in zip(*columns, strict=True)
-    ]
-    lines.insert(2, "  ".join("-" * size for size in sizes))
-    words = ("SA and RA % by class", run_id, line, attack, blend, f"width {width:g}" if width != 1 else "")
-    more = f"the {len(rows)} of {total} classes with the lowest mean RA; all of them: classes=all"
-    lines += [more] if len(rows) < total else []
-    return "\n".join(filter(None, (" | ".join(filter(None, words)), *lines)))
+    lines = align_columns(columns, header_lines=2)
+    title = ("SA and RA % by class", run_id, line, attack, blend, f"width {width:g}" if width != 1 else "")
+    note = f"the {len(rows)} of {total} classes with the lowest mean RA; for all: classes=all"
+    lines += [note] if len(rows) < total else []
+    return "\n".join(filter(None, (" | ".join(filter(None, title)), *lines)))
 
 
-def per_class_png(found: Mapping[PointKey, ClassScores], title: str, path: Path | str) -> Path | None:
-    """A row per class and a column per operating point, SA left and RA right; return `path`.
+def per_class_png(classes: Mapping[PointKey, ClassScores], title: str, path: Path | str) -> Path | None:
+    """Draw a row per class and a column per operating point, SA left and RA right; return `path`.
 
-    None where there is nothing to draw, and, after one line in the log, where matplotlib is missing.
+    Returns None without classes, and without matplotlib, which logs one line.
     """
-    if not found or not has_matplotlib():
+    if not classes or not has_matplotlib():
         return None
-    rows = shown_classes(list(found.values()))
-    figure = new_figure(title, _subtitle(found, rows), width=11.5, height=1.9 + 0.27 * len(rows))
+    rows = shown_classes(list(classes.values()))
+    figure = new_figure(title, _subtitle(classes, rows), width=11.5, height=1.9 + 0.27 * len(rows))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, name, long in zip(panels, ("sa", "ra"), ("standard accuracy", "robust accuracy"), strict=True):
-        _panel(axes, f"{long} ({name.upper()}), %", found, name, rows)
+        _panel(axes, f"{long} ({name.upper()}), %", classes, name, rows)
     panels[0].set_ylabel("class", size=11, color=INK)
     return save_png(figure, Path(path))
 
 
 def shown_classes(points: Sequence[ClassScores], limit: int = MAX_FIGURE_CLASSES) -> list[int]:
-    """The classes to show, in order: all of them, or, of more than `limit`, those whose mean RA is lowest."""
+    """The classes to show, in order: all, or the `limit` ones with the lowest mean RA."""
     means: dict[int, list[float]] = {}
     for point in points:
         for number, score in zip(point.classes, point.ra, strict=True):
@@ -119,27 +113,27 @@ def shown_classes(points: Sequence[ClassScores], limit: int = MAX_FIGURE_CLASSES
     return sorted(lowest[:limit])
 
 
-def _panel(axes: Axes, title: str, found: Mapping[PointKey, ClassScores], name: str, rows: Sequence[int]) -> None:
-    values = [[math.nan] * len(found) for _ in rows]
-    for column, point in enumerate(found.values()):
+def _panel(axes: Axes, title: str, classes: Mapping[PointKey, ClassScores], name: str, rows: Sequence[int]) -> None:
+    values = [[math.nan] * len(classes) for _ in rows]
+    for column, point in enumerate(classes.values()):
         for number, score in zip(point.classes, getattr(point, name), strict=True):
             if number in rows:
                 values[rows.index(number)][column] = 100 * score.accuracy
-    style_axes(axes, "t" if all(at.blend for at in found) else "λ", "", title)
+    style_axes(axes, "t" if all(at.blend for at in classes) else "λ", "", title)
     axes.grid(False)
     axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-    for row, column in itertools.product(range(len(rows)), range(len(found))):
+    for row, column in itertools.product(range(len(rows)), range(len(classes))):
         value = values[row][column]
         colour = "white" if value < 55 else "black"
         axes.text(column, row, "-" if math.isnan(value) else f"{value:.0f}", ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(found)), [f"{at.place.position:.3g}" for at in found])
+    axes.set_xticks(range(len(classes)), [f"{at.position:.3g}" for at in classes])
     axes.set_yticks(range(len(rows)), [str(number) for number in rows])
 
 
-def _subtitle(found: Mapping[PointKey, ClassScores], rows: Sequence[int]) -> str:
-    points = list(found.values())
+def _subtitle(classes: Mapping[PointKey, ClassScores], rows: Sequence[int]) -> str:
+    points = list(classes.values())
     total = len({number for point in points for number in point.classes})
     part = f"the {len(rows)} of {total} classes with the lowest mean RA · " if total > len(rows) else ""
     sizes = sorted(score.examples_per_draw for score in points[0].ra)
     half = 100 * max(score.interval.half_width for point in points for score in (*point.sa, *point.ra))
-    return f"{part}{sizes[0]} to {sizes[-1]} images a class, so 95 % intervals reach up to ± {half:.0f} points"
+    return f"{part}{sizes[0]} to {sizes[-1]} images per class, 95 % intervals up to ± {half:.0f} points"

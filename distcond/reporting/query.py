@@ -1,4 +1,4 @@
-"""The command line of a report: run directories, and options that say what to choose by and where to draw."""
+"""The command line of a report: run directories and options."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ OPTIONS = ("sa", "ra", "by", "reference", "split", "classes", "png", "html")
 
 @dataclass
 class ReportQuery:
-    """Folders, and the words given, as text."""
+    """The folders and the options of a report, as text. Properties parse an option when it is used."""
 
-    places: list[Path] = field(default_factory=list)
+    roots: list[Path] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
 
     @property
     def demand(self) -> Demand | None:
-        """The levels to reach, if any were given."""
+        """The accuracies to reach; None without `sa` and `ra`."""
         levels = {name: parse_accuracy(name, self.options[name]) for name in ("sa", "ra") if name in self.options}
         sure = check_choice("by", self.options.get("by", "estimate"), ("estimate", "interval")) == "interval"
         return Demand(**levels, sure=sure) if levels else None
@@ -40,54 +40,54 @@ class ReportQuery:
 
     @property
     def split(self) -> str:
-        """The split whose rows are read."""
+        """The split to report."""
         return check_choice("split", self.options.get("split", "test"), ("test", "val"))
 
     @property
     def classes(self) -> bool:
-        """Whether classes are looked at by themselves."""
-        wanted: bool = self.every_class or parse_value("classes", self.options.get("classes", False), bool)
-        return wanted
+        """Whether to report SA and RA per class."""
+        per_class: bool = self.every_class or parse_value("classes", self.options.get("classes", False), bool)
+        return per_class
 
     @property
     def every_class(self) -> bool:
-        """Whether the tables of classes leave none out, however many there are."""
+        """Whether the tables show all classes, however many there are."""
         return self.options.get("classes") == "all"
 
     @property
     def png(self) -> Path:
-        """Where the figure goes."""
+        """The file of the figure; by default curves.png in the first folder, or in the working directory."""
         if "png" in self.options:
             return require_target("png", Path(self.options["png"]).expanduser())
-        folder = self.places[0]
-        if not can_write(folder):  # somebody else's runs
+        folder = self.roots[0]
+        if not can_write(folder):  # runs of another user
             folder = Path.cwd()
             require_target("png", folder / "curves.png")
         return folder / "curves.png"
 
     @property
     def html(self) -> Path | None:
-        """Where the page goes, if one is wanted."""
+        """The file of the page; None without `html`."""
         return require_target("html", Path(self.options["html"]).expanduser()) if "html" in self.options else None
 
 
 def parse_query(argv: Sequence[str]) -> ReportQuery:
-    """The folders and words of a command line; each word's value is looked at where it is used.
+    """Split a command line into folders and options.
 
     Raises:
-        ConfigError: an unknown word, or no folder.
+        ConfigError: an unknown option, or no folder.
     """
-    question = ReportQuery()
+    query = ReportQuery()
     for text in argv:
-        found = re.fullmatch(rf"({'|'.join(OPTIONS)})>?=(.+)", text, re.DOTALL)
-        if found:
-            question.options[found[1]] = found[2]
+        option = re.fullmatch(rf"({'|'.join(OPTIONS)})>?=(.+)", text, re.DOTALL)
+        if option:
+            query.options[option[1]] = option[2]
         elif text in OPTIONS and not Path(text).exists():
-            raise ConfigError(f"{text}: no value; write {text}=VALUE ({text}>=VALUE needs quotes: '>' is the shell's)")
+            raise ConfigError(f"{text}: no value; write {text}=VALUE (quote {text}>=VALUE: the shell redirects on >)")
         elif text.startswith("-") or ("=" in text and not Path(text).exists()):
-            raise ConfigError(describe_unknown("word of a report", text.partition("=")[0].lstrip("-"), OPTIONS))
+            raise ConfigError(describe_unknown("option of a report", text.partition("=")[0].lstrip("-"), OPTIONS))
         else:
-            question.places.append(Path(text).expanduser())
-    if not question.places:
-        raise ConfigError("no folder; name a run directory or a directory of runs")
-    return question
+            query.roots.append(Path(text).expanduser())
+    if not query.roots:
+        raise ConfigError("no folder; name a run directory or a folder of runs")
+    return query

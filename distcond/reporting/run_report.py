@@ -1,4 +1,4 @@
-"""The report of a run, or of every run below a folder: the trade-off as text, Markdown and figures."""
+"""The report of a run or of all runs below a folder: the trade-off as text, Markdown and figures."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from distcond.results.store import part_files, read_rows
 from distcond.results.tables import markdown_table, trade_off_table
 from distcond.run_layout import HISTORY_FILE, RESULTS_DIR
 
-TABLE, CURVE, PAGE = "table.md", "curve.png", "page.html"
+TABLE_FILE, CURVE_FILE, PAGE_FILE = "table.md", "curve.png", "page.html"
 
 
 def summarise(run_dir: Path | str) -> str:
-    """The trade-off table and where the files behind it are.
+    """The trade-off table, the cost, and the paths of the results.
 
     Raises:
-        ConfigError: there is no such folder, or a result in it cannot be read.
+        ConfigError: no such folder, or an unreadable result.
     """
-    files = "\n".join(f"{what:<9}{path}" for what, path in _files(Path(run_dir)))
+    files = "\n".join(f"{name:<9}{path}" for name, path in _files(Path(run_dir)))
     return "\n\n".join(filter(None, (*_tables(read_rows(run_dir)), cost_lines(run_dir), files)))
 
 
 def write_report(run_dir: Path | str, page: bool = False) -> list[Path]:
-    """Write `results/table.md`, `results/curve.png` and `results/history.png`; return what was written.
+    """Write `results/table.md`, `results/curve.png` and `results/history.png`; return the written paths.
 
-    Figures are left out where matplotlib is missing or there is nothing to draw.
+    Figures are left out without matplotlib and without data.
 
     Args:
-        page: write `results/page.html` (5 MB), too: the best checkpoint's test rows with a slider. Left out without
+        run_dir: A run, or a folder of runs.
+        page: Also write `results/page.html` (5 MB): the best checkpoint's test rows with a slider. Left out without
             plotly.
 
     Raises:
@@ -44,45 +45,44 @@ def write_report(run_dir: Path | str, page: bool = False) -> list[Path]:
     """
     run_dir = Path(run_dir)
     rows = read_rows(run_dir)
-    table = run_dir / RESULTS_DIR / TABLE
+    table = run_dir / RESULTS_DIR / TABLE_FILE
     atomic_write_text(table, markdown_table(rows) + "\n")
-    figures = trade_off_png(rows, run_dir / RESULTS_DIR / CURVE), history_png(run_dir)
+    figures = trade_off_png(rows, run_dir / RESULTS_DIR / CURVE_FILE), history_png(run_dir)
     return [table, *filter(None, (*figures, _write_page(run_dir, rows) if page else None))]
 
 
 def _write_page(run_dir: Path, rows: list[Row]) -> Path | None:
     best = [row for row in rows if (row.split, row.checkpoint) == ("test", "best")]
-    fields = comparison_groups(best, costs_below(run_dir))
-    return write_page(fields, run_dir / RESULTS_DIR / PAGE) if fields and find_spec("plotly") else None
+    groups = comparison_groups(best, costs_below(run_dir))
+    return write_page(groups, run_dir / RESULTS_DIR / PAGE_FILE) if groups and find_spec("plotly") else None
 
 
 def _tables(rows: list[Row]) -> list[str]:
-    """The best checkpoint's table last, where a terminal shows it; validation only where there is no test yet."""
+    """One table per checkpoint, the best one last (next to the prompt); validation rows only without test rows."""
     split = "test" if any(row.split == "test" for row in rows) else "val"
-    found = [
+    live, last, best = (
         [row for row in rows if (row.split, row.checkpoint) == (split, which)] for which in ("live", "last", "best")
-    ]
-    last, best = (_outcome(group) for group in found[1:])
-    if last == best and best:  # one checkpoint is both
-        found[1] = []
-    return [trade_off_table(group) for group in found if group] or [trade_off_table(rows)]
+    )
+    if best and _without_checkpoint(last) == _without_checkpoint(best):  # the last checkpoint is the best one
+        last = []
+    return [trade_off_table(group) for group in (live, last, best) if group] or [trade_off_table(rows)]
 
 
-def _outcome(rows: list[Row]) -> set[Row]:
-    """The rows, whatever the name of their checkpoint."""
+def _without_checkpoint(rows: list[Row]) -> set[Row]:
+    """The rows with equal checkpoint names and times, for comparison."""
     return {replace(row, checkpoint="best", wall_seconds=0.0) for row in rows}
 
 
 def _files(run_dir: Path) -> list[tuple[str, Path]]:
-    found = part_files(run_dir)
-    folders = sorted({part.parent for part in found})
-    rows = [("rows", folders[0] if len(folders) == 1 else run_dir)] if found else []
+    """Name and path of every result that exists."""
+    folders = sorted({part.parent for part in part_files(run_dir)})
+    rows = [("rows", folders[0] if len(folders) == 1 else run_dir)] if folders else []
     results = run_dir / RESULTS_DIR
     others = (
-        ("table", results / TABLE),
-        ("curve", results / CURVE),
-        ("page", results / PAGE),
+        ("table", results / TABLE_FILE),
+        ("curve", results / CURVE_FILE),
+        ("page", results / PAGE_FILE),
         ("history", run_dir / HISTORY_FILE),
         ("epochs", results / HISTORY_PNG),
     )
-    return rows + [(what, path) for what, path in others if path.exists()]
+    return rows + [(name, path) for name, path in others if path.exists()]

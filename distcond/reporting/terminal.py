@@ -1,4 +1,4 @@
-"""Operating points as text: SA and RA with 95 % intervals on a scale, Pareto set, hypervolume, knee, choice."""
+"""Operating points as text: accuracy chart, Pareto set, hypervolume, knee and choice."""
 
 from __future__ import annotations
 
@@ -11,28 +11,95 @@ from distcond.results.pareto import XY, Hypervolume, hypervolume, knee, pareto_s
 from distcond.results.selection import Candidate, Choice, Demand, cheapest, confidence_of, nearest_miss
 from distcond.results.series import Score
 
+#: Columns of the accuracy scale. Odd, so that 50 % has a column of its own.
 SCALE_WIDTH = 61
-"""Columns of the scale: an odd number, so that 50 % has one of its own."""
 SCALE_TICKS = (0, 25, 50, 75, 100)
+PARETO_MARK, POSSIBLE_MARK = "*", "~"
+NO_KNEE = "none, no point lies outside the line between the ends of the front"
+
+
+class ParetoSummary(NamedTuple):
+    """The Pareto set, the points that may belong to it, the hypervolume and the knee of a group of points."""
+
+    best: list[MeasuredPoint]
+    possibly_pareto: list[MeasuredPoint]
+    volume: Hypervolume
+    knee: MeasuredPoint | None
+
+    @property
+    def marks(self) -> dict[MeasuredPoint, str]:
+        """The mark of each point in the Pareto set or possibly in it."""
+        return dict.fromkeys(self.best, PARETO_MARK) | dict.fromkeys(self.possibly_pareto, POSSIBLE_MARK)
+
+
+def pareto_summary(points: Sequence[MeasuredPoint], reference: XY = (0.0, 0.0)) -> ParetoSummary:
+    """Summarise points; the hypervolume is the one above `reference`, an (SA, RA) in [0, 1]."""
+    return ParetoSummary(pareto_set(points), possibly_pareto(points), hypervolume(points, reference), knee(points))
+
+
+def comparison_text(group: ComparisonGroup, reference: XY = (0.0, 0.0)) -> str:
+    """The accuracy chart of a group with its Pareto set, hypervolume, knee and warnings."""
+    summary = pareto_summary(group.points, reference)
+    head = f"operating points under {group.attack}: S = SA, R = RA, % with 95 % intervals"
+    lines = [head, "", accuracy_chart(group.points, summary.marks), ""]
+    return "\n".join([*lines, *summary_lines(group, summary, reference)])
+
+
+def summary_lines(group: ComparisonGroup, summary: ParetoSummary, reference: XY) -> list[str]:
+    """The legend of the marks, hypervolumes, the knee and warnings."""
+    lines = [_legend(group.points, bool(summary.possibly_pareto)), *_volume_lines(group, summary.volume, reference)]
+    knee_text = describe_point(summary.knee) if summary.knee else NO_KNEE
+    return [*lines, f"knee: {knee_text}", *_warning_lines(group.points)]
+
+
+def choice_text(choices: Sequence[Choice], demand: Demand) -> str:
+    """The chosen points, the attacks that decided, and how many points were left out of each choice."""
+    lines: list[str] = []
+    for choice in choices:
+        chosen = demand_line([candidate.point for candidate in choice.candidates], demand)
+        lines += [chosen + _deciding_attack(choice.best), *_left_out(choice)]
+    return "\n".join(lines)
+
+
+def demand_line(points: Sequence[MeasuredPoint], demand: Demand) -> str:
+    """The point that meets a demand with its confidence, or the nearest one."""
+    chosen = cheapest(points, demand)
+    if chosen:
+        return f"{demand}: take {describe_point(chosen)}; holds with {format_confidence(confidence_of(chosen, demand))}"
+    return f"{demand}: no point here; nearest is {describe_point(nearest_miss(points, demand))}"
+
+
+def describe_point(point: MeasuredPoint) -> str:
+    """The point with both accuracies, their intervals and its cost."""
+    cost = f", {point.flops:.3g} FLOPs per image" if point.flops is not None else ""
+    return f"{point}: SA {format_score(point.sa)}, RA {format_score(point.ra)}{cost}"
+
+
+def format_score(score: Score) -> str:
+    """An accuracy with its interval: "26.1 % (24.8-27.5)"."""
+    low, high = (f"{100 * end:.1f}" for end in score.interval)
+    return f"{100 * score.accuracy:.1f} % ({low}-{high})"
 
 
 def accuracy_chart(points: Sequence[MeasuredPoint], marks: Mapping[MeasuredPoint, str]) -> str:
-    """One line per point: its mark, where it is, S at its SA and R at its RA (B where both meet), dashes between the
-    ends of the 95 % intervals, FLOPs at the end where they differ."""
+    """One line per point: mark, name, accuracy scale, and FLOPs if they differ."""
     names = [str(point) for point in points]
     size = max(map(len, names))
-    prices = [f"  {p.flops:.3g}" if p.flops is not None else "" for p in points]
-    last = prices if len(set(prices)) > 1 else [""] * len(points)
+    costs = [f"  {p.flops:.3g}" if p.flops is not None else "" for p in points]
+    flops = costs if len(set(costs)) > 1 else [""] * len(points)
     rows = [
-        f"{marks.get(point, ''):1} {name:<{size}}  {accuracy_scale(point.sa, point.ra)}{price}".rstrip()
-        for point, name, price in zip(points, names, last, strict=True)
+        f"{marks.get(point, ''):1} {name:<{size}}  {accuracy_scale(point.sa, point.ra)}{cost}".rstrip()
+        for point, name, cost in zip(points, names, flops, strict=True)
     ]
-    head = f"{'':{size + 4}}{_ticks()}{'  FLOPs' if any(last) else ''}"
+    head = f"{'':{size + 4}}{_ticks()}{'  FLOPs' if any(flops) else ''}"
     return "\n".join([head, *rows])
 
 
 def accuracy_scale(sa: Score, ra: Score) -> str:
-    """The scale of one point, `SCALE_WIDTH` characters."""
+    """A scale of `SCALE_WIDTH` characters from 0 to 100 %.
+
+    S and R are SA and RA, B is both in one column, dashes reach to the ends of the 95 % intervals.
+    """
     cells = [" "] * SCALE_WIDTH
     for tick in SCALE_TICKS:
         cells[_column(tick / 100)] = "."
@@ -57,106 +124,40 @@ def _ticks() -> str:
     return "".join(cells).rstrip()
 
 
-PARETO_MARK, POSSIBLE_MARK = "*", "~"
-
-
-class ParetoSummary(NamedTuple):
-    """What can be said about a field without knowing what its reader wants."""
-
-    best: list[MeasuredPoint]
-    possibly_pareto: list[MeasuredPoint]
-    volume: Hypervolume
-    knee: MeasuredPoint | None
-
-
-def pareto_summary(points: Sequence[MeasuredPoint], reference: XY = (0.0, 0.0)) -> ParetoSummary:
-    """The Pareto set of the points, what may belong to it, its hypervolume above `reference` (SA, RA), its knee."""
-    return ParetoSummary(pareto_set(points), possibly_pareto(points), hypervolume(points, reference), knee(points))
-
-
-def comparison_text(field: ComparisonGroup, reference: XY = (0.0, 0.0)) -> str:
-    """A chart of the field's points and what to make of them."""
-    verdict = pareto_summary(field.points, reference)
-    marks = dict.fromkeys(verdict.best, PARETO_MARK) | dict.fromkeys(verdict.possibly_pareto, POSSIBLE_MARK)
-    head = f"operating points under {field.attack}: S = SA, R = RA, % with 95 % intervals"
-    lines = [head, "", accuracy_chart(field.points, marks), "", legend(field.points, bool(verdict.possibly_pareto))]
-    lines += volume_lines(field, verdict.volume, reference)
-    return "\n".join([*lines, knee_line(verdict.knee), *warning_lines(field.points)])
-
-
-def legend(points: Sequence[MeasuredPoint], some_perhaps: bool) -> str:
-    """What the marks mean."""
+def _legend(points: Sequence[MeasuredPoint], some_possible: bool) -> str:
     cost = " at as few FLOPs" if all(point.flops is not None for point in points) else ""
-    tail = f"; {POSSIBLE_MARK} beaten, but within the intervals" if some_perhaps else ""
-    return f"{PARETO_MARK} Pareto set: nothing here is better in SA or RA without being worse in the other{cost}{tail}"
+    possible = f"; {POSSIBLE_MARK} dominated, but within the intervals" if some_possible else ""
+    return f"{PARETO_MARK} Pareto set: no other point is better in SA or RA and not worse in the other{cost}{possible}"
 
 
-def volume_lines(field: ComparisonGroup, volume: Hypervolume, reference: XY) -> list[str]:
-    """The hypervolume of all points, and of each run, blend and sweep where there are several."""
-    place = f"reference point SA {100 * reference[0]:g} %, RA {100 * reference[1]:g} %"
-    lines = [f"hypervolume {_volume_text(volume)}, {place}, ends: all accuracies at the ends of their intervals"]
-    curves = field.curves
+def _volume_lines(group: ComparisonGroup, volume: Hypervolume, reference: XY) -> list[str]:
+    """The hypervolume of all points, and of each run, blend and sweep if there are several."""
+    above = f"reference point SA {100 * reference[0]:g} %, RA {100 * reference[1]:g} %"
+    lines = [f"hypervolume {_volume_text(volume)}, {above}, range: all accuracies at the ends of their intervals"]
+    curves = group.curves
     if len(curves) > 1:
         lines += [f"  of {name} alone: {_volume_text(hypervolume(own, reference))}" for name, own in curves.items()]
     return lines
 
 
-def knee_line(point: MeasuredPoint | None) -> str:
-    """Where the curve bends, with its accuracies."""
-    return (
-        f"knee: {describe_point(point)}" if point else "knee: none, no point stands out between the ends of the front"
-    )
+def _volume_text(volume: Hypervolume) -> str:
+    return f"{volume.value:.3f} ({volume.ends.low:.3f}-{volume.ends.high:.3f})"
 
 
-def warning_lines(points: Sequence[MeasuredPoint]) -> list[str]:
-    """What the evaluations warned of, a line per point."""
+def _warning_lines(points: Sequence[MeasuredPoint]) -> list[str]:
     return [
         f"warning at {point}: {', '.join(point.warnings)}; its RA may be too high" for point in points if point.warnings
     ]
 
 
-def choice_text(choices: Sequence[Choice], demand: Demand) -> str:
-    """What a demand chooses among points that were attacked alike, and which attack decided; points left out after."""
-    lines: list[str] = []
-    for choice in choices:
-        taken = demand_line([candidate.point for candidate in choice.candidates], demand)
-        lines += [taken + _deciding_attack(choice.best), *_left_out(choice)]
-    return "\n".join(lines)
-
-
-def demand_line(points: Sequence[MeasuredPoint], demand: Demand) -> str:
-    """The point that a demand chooses and how surely it meets it, or the one that comes nearest."""
-    chosen = cheapest(points, demand)
-    if chosen:
-        return f"{demand}: take {describe_point(chosen)}; holds with {format_confidence(confidence_of(chosen, demand))}"
-    return f"{demand}: no point here; nearest is {describe_point(nearest_miss(points, demand))}"
-
-
 def _deciding_attack(candidate: Candidate) -> str:
     if candidate.measured < 2:
         return ""
-    told = f"; decided by the lowest RA of {candidate.measured} measured there: {candidate.by_ra}"
-    return told + (f"; SA under {candidate.by_sa}" if candidate.by_sa != candidate.by_ra else "")
+    by_ra = f"; decided by the lowest RA of {candidate.measured} measurements: {candidate.by_ra}"
+    return by_ra + (f"; SA under {candidate.by_sa}" if candidate.by_sa != candidate.by_ra else "")
 
 
 def _left_out(choice: Choice) -> list[str]:
     if not choice.left_out:
         return []
-    how = "; ".join(choice.missing)
-    return [f"left out of this choice: {choice.left_out} points that were not measured under {how}"]
-
-
-def describe_point(point: MeasuredPoint) -> str:
-    """The point with both accuracies, their intervals and its cost."""
-    cost = f", {point.flops:.3g} FLOPs per image" if point.flops is not None else ""
-    return f"{point}: SA {format_score(point.sa)}, RA {format_score(point.ra)}{cost}"
-
-
-def format_score(score: Score) -> str:
-    """ "26.1 % (24.8-27.5)"."""
-    low, high = (f"{100 * end:.1f}" for end in score.interval)
-    return f"{100 * score.accuracy:.1f} % ({low}-{high})"
-
-
-def _volume_text(volume: Hypervolume) -> str:
-    return f"{volume.value:.3f} ({volume.ends.low:.3f}-{volume.ends.high:.3f})"
+    return [f"left out of this choice: {choice.left_out} points not measured under {'; '.join(choice.missing)}"]

@@ -1,4 +1,4 @@
-"""The accuracy-robustness curve as a PNG: SA against RA, and both over lam."""
+"""The trade-off between accuracy and robustness as a PNG: SA against RA, and both over lam."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from distcond.reporting.mpl_style import (
     save_png,
     style_axes,
 )
-from distcond.results.lines import Line, SweptSetting, dial_label, line_names, lines_from_rows, shared_title
+from distcond.results.lines import Line, dial_label, line_names, lines_from_rows, shared_title
 from distcond.results.row import Row
 from distcond.results.series import Score
+from distcond.results.swept import SweptSetting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEGEND_MAX_CHARS = 130
+#: Points are labelled for up to this many lines; with more, labels would overlap.
 MAX_LABELLED_LINES = 4
-"""Up to so many lines have their points labelled; more of them would only hide each other's."""
 
 
 class LineStyle(NamedTuple):
-    """How one line looks: its stroke and labels against RA, its colours over lam, its marker, its legend entry."""
+    """The style of one line: stroke and label colour (SA against RA), colours over lam, marker, legend entry."""
 
     stroke: str
     text: str
@@ -46,22 +47,27 @@ class LineStyle(NamedTuple):
 def trade_off_png(
     rows: Iterable[Row],
     path: Path | str,
-    taken: Sequence[tuple[float, float]] = (),
+    chosen: Sequence[tuple[float, float]] = (),
     swept: Mapping[str, SweptSetting] | None = None,
 ) -> Path | None:
-    """Draw every run, width and attack among the rows, a ring around each (SA, RA) in `taken`, and return `path`.
+    """Draw a line per run, width and attack to `path` and return it.
 
-    Runs of one point each that a setting was `swept` over, by run_id, are one line. None where no row is given, and,
-    after one line in the log, where matplotlib is missing.
+    Returns None without rows, and without matplotlib, which logs one line.
+
+    Args:
+        rows: Rows of any number of runs.
+        path: The file to write.
+        chosen: (SA, RA) in [0, 1] of points to mark with a ring.
+        swept: By run_id; the runs of one sweep with a single point each form one line.
     """
     lines = lines_from_rows(rows, swept)
     if not lines or not has_matplotlib():
         return None
-    return save_png(draw_trade_off(lines, taken), Path(path))
+    return save_png(draw_trade_off(lines, chosen), Path(path))
 
 
-def draw_trade_off(lines: Sequence[Line], taken: Sequence[tuple[float, float]] = ()) -> Figure:
-    """The figure: the trade-off on the left, if RA was measured, and accuracies over lam on the right."""
+def draw_trade_off(lines: Sequence[Line], chosen: Sequence[tuple[float, float]] = ()) -> Figure:
+    """The figure: SA against RA on the left (if RA was measured), accuracies over lam on the right."""
     styles = line_styles(line_names(lines))
     columns, legend_rows = _legend_shape([style.name for style in styles])
     has_ra = any(line.pairs() for line in lines)
@@ -72,8 +78,8 @@ def draw_trade_off(lines: Sequence[Line], taken: Sequence[tuple[float, float]] =
         _legend(figure, styles, columns)
     if has_ra:
         plot_trade_off(panels[0], lines, styles)
-        mark_chosen(panels[0], taken)
-    # A label's free place is a matter of pixels, so the layout is settled first.
+        mark_chosen(panels[0], chosen)
+    # Free space for labels is measured in pixels, so the layout must be final.
     figure.canvas.draw()
     figure.set_layout_engine("none")
     if has_ra and len(lines) <= MAX_LABELLED_LINES:
@@ -82,7 +88,7 @@ def draw_trade_off(lines: Sequence[Line], taken: Sequence[tuple[float, float]] =
 
 
 def line_styles(names: Sequence[str]) -> list[LineStyle]:
-    """A style for each named line; a line that stands alone has one colour for SA and one for RA instead."""
+    """A style for each line. A single line has one colour for SA and one for RA instead."""
     if len(names) == 1:
         return [LineStyle(GREY, INK, COLOURS[0], COLOURS[1], MARKERS[0], names[0])]
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(names))]
@@ -91,13 +97,13 @@ def line_styles(names: Sequence[str]) -> list[LineStyle]:
 
 
 def marker_style(marker: str, size: float) -> dict[str, Any]:
-    """How every line is stroked and marked: markers are set apart by a white edge."""
+    """Keyword arguments for `Axes.plot`: markers with a white edge."""
     return {"marker": marker, "markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.9, "linewidth": 2}
 
 
 def plot_trade_off(axes: Axes, lines: Sequence[Line], styles: Sequence[LineStyle]) -> None:
-    """SA against RA, a point per lam with its 95 % bars; of a line alone, points run from the SA to the RA colour."""
-    dial = dial_label(lines) + (" or what was swept" if any(line.swept for line in lines) else "")
+    """Plot SA against RA with 95 % error bars. Points of a single line are coloured by lam."""
+    dial = dial_label(lines) + (" or the swept setting" if any(line.swept for line in lines) else "")
     along = f"labelled with {dial}" if len(lines) <= MAX_LABELLED_LINES else f"along {dial}"
     style_axes(axes, "robust accuracy (RA), %", "standard accuracy (SA), %", f"SA against RA, {along}")
     for line, style in zip(lines, styles, strict=True):
@@ -107,27 +113,27 @@ def plot_trade_off(axes: Axes, lines: Sequence[Line], styles: Sequence[LineStyle
         axes.plot(x, y, color=style.stroke, zorder=3, **marker_style(style.marker, 7.5))
         colours = [lam_colour(lam) if len(lines) == 1 else style.stroke for lam in lams]
         axes.scatter(x, y, 60, colours, marker=style.marker, edgecolors="white", linewidths=0.9, zorder=4)
-    _widen(axes)
+    _widen_limits(axes)
 
 
-def mark_chosen(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
-    """A ring around each (SA, RA) in [0, 1]: the points that were chosen."""
-    if places:
-        sa, ra = ([100 * value for value in column] for column in zip(*places, strict=True))
+def mark_chosen(axes: Axes, chosen: Sequence[tuple[float, float]]) -> None:
+    """Draw a ring around each chosen (SA, RA) in [0, 1]."""
+    if chosen:
+        sa, ra = ([100 * value for value in column] for column in zip(*chosen, strict=True))
         axes.scatter(ra, sa, 240, label="chosen", facecolors="none", edgecolors=INK, linewidths=1.5, zorder=6)
         axes.legend(frameon=False, fontsize=10, handlelength=3)
 
 
 def plot_over_lam(axes: Axes, lines: Sequence[Line], styles: Sequence[LineStyle]) -> None:
-    """SA (solid) and RA (dashed) over lam with 95 % bands."""
+    """Plot SA (solid) and RA (dashed) over lam with 95 % bands."""
     shown: dict[str, tuple[str, str, str]] = {}
     for line, style in zip(lines, styles, strict=True):
-        sa = [(point.position, point.sa) for point in line.points if point.sa]
-        ra = [(point.position, point.ra) for point in line.points if point.ra]
-        for name, scores, look in (("SA", sa, (style.sa, "-", "o")), ("RA", ra, (style.ra, "--", "s"))):
+        sa = [(point.at.position, point.sa) for point in line.points if point.sa]
+        ra = [(point.at.position, point.ra) for point in line.points if point.ra]
+        for name, scores, style_of_score in (("SA", sa, (style.sa, "-", "o")), ("RA", ra, (style.ra, "--", "s"))):
             if scores:
-                _curve(axes, scores, *look)
-                shown[name] = look if len(lines) == 1 else (FAINT, *look[1:])
+                _plot_curve(axes, scores, *style_of_score)
+                shown[name] = style_of_score if len(lines) == 1 else (FAINT, *style_of_score[1:])
     for name, (colour, dash, marker) in shown.items():
         axes.plot([], [], color=colour, linestyle=dash, label=name, **marker_style(marker, 7))
     dial = dial_label(lines)
@@ -143,7 +149,7 @@ def plot_over_lam(axes: Axes, lines: Sequence[Line], styles: Sequence[LineStyle]
 
 
 def label_points(axes: Axes, lines: Sequence[Line], styles: Sequence[LineStyle]) -> None:
-    """Write lam at the points of `plot_trade_off`; call it when the layout is final."""
+    """Label the points of `plot_trade_off` with lam. Call it when the layout is final."""
     annotate(axes, [_labels(line, style.text) for line, style in zip(lines, styles, strict=True)])
 
 
@@ -153,12 +159,12 @@ def _labels(line: Line, colour: str) -> list[Label]:
         x, y = 100 * ra.accuracy, 100 * sa.accuracy
         across = ((100 * ra.interval.low, y), (100 * ra.interval.high, y))
         up = ((x, 100 * sa.interval.low), (x, 100 * sa.interval.high))
-        place = line.swept[number].value if line.swept else lam
-        labels.append(Label(x, y, f"{place:.3g}", colour, (across, up)))
+        value = line.swept[number].value if line.swept else lam
+        labels.append(Label(x, y, f"{value:.3g}", colour, (across, up)))
     return labels
 
 
-def _curve(axes: Axes, scores: Sequence[tuple[float, Score]], colour: str, dash: str, marker: str) -> None:
+def _plot_curve(axes: Axes, scores: Sequence[tuple[float, Score]], colour: str, dash: str, marker: str) -> None:
     lams, values = [lam for lam, _ in scores], [score for _, score in scores]
     low, high = [100 * s.interval.low for s in values], [100 * s.interval.high for s in values]
     axes.fill_between(lams, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -170,20 +176,20 @@ def _percents(scores: Iterable[Score]) -> list[float]:
 
 
 def _bars(scores: Sequence[Score]) -> list[list[float]]:
-    """Distances to both ends of the interval, as `errorbar` wants them: (2, N) in %."""
+    """Distances to both ends of the interval in %, shape (2, N), for `Axes.errorbar`."""
     below = [100 * (score.accuracy - score.interval.low) for score in scores]
     return [below, [100 * (score.interval.high - score.accuracy) for score in scores]]
 
 
-def _widen(axes: Axes) -> None:
-    """Room for labels, and no less than 4 points of accuracy, so that noise does not look like a trend."""
+def _widen_limits(axes: Axes) -> None:
+    """Leave space for labels, and show at least 8 points of accuracy, so that noise does not look like a trend."""
     for limits, set_limits in ((axes.get_xlim(), axes.set_xlim), (axes.get_ylim(), axes.set_ylim)):
         middle, half = sum(limits) / 2, max(4.0, 1.16 * (limits[1] - limits[0])) / 2
         set_limits(max(middle - half, -3), min(middle + half, 102))
 
 
 def _legend_shape(names: Sequence[str]) -> tuple[int, int]:
-    """Columns and rows of the legend below the panels; a single line needs none."""
+    """Columns and rows of the legend below the panels; no rows for a single line."""
     columns = max(1, min(4, len(names), LEGEND_MAX_CHARS // (max(map(len, names)) + 10)))
     return columns, 0 if len(names) == 1 else -(-len(names) // columns)
 

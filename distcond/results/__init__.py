@@ -1,4 +1,4 @@
-"""Results: typed rows of integer counts, their files, statistics, selection and tables; no torch, nothing heavy.
+"""Results: typed rows of integer counts, their files, statistics, selection and tables. No torch, nothing heavy.
 
 May import config and root modules (atomic_io, operating_point); never runs or reporting.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def trials(path: Path | str) -> pandas.DataFrame:
-    """The trials of a sweep of `python -m distcond.tune`, one line each; see `tuning.sweep_report.frame`."""
-    from distcond.tuning.sweep_report import frame  # a run needs none of it
+    """The trials of a sweep of `python -m distcond.tune`, one row per trial; see `tuning.sweep_report.frame`."""
+    from distcond.tuning.sweep_report import frame  # a run does not need it
 
     return frame.trials(path)

@@ -1,9 +1,9 @@
-"""The history of a training run, one JSON line per epoch in `<run_dir>/history.jsonl`.
+"""The history of a training run: one JSON line per epoch in `<run_dir>/history.jsonl`.
 
-A record is a flat mapping with an integer `epoch`. Figures know these further names: `step`, `train_loss`, `lr`,
-`images_per_second`, `seconds`, and `val`, a list of {"lam", "sa", "ra"} with accuracies in [0, 1] (`width` besides
-where there are several). `world_sizes` are the numbers of processes that trained the run so far. Other names are kept
-as they are. Only one process of a run may write.
+A record is a flat mapping with an integer `epoch`. Figures read `step`, `train_loss`, `lr`, `images_per_second`,
+`seconds`, and `val`, a list of {"lam", "sa", "ra"} with accuracies in [0, 1] (and `width` if there are several).
+`world_sizes` are the numbers of processes that trained the run so far. Other keys are stored unchanged. Only one
+process of a run may write.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ Record = dict[str, Any]
 
 
 def append(run_dir: Path | str, record: Mapping[str, Any]) -> None:
-    """Add an epoch's record. Where the file already holds this epoch or later ones, as after a resume, those go.
+    """Append an epoch's record. Records of this epoch or later ones, as after a resume, are removed first.
 
-    Numbers that JSON cannot hold (a loss that became NaN or infinite) are written as null.
+    Numbers that JSON cannot represent (a NaN or infinite loss) are written as null.
     """
     assert isinstance(record.get("epoch"), int), "a record needs an integer epoch"
     path = Path(run_dir) / HISTORY_FILE
     line = json.dumps(_finite(dict(record)), allow_nan=False) + "\n"
     earlier = read(run_dir)
-    if earlier and not (_ends_whole(path) and earlier[-1]["epoch"] < record["epoch"]):
+    if earlier and not (_ends_with_newline(path) and earlier[-1]["epoch"] < record["epoch"]):
         kept = [json.dumps(old) + "\n" for old in earlier if old["epoch"] < record["epoch"]]
         atomic_write_text(path, "".join([*kept, line]))
     elif not earlier:
@@ -41,10 +41,10 @@ def append(run_dir: Path | str, record: Mapping[str, Any]) -> None:
 
 
 def read(run_dir: Path | str) -> list[Record]:
-    """All records in the order of epochs; none where there is no file. A last line torn by a kill is left out.
+    """All records, ordered by epoch; empty without a file. A last line cut off by a kill is dropped.
 
     Raises:
-        ConfigError: a line before the last is no JSON object with an epoch.
+        ConfigError: a line before the last is not a JSON object with an epoch.
     """
     path = Path(run_dir) / HISTORY_FILE
     if not path.exists():
@@ -56,18 +56,18 @@ def read(run_dir: Path | str) -> list[Record]:
         if record is not None:
             records.append(record)
         elif number < len(lines):
-            raise ConfigError(f"{path}, line {number} is no JSON object with an integer epoch; mend or delete the line")
+            raise ConfigError(f"{path}, line {number}: not a JSON object with an integer epoch; fix or delete the line")
     return records
 
 
 def world_sizes(run_dir: Path | str) -> tuple[int, ...]:
-    """The numbers of processes that a run was trained by, ascending; empty where no record says.
+    """The numbers of processes that trained a run, ascending; empty if no record has them.
 
     Raises:
         ConfigError: as `read`.
     """
-    said = [record["world_sizes"] for record in read(run_dir) if isinstance(record.get("world_sizes"), list)]
-    return tuple(sorted(int(size) for size in said[-1])) if said else ()
+    recorded = [record["world_sizes"] for record in read(run_dir) if isinstance(record.get("world_sizes"), list)]
+    return tuple(sorted(int(size) for size in recorded[-1])) if recorded else ()
 
 
 def _parse(line: bytes) -> Record | None:
@@ -78,7 +78,7 @@ def _parse(line: bytes) -> Record | None:
     return record if isinstance(record, dict) and isinstance(record.get("epoch"), int) else None
 
 
-def _ends_whole(path: Path) -> bool:
+def _ends_with_newline(path: Path) -> bool:
     return path.read_bytes().endswith(b"\n")
 
 

@@ -1,4 +1,4 @@
-"""The Wilson score interval of an accuracy, and how surely the accuracy reaches a level."""
+"""The Wilson score interval of an accuracy, and the confidence that the accuracy reaches a level."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Interval(NamedTuple):
 
     @property
     def half_width(self) -> float:
-        """Half of the distance between the bounds; the interval is not symmetric around the accuracy."""
+        """Half the distance between the bounds. The interval is not symmetric around the accuracy."""
         return (self.high - self.low) / 2
 
 
 def wilson(num_correct: float, num_examples: float, z: float = Z_95) -> Interval:
-    """Interval of `num_correct / num_examples` at `z` standard normal deviates (95 % by default).
+    """The interval of `num_correct / num_examples` at `z` standard normal deviates (95 % by default).
 
-    Unlike the normal approximation it stays inside [0, 1] and keeps a width at 0 and at 1, where robust accuracies
-    of standard networks lie. `num_correct` may be fractional: a mean over noise draws.
+    Unlike the normal approximation it stays inside [0, 1] and has a width at 0 and at 1, where the robust accuracies
+    of standard networks are. `num_correct` may be fractional: a mean over noise draws.
     """
     assert num_examples > 0
     assert 0 <= num_correct <= num_examples
@@ -32,15 +32,15 @@ def wilson(num_correct: float, num_examples: float, z: float = Z_95) -> Interval
     z2 = z * z / num_examples
     centre = (p + z2 / 2) / (1 + z2)
     half = z / (1 + z2) * math.sqrt(p * (1 - p) / num_examples + z2 / (4 * num_examples))
-    # At 0 and at 1 a bound is the accuracy itself, and rounding must not put it on the wrong side.
+    # At 0 and at 1 a bound equals the accuracy; rounding must not move it past the accuracy.
     return Interval(min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)))
 
 
 def confidence(num_correct: float, num_examples: float, at_least: float) -> float:
-    """How surely the accuracy behind the counts is at least `at_least`: the confidence in [0, 1] of the one-sided
-    Wilson interval whose lower bound is just that.
+    """The confidence in [0, 1] that the true accuracy is at least `at_least`.
 
-    One number for one accuracy that was not picked out of many: the best of many looks surer than it is.
+    It is the confidence of the one-sided Wilson interval whose lower bound is `at_least`. It holds for an accuracy that
+    was not selected as the best of many: selection makes it too optimistic.
     """
     assert num_examples > 0
     assert 0 <= num_correct <= num_examples
@@ -48,6 +48,6 @@ def confidence(num_correct: float, num_examples: float, at_least: float) -> floa
     margin = num_correct / num_examples - at_least
     spread = math.sqrt(at_least * (1 - at_least) / num_examples)
     if spread == 0:
-        # Every accuracy is at least 0; that it is 1 can never be sure, and is as likely as not where none failed.
+        # Every accuracy is at least 0. An accuracy of 1 is never certain; without a failure the confidence is 0.5.
         return 1.0 if at_least == 0 else 0.5 * (margin == 0)
     return 0.5 * math.erfc(-margin / spread / math.sqrt(2))

@@ -1,9 +1,9 @@
-"""Labels: how attacks, noise, blends, pairs of runs and numbers are written for people."""
+"""Labels: attacks, threat models, noise, blends, pairs of runs and numbers as text."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,9 +29,9 @@ ATTACK_NAMES = {
 
 
 def pixel_fraction(value: float) -> str:
-    """A length in [0, 1] units: "8/255" where it is a multiple of 1/255, otherwise decimal.
+    """A length in [0, 1]: "8/255" if it is a multiple of 1/255, otherwise a decimal.
 
-    Multiples of 51/255 are the short decimals 0.2, 0.4 ... 1 and are written as those.
+    Multiples of 51/255 are written as the short decimals 0.2, 0.4 ... 1.
     """
     levels = round(value * 255)
     # 1e-4 of a level: wide enough for float32, far too narrow for a step size of 1.43/255.
@@ -41,41 +41,44 @@ def pixel_fraction(value: float) -> str:
 
 
 def attack_name(attack: Attack) -> str:
-    """The name with its number of steps, "PGD-20"; "AutoAttack" where the number says nothing; "no attack (PGD)"."""
+    """The name with its number of steps, such as "PGD-20".
+
+    AutoAttack with its standard 100 steps is "AutoAttack"; an attack that cannot move an image is "no attack (PGD)".
+    """
     name = ATTACK_NAMES.get(attack.name, attack.name)
     if _is_no_attack(attack):
         return f"no attack ({name})"
-    if attack.name.startswith("autoattack") and attack.num_steps == 100:  # its protocol
+    if attack.name.startswith("autoattack") and attack.num_steps == 100:  # the standard protocol
         return name
     return f"{name}-{attack.num_steps}" if attack.num_steps else name
 
 
 def _is_no_attack(attack: Attack) -> bool:
-    """Whether nothing follows the gradient; older versions counted such rows as those of an attack."""
-    given_steps = attack.name in ("pgd", "pgd-last", "cw")
+    """Whether the attack cannot move an image. Such attacks are refused now, but older rows have them."""
+    has_step_size = attack.name in ("pgd", "pgd-last", "cw")
     known = attack.name in ATTACK_NAMES
-    return (known and not attack.epsilon) or (given_steps and not (attack.num_steps and attack.step_size))
+    return (known and not attack.epsilon) or (has_step_size and not (attack.num_steps and attack.step_size))
 
 
 def attack_label(attack: Attack) -> str:
-    """The whole attack in one line: "PGD-20 Linf eps=8/255 step=2/255 restarts=1 float32"."""
+    """The attack with its settings: "PGD-20 Linf eps=8/255 step=2/255 restarts=1 float32"."""
     words = [attack_name(attack), attack.norm, f"eps={pixel_fraction(attack.epsilon)}"]
     words += [f"step={pixel_fraction(attack.step_size)}"] if attack.step_size else []
     words += [f"restarts={attack.restarts}"] if attack.restarts else []
-    # Only where a random start would be usual: one step, or an attack with a start of its own, goes without saying.
+    # Only for attacks that usually start at random, which one-step attacks and those with their own start do not.
     words += ["from the image"] if attack.random_start == 0 and attack.step_size and attack.num_steps > 1 else []
     return " ".join(word for word in [*words, attack.precision] if word)
 
 
 def threat_model(config: Config) -> str:
-    """What a run is trained under and what its RA means, in one line."""
-    trained, tested = _pgd("pgd", config.attack), _pgd(config.eval.attack_name, config.eval.attack)
-    how = f"trained under {trained}" if trains_on_attacks(config) else "trained on clean images"
-    return f"{how}, tested under {tested}"
+    """The attacks of training and evaluation in one line."""
+    training, evaluation = _pgd("pgd", config.attack), _pgd(config.eval.attack_name, config.eval.attack)
+    trained = f"trained under {training}" if trains_on_attacks(config) else "trained on clean images"
+    return f"{trained}, tested under {evaluation}"
 
 
 def trains_on_attacks(config: Config) -> bool:
-    """Whether training makes adversarial images."""
+    """Whether training uses adversarial images."""
     return config.method.name != "standard" and getattr(config.sampler, "lam", None) != 0
 
 
@@ -85,7 +88,7 @@ def _pgd(name: str, attack: AttackConfig) -> str:
 
 
 def noise_label(noise_mode: str, draws: int, eot_draws: int = 1) -> str:
-    """The noise in words: "no noise", "noise fixed", "noise fixed, 3 draws" or "noise eot over 20 draws"."""
+    """The noise as text: "no noise", "noise fixed", "noise fixed, 3 draws" or "noise eot over 20 draws"."""
     if noise_mode == "none":
         return "no noise"
     averaged = f" over {eot_draws} draws" if noise_mode == "eot" or eot_draws > 1 else ""
@@ -93,7 +96,7 @@ def noise_label(noise_mode: str, draws: int, eot_draws: int = 1) -> str:
 
 
 def blend_label(blend: str, lam: float, pair: bool = False) -> str:
-    """What the dial of a curve blends, in words, of the paths of one network or of a `pair`; "" where it turns lam."""
+    """What a curve blends, as text: the two paths of one network or the two runs of a `pair`; "" if it varies lam."""
     if not blend:
         return ""
     if pair and blend == "weights":
@@ -103,62 +106,70 @@ def blend_label(blend: str, lam: float, pair: bool = False) -> str:
 
 
 def threat_label(threat: str, attack_lam: float) -> str:
-    """What the attacker knows, in words; "" where it knows lam, which is the rule."""
+    """What the attacker knows, as text; "" for the adaptive attacker, who knows lam."""
     if threat == "transfer":
         return f"optimised at lam {attack_lam:g}"
     return "optimised at every lam, the worst counts" if threat == "worst" else ""
 
 
 def images_label(row: Row) -> str:
-    """Which examples were counted: "n = 60 (a1b2c3)"."""
+    """The evaluated examples: "n = 60 (a1b2c3)"."""
     return f"n = {row.num_examples} ({row.images[:6]})" if row.images else f"the first {row.num_examples}"
 
 
 def align_decimals(values: Iterable[float]) -> list[str]:
-    """Numbers with the same count of decimals: as many as the one that needs most, at least 1 and at most 4."""
+    """Numbers with the same number of decimals, the largest that any needs: 1 to 4."""
     values = list(values)
     decimals = max((len(f"{value:.4f}".rstrip("0").split(".")[1]) for value in values), default=1)
     return [f"{value:.{max(decimals, 1)}f}" for value in values]
 
 
+def align_columns(columns: Sequence[Sequence[str]], header_lines: int) -> list[str]:
+    """The lines of a table with right-aligned columns and a rule below the header."""
+    sizes = [max(map(len, column)) for column in columns]
+    rows = [*zip(*columns, strict=True)]
+    rows.insert(header_lines, tuple("-" * size for size in sizes))
+    return ["  ".join(cell.rjust(size) for cell, size in zip(cells, sizes, strict=True)) for cells in rows]
+
+
 def format_duration(seconds: float) -> str:
-    """A time in the unit that reads best: "41 s", "55 min" or "12.3 h"."""
+    """A duration: "41 s", "55 min" or "12.3 h"."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def format_confidence(confidence: float) -> str:
-    """A confidence in [0, 1] for people: "93 %"; never 0 % or 100 %, which no sample gives."""
+    """A confidence in [0, 1] as text: "93 %"; never 0 % or 100 %, which no sample can give."""
     if confidence > 0.995:
         return "more than 99 %"
     return "less than 1 %" if confidence < 0.005 else f"{100 * confidence:.0f} %"
 
 
-#: The method of a pair's rows, and what a pair's directory says of its two runs.
+#: `method` in the rows of a pair.
 PAIR_METHOD = "pair"
 
 
 def name_pairs(rows: Iterable[Row], run_dir: Path) -> list[Row]:
-    """The rows of a run, those of a pair with both runs in place of its method: "pair: standard s1 + trades s0"."""
-    found = list(rows)
-    if not any(row.method == PAIR_METHOD for row in found):
-        return found
-    both = _names_of_both(run_dir / PAIR_FILE)
+    """The rows of a run. In those of a pair, `method` names both runs: "pair: standard s1 + trades s0"."""
+    rows = list(rows)
+    if not any(row.method == PAIR_METHOD for row in rows):
+        return rows
+    both = _pair_names(run_dir / PAIR_FILE)
     return [
-        replace(row, method=f"{PAIR_METHOD}: {both}") if both and row.method == PAIR_METHOD else row for row in found
+        replace(row, method=f"{PAIR_METHOD}: {both}") if both and row.method == PAIR_METHOD else row for row in rows
     ]
 
 
 def is_pair(method: str) -> bool:
-    """Whether a row's method, `name_pairs` or not, is a pair's."""
+    """Whether a row's method, with or without `name_pairs`, is that of a pair."""
     return method == PAIR_METHOD or method.startswith(f"{PAIR_METHOD}: ")
 
 
-def _names_of_both(file: Path) -> str:
-    """Methods and seeds of both runs; "" where the record is not there: rows say enough."""
+def _pair_names(file: Path) -> str:
+    """Methods and seeds of both runs; "" without a readable record, since rows can be reported without it."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return " + ".join(f"{found[end]['method']} s{found[end]['seed']}" for end in ("standard", "robust"))
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return " + ".join(f"{record[end]['method']} s{record[end]['seed']}" for end in ("standard", "robust"))
     except (OSError, ValueError, TypeError, KeyError):
         return ""

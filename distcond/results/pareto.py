@@ -1,6 +1,6 @@
-"""Which operating points are worth having: the Pareto set, what it dominates, and its knee.
+"""The Pareto set of operating points, its hypervolume and its knee.
 
-More SA is better, more RA is better, and fewer FLOPs are better where all points say how many they take.
+Higher SA and RA are better. Fewer FLOPs are better if the FLOPs of all points are known.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ XY = tuple[float, float]
 
 
 class Hypervolume(NamedTuple):
-    """A hypervolume in [0, 1], and what it is with every accuracy at the lower or the upper end of its interval."""
+    """A hypervolume in [0, 1], and its values with every accuracy at the lower and upper end of its interval."""
 
     value: float
     ends: Interval
 
 
 def pareto_set(points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
-    """The points that no other beats by the accuracies as measured, in the order given; equal points are all in."""
+    """The points that no other dominates by measured accuracies, in the given order. Equal points are all included."""
     goals = _goals(points)
     return [
         point for point, mine in zip(points, goals, strict=True) if not any(_dominates(other, mine) for other in goals)
@@ -30,13 +30,13 @@ def pareto_set(points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
 
 
 def possibly_pareto(points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
-    """The points outside the Pareto set that may belong to it: whatever beats them does so within 95 % intervals."""
+    """The points outside the Pareto set that are dominated only within the 95 % intervals, so may belong to it."""
     inside = pareto_set(points)
-    return [p for p in points if p not in inside and not any(_dominates_surely(other, p) for other in points)]
+    return [p for p in points if p not in inside and not any(_dominates_beyond_intervals(other, p) for other in points)]
 
 
 def hypervolume(points: Iterable[MeasuredPoint], reference: XY = (0.0, 0.0)) -> Hypervolume:
-    """The area of (SA, RA) in [0, 1] x [0, 1] that the points reach, counted from `reference`, an (SA, RA)."""
+    """The area of [0, 1] x [0, 1] that the points dominate, above `reference`, an (SA, RA)."""
     points = list(points)
     low, high = (
         area([(getattr(p.sa.interval, end), getattr(p.ra.interval, end)) for p in points], reference)
@@ -45,11 +45,11 @@ def hypervolume(points: Iterable[MeasuredPoint], reference: XY = (0.0, 0.0)) -> 
     return Hypervolume(area([(p.sa.accuracy, p.ra.accuracy) for p in points], reference), Interval(low, high))
 
 
-def area(places: Iterable[XY], reference: XY = (0.0, 0.0)) -> float:
-    """The area of the union of the boxes from `reference` up to each place; a place not above it brings nothing."""
+def area(corners: Iterable[XY], reference: XY = (0.0, 0.0)) -> float:
+    """The area of the union of the boxes from `reference` to each corner. Corners not above `reference` add nothing."""
     total, reached = 0.0, reference[1]
-    # From the widest box to the narrowest, each adds the strip by which it is higher than all before.
-    for x, y in sorted(places, reverse=True):
+    # From the widest box to the narrowest, each adds the strip by which it exceeds the height of all before.
+    for x, y in sorted(corners, reverse=True):
         if x > reference[0] and y > reached:
             total += (x - reference[0]) * (y - reached)
             reached = y
@@ -57,10 +57,10 @@ def area(places: Iterable[XY], reference: XY = (0.0, 0.0)) -> float:
 
 
 def knee(points: Sequence[MeasuredPoint]) -> MeasuredPoint | None:
-    """The point of the (SA, RA) front that stands out furthest: most distant from the line between the front's ends.
+    """The point of the (SA, RA) front with the largest distance from the line between the front's ends.
 
-    Both axes are scaled to the front's own range (Das 1999; Branke et al. 2004). None where nothing stands out: fewer
-    than three points, or a front that is straight or hollow.
+    Both axes are scaled to the front's range (Das 1999; Branke et al. 2004). None for fewer than three points and for a
+    front that is straight or concave.
     """
     front = _front_of_accuracies(points)
     if len(front) < 3:
@@ -68,7 +68,7 @@ def knee(points: Sequence[MeasuredPoint]) -> MeasuredPoint | None:
     first, last = front[0], front[-1]
     sa_range = first.sa.accuracy - last.sa.accuracy
     ra_range = last.ra.accuracy - first.ra.accuracy
-    # On both scaled axes the ends are (1, 0) and (0, 1): the sum of the coordinates tells the distance from their line.
+    # With scaled axes the ends are (1, 0) and (0, 1), so the distance from their line grows with the coordinates' sum.
     outward = [
         (p.sa.accuracy - last.sa.accuracy) / sa_range + (p.ra.accuracy - first.ra.accuracy) / ra_range for p in front
     ]
@@ -77,7 +77,7 @@ def knee(points: Sequence[MeasuredPoint]) -> MeasuredPoint | None:
 
 
 def _front_of_accuracies(points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
-    """The Pareto set in (SA, RA) alone, from the highest SA to the highest RA, one of equal points."""
+    """The Pareto set in (SA, RA) only, from the highest SA to the highest RA, with one of several equal points."""
     front: list[MeasuredPoint] = []
     for point in sorted(points, key=lambda p: (p.sa.accuracy, p.ra.accuracy), reverse=True):
         if not front or point.ra.accuracy > front[-1].ra.accuracy:
@@ -86,7 +86,7 @@ def _front_of_accuracies(points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]
 
 
 def _goals(points: Sequence[MeasuredPoint]) -> list[tuple[float, ...]]:
-    """What each point offers, the more the better."""
+    """SA, RA and negative FLOPs of each point: larger is better."""
     known = all(point.flops is not None for point in points)
     return [(p.sa.accuracy, p.ra.accuracy, -p.flops if known and p.flops is not None else 0.0) for p in points]
 
@@ -95,7 +95,7 @@ def _dominates(other: tuple[float, ...], mine: tuple[float, ...]) -> bool:
     return other != mine and all(a >= b for a, b in zip(other, mine, strict=True))
 
 
-def _dominates_surely(other: MeasuredPoint, mine: MeasuredPoint) -> bool:
-    """Both accuracies' intervals lie above, at no more FLOPs. The same images make that stricter than it need be."""
+def _dominates_beyond_intervals(other: MeasuredPoint, mine: MeasuredPoint) -> bool:
+    """Both intervals lie above, at no more FLOPs. Conservative, since both points saw the same images."""
     above = all(a.interval.low >= b.interval.high for a, b in ((other.sa, mine.sa), (other.ra, mine.ra)))
     return above and (other.flops is None or mine.flops is None or other.flops <= mine.flops)

@@ -12,7 +12,7 @@ from distcond.results.row import Attack, Row, attack_of, highest_attempt, key
 
 
 class Score(NamedTuple):
-    """Counts of one point, added up over noise draws. `num_examples` counts each draw."""
+    """Counts of one point, summed over noise draws. `num_examples` counts every draw."""
 
     num_correct: int
     num_examples: int
@@ -20,49 +20,59 @@ class Score(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """Fraction in [0, 1], the mean over draws."""
+        """The fraction in [0, 1], averaged over draws."""
         return self.num_correct / self.num_examples
 
     @property
     def interval(self) -> Interval:
-        """Wilson 95 % interval. Draws share their examples, so they do not narrow it: n is that of one draw."""
+        """The Wilson 95 % interval. Draws share their examples and do not narrow it: n is the n of one draw."""
         return wilson(self.num_correct / self.draws, self.num_examples / self.draws)
 
     @property
     def examples_per_draw(self) -> int:
-        """How many different examples stand behind the accuracy."""
+        """The number of different examples."""
         return self.num_examples // self.draws
 
 
-class Point(NamedTuple):
-    """One place on the trade-off; a score is None where it was not measured. `warnings` are those of its rows."""
+class PointKey(NamedTuple):
+    """One network of a run: its operating point and width. Numbers are rounded to 1e-6."""
 
+    run_id: str
     lam: float
     width: float
+    blend: Blend = ""
+    blend_t: float = 0.0
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The operating point, without the width."""
+        return OperatingPoint(self.lam, self.blend, self.blend_t)
+
+    @property
+    def position(self) -> float:
+        """The position on its curve, in [0, 1]: `blend_t` of a blend, otherwise lam."""
+        return self.operating_point.position
+
+    def __str__(self) -> str:
+        return f"{self.operating_point}" + (f", width {self.width:g}" if self.width != 1 else "")
+
+
+class Point(NamedTuple):
+    """One measured point of a series. A score is None if it was not measured. `warnings` are those of its rows."""
+
+    at: PointKey
     density: float
     sa: Score | None
     ra: Score | None
     warnings: tuple[str, ...] = ()
-    blend: Blend = ""
-    t: float = 0.0
-
-    @property
-    def place(self) -> OperatingPoint:
-        """Where the network stands."""
-        return OperatingPoint(self.lam, self.blend, self.t)
-
-    @property
-    def position(self) -> float:
-        """Where it lies along its curve, in [0, 1]: `t` of a blend, otherwise lam."""
-        return self.place.position
 
 
 @dataclass(frozen=True)
 class Series:
-    """What one run reaches over lam and width under one attack and threat model, at the latest epoch of that attack.
+    """SA and RA of one run over lam and width, under one attack and threat model, at that attack's latest epoch.
 
-    `origin` is one of its rows: it says which run, checkpoint, epoch, precision, threat and noise mode. `attack` is
-    None where only SA was measured. `points` are sorted by width, lam and share of a blend.
+    `origin` is one of the rows; it holds the run, checkpoint, epoch, precision, threat and noise mode. `attack` is None
+    if only SA was measured. `points` are sorted by width, lam and blend_t.
     """
 
     origin: Row
@@ -71,26 +81,31 @@ class Series:
 
     @property
     def draws(self) -> int:
-        """The largest number of noise draws behind a score."""
+        """The largest number of noise draws in a score."""
         return max(score.draws for point in self.points for score in (point.sa, point.ra) if score)
 
 
 def series_of(rows: Iterable[Row]) -> list[Series]:
-    """Join SA with RA. One series per run, split, checkpoint, noise, precision, block size, blend, attack and threat.
+    """Join SA with RA: one series per run, split, checkpoint, noise, precision, block size, blend, attack and threat.
 
-    Each is of one set of images: no line of a table mixes accuracies over different ones. Attacks that
-    transfer make one series for each lam they were optimised at. Of several epochs the latest counts, and SA is taken
-    from the epoch of RA. Noise seeds are added up.
+    A series covers one set of images, so no line of a table mixes accuracies over different ones. Transfer attacks make
+    one series per lam they were optimised at. The latest epoch of an attack counts, with the SA of the same epoch.
+    Counts are summed over noise seeds.
     """
     groups: dict[tuple[str | int | float, ...], list[Row]] = {}
     for row in highest_attempt(rows):
-        how = (row.noise_mode, row.eot_draws, row.precision, row.block_size, row.images)
-        group = (row.run_id, row.split, row.checkpoint, *how, row.blend, key(row).lam if row.blend else 0.0)
+        protocol = (row.noise_mode, row.eot_draws, row.precision, row.block_size, row.images)
+        group = (row.run_id, row.split, row.checkpoint, *protocol, row.blend, key(row).lam if row.blend else 0.0)
         groups.setdefault(group, []).append(row)
-    return [series for _, group in sorted(groups.items()) for series in _of_one_network(group)]
+    return [series for _, group in sorted(groups.items()) for series in _split_by_attack(group)]
 
 
-def _of_one_network(rows: list[Row]) -> list[Series]:
+def transfer_lam(row: Row) -> float:
+    """The lam at which a transfer attack was optimised; -1 for every other threat."""
+    return key(row).attack_lam if row.threat == "transfer" else -1.0
+
+
+def _split_by_attack(rows: list[Row]) -> list[Series]:
     clean = [row for row in rows if row.attack == "none"]
     attacked: dict[tuple[Attack, str, float], list[Row]] = {}
     for row in rows:
@@ -98,51 +113,31 @@ def _of_one_network(rows: list[Row]) -> list[Series]:
             attacked.setdefault((attack_of(row), row.threat, transfer_lam(row)), []).append(row)
     if not attacked:
         return [_series(clean, [], None)]
-    return [_series(clean, attacked[how], how[0]) for how in sorted(attacked)]
-
-
-def transfer_lam(row: Row) -> float:
-    """The lam at which an attack that transfers was optimised; -1 where there is no single one."""
-    return key(row).attack_lam if row.threat == "transfer" else -1.0
+    return [_series(clean, attacked[group], group[0]) for group in sorted(attacked)]
 
 
 def _series(clean: list[Row], attacked: list[Row], attack: Attack | None) -> Series:
     epoch = max(row.epoch for row in attacked or clean)
     sa, ra = ([row for row in rows if row.epoch == epoch] for rows in (clean, attacked))
-    places = {_place(row): row for row in sa + ra}
-    found = [_point(row, _score(sa, at), _score(ra, at), _warnings(sa + ra, at)) for at, row in _in_order(places)]
-    return Series((ra or sa)[0], attack, tuple(found))
+    by_point: dict[PointKey, tuple[list[Row], list[Row]]] = {}
+    for kind, rows in enumerate((sa, ra)):
+        for row in rows:
+            by_point.setdefault(_point_key(row), ([], []))[kind].append(row)
+    points = [_point(at, *by_point[at]) for at in sorted(by_point, key=lambda at: (at.width, at.lam, at.blend_t))]
+    return Series((ra or sa)[0], attack, tuple(points))
 
 
-def _in_order(places: dict[tuple[float, float, float], Row]) -> list[tuple[tuple[float, float, float], Row]]:
-    return sorted(places.items(), key=lambda item: item[0])
-
-
-def _point(row: Row, sa: Score | None, ra: Score | None, warnings: tuple[str, ...]) -> Point:
+def _point_key(row: Row) -> PointKey:
     at = key(row)
-    return Point(at.lam, at.width, row.density, sa, ra, warnings, _blend(row), at.blend_t)
+    return PointKey(row.run_id, at.lam, at.width, BLENDS[BLENDS.index(row.blend)], at.blend_t)
 
 
-def _blend(row: Row) -> Blend:
-    return BLENDS[BLENDS.index(row.blend)]
+def _point(at: PointKey, sa: list[Row], ra: list[Row]) -> Point:
+    warnings = {name.strip() for row in sa + ra for name in row.warnings.split(",")} - {""}
+    return Point(at, (sa + ra)[-1].density, _score(sa), _score(ra), tuple(sorted(warnings)))
 
 
-def _place(row: Row) -> tuple[float, float, float]:
-    what = key(row)
-    return what.width, what.lam, what.blend_t
-
-
-def _at(rows: list[Row], place: tuple[float, float, float]) -> list[Row]:
-    return [row for row in rows if _place(row) == place]
-
-
-def _warnings(rows: list[Row], place: tuple[float, float, float]) -> tuple[str, ...]:
-    names = {name.strip() for row in _at(rows, place) for name in row.warnings.split(",")}
-    return tuple(sorted(names - {""}))
-
-
-def _score(rows: list[Row], place: tuple[float, float, float]) -> Score | None:
-    draws = _at(rows, place)
+def _score(draws: list[Row]) -> Score | None:
     if not draws:
         return None
-    return Score(sum(r.num_correct for r in draws), sum(r.num_examples for r in draws), len(draws))
+    return Score(sum(row.num_correct for row in draws), sum(row.num_examples for row in draws), len(draws))

@@ -1,4 +1,4 @@
-"""Rows on disk: one small part per evaluation, `<run_dir>/results/<name>.parquet` or `.jsonl` without pyarrow."""
+"""Rows on disk: one part file per evaluation, `<run_dir>/results/<name>.parquet`, or `.jsonl` without pyarrow."""
 
 from __future__ import annotations
 
@@ -13,117 +13,93 @@ from typing import TYPE_CHECKING, Any
 
 from distcond.atomic_io import atomic_write
 from distcond.errors import ConfigError
-from distcond.results.row import COLUMNS, Row, accuracy, from_dict, highest_attempt, key
+from distcond.results.row import COLUMNS, Row, accuracy, highest_attempt, key
+from distcond.results.row_versions import from_dict
 from distcond.run_layout import RESULTS_DIR
 
 if TYPE_CHECKING:
     import pandas
 
-FORMATS = (".parquet", ".jsonl")
+SUFFIXES = (".parquet", ".jsonl")
 
 
 def write_part(run_dir: Path | str, name: str, rows: Iterable[Row]) -> Path:
-    """Write one evaluation's rows as one part and return its path. The same name again replaces the part.
+    """Write one evaluation's rows as one part file and return its path. An existing part of that name is replaced.
 
     Raises:
-        ConfigError: `name` holds anything but letters, digits, `_`, `-`, `=` and inner dots.
+        ConfigError: `name` contains anything but letters, digits, `_`, `-`, `=` and inner dots.
     """
     if not re.fullmatch(r"[\w=-][\w.=-]*", name, re.ASCII):
-        raise ConfigError(f"part name {name!r} is no plain file name; use letters, digits, '_', '-', '=' and dots")
+        raise ConfigError(f"part name {name!r} is not a plain file name; use letters, digits, '_', '-', '=' and dots")
     folder, rows = Path(run_dir) / RESULTS_DIR, list(rows)
-    parquet, lines = (folder / f"{name}{suffix}" for suffix in FORMATS)
+    parquet, lines = (folder / f"{name}{suffix}" for suffix in SUFFIXES)
     path, twin = (parquet, lines) if _has_pyarrow() else (lines, parquet)
-    with atomic_write(path) as aside:
+    with atomic_write(path) as temporary:
         if path == parquet:
-            _write_parquet(aside, rows)
+            _write_parquet(temporary, rows)
         else:
-            aside.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
-    # Only now: a kill before this line leaves two parts, of which readers take the newer one.
+            temporary.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
+    # Last: after a kill before this line there are two parts, and readers take the newer one.
     twin.unlink(missing_ok=True)
     return path
 
 
 def read_rows(root: Path | str) -> list[Row]:
-    """All rows of one run, or of every run below a folder, one per key (see `highest_attempt`), sorted by key.
+    """All rows of one run, or of every run below a folder: one per key (see `highest_attempt`), sorted by key.
 
     Raises:
-        ConfigError: no such folder, a part that cannot be read, or a parquet part where pyarrow is missing.
+        ConfigError: no such folder, an unreadable part, or a parquet part without pyarrow.
     """
     return sorted((row for rows in read_runs([root]).values() for row in rows), key=key)
 
 
-def read_runs(places: Sequence[Path | str]) -> dict[Path, list[Row]]:
-    """The rows of every run at and below folders, by run directory; one per key, sorted by key.
+def read_runs(roots: Sequence[Path | str]) -> dict[Path, list[Row]]:
+    """The rows of every run in or below folders, by run directory; one per key, sorted by key.
 
-    Two directories that hold runs of one name are two runs: their rows say `NAME (DIRECTORY)`. That happens to a copy,
-    and to runs of one configuration below two roots.
+    If several directories hold runs of one name (copies, or one configuration below two roots), the run_id of their
+    rows becomes `NAME (DIRECTORY)`.
 
     Raises:
         ConfigError: as `read_rows`.
     """
     by_run = dict[Path, list[Path]]()
-    for root in map(Path, places):
+    for root in map(Path, roots):
         if not root.is_dir():
-            raise ConfigError(f"no folder {root}; give a run_dir or a folder of runs")
+            raise ConfigError(f"no folder {root}; name a run directory or a folder of runs")
         for part in part_files(root.resolve()):
             of_run = by_run.setdefault(part.parent.parent, [])
             of_run += [part] if part not in of_run else []
-    rows = {at: highest_attempt(row for part in own for row in _read_part(part)) for at, own in by_run.items()}
-    return _disambiguate(rows)
-
-
-def _disambiguate(found: dict[Path, list[Row]]) -> dict[Path, list[Row]]:
-    dirs = dict[str, list[Path]]()
-    for run_dir, rows in found.items():
-        for run_id in {row.run_id for row in rows}:
-            dirs.setdefault(run_id, []).append(run_dir)
-    names = {
-        (run_id, at): name
-        for run_id, places in dirs.items()
-        for at, name in zip(places, _shortest_distinct_paths(places), strict=True)
+    rows = {
+        run_dir: highest_attempt(row for part in parts for row in _read_part(part)) for run_dir, parts in by_run.items()
     }
-    return {
-        at: [replace(row, run_id=f"{row.run_id} ({name})") if (name := names[row.run_id, at]) else row for row in rows]
-        for at, rows in found.items()
-    }
-
-
-def _shortest_distinct_paths(places: list[Path]) -> list[str]:
-    """What tells directories apart: as few of the last parts of their paths as it takes; "" of one alone."""
-    if len(places) == 1:
-        return [""]
-    for parts_taken in range(1, max(len(place.parts) for place in places) + 1):
-        names = [str(Path(*place.parts[-parts_taken:])) for place in places]
-        if len(set(names)) == len(names):
-            return names
-    raise AssertionError(places)
+    return _disambiguate_run_ids(rows)
 
 
 def part_files(root: Path) -> list[Path]:
-    """The part files below `root`, oldest first; half-written files are not among them."""
-    found = {path: path.stat().st_mtime_ns for path in _candidates(root)}
-    by_age = sorted(found, key=lambda path: (found[path], path))
+    """The part files below `root`, oldest first, without unfinished ones."""
+    ages = {path: path.stat().st_mtime_ns for path in _candidates(root)}
+    by_age = sorted(ages, key=lambda path: (ages[path], path))
     newest = {path.with_name(path.stem): path for path in by_age}
     return [path for path in by_age if newest[path.with_name(path.stem)] == path]
 
 
 def remove_parts(run_dir: Path | str, unwanted: Callable[[Row], bool]) -> list[str]:
-    """Remove the parts of a run in which a row is unwanted; their names.
+    """Remove the parts of a run that contain an unwanted row; return their names.
 
     Raises:
         ConfigError: a part cannot be read.
     """
     folder = (Path(run_dir) / RESULTS_DIR).absolute()
     own = [part for part in part_files(folder) if part.parent == folder]
-    found = [part for part in own if any(map(unwanted, _read_part(part)))]
-    for part in found:
-        for suffix in FORMATS:  # an older twin would come to light again
+    removed = [part for part in own if any(map(unwanted, _read_part(part)))]
+    for part in removed:
+        for suffix in SUFFIXES:  # or readers would find an older twin
             part.with_name(f"{part.stem}{suffix}").unlink(missing_ok=True)
-    return [part.stem for part in found]
+    return [part.stem for part in removed]
 
 
 def to_frame(rows: Iterable[Row]) -> pandas.DataFrame:
-    """The rows as a pandas frame, one column per field and `accuracy` in [0, 1].
+    """The rows as a pandas data frame: one column per field, and `accuracy` in [0, 1].
 
     Raises:
         ConfigError: pandas is missing.
@@ -131,17 +107,47 @@ def to_frame(rows: Iterable[Row]) -> pandas.DataFrame:
     try:
         import pandas
     except ImportError as error:
-        raise ConfigError("results as a frame need pandas: pip install pandas") from error
+        raise ConfigError("results as a data frame need pandas: pip install pandas") from error
     records = [asdict(row) | {"accuracy": accuracy(row)} for row in rows]
     return pandas.DataFrame(records, columns=[*COLUMNS, "accuracy"])
 
 
+def _disambiguate_run_ids(runs: dict[Path, list[Row]]) -> dict[Path, list[Row]]:
+    dirs = dict[str, list[Path]]()
+    for run_dir, rows in runs.items():
+        for run_id in {row.run_id for row in rows}:
+            dirs.setdefault(run_id, []).append(run_dir)
+    suffixes = {
+        (run_id, run_dir): suffix
+        for run_id, of_name in dirs.items()
+        for run_dir, suffix in zip(of_name, _shortest_distinct_paths(of_name), strict=True)
+    }
+    return {
+        run_dir: [
+            replace(row, run_id=f"{row.run_id} ({suffix})") if (suffix := suffixes[row.run_id, run_dir]) else row
+            for row in rows
+        ]
+        for run_dir, rows in runs.items()
+    }
+
+
+def _shortest_distinct_paths(dirs: list[Path]) -> list[str]:
+    """The last parts of each path, as few as are needed to make them distinct; "" for a single path."""
+    if len(dirs) == 1:
+        return [""]
+    for count in range(1, max(len(path.parts) for path in dirs) + 1):
+        names = [str(Path(*path.parts[-count:])) for path in dirs]
+        if len(set(names)) == len(names):
+            return names
+    raise AssertionError(dirs)
+
+
 def _candidates(root: Path) -> Iterator[Path]:
-    # os.walk, not rglob: runs that still train delete folders (old checkpoints) under the walk.
-    for place, folders, names in os.walk(root.absolute()):
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        if Path(place).name == RESULTS_DIR:
-            yield from (Path(place, n) for n in names if n.endswith(FORMATS) and not n.startswith("."))
+    # os.walk, not rglob: running trainings delete folders (old checkpoints) during the walk.
+    for folder, subfolders, names in os.walk(root.absolute()):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        if Path(folder).name == RESULTS_DIR:
+            yield from (Path(folder, n) for n in names if n.endswith(SUFFIXES) and not n.startswith("."))
 
 
 def _has_pyarrow() -> bool:
@@ -172,13 +178,13 @@ def _parquet_records(path: Path) -> list[dict[str, Any]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ConfigError(f"{path} needs pyarrow to be read: pip install pyarrow") from error
+        raise ConfigError(f"{path}: reading parquet needs pyarrow: pip install pyarrow") from error
     try:
-        # Not read_table: it would add columns for folders named a=b above the file.
+        # Not read_table, which adds a column for every parent folder named a=b.
         with pyarrow.parquet.ParquetFile(path) as file:
             records: list[dict[str, Any]] = file.read().to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise ConfigError(f"{path} is no readable parquet file: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{path}: not a readable parquet file: {str(error).splitlines()[0]}") from error
     return records
 
 
@@ -186,7 +192,7 @@ def _json_records(path: Path) -> list[dict[str, Any]]:
     try:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
-        raise ConfigError(f"{path} is no readable JSON-lines file: {error}") from error
+        raise ConfigError(f"{path}: not a readable JSON-lines file: {error}") from error
     if not all(isinstance(record, dict) for record in records):
-        raise ConfigError(f"{path} must hold one JSON object a line")
+        raise ConfigError(f"{path}: must hold one JSON object per line")
     return records

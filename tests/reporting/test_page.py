@@ -1,4 +1,4 @@
-"""The page in a real browser: what it draws, how its slider moves every panel, and that it needs nothing else."""
+"""The page in a real browser: its panels, its slider, and that it loads nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from distcond.errors import ConfigError
 from distcond.reporting.page import write_page
 from distcond.reporting.per_class import ClassScoresKey, count_by_class
 from distcond.results.comparison import comparison_groups
-from distcond.results.cost import InferenceCost, PointKey
+from distcond.results.cost import InferenceCost
+from distcond.results.series import PointKey
 from support.installed import needs
 from support.processes import LIMIT
 
@@ -28,7 +29,7 @@ GRID = (0.0, 0.2, 1.0)
 PGD = "PGD-20 Linf eps=8/255 step=2/255 restarts=1 float32"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
-# What a visitor would do and see, written into the page's own text, where --dump-dom finds it.
+# Moves the slider and records what the page shows, in the page's text, where --dump-dom finds it.
 WATCH = """
 <script>
 const seen = [];
@@ -59,15 +60,15 @@ addEventListener("load", async () => {
   document.getElementById("trade").emit("plotly_click", { points: [{ customdata: 0 }] });
   await pause();
   note({ clicked: document.getElementById("lam").textContent, slider: slider.value });
-  if (FIELDS.length > 1) {
-    const select = document.getElementById("field");
+  if (GROUPS.length > 1) {
+    const select = document.getElementById("group");
     select.value = "1";
     select.dispatchEvent(new Event("change"));
     await pause();
-    note({ field: select.selectedOptions[0].text, lam: document.getElementById("lam").textContent });
+    note({ group: select.selectedOptions[0].text, lam: document.getElementById("lam").textContent });
   }
   const out = document.createElement("pre");
-  out.id = "said";
+  out.id = "record";
   out.textContent = JSON.stringify(seen);
   document.body.append(out);
 });
@@ -86,7 +87,7 @@ def browser() -> str:
 
 @pytest.fixture
 def visit(browser: str, tmp_path: Path) -> Callable[[Path], list[Any]]:
-    """`visit(page)`: move the slider through all its places and say what the page shows at each."""
+    """`visit(page)`: move the slider through all positions and return what the page shows at each."""
 
     def visited(page: Path) -> list[Any]:
         watched = tmp_path / "watched.html"
@@ -99,10 +100,10 @@ def visit(browser: str, tmp_path: Path) -> Callable[[Path], list[Any]]:
             "--virtual-time-budget=20000", "--dump-dom", watched.as_uri(),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
-        found = re.search(r'<pre id="said">(.*?)</pre>', done.stdout, re.DOTALL)
+        found = re.search(r'<pre id="record">(.*?)</pre>', done.stdout, re.DOTALL)
         assert found, done.stderr[-2000:]
-        said: list[Any] = json.loads(html.unescape(found[1]))
-        return said
+        record: list[Any] = json.loads(html.unescape(found[1]))
+        return record
 
     return visited
 
@@ -113,33 +114,33 @@ def test_slider_moves_the_point_in_every_panel(tmp_path, make_sweep, visit):
         PointKey("z", 1.0, 1.0): InferenceCost(4e6, 1)
     }
     labels = [number % 3 for number in range(1000)]
-    fields = comparison_groups(rows, costs)
+    groups = comparison_groups(rows, costs)
     classes = {
         ClassScoresKey(PGD, point.at, point.name): count_by_class(
             labels, [True] * 1000, [number <= i for number in labels]
         )
         for i, lam in enumerate(GRID)
-        for point in fields[0].points
+        for point in groups[0].points
         if point.at == PointKey("float-1a2b", lam, 1.0)
     }
-    said = visit(write_page(fields, tmp_path / "page.html", classes=classes))
-    assert not [entry for entry in said if "error" in entry or "refused" in entry]
-    first, second, third, click = said
-    assert [entry["lam"] for entry in said[:3]] == ["λ = 0", "λ = 0.2", "λ = 1"]
-    assert [entry["trade"] for entry in said[:3]] == [[[2, 94.3]], [[24.4, 92.7]], [[52, 86.3], [52, 86.3]]]
-    assert [entry["over"][:2] for entry in said[:3]] == [
+    record = visit(write_page(groups, tmp_path / "page.html", classes=classes))
+    assert not [entry for entry in record if "error" in entry or "refused" in entry]
+    first, second, third, click = record
+    assert [entry["lam"] for entry in record[:3]] == ["λ = 0", "λ = 0.2", "λ = 1"]
+    assert [entry["trade"] for entry in record[:3]] == [[[2, 94.3]], [[24.4, 92.7]], [[52, 86.3], [52, 86.3]]]
+    assert [entry["over"][:2] for entry in record[:3]] == [
         [[0, 94.3], [0, 2]],
         [[0.2, 92.7], [0.2, 24.4]],
         [[1, 86.3], [1, 52]],
     ]
-    assert [entry["cost"] for entry in said[:2]] == [[[8e6, 94.3], [8e6, 2]], [[8e6, 92.7], [8e6, 24.4]]]
+    assert [entry["cost"] for entry in record[:2]] == [[[8e6, 94.3], [8e6, 2]], [[8e6, 92.7], [8e6, 24.4]]]
     assert [row[0] for row in third["cost"]] == [8e6, 8e6, 4e6, 4e6]
-    assert [entry["line"] for entry in said[:3]] == [[0], [0.2], [1]]
+    assert [entry["line"] for entry in record[:3]] == [[0], [0.2], [1]]
     assert first["rows"][0][1:] == ["94.3 (92.7-95.6)", "2.0 (1.3-3.1)", "8.00e+6", "1.000", "1000"]
     assert first["rows"][1][1] == "not measured at this λ"
     assert third["rows"][1] == ["pgd_at *", "86.3 (84.0-88.3)", "52.0 (48.9-55.1)", "4.00e+6", "0.500", "1000"]
-    assert [entry["classes"] for entry in said[:2]] == [[["0", 100], ["0", 100]]] * 2
-    assert [len(entry["shown"]) for entry in said[:3]] == [4, 4, 4]
+    assert [entry["classes"] for entry in record[:2]] == [[["0", 100], ["0", 100]]] * 2
+    assert [len(entry["shown"]) for entry in record[:3]] == [4, 4, 4]
     assert second["bars"] > 10 and second["drawn"] >= 8 and second["wide"]
     assert click == {"clicked": "λ = 0", "slider": "0"}
 
@@ -151,27 +152,27 @@ def test_names_stay_in_place_and_empty_panels_hidden(tmp_path, make_row, make_sw
         *make_sweep(GRID, run_id=nasty, dataset=nasty), *make_sweep(GRID, run_id="b", dataset=nasty),
         *(make_row(lam=0.2, num_correct=5000, run_id=name, dataset=nasty, **fgsm) for name in (nasty, "b")),
     ]  # fmt: skip
-    said = visit(write_page(comparison_groups(rows), tmp_path / "page.html"))
-    assert not [entry for entry in said if "error" in entry or "refused" in entry]
-    assert [row[0] for row in said[0]["rows"]] == [f"{nasty} *", "b *"]
-    assert [len(entry["shown"]) for entry in said if "shown" in entry] == [2] * (len(said) - 2)
-    field = said[-1]
-    assert "eps=8/255" in field["field"] and field["lam"] in ("λ = 0", "λ = 0.2")
+    record = visit(write_page(comparison_groups(rows), tmp_path / "page.html"))
+    assert not [entry for entry in record if "error" in entry or "refused" in entry]
+    assert [row[0] for row in record[0]["rows"]] == [f"{nasty} *", "b *"]
+    assert [len(entry["shown"]) for entry in record if "shown" in entry] == [2] * (len(record) - 2)
+    group = record[-1]
+    assert "eps=8/255" in group["group"] and group["lam"] in ("λ = 0", "λ = 0.2")
 
 
-def test_the_page_holds_all_it_needs(tmp_path, make_sweep):
+def test_page_is_self_contained(tmp_path, make_sweep):
     path = write_page(comparison_groups(make_sweep()), tmp_path / "page.html")
     text = path.read_text(encoding="utf-8")
     assert 1e6 < len(text) < 8e6
     assert "default-src 'none'" in text
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=", text)
     assert "@plotly@" not in text and "@data@" not in text
-    data = json.loads(re.search(r"const FIELDS = (\[.*?\]);</script>", text, re.DOTALL)[1])
+    data = json.loads(re.search(r"const GROUPS = (\[.*?\]);</script>", text, re.DOTALL)[1])
     assert data[0]["runs"][0]["points"][1]["sa"] == [92.71, 92.184, 93.203]
     assert data[0]["lams"] == [0.0, 0.2, 1.0]
 
 
-def test_no_point_no_page(tmp_path, make_row):
+def test_page_without_points_is_refused(tmp_path, make_row):
     with pytest.raises(ConfigError, match="no page"):
         write_page(comparison_groups([make_row()]), tmp_path / "page.html")
 

@@ -7,13 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distcond.reporting.per_class import ClassScores, ClassScoresKey, count_by_class, per_class_png, per_class_tables
-from distcond.results.cost import PointKey
-from distcond.results.series import Score
+from distcond.results.series import PointKey, Score
 
 AT = PointKey("run", 0.2, 1.0)
 
 
-def test_classes_by_hand():
+def test_class_counts_and_table_by_hand():
     labels = [0, 0, 0, 2, 2, 5]
     clean, robust = [True, True, False, True, True, False], [True, False, False, True, True, False]
     found = count_by_class(labels, clean, robust)
@@ -46,9 +45,9 @@ def test_terminal_shows_ten_worst_classes():
         {ClassScoresKey("PGD", AT): count_by_class(labels, [True] * 50, [n < 30 for n in labels])}
     ).splitlines()
     assert [int(line.split()[0]) for line in lines[4:-1]] == list(range(30, 40))
-    assert lines[-1] == "the 10 of 50 classes with the lowest mean RA; all of them: classes=all"
-    whole = per_class_tables({ClassScoresKey("PGD", AT): count_by_class(labels, [True] * 50, [True] * 50)}, every=True)
-    assert len(whole.splitlines()) == 4 + 50
+    assert "10 of 50" in lines[-1] and "classes=all" in lines[-1]
+    every = per_class_tables({ClassScoresKey("PGD", AT): count_by_class(labels, [True] * 50, [True] * 50)}, every=True)
+    assert len(every.splitlines()) == 4 + 50
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), min_size=1))

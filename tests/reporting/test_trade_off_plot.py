@@ -54,13 +54,13 @@ def test_labels_cover_neither_each_other_nor_markers(make_sweep, runs, n):
     assert runs > 1 or sorted(map(float, found)) == list(GRID)
 
 
-def test_a_ring_around_what_was_chosen(make_sweep):
+def test_chosen_points_have_a_ring(make_sweep):
     pytest.importorskip("matplotlib", reason="needs matplotlib")
     from distcond.reporting.trade_off_plot import draw_trade_off
 
     lines = lines_from_rows(make_sweep(GRID))
     rings = [c for c in draw_trade_off(lines, [(0.9, 0.25)]).axes[0].collections if c.get_label() == "chosen"]
-    assert [list(place) for place in rings[0].get_offsets()] == [[25.0, 90.0]]
+    assert [list(at) for at in rings[0].get_offsets()] == [[25.0, 90.0]]
     assert not [c for c in draw_trade_off(lines).axes[0].collections if c.get_label() == "chosen"]
 
 
@@ -87,7 +87,7 @@ def test_lines_are_named_by_what_differs(make_sweep):
     assert shared_title(lines)[0] == "resnet34 · cifar10"
     assert "n =" not in shared_title(lines)[1]
     assert line_names(lines_from_rows(make_sweep(run_id="a") + make_sweep(run_id="b"))) == ["a", "b"]
-    # That a method has no noise is said only where nothing else tells two lines apart.
+    # "no noise" is part of a name only if nothing else differs.
     noisy = make_sweep(run_id="a", noise_mode="fixed")
     assert line_names(lines_from_rows(noisy + make_sweep(run_id="b", method="oat"))) == ["float", "oat"]
     assert line_names(lines_from_rows(noisy + make_sweep(run_id="a"))) == ["noise fixed", "no noise"]
@@ -109,13 +109,13 @@ def test_last_checkpoint_equal_to_best_is_drawn_once(make_sweep):
     assert line.series.origin.checkpoint == "best"
 
 
-def test_labels_without_room_are_left_out():
+def test_labels_without_space_are_left_out():
     bounds = Box(0, 0, 60, 40)
     points = [(30.0, 20.0)] * 12
     boxes = [box for box in place_labels(points, [(14.0, 8.0)] * 12, [], bounds) if box]
     assert 0 < len(boxes) < 12
-    assert all(box.within(bounds) and not box.holds(points[0]) for box in boxes)
-    assert not any(a.meets(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(box.within(bounds) and not box.contains(points[0]) for box in boxes)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
 def test_labels_keep_clear_of_other_points():
@@ -124,7 +124,7 @@ def test_labels_keep_clear_of_other_points():
     assert alone is not None
     other = ((alone.left + alone.right) / 2, (alone.bottom + alone.top) / 2)
     boxes = place_labels([point, other], [size, size], [], bounds)
-    assert all(box and not box.holds(point) and not box.holds(other) for box in boxes)
+    assert all(box and not box.contains(point) and not box.contains(other) for box in boxes)
 
 
 def test_labels_keep_clear_of_lines():
@@ -135,11 +135,11 @@ def test_labels_keep_clear_of_lines():
     assert free.bottom > point[1]
     (beside,) = place_labels([point], [size], [line], bounds)
     assert beside is not None
-    assert not any(beside.holds((200 + i, 200 + i)) for i in range(100))
+    assert not any(beside.contains((200 + i, 200 + i)) for i in range(100))
     (sparing,) = place_labels([point], [size], [], bounds, faint=[line])
     assert sparing is not None
-    assert free.holds((208.0, 208.0))
-    assert not any(sparing.holds((200 + i, 200 + i)) for i in range(100))
+    assert free.contains((208.0, 208.0))
+    assert not any(sparing.contains((200 + i, 200 + i)) for i in range(100))
 
 
 def test_a_history_figure(tmp_path):

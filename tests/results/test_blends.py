@@ -1,4 +1,4 @@
-"""Rows along a dial of blends beside rows over lam: never one line, the same axes."""
+"""Rows of blends and rows over lam: separate lines on the same axes."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 0.1, "step_size": 0.02, "num_
 
 @pytest.fixture
 def rows(make_row: Any) -> list[Row]:
-    """SA and RA of one run: at two lam, and along a blend of weights at three t."""
-    found = []
-    for place in [{"lam": 0.0}, {"lam": 1.0}, *({"lam": 1.0, "blend": "weights", "blend_t": t} for t in (0, 0.5, 1))]:
-        t = place.get("blend_t", place["lam"])
-        found.append(make_row(**place, num_correct=90 - int(5 * t), num_examples=100))
-        found.append(make_row(**place, **PGD, num_correct=10 + int(40 * t), num_examples=100))
-    return found
+    """SA and RA of one run: at two lam, and of a blend of weights at three t."""
+    rows = []
+    for at in [{"lam": 0.0}, {"lam": 1.0}, *({"lam": 1.0, "blend": "weights", "blend_t": t} for t in (0, 0.5, 1))]:
+        t = at.get("blend_t", at["lam"])
+        rows.append(make_row(**at, num_correct=90 - int(5 * t), num_examples=100))
+        rows.append(make_row(**at, **PGD, num_correct=10 + int(40 * t), num_examples=100))
+    return rows
 
 
 def test_a_blend_is_a_series_of_its_own(rows: list[Row]) -> None:
-    found = {series.origin.blend: [point.position for point in series.points] for series in series_of(rows)}
-    assert found == {"": [0.0, 1.0], "weights": [0.0, 0.5, 1.0]}
+    positions = {series.origin.blend: [point.at.position for point in series.points] for series in series_of(rows)}
+    assert positions == {"": [0.0, 1.0], "weights": [0.0, 0.5, 1.0]}
 
 
-def test_tables_say_t_where_a_blend_moves(rows: list[Row]) -> None:
+def test_tables_of_blends_have_a_t_column(rows: list[Row]) -> None:
     switch, blend = trade_off_table(rows).split("\n\nfloat")
     assert "lam  " in switch and "blend of" not in switch
     assert "blend of weights, t from lam 0 to lam 1" in blend and re.search(r"^ +t  ", blend, re.M)
@@ -48,9 +48,9 @@ def test_blends_and_lam_share_their_axes(rows: list[Row], tmp_path: Path) -> Non
     lines = lines_from_rows(rows)
     assert (dial_label(lines), dial_label(lines[:1]), dial_label(lines[1:])) == ("λ or t", "λ", "t")
     draw_trade_off(lines)
-    (field,) = comparison_groups(rows)
+    (group,) = comparison_groups(rows)
     names = {"lam 0", "lam 1", "weights t 0", "weights t 0.5", "weights t 1"}
-    assert {str(point) for point in field.points} == names
+    assert {str(point) for point in group.points} == names
     pytest.importorskip("plotly")
-    page = write_page([field], tmp_path / "page.html").read_text()
+    page = write_page([group], tmp_path / "page.html").read_text()
     assert json.dumps([0.0, 0.5, 1.0]) in page and '"dial": "\\u03bb or t"' in page

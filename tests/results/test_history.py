@@ -49,7 +49,7 @@ def test_torn_last_line_is_dropped(tmp_path, torn):
     assert epochs(tmp_path) == [0, 1, 2, 3]
 
 
-def test_a_last_line_without_its_newline_is_whole(tmp_path):
+def test_last_line_without_newline_is_read(tmp_path):
     (tmp_path / "history.jsonl").write_text('{"epoch": 0}\n{"epoch": 1}')
     assert epochs(tmp_path) == [0, 1]
     append(tmp_path, {"epoch": 2})

@@ -9,15 +9,14 @@ import pytest
 from distcond.errors import ConfigError
 from distcond.results.interval import wilson
 from distcond.results.row import (
-    OLDER,
     SCHEMA_VERSION,
     accuracy,
-    from_dict,
     highest_attempt,
     interval,
     key,
     position,
 )
+from distcond.results.row_versions import OLDER, from_dict
 
 
 def test_a_row_survives_a_dict(make_sweep):
@@ -44,7 +43,7 @@ def test_numbers_from_arrays_become_plain(make_row):
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"lam": 1.5}, "row.lam"),
         ({"lam": math.nan}, "row.lam"),
@@ -62,8 +61,8 @@ def test_numbers_from_arrays_become_plain(make_row):
         ({"random_start": -1, "attack": "pgd"}, "row.random_start"),
     ],
 )
-def test_bad_values_are_refused(make_row, changes, says):
-    with pytest.raises(ConfigError, match=says) as caught:
+def test_bad_values_are_refused(make_row, changes, message):
+    with pytest.raises(ConfigError, match=message) as caught:
         make_row(**changes)
     assert "\n" not in str(caught.value)
 
@@ -91,14 +90,14 @@ def test_version_1_row_reads_with_later_defaults(make_row):
         from_dict(old | {"schema_version": SCHEMA_VERSION})
 
 
-@pytest.mark.parametrize(("attack", "begins"), [("pgd", 1), ("cw", 1), ("fgsm", 0), ("apgd-ce", 0), ("none", 0)])
-def test_version_2_row_keeps_its_random_start(make_row, attack, begins):
+@pytest.mark.parametrize(("attack", "random_start"), [("pgd", 1), ("cw", 1), ("fgsm", 0), ("apgd-ce", 0), ("none", 0)])
+def test_version_2_row_keeps_its_random_start(make_row, attack, random_start):
     own = {"attack": attack, "step_size": 0.1 if attack in ("pgd", "cw", "fgsm") else 0.0} if attack != "none" else {}
     old = {n: v for n, v in asdict(make_row(**own)).items() if n not in OLDER[2]} | {"schema_version": 2}
-    assert from_dict(old).random_start == begins
+    assert from_dict(old).random_start == random_start
 
 
-def test_a_threat_says_where_its_attack_was_optimised(make_row):
+def test_attack_lam_follows_the_threat(make_row):
     assert make_row(lam=0.2, attack_lam=0.7).attack_lam == 0.2
     assert make_row(lam=0.2, threat="transfer", attack_lam=0.7).attack_lam == 0.7
     assert make_row(threat="worst").attack_lam == -1
@@ -156,7 +155,7 @@ def test_more_examples_win_among_equal_attempts(make_row):
 
 
 @pytest.mark.parametrize("num_examples", [1, 7, 360, 2000, 10000])
-def test_the_interval_holds_the_accuracy_at_both_ends(num_examples: int) -> None:
+def test_interval_contains_the_accuracy_at_both_ends(num_examples: int) -> None:
     for num_correct in (0, num_examples):
         low, high = wilson(num_correct, num_examples)
         assert low <= num_correct / num_examples <= high
@@ -168,7 +167,7 @@ def test_row_of_version_3_has_no_blend(make_row):
     assert (row.lam, row.blend, row.blend_t, row.schema_version) == (0.3, "", 0.0, SCHEMA_VERSION)
 
 
-def test_points_of_a_blend_are_told_apart(make_row):
+def test_points_of_blends_have_distinct_keys(make_row):
     rows = [make_row(lam=1.0, blend=blend, blend_t=t) for blend in ("weights", "outputs") for t in (0.0, 0.5, 1.0)]
     rows.append(make_row(lam=1.0))
     assert len(highest_attempt(rows)) == 7
@@ -176,9 +175,9 @@ def test_points_of_a_blend_are_told_apart(make_row):
 
 
 @pytest.mark.parametrize(
-    ("blend", "t", "said"),
+    ("blend", "t", "message"),
     [("", 0.5, "row.blend_t is 0.5"), ("weights", 1.5, "row.blend_t is 1.5"), ("mean", 0.5, "row.blend is 'mean'")],
 )
-def test_a_blend_outside_its_range_is_refused(make_row, blend, t, said):
-    with pytest.raises(ConfigError, match=said):
+def test_a_blend_outside_its_range_is_refused(make_row, blend, t, message):
+    with pytest.raises(ConfigError, match=message):
         make_row(lam=1.0, blend=blend, blend_t=t)

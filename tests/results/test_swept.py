@@ -1,4 +1,4 @@
-"""Dedicated networks that one setting was swept over are one curve; other runs are curves of their own."""
+"""Runs over which one setting was swept form one line; other runs keep lines of their own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 from distcond import report
 from distcond.reporting.trade_off_plot import draw_trade_off
 from distcond.results.comparison import comparison_groups
-from distcond.results.lines import SweptSetting, line_names, lines_from_rows, swept_settings, swept_settings_below
+from distcond.results.lines import line_names, lines_from_rows
 from distcond.results.row import Row
 from distcond.results.store import write_part
+from distcond.results.swept import SweptSetting, swept_settings, swept_settings_below
 
 PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 0.1, "step_size": 0.02, "num_steps": 20, "restarts": 1}
 TRADES = {"method.name": "trades", "sampler.name": "fixed", "sampler.lam": 1.0, "seed": 0, "run_root": "a"}
@@ -30,8 +31,8 @@ RUNS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def rows(make_row: Any) -> list[Row]:
-    """SA and RA of every run at its one point."""
-    found = []
+    """SA and RA of every run at its single point."""
+    rows = []
     for number, (run_id, settings) in enumerate(RUNS.items()):
         at = {
             "run_id": run_id,
@@ -39,40 +40,40 @@ def rows(make_row: Any) -> list[Row]:
             "lam": settings["sampler.lam"],
             "seed": settings["seed"],
         }
-        found.append(make_row(**at, num_correct=90 - number, num_examples=100))
-        found.append(make_row(**at, **PGD, num_correct=40 + number, num_examples=100))
-    return found
+        rows.append(make_row(**at, num_correct=90 - number, num_examples=100))
+        rows.append(make_row(**at, **PGD, num_correct=40 + number, num_examples=100))
+    return rows
 
 
-def values(found: dict[str, SweptSetting]) -> dict[str, tuple[str, float]]:
-    return {run_id: at[:2] for run_id, at in found.items()}
+def values(swept: dict[str, SweptSetting]) -> dict[str, tuple[str, float]]:
+    return {run_id: setting[:2] for run_id, setting in swept.items()}
 
 
 def test_runs_that_differ_in_one_number_are_swept() -> None:
     beta, lam = "method.beta", "sampler.lam"
-    wanted = {"t6": (beta, 6.0), "t1": (beta, 1.0), "t3": (beta, 3.0), "p0": (lam, 0.0), "p1": (lam, 1.0)}
-    assert values(swept_settings(RUNS)) == wanted
+    expected = {"t6": (beta, 6.0), "t1": (beta, 1.0), "t3": (beta, 3.0), "p0": (lam, 0.0), "p1": (lam, 1.0)}
+    assert values(swept_settings(RUNS)) == expected
 
 
-def test_a_second_difference_is_no_sweep() -> None:
+def test_runs_with_two_differences_are_not_swept() -> None:
     two = {"a": {**TRADES, "method.beta": 1.0}, "b": {**TRADES, "method.beta": 3.0, "optim.lr": 0.1}}
     assert swept_settings(two) == {}
-    words = {"a": {**TRADES, "method.kind": "x"}, "b": {**TRADES, "method.kind": "y"}}
-    assert swept_settings(words) == {}
+    text = {"a": {**TRADES, "method.kind": "x"}, "b": {**TRADES, "method.kind": "y"}}
+    assert swept_settings(text) == {}
 
 
 @pytest.mark.parametrize("setting", ["init_from", "data.extra", "data.root"])
-def test_other_content_is_no_sweep(setting: str) -> None:
-    places = [{**TRADES, "method.beta": beta, setting: place} for beta, place in ((1.0, ""), (6.0, "there"))]
-    assert swept_settings(dict(zip("ab", places, strict=True))) == {}
-    alike = [{**place, setting: "there"} for place in places]
-    assert values(swept_settings(dict(zip("ab", alike, strict=True)))) == {
+def test_runs_with_other_content_are_not_swept(setting: str) -> None:
+    runs = [{**TRADES, "method.beta": beta, setting: path} for beta, path in ((1.0, ""), (6.0, "there"))]
+    assert swept_settings(dict(zip("ab", runs, strict=True))) == {}
+    same_path = [{**run, setting: "there"} for run in runs]
+    assert values(swept_settings(dict(zip("ab", same_path, strict=True)))) == {
         "a": ("method.beta", 1.0),
         "b": ("method.beta", 6.0),
     }
 
 
-def test_one_start_in_two_places_is_one(make_row: Any, tmp_path: Path) -> None:
+def test_copies_of_one_init_from_are_equal(make_row: Any, tmp_path: Path) -> None:
     digests = {"a": "one", "b": "one", "c": "other"}
     for number, (name, digest) in enumerate(digests.items()):
         settings = {**TRADES, "method.beta": 1.0 + number, "init_from": f"at/{name}"}
@@ -94,17 +95,17 @@ def test_swept_runs_are_one_line_in_order(rows: list[Row]) -> None:
 
 
 def test_points_of_a_sweep_keep_their_runs(rows: list[Row]) -> None:
-    (field,) = comparison_groups(rows, {}, swept_settings(RUNS))
-    named = {point.at.run_id: point.name for point in field.points}
+    (group,) = comparison_groups(rows, {}, swept_settings(RUNS))
+    named = {point.at.run_id: point.name for point in group.points}
     assert named["t3"] == "trades, seed 0, method.beta 3" and named["p0"] == "pgd_at, seed 0, sampler.lam 0"
-    assert [len(points) for points in field.curves.values()] == [1, 2, 3]
+    assert [len(points) for points in group.curves.values()] == [1, 2, 3]
 
 
-def test_runs_with_curves_of_their_own_stay_apart(make_row: Any) -> None:
+def test_runs_with_several_points_are_not_joined(make_row: Any) -> None:
     settings = {name: {"method.name": "float", "method.alpha": alpha} for name, alpha in (("a", 0.1), ("b", 0.2))}
-    places = [(run_id, lam) for run_id in settings for lam in (0.0, 1.0)]
-    both = [make_row(run_id=run_id, lam=lam) for run_id, lam in places]
-    both += [make_row(run_id=run_id, lam=lam, **PGD) for run_id, lam in places]
+    points = [(run_id, lam) for run_id in settings for lam in (0.0, 1.0)]
+    both = [make_row(run_id=run_id, lam=lam) for run_id, lam in points]
+    both += [make_row(run_id=run_id, lam=lam, **PGD) for run_id, lam in points]
     assert len(swept_settings(settings)) == 2 and len(lines_from_rows(both, swept_settings(settings))) == 2
 
 
@@ -114,8 +115,8 @@ def test_the_figure_has_one_entry_per_sweep(rows: list[Row]) -> None:
     assert [text.get_text() for text in legend.get_texts()][1:] == [
         "pgd_at, seed 0, over sampler.lam", "trades, seed 0, over method.beta",
     ]  # fmt: skip
-    written = {text.get_text() for text in figure.axes[0].texts}
-    assert {"3", "6"} <= written, "points are labelled with what was swept"
+    labels = {text.get_text() for text in figure.axes[0].texts}
+    assert {"3", "6"} <= labels, "points are labelled with the swept value"
 
 
 def test_report_draws_a_line_through_a_sweep(
@@ -128,6 +129,6 @@ def test_report_draws_a_line_through_a_sweep(
     page = tmp_path / "page.html"
     pytest.importorskip("plotly")
     assert report.main([str(tmp_path), f"html={page}"]) == 0
-    said = capsys.readouterr().out
-    assert "of trades, seed 0, over method.beta alone: " in said and "trades, seed 0, method.beta 6" in said
+    output = capsys.readouterr().out
+    assert "of trades, seed 0, over method.beta alone: " in output and "trades, seed 0, method.beta 6" in output
     assert "trades, seed 0, over method.beta" in page.read_text()

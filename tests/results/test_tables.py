@@ -1,5 +1,3 @@
-""""""
-
 from __future__ import annotations
 
 import json
@@ -10,7 +8,8 @@ import pytest
 from distcond.results.comparison import comparison_groups
 from distcond.results.labels import align_decimals, attack_label, format_duration, noise_label, pixel_fraction
 from distcond.results.row import attack_of
-from distcond.results.tables import as_records, markdown_table, threat_table, trade_off_table
+from distcond.results.tables import as_records, markdown_table, trade_off_table
+from distcond.results.threat_table import threat_table
 
 GOLDEN = """\
 float | resnet34 | cifar10 | test | best checkpoint, epoch 29
@@ -67,12 +66,12 @@ def test_table_takes_sa_of_the_attacks_epoch(make_row, make_sweep):
     assert [record["sa_num_examples"] for record in as_records(rows)] == [100]
 
 
-def test_an_old_attempt_is_no_second_draw(make_sweep):
+def test_old_attempts_are_not_extra_draws(make_sweep):
     records = as_records(make_sweep((0.5,), attempt=0, n=500) + make_sweep((0.5,), attempt=1, n=1000))
     assert [(r["sa_draws"], r["ra_draws"], r["ra_num_examples"]) for r in records] == [(1, 1, 1000)]
 
 
-def test_what_was_not_measured_is_a_dash(make_row, make_sweep):
+def test_missing_measurements_are_dashes(make_row, make_sweep):
     rows = [*make_sweep((0.0,)), make_row(lam=1.0)]
     assert trade_off_table(rows).splitlines()[-1].split() == ["1.0", "94.31", "+-", "0.45", "-", "10000"]
     assert as_records(rows)[-1]["ra"] is None
@@ -158,7 +157,7 @@ PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 8 / 255, "step_size": 2 / 255
        "random_start": 1}  # fmt: skip
 
 
-def test_threat_models_stand_side_by_side(make_row):
+def test_threat_models_are_columns(make_row):
     rows = []
     for lam, robust in ((0.0, 100), (1.0, 500)):
         common = {"lam": lam, "num_examples": 1000, **PGD, "noise_mode": "fixed"}

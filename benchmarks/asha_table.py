@@ -19,8 +19,8 @@ import torch
 from distcond.config.overrides import to_settings
 from distcond.distributed.world import World
 from distcond.results.store import read_rows
+from distcond.runs.attempts import set_epoch_limit
 from distcond.runs.run_dir import RunDir
-from distcond.training.checkpoint_policy import set_epoch_limit
 from distcond.training.fit import fit
 from distcond.tuning.course import Course
 from distcond.tuning.objective import read_objective

@@ -24,7 +24,7 @@ from distcond.methods.step_context import StepRandomness
 from distcond.registry import lookup
 from distcond.runs.build import build_model, build_step
 from distcond.seeding import generator
-from distcond.training.trainer import wrap_ddp
+from distcond.training.build_trainer import wrap_ddp
 
 MODEL, METHOD, STEPS, IMAGES, TURNS = "resnet18", "pgd_at", 2, 8, 5
 SIZES = (1 << 10, 1 << 20, 44 << 20)

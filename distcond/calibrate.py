@@ -62,7 +62,7 @@ from distcond.results.selection import parse_accuracy
 from distcond.runs.even_dial import EvenDial, file_of, fitted, keep
 from distcond.runs.grid import place_at, positions
 from distcond.runs.load_run import load
-from distcond.runs.pair_record import check_checkpoint
+from distcond.runs.pair_record import check_pair_checkpoint
 from distcond.runs.run_cache import fetch_run, push_back
 from distcond.runs.run_dir import RunDir
 
@@ -180,7 +180,7 @@ def plan_of(place: str, words: dict[str, str]) -> EvalPlan:
     run = RunDir(fetch_run(place, checkpoints=True))
     own = run.config()
     if own.method.name == "pair":
-        check_checkpoint(run, words.get("checkpoint", ""))
+        check_pair_checkpoint(run, words.get("checkpoint", ""))
     if "even" in words:
         blend = "weights" if own.eval.dial == "switch" else own.eval.dial
         settings = {"eval.dial": blend, **settings}

@@ -1,15 +1,23 @@
-"""The one error a user can cause."""
+"""Exceptions that cross package borders: user errors, errors of the environment, and stopping a run."""
 
 from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """What the user asked for cannot be done: one line saying what is wrong, where, and what would be right."""
+    """A user error. The message is one line: what is wrong, where, and what would be right."""
 
 
 class TransientError(ConfigError):
-    """It cannot be done at present, for a reason that may pass by itself: to try again may help."""
+    """An error that may pass by itself, such as a store that does not answer: retrying may help."""
 
 
 class DiskFull(OSError):
-    """There was no room for a file. One line: which disk, and how much of it is free."""
+    """A file did not fit on its disk. The message is one line: which disk, and how much of it is free."""
+
+
+class StopRequested(Exception):
+    """The run was asked to stop. Not a failure: every rank raises it at the same place and a checkpoint follows.
+
+    `distcond.launch.stopping` has the requests (signals, stop file) and `RunStopped`, what the driver raises once the
+    run has stopped.
+    """

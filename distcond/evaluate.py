@@ -22,7 +22,7 @@ from distcond.results.labels import name_pairs
 from distcond.results.tables import trade_off_table
 from distcond.results.threat_table import threat_table
 from distcond.runs.failures import LaunchFailed
-from distcond.runs.pair_record import check_checkpoint
+from distcond.runs.pair_record import check_pair_checkpoint
 from distcond.runs.run_cache import fetch_run, push_back
 from distcond.runs.run_dir import RunDir
 
@@ -96,7 +96,7 @@ def planned(argv: Sequence[str]) -> EvalPlan:
     check_dial(config, settings)
     spec = read_spec(own)
     if config.method.name == "pair":
-        check_checkpoint(run, own.get("checkpoint", ""))
+        check_pair_checkpoint(run, own.get("checkpoint", ""))
     return make_plan(run, config, spec, attack_settings(settings))
 
 

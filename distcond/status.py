@@ -32,7 +32,7 @@ from distcond.config.command_line import run_cli
 from distcond.config.fields import check_bounds, check_choice, parse_value
 from distcond.errors import ConfigError
 from distcond.registry import describe_unknown
-from distcond.runs.run_files import runs_below
+from distcond.runs.run_files import find_runs
 from distcond.runs.status import (
     STALE_SECONDS,
     RunStatus,
@@ -136,7 +136,7 @@ def _runs(places: Sequence[str]) -> Iterator[tuple[str, StatusFiles]]:
             yield from ((run.name or uri_name(place), run) for run in list_stored_runs(place))
             continue
         root = Path(place).expanduser()
-        for files in runs_below(root):
+        for files in find_runs(root):
             below = Path(files.path).relative_to(root)
             yield str(below) if below.parts else root.absolute().name, files
 

@@ -16,15 +16,16 @@ from distcond.errors import TransientError
 from distcond.init_from import initialise
 from distcond.init_from.report import InitReport
 from distcond.launch import driver
+from distcond.launch.stopping import RunStopped
 from distcond.reporting.run_report import summarise, write_report
 from distcond.results import history
 from distcond.results.labels import threat_model
 from distcond.runs.checkpoint import latest
-from distcond.runs.failures import LaunchFailed, RunStopped
+from distcond.runs.failures import LaunchFailed
 from distcond.runs.remote import RemoteRun, remote_run_of
 from distcond.runs.run_dir import RunDir, run_dir_for
 from distcond.storage.uri import open_store
-from distcond.training.trainer import check_trainable
+from distcond.training.build_trainer import check_trainable
 
 
 def main(argv: Sequence[str]) -> int:

@@ -17,7 +17,8 @@ if __name__ == "__main__" and not {"--help", "-h", "--list"} & set(sys.argv):
 from distcond.config.command_line import check_value, overridden_settings, run_cli
 from distcond.config.recipe_choice import choose_recipe_for_space
 from distcond.errors import ConfigError
-from distcond.runs.failures import LaunchFailed, RunStopped
+from distcond.launch.stopping import RunStopped
+from distcond.runs.failures import LaunchFailed
 from distcond.tuning.ray_backend.confirm import confirm
 from distcond.tuning.ray_backend.sweep import explore, planned
 from distcond.tuning.space import Space, find_space, read_space, shipped

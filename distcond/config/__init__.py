@@ -1,1 +1,4 @@
-"""A whole run as one frozen value, and the ways to name, override and identify it."""
+"""The settings of a run as one frozen value (`Config`): schema, overrides, recipe choice, command line, run ID.
+
+May import registry, operating_point, path_errors and errors; nothing else of distcond.
+"""

@@ -1,4 +1,4 @@
-"""Command lines: one recipe, any number of `path=value`, and the texts of `--help` and `--list`."""
+"""The command line of `distcond.train` (one recipe, any number of `path=value`), its help and lists; `run_cli`."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from distcond.registry import KINDS, describe_unknown, lookup, table
 _USAGE = """\
 usage: python -m distcond.train [RECIPE] [PATH=VALUE ...] [--list [KIND]] [--show] [--help]
 
-Train one network and choose at test time where it stands between accuracy (lam=0) and robustness (lam=1).
+Train one network whose trade-off between accuracy (lam=0) and robustness (lam=1) is chosen at test time.
 
-  python -m distcond.train                                  the embedded default: FLOAT on handwritten digits
+  python -m distcond.train                                  the default recipe: FLOAT on handwritten digits
   python -m distcond.train float_cifar10_resnet20 data.root=~/cifar10
-  python -m distcond.train attack.epsilon=0.1 eval.attack.epsilon=0.1 eval.lam_grid=0,0.5,1     in training, and tested
+  python -m distcond.train attack.epsilon=0.1 eval.attack.epsilon=0.1 eval.lam_grid=0,0.5,1     training and evaluation
   python -m distcond.train method=pgd_at sampler.lam=1      a dedicated network on the same data
   python -m distcond.train launch=local                     without Ray; under torchrun, one process per rank
   ray job submit --working-dir . -- python -m distcond.train
 
-A run with the same settings resumes where it stopped; a finished one prints its table; fresh=true starts anew.
+The same settings resume a stopped run, or print the table of a finished one; fresh=true starts a new run.
 
-  --list [KIND]   recipes by paper, methods, models, data sets, lam samplers and more, one line each, or one KIND:
+  --list [KIND]   recipes by paper, methods, models, data sets, lam samplers and more, one line each; or one KIND:
                   recipe, method, model, data, sampler, convention, attack, sink
-  --show          the settings this command resolves to; nothing is run
-  --help          this text, what RECIPE reproduces, what to expect and what it costs, and every setting with its value
+  --show          print the resolved settings and run nothing
+  --help          this text, the paper, expected results and cost of RECIPE, and every setting with its value
 """
 
 
 @dataclass(frozen=True)
 class Command:
-    """What was asked: the config, whether only to show it, and why its recipe, where none was named."""
+    """A parsed command line: the config, whether only to show it, and why its recipe was chosen, if none was named."""
 
     config: Config
     show: bool
@@ -49,87 +49,87 @@ class Command:
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Read a command line; `--help` and `--list` print and leave with status 0.
+    """Parse a command line; `--help` and `--list` print and exit with status 0.
 
     Raises:
-        ConfigError: a word, recipe, path or value that is not valid; the message names the valid ones.
+        ConfigError: an option, recipe, setting or value is not valid; the message names the valid ones.
     """
     parser = argparse.ArgumentParser(prog="python -m distcond.train", add_help=False, allow_abbrev=False)
-    parser.error = _refuse  # type: ignore[method-assign]
-    parser.add_argument("words", nargs="*")
+    parser.error = _raise_config_error  # type: ignore[method-assign]
+    parser.add_argument("arguments", nargs="*")
     parser.add_argument("--list", nargs="?", const="all", dest="listing")
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
-    found = parser.parse_intermixed_args(argv)
-    if found.listing:
-        _leave(lambda: list_registered(found.listing))
-    recipe, overrides = parse_args(found.words)
-    fitting = RecipeChoice(recipe) if recipe else choose_recipe(overrides)
-    check_overridden_settings(found.words, fitting.recipe)
-    config = resolve(fitting.recipe, overrides)
+    options = parser.parse_intermixed_args(argv)
+    if options.listing:
+        _print_and_exit(lambda: list_registered(options.listing))
+    recipe, overrides = parse_args(options.arguments)
+    choice = RecipeChoice(recipe) if recipe else choose_recipe(overrides)
+    check_overridden_settings(options.arguments, choice.recipe)
+    config = resolve(choice.recipe, overrides)
     check_dial(config, overrides)
-    if found.help:
+    if options.help:
         settings = f"settings of {config.recipe} (any of them as PATH=VALUE):\n\n{describe(config)}"
-        _leave(lambda: f"{_USAGE}\n{describe_recipe(config.recipe)}\n\n{settings}")
-    return Command(config, found.show, fitting.why)
+        _print_and_exit(lambda: f"{_USAGE}\n{describe_recipe(config.recipe)}\n\n{settings}")
+    return Command(config, options.show, choice.why)
 
 
-def parse_args(words: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """One recipe name ("" where there is none) and {path: value}; of a path given twice, the last counts."""
-    recipes = [word for word in words if "=" not in word]
-    overrides = dict(word.split("=", 1) for word in words if "=" in word)
+def parse_args(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The recipe name ("" if there is none) and {path: value}; of a path given twice, the last counts."""
+    recipes = [argument for argument in arguments if "=" not in argument]
+    overrides = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     recipes += [overrides.pop("recipe")] if "recipe" in overrides else []
     if len(recipes) > 1:
-        raise ConfigError(f"two recipes, {recipes[0]} and {recipes[1]}: name one; settings are PATH=VALUE")
+        raise ConfigError(f"two recipes, {recipes[0]} and {recipes[1]}; name one; settings are PATH=VALUE")
     return recipes[0] if recipes else "", overrides
 
 
-def overridden_settings(words: Sequence[str]) -> list[tuple[str, str]]:
-    """(path, value) of every PATH=VALUE whose path a later one sets again: it does not count, but is checked."""
-    said = [(path, value) for path, equals, value in (word.partition("=") for word in words) if equals]
-    return [pair for number, pair in enumerate(said) if pair[0] in {path for path, _ in said[number + 1 :]}]
+def overridden_settings(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """(path, value) of every PATH=VALUE whose path a later argument sets again. They do not count, but are checked."""
+    pairs = [(path, value) for path, equals, value in (argument.partition("=") for argument in arguments) if equals]
+    return [pair for number, pair in enumerate(pairs) if pair[0] in {path for path, _ in pairs[number + 1 :]}]
 
 
-def check_overridden_settings(words: Sequence[str], recipe: str) -> None:
-    """Refuse a value that does not count and could not: who wrote it is mistaken about the command.
+def check_overridden_settings(arguments: Sequence[str], recipe: str) -> None:
+    """Check also the values that later arguments override: an invalid one is a mistake, too.
 
     Raises:
-        ConfigError: as `resolve`.
+        ConfigError: as of `resolve`.
     """
-    settings = dict(word.split("=", 1) for word in words if "=" in word)
-    for path, value in overridden_settings(words):
+    settings = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    for path, value in overridden_settings(arguments):
         check_value(path, value, recipe, settings)
 
 
 def check_value(path: str, value: str, recipe: str, settings: Mapping[str, str]) -> None:
-    """Refuse a value that the method, model and sampler of `recipe` and `settings` could not take.
+    """Check one value with the method, model and sampler of `recipe` and `settings`.
 
     Raises:
-        ConfigError: as `resolve`.
+        ConfigError: as of `resolve`.
     """
     choices = {name: choice for name, choice in settings.items() if name.removesuffix(".name") in NAMED_GROUPS}
     if path == "recipe" or path in choices:
-        lookup(path.removesuffix(".name"), value)  # the options are those of the one that counts
+        lookup(path.removesuffix(".name"), value)  # its options would be those of the later one
     else:
         resolve(recipe, {**choices, path: value})
 
 
 def describe(config: Config) -> str:
-    """Every setting with its value and one line of help."""
+    """A table of every setting with its value and help line."""
     rows = [(f"{path}={_text(value)}", text) for path, value, text in settings_of(config)]
     width = max(len(left) for left, _ in rows if len(left) < 48)
     return "\n".join(f"  {left:<{width}}  {text}".rstrip() for left, text in rows)
 
 
 def run_cli(main: Callable[[], int]) -> NoReturn:
-    """Run an entry point: a user's mistake is one line on stderr and status 2, Ctrl-C status 130; no traceback."""
+    """Run an entry point and exit: a user error is one line on stderr and status 2, Ctrl-C status 130; no traceback."""
     try:
         status = main()
         sys.stdout.flush()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
-    except BrokenPipeError:  # `| head` has read enough; what is left would fail again when Python ends
+    except BrokenPipeError:  # of `| head`; the rest of the output would fail again at interpreter exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 128 + signal.SIGPIPE
     except (OSError, RuntimeError) as error:
@@ -152,12 +152,12 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _leave(text: Callable[[], str]) -> NoReturn:
+def _print_and_exit(text: Callable[[], str]) -> NoReturn:
     print(text())
     sys.exit(0)
 
 
-def _refuse(message: str) -> NoReturn:
+def _raise_config_error(message: str) -> NoReturn:
     raise ConfigError(f"{message}; settings are PATH=VALUE without dashes, see --help")
 
 
@@ -167,15 +167,18 @@ _TITLES = {
     "model": "models",
     "data": "data sets",
     "sampler": "lam samplers",
-    "convention": "names of tensors that init_from knows",
-    "attack": "attacks of an evaluation (python -m distcond.evaluate RUN_DIR attack=NAME)",
-    "sink": "tools that show a run besides (sinks=NAME)",
+    "convention": "key mappings of init_from",
+    "attack": "attacks for evaluation (python -m distcond.evaluate RUN_DIR attack=NAME)",
+    "sink": "experiment trackers (sinks=NAME)",
 }
-_HOURS = "  (GPU hours are counted FLOPs of training over a stated rate; RECIPE --help says which)"
+_HOURS_NOTE = "  (GPU hours = training FLOPs / an assumed rate; see RECIPE --help)"
 
 
 def list_registered(kind: str) -> str:
-    """One line for each recipe, method, model, data set and sampler, or those of one kind; recipes by paper.
+    """One line for every registered value, or those of one kind; recipes by paper.
+
+    Args:
+        kind: of `registry.KINDS`, its title in the list, or "all".
 
     Raises:
         ConfigError: no such kind.
@@ -185,11 +188,11 @@ def list_registered(kind: str) -> str:
     if kind != "all" and kind not in KINDS:
         raise ConfigError(describe_unknown("list", kind, ["all", *KINDS]))
     kinds = list(KINDS) if kind == "all" else [kind]
-    return "\n".join(_recipes() if kind == "recipe" else _list_one(kind) for kind in kinds)
+    return "\n".join(_list_recipes() if kind == "recipe" else _list_kind(kind) for kind in kinds)
 
 
 def describe_recipe(name: str) -> str:
-    """The header of a recipe: what it reproduces, what to expect, what it costs."""
+    """Paper, reproduced experiment, expected results and cost of a recipe."""
     recipe = lookup("recipe", name)
     lines = {
         "paper": _heading(recipe),
@@ -199,22 +202,24 @@ def describe_recipe(name: str) -> str:
         "cost": recipe.cost,
         "ran": recipe.ran,
     }
-    width = max(len(word) for word in lines)
-    return "\n".join([f"{name}: {recipe.summary}", "", *(f"  {word:<{width}}  {text}" for word, text in lines.items())])
+    width = max(map(len, lines))
+    return "\n".join(
+        [f"{name}: {recipe.summary}", "", *(f"  {label:<{width}}  {text}" for label, text in lines.items())]
+    )
 
 
-def _recipes() -> str:
+def _list_recipes() -> str:
     """Every recipe under the heading of its paper, oldest paper first."""
-    recipes = sorted(table("recipe").values(), key=lambda recipe: (_order(recipe), recipe.name))
+    recipes = sorted(table("recipe").values(), key=lambda recipe: (_arxiv(recipe), recipe.name))
     width = max(len(recipe.name) for recipe in recipes)
-    lines = [_TITLES["recipe"], _HOURS]
-    for _, group in groupby(recipes, _order):
+    lines = [_TITLES["recipe"], _HOURS_NOTE]
+    for _, group in groupby(recipes, _arxiv):
         of_paper = list(group)
-        lines += ["", f"  {_heading(of_paper[0])}", *(_line(recipe, width) for recipe in of_paper)]
+        lines += ["", f"  {_heading(of_paper[0])}", *(_recipe_line(recipe, width) for recipe in of_paper)]
     return "\n".join([*lines, ""])
 
 
-def _line(recipe: Any, width: int) -> str:
+def _recipe_line(recipe: Any, width: int) -> str:
     epochs = f"{recipe.settings.get('epochs', Config.epochs)} epochs"
     return f"    {recipe.name:<{width}}  {epochs:>10}  {_hours(recipe.gpu_hours):>11}  {recipe.summary}"
 
@@ -230,11 +235,11 @@ def _heading(recipe: Any) -> str:
     return f"{paper.title} (arXiv {paper.arxiv}, {paper.venue})" if paper else "no paper"
 
 
-def _order(recipe: Any) -> str:
+def _arxiv(recipe: Any) -> str:
     return recipe.paper.arxiv if recipe.paper else ""
 
 
-def _list_one(kind: str) -> str:
+def _list_kind(kind: str) -> str:
     values = table(kind)
     width = max(len(name) for name in values)
     return "\n".join([_TITLES[kind], *(f"  {name:<{width}}  {value.summary}" for name, value in values.items()), ""])

@@ -1,4 +1,4 @@
-"""A setting is a dataclass field that knows its help line, its bounds and how to read itself from text."""
+"""Settings as dataclass fields with a help line and bounds, and how their values are parsed and checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def setting(
     le: float | None = None,
     lt: float | None = None,
 ) -> Any:
-    """A config field: default, one help line, and closed (`ge`, `le`) or open (`gt`, `lt`) bounds on its numbers."""
+    """A config field: default, one line of help, and closed (`ge`, `le`) or open (`gt`, `lt`) bounds of its numbers."""
     return field(default=default, metadata={"help": help, "ge": ge, "gt": gt, "le": le, "lt": lt})
 
 
@@ -35,13 +35,17 @@ def group(default: Any, help: str) -> Any:
 
 
 def check_bounds(path: str, value: Any, metadata: typing.Mapping[str, Any]) -> None:
-    """Raise ConfigError when a number in `value` lies outside the field's bounds, or where a tuple of them is empty."""
+    """Check a value against the bounds in a field's metadata.
+
+    Raises:
+        ConfigError: a number is out of bounds, or a tuple of bounded numbers is empty.
+    """
     if value == () and any(metadata.get(bound) is not None for bound in ("ge", "gt", "le", "lt")):
         raise ConfigError(f"{path}: empty; give at least one number")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
-        for bound, holds, words in (
+        for bound, holds, phrase in (
             ("ge", operator.ge, "at least"),
             ("gt", operator.gt, "more than"),
             ("le", operator.le, "at most"),
@@ -49,38 +53,38 @@ def check_bounds(path: str, value: Any, metadata: typing.Mapping[str, Any]) -> N
         ):
             limit = metadata.get(bound)
             if limit is not None and not holds(number, limit):
-                raise ConfigError(f"{path}={number:g}: must be {words} {limit:g}")
+                raise ConfigError(f"{path}={number:g}: must be {phrase} {limit:g}")
 
 
 def parse_value(path: str, value: Any, annotation: Any) -> Any:
-    """`value`, a string from a command line or a plain value from TOML, JSON or Tune, as the annotated type.
+    """Parse `value`, a string from a command line or a plain value from TOML, JSON or Tune, as the annotated type.
 
-    Numbers may be fractions ("8/255"), tuples comma-separated ("0,0.2,1"), None the word "none".
+    Numbers may be fractions ("8/255"), tuples are comma-separated ("0,0.2,1"), None is "none".
 
     Raises:
-        ConfigError: the value does not fit; the message names the path, the value and the valid form.
+        ConfigError: the value has another form; the message names the setting, the value and the valid form.
     """
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
-        return _read_optional(path, value, annotation)
+        return _parse_optional(path, value, annotation)
     if origin is Literal:
         choices = [str(c) for c in get_args(annotation)]
         if str(value) not in choices:
             raise ConfigError(describe_unknown(f"value for {path}", str(value), choices))
         return get_args(annotation)[choices.index(str(value))]
     if origin is tuple:
-        return _read_tuple(path, value, get_args(annotation)[0])
-    return _read_scalar(path, value, annotation)
+        return _parse_tuple(path, value, get_args(annotation)[0])
+    return _parse_scalar(path, value, annotation)
 
 
-def _read_optional(path: str, value: Any, annotation: Any) -> Any:
+def _parse_optional(path: str, value: Any, annotation: Any) -> Any:
     if value is None or (isinstance(value, str) and value.lower() == "none"):
         return None
     inner = [a for a in get_args(annotation) if a is not type(None)]
     return parse_value(path, value, inner[0])
 
 
-def _read_tuple(path: str, value: Any, inner: Any) -> tuple[Any, ...]:
+def _parse_tuple(path: str, value: Any, inner: Any) -> tuple[Any, ...]:
     items = value.strip("()[] ").split(",") if isinstance(value, str) else value
     if not isinstance(items, list | tuple):
         items = [items]
@@ -89,21 +93,21 @@ def _read_tuple(path: str, value: Any, inner: Any) -> tuple[Any, ...]:
     )
 
 
-def _read_scalar(path: str, value: Any, annotation: type) -> Any:
+def _parse_scalar(path: str, value: Any, annotation: type) -> Any:
     readers: dict[type, tuple[Callable[[Any], Any], str]] = {
-        bool: (_read_bool, "true or false"),
-        int: (_read_int, "a whole number"),
-        float: (_read_float, "a number such as 0.1, 1e-3 or 8/255"),
-        str: (_read_str, "a text"),
+        bool: (_parse_bool, "true or false"),
+        int: (_parse_int, "a whole number"),
+        float: (_parse_float, "a number such as 0.1, 1e-3 or 8/255"),
+        str: (_parse_str, "text"),
     }
-    reader, wanted = readers[annotation]
+    reader, form = readers[annotation]
     try:
         return reader(value)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
-        raise ConfigError(f"{path}={value}: expected {wanted}") from error
+        raise ConfigError(f"{path}={value}: expected {form}") from error
 
 
-def _read_bool(value: Any) -> bool:
+def _parse_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     text = str(value).lower()
@@ -112,13 +116,13 @@ def _read_bool(value: Any) -> bool:
     return text in _TRUE
 
 
-def _read_int(value: Any) -> int:
+def _parse_int(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(value)
     return int(value)
 
 
-def _read_float(value: Any) -> float:
+def _parse_float(value: Any) -> float:
     if isinstance(value, bool):
         raise ValueError(value)
     number = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) and "/" in value else float(value)
@@ -127,17 +131,17 @@ def _read_float(value: Any) -> float:
     return number
 
 
-def _read_str(value: Any) -> str:
+def _parse_str(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(value)
     return value
 
 
 def check_choice(path: str, value: str, choices: tuple[str, ...]) -> str:
-    """`value` if it is one of `choices`.
+    """Return `value` if it is one of `choices`.
 
     Raises:
-        ConfigError: it is not; the message lists them.
+        ConfigError: it is not; the message lists the choices.
     """
     if value not in choices:
         raise ConfigError(describe_unknown(f"value for {path}", value, choices))

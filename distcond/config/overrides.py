@@ -1,4 +1,4 @@
-"""One way to change a config, for the command line, Tune, SLURM and recipes alike: {dotted path: value}."""
+"""Overrides {dotted path: value}: the one way to change a config, for the command line, Tune, SLURM and recipes."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ from distcond.errors import ConfigError
 from distcond.operating_point import BLENDS, PAIR_BLENDS
 from distcond.registry import describe_unknown, lookup
 
-#: Groups whose type is brought by the value they name.
+#: Groups whose options have the type that belongs to the named value.
 NAMED_GROUPS = ("method", "model", "sampler")
 
 
 def resolve(recipe: str, overrides: Mapping[str, Any]) -> Config:
-    """The config of a recipe with overrides applied, every setting typed and within its bounds.
+    """The config of a recipe with overrides applied, every setting parsed and within its bounds.
 
     Raises:
-        ConfigError: unknown recipe, path or value; the message names the valid choices.
+        ConfigError: unknown recipe, setting or value; the message names the valid choices.
     """
     if "recipe" in overrides:
-        raise ConfigError(f"recipe={overrides['recipe']}: a recipe is named by itself, not as a setting of {recipe}")
+        raise ConfigError(f"recipe={overrides['recipe']}: not a setting of recipe {recipe}; name one recipe")
     settings = {"recipe": recipe, **lookup("recipe", recipe).settings}
-    # The recipe's own method or network named again is no other one: the options that the recipe gives it stay.
-    again = {path for path, value in overrides.items() if _is_choice(path) and value == _own(settings, path)}
-    changes = {path: value for path, value in overrides.items() if path not in again}
+    # Naming the recipe's own method or model again keeps the options that the recipe sets for it.
+    unchanged = {path for path, value in overrides.items() if _is_choice(path) and value == _named_in(settings, path)}
+    changes = {path: value for path, value in overrides.items() if path not in unchanged}
     return apply_overrides(apply_overrides(Config(), settings), changes)
 
 
 def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
     """`config` with each dotted path set. A group's bare name sets its `name` (`method=oat`, `launch=local`).
 
-    A method that is named brings its own sampler and `eval.lam_grid`, and one with a single path the dial that it has;
-    where `overrides` have them too, theirs hold. An `eval.lam_grid` alone means the dial that it belongs to, a switch.
+    Naming a method also sets its default sampler and `eval.lam_grid`, and for a method with one path
+    `eval.dial=switch`, unless `overrides` set them, too. `eval.lam_grid` alone implies `eval.dial=switch`.
+
+    Raises:
+        ConfigError: unknown setting or value.
     """
     named = {path.removesuffix(".name"): value for path, value in overrides.items() if _is_choice(path)}
     for kind in NAMED_GROUPS:
@@ -44,7 +47,7 @@ def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
             chosen: dict[str, Any] = {kind: _options(kind, named[kind])}
             config = dataclasses.replace(config, **chosen)
     if "method" in named:
-        config = _with_defaults_of_method(config, "sampler" not in named)
+        config = _with_method_defaults(config, "sampler" not in named)
     if "eval.lam_grid" in overrides:
         overrides = {"eval.dial": "switch", **overrides}
     if "data" in named:
@@ -57,21 +60,21 @@ def apply_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
 
 
 def check_dial(config: Config, given: Container[str]) -> None:
-    """Refuse settings that a user names and that the rule of the dial, `eval.dial`, does not use.
+    """Check that `eval.dial` uses all grid settings that the user set.
 
     Args:
         config: with all settings applied.
-        given: dotted paths of the settings that the command names.
+        given: dotted paths of the settings that the user set.
 
     Raises:
-        ConfigError: one of them would change nothing.
+        ConfigError: one of them would have no effect.
     """
     switch = config.eval.dial == "switch"
-    # Whoever hands on all settings of a run names these, too, as they are anyway.
-    usual = EvalConfig(lam_grid=lookup("method", config.method.name).default_grid)
+    # A caller that passes on all settings of a run sets these, too, at their defaults.
+    default = EvalConfig(lam_grid=lookup("method", config.method.name).default_grid)
     for name in ("dial_grid", "dial_lam") if switch else ("lam_grid",):
         path = f"eval.{name}"
-        if path in given and getattr(config.eval, name) != getattr(usual, name):
+        if path in given and getattr(config.eval, name) != getattr(default, name):
             pair = config.method.name == "pair"
             blends = ", ".join(blend for blend in BLENDS[1:] if pair or blend not in PAIR_BLENDS)
             valid = f"eval.dial={blends}" if switch else "eval.dial_grid, or eval.dial=switch"
@@ -79,7 +82,7 @@ def check_dial(config: Config, given: Container[str]) -> None:
 
 
 def settings_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Every leaf of a config as (dotted path, value, help line), in declaration order."""
+    """Every setting of a config as (dotted path, value, help line), in order of declaration."""
     types = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -90,26 +93,30 @@ def settings_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]
 
 
 def to_settings(config: Config) -> dict[str, Any]:
-    """A config as {dotted path: plain value}; `from_settings` gives it back."""
+    """A config as {dotted path: plain value}, the inverse of `from_settings`."""
     return {path: list(value) if isinstance(value, tuple) else value for path, value, _ in settings_of(config)}
 
 
 def from_settings(settings: Mapping[str, Any]) -> Config:
-    """The config written by `to_settings`; settings of a later version are refused by name."""
+    """The config of settings written by `to_settings`.
+
+    Raises:
+        ConfigError: a setting is unknown, such as one of a later version.
+    """
     return apply_overrides(Config(), settings)
 
 
 def _with_choices(line: str, annotation: Any) -> str:
-    """A help line that says which values there are, where they are few and it does not name them itself."""
+    """A help line with the values of an enumerated setting appended, unless it names them itself."""
     choices = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
-    return line if not line or all(word in line for word in choices) else f"{line}; one of {', '.join(choices)}"
+    return line if not line or all(choice in line for choice in choices) else f"{line}; one of {', '.join(choices)}"
 
 
 def _is_choice(path: str) -> bool:
     return path.removesuffix(".name") in (*NAMED_GROUPS, "data", "launch")
 
 
-def _own(settings: Mapping[str, Any], path: str) -> Any:
+def _named_in(settings: Mapping[str, Any], path: str) -> Any:
     return settings.get(path.removesuffix(".name")) if path.removesuffix(".name") in NAMED_GROUPS else None
 
 
@@ -118,12 +125,12 @@ def _options(kind: str, name: str) -> Options:
     return dataclasses.replace(options, name=str(name))
 
 
-def _with_defaults_of_method(config: Config, sampler: bool) -> Config:
-    """`config` with the lam grid of its method, a dial that the method has, and with its sampler."""
+def _with_method_defaults(config: Config, sampler: bool) -> Config:
+    """`config` with the lam grid of its method, a dial that the method supports, and if `sampler` its sampler."""
     method = lookup("method", config.method.name)
     dial = config.eval.dial if method.has_two_paths(config.method) else "switch"
-    own = dataclasses.replace(config.eval, lam_grid=method.default_grid, dial=dial)
-    config = dataclasses.replace(config, eval=own)
+    evaluation = dataclasses.replace(config.eval, lam_grid=method.default_grid, dial=dial)
+    config = dataclasses.replace(config, eval=evaluation)
     return dataclasses.replace(config, sampler=method.sampler) if sampler else config
 
 
@@ -137,21 +144,21 @@ def _set(node: Any, parts: list[str], value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(current):
         if not rest and "name" not in {field.name for field in dataclasses.fields(current)}:
             choices = [f"{path}.{field.name}" for field in dataclasses.fields(current)]
-            raise ConfigError(f"{path} is a group: set one of {', '.join(choices)}")
+            raise ConfigError(f"{path} is a group; set one of {', '.join(choices)}")
         return dataclasses.replace(node, **{head: _set(current, rest or ["name"], value, path)})
     if rest:
-        raise ConfigError(f"{path}: {'.'.join(path.split('.')[: -len(rest)])} is a single value, without parts")
+        raise ConfigError(f"{path}: {'.'.join(path.split('.')[: -len(rest)])} is a single value without sub-settings")
     parsed = parse_value(path, value, typing.get_type_hints(type(node))[head])
     check_bounds(path, parsed, fields[head].metadata)
     return dataclasses.replace(node, **{head: parsed})
 
 
 def _unknown_setting(path: str, remaining: int, node: Any) -> str:
-    """One line for a path whose last `remaining` parts lead nowhere in `node`."""
+    """One line for a path whose last `remaining` parts do not exist in `node`."""
     parts = path.split(".")
     known, wrong = parts[: len(parts) - remaining], parts[-remaining]
     prefix = "".join(f"{part}." for part in known)
-    # Who leaves a group out, as in lr=0.1, means one of those.
-    deeper = [prefix + inner for inner, _, _ in settings_of(node) if inner.endswith(f".{wrong}")]
+    # Suggest settings whose group was left out, as in lr=0.1.
+    nested = [prefix + inner for inner, _, _ in settings_of(node) if inner.endswith(f".{wrong}")]
     names = [prefix + field.name for field in dataclasses.fields(node)]
-    return describe_unknown("setting", prefix + wrong, names, deeper)
+    return describe_unknown("setting", prefix + wrong, names, nested)

@@ -1,4 +1,4 @@
-"""Chooses the recipe of a command that names a data set and no recipe: one made for such images, or none."""
+"""Chooses a recipe for a command that names a data set but no recipe."""
 
 from __future__ import annotations
 
@@ -11,51 +11,50 @@ from distcond.registry import lookup, table
 
 DEFAULT_RECIPE = "float_digits"
 
-#: Data sets without a recipe of their own take those of the data set whose images are about as large: side in pixels
-#: from, to, data set. Digits' recipes fit digits alone: their epsilon of 51/255 shows in a photograph.
+#: Data sets without recipes use those of a data set with images of similar size: side in pixels from, to, data set.
+#: Recipes of digits fit digits alone: their epsilon would be visible in a photograph.
 _STAND_INS = ((24, 48, "cifar10"), (49, 128, "tiny_imagenet"))
 
 
 class RecipeChoice(NamedTuple):
-    """A recipe, and one line that says why it; "" where that goes without saying."""
+    """A recipe, and one line that says why it was chosen; "" if that is obvious."""
 
     recipe: str
     why: str = ""
 
 
 def choose_recipe(overrides: Mapping[str, Any], method: str = "float") -> RecipeChoice:
-    """The recipe for settings that come without one; the default where they name no data set or the digits.
+    """Choose the recipe for settings without one; the default recipe if they name no data set or the digits.
 
-    Of the recipes made for the data set, or else for images of about that size, the cheapest of the method and model
-    that are named. Methods that have none there take the settings of FLOAT's.
+    Otherwise the cheapest recipe of the named method and model among those for the data set, or for images of similar
+    size. For a method without such a recipe, the recipe of FLOAT.
 
     Args:
-        overrides: the settings by dotted path.
-        method: whose recipe it is where the settings name no method.
+        overrides: settings by dotted path.
+        method: the method if the settings name none.
 
     Raises:
-        ConfigError: no recipe is made for such images; the message names recipes. Or the data set does not exist, or
-            is not named where its root is.
+        ConfigError: no recipe is made for such images, the data set does not exist, or only its root is set.
     """
     data = _named("data", overrides)
     if not data and overrides.get("data.root"):
-        raise ConfigError(f"data.root={overrides['data.root']}: which data set is it? Add data=NAME, or name a recipe")
+        raise ConfigError(f"data.root={overrides['data.root']}: which data set? Set data=NAME, or name a recipe")
     if data in ("", "digits"):
         return RecipeChoice(DEFAULT_RECIPE)
     side = _side(data, overrides)
     recipe = _cheapest(_made_for(data, side), _named("method", overrides) or method, _named("model", overrides))
     if recipe is None:
         raise ConfigError(_none_fits(data, side))
-    why = f"no recipe is named: {recipe.name} is taken, made for {recipe.settings['data']} ({_size(recipe)} pixels)"
+    why = f"no recipe given: using {recipe.name}, made for {recipe.settings['data']} ({_size(recipe)} pixels)"
     own = recipe.settings["data"] == data
     return RecipeChoice(recipe.name, why if own else f"{why}; data={data} has {side}")
 
 
 def choose_recipe_for_space(recipe: str, overrides: Mapping[str, Any]) -> RecipeChoice:
-    """`recipe`, which a search space brings, or where the settings name another data set one that fits that.
+    """The recipe of a search space; if the settings name another data set, one chosen for that.
 
     Raises:
-        ConfigError: as `choose_recipe`.
+        ConfigError: as of `choose_recipe`.
     """
     settings, data = lookup("recipe", recipe).settings, _named("data", overrides)
     if data in ("", settings.get("data", "digits")):
@@ -70,9 +69,9 @@ def _named(kind: str, overrides: Mapping[str, Any]) -> str:
 def _side(data: str, overrides: Mapping[str, Any]) -> int:
     """Side of the network's images in pixels."""
     dataset = lookup("data", data)
-    said = str(overrides.get("data.image_size", "0"))
-    if said.isdecimal() and int(said):
-        return int(said)
+    setting = str(overrides.get("data.image_size", "0"))
+    if setting.isdecimal() and int(setting):
+        return int(setting)
     if dataset.image_size or dataset.found is None:
         return int(dataset.image_size)
     root = str(overrides.get("data.root", ""))
@@ -83,8 +82,8 @@ def _side(data: str, overrides: Mapping[str, Any]) -> int:
 def _made_for(data: str, side: int) -> list[Any]:
     recipes = list(table("recipe").values())
     own = [recipe for recipe in recipes if recipe.settings.get("data") == data]
-    like = next((name for low, high, name in _STAND_INS if low <= side <= high), "")
-    return own or [recipe for recipe in recipes if recipe.settings.get("data") == like]
+    similar = next((name for low, high, name in _STAND_INS if low <= side <= high), "")
+    return own or [recipe for recipe in recipes if recipe.settings.get("data") == similar]
 
 
 def _cheapest(recipes: list[Any], method: str, model: str) -> Any:
@@ -100,8 +99,8 @@ def _none_fits(data: str, side: int) -> str:
     names = ("float_cifar10_resnet20", "float_tiny_imagenet_resnet34", DEFAULT_RECIPE)
     known = ", ".join(f"{name} ({_size(table('recipe')[name])} pixels)" for name in names)
     return (
-        f"data={data}: no recipe is made for images of {side} pixels; name the recipe to start from, such as {known}, "
-        "and set what does not fit (attack.epsilon, model, epochs); --list recipe shows all"
+        f"data={data}: no recipe is made for images of {side} pixels; name one to start from, such as {known}, "
+        "and change what does not fit (attack.epsilon, model, epochs); --list recipe shows all"
     )
 
 

@@ -1,4 +1,4 @@
-"""Run IDs: a readable name and a hash of the settings that affect the result, not of where it runs."""
+"""Run IDs: a readable name and a hash of the settings that affect the result."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from distcond.config.overrides import NAMED_GROUPS, apply_overrides, to_settings
 from distcond.config.schema import Config
 
-#: Settings that change where and how a run happens, never what it computes.
+#: Settings that change where and how a run is executed, but not its result.
 NON_IDENTITY_FIELDS = (
     "recipe",
     "launch.",
-    "init_from",  # what lies there decides, by the digest of its content
+    "init_from",  # the digest of its content is hashed instead
     "data.root",
-    "data.extra",  # as data.root: its content decides
+    "data.extra",  # as data.root: the fingerprint of the content is hashed instead
     "data.loader",
     "data.cache_dir",
     "data.threads",
@@ -31,16 +31,16 @@ NON_IDENTITY_FIELDS = (
 
 
 def run_id(config: Config, data_fingerprint: str) -> str:
-    """`method-dataset-model-sSEED-HASH`: the same for the same configuration and data content, wherever it runs.
+    """`method-dataset-model-sSEED-HASH`, the same for the same configuration and data content on any machine.
 
-    Only what differs from the defaults is hashed, so that a setting that a later version adds renames no run.
+    Only settings that differ from their defaults are hashed, so a new setting in a later version renames no run.
     """
     named = {kind: getattr(config, kind).name for kind in NAMED_GROUPS}
-    usual = to_settings(apply_overrides(Config(), named))
+    defaults = to_settings(apply_overrides(Config(), named))
     settings = to_settings(config).items()
-    deciding = {path: value for path, value in settings if not _is_non_identity(path) and value != usual.get(path)}
-    deciding |= named
-    text = json.dumps([deciding, data_fingerprint], sort_keys=True)
+    hashed = {path: value for path, value in settings if not _is_non_identity(path) and value != defaults.get(path)}
+    hashed |= named
+    text = json.dumps([hashed, data_fingerprint], sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
     names = (config.method.name, config.data.name, config.model.name)
     readable = "-".join(name.rpartition(":")[0].rpartition(".")[2] or name for name in names)
@@ -48,14 +48,14 @@ def run_id(config: Config, data_fingerprint: str) -> str:
 
 
 def differences(one: Config, other: Config) -> dict[str, tuple[object, object]]:
-    """The settings that make two configs two runs, by path, with the values of both."""
-    found, wanted = to_settings(one), to_settings(other)
-    paths = [path for path in {**found, **wanted} if not _is_non_identity(path)]
-    return {p: (found.get(p), wanted.get(p)) for p in paths if found.get(p) != wanted.get(p)}
+    """The settings that affect the result and differ between two configs, by path, with both values."""
+    first, second = to_settings(one), to_settings(other)
+    paths = [path for path in {**first, **second} if not _is_non_identity(path)]
+    return {p: (first.get(p), second.get(p)) for p in paths if first.get(p) != second.get(p)}
 
 
 def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the settings, by path, that decide what a run computes."""
+    """The settings, by path, that affect the result of a run."""
     return {path: value for path, value in settings.items() if not _is_non_identity(path)}
 
 

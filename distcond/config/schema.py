@@ -1,7 +1,7 @@
-"""The frozen, typed settings of one run. Everything a run does is a function of one `Config`.
+"""The frozen, typed settings of one run. What a run computes is a function of one `Config`.
 
-`method`, `model` and `sampler` hold the options of whichever value they name: their type comes from that value, so
-a new method brings its own settings without an edit here.
+`method`, `model` and `sampler` hold the options of the value they name, with the type of that value: a new method has
+its own settings without a change here.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from distcond.config.fields import group, setting
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of the settings of a named value (a method, a model, a sampler): at least its name."""
+    """Base of the options of a named value (a method, a model, a sampler)."""
 
-    name: str = setting("", "which one; see --list")
+    name: str = setting("", "name; see --list")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which images, and how they reach the device."""
+    """The images, and how they are loaded."""
 
     name: str = setting("digits", "data set; see --list")
-    root: str = setting("", "where the data set lies (not needed for digits)")
-    loader: Literal["auto", "ffcv", "memory"] = setting("auto", "ffcv where installed, else the images in memory")
-    cache_dir: str = setting("~/.cache/distcond", "where converted images (.beton) are kept")
+    root: str = setting("", "path of the data set (not needed for digits)")
+    loader: Literal["auto", "ffcv", "memory"] = setting(
+        "auto", "auto = ffcv if installed, else memory (all images in memory)"
+    )
+    cache_dir: str = setting("~/.cache/distcond", "directory of converted images (.beton)")
     threads: int = setting(1, "reader threads per worker", ge=1)
     augment: bool = setting(True, "the data set's own random shifts and flips in training")
     image_size: int = setting(0, "side of the network's images in pixels; 0 = the data set's own", ge=0)
@@ -34,57 +36,61 @@ class DataConfig:
     num_classes: int = setting(0, "number of classes; 0 = the data set's own", ge=0)
     class_order: Literal["natural", "lexicographic"] = setting(
         "natural",
-        "how folders and words are numbered: natural = 2 before 10; lexicographic = torchvision's, 10 before 2",
+        "order of class folders: natural = 2 before 10; lexicographic = torchvision's, 10 before 2",
     )
     mean: tuple[float, ...] = setting((), "mean of red, green, blue in [0, 1]; empty = the data set's own")
     std: tuple[float, ...] = setting((), "standard deviation of red, green, blue; empty = the data set's own")
-    cutmix: float = setting(0.0, "CutMix: areas from Beta(cutmix, cutmix), 1 = any alike; 0 = off", ge=0)
+    cutmix: float = setting(0.0, "CutMix: areas are drawn from Beta(cutmix, cutmix), 1 = uniform; 0 = off", ge=0)
     extra: str = setting("", "more training images: an .npz with image (N, S, S, 3) uint8 and label (N,)")
-    extra_share: float = setting(0.7, "share of every batch that is taken from data.extra", gt=0, lt=1)
+    extra_share: float = setting(0.7, "share of data.extra in every batch", gt=0, lt=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackConfig:
     """A projected-gradient attack in pixel units of [0, 1] (Madry et al. 2018)."""
 
-    norm: Literal["Linf", "L2"] = setting("Linf", "the norm of the ball")
-    epsilon: float = setting(8 / 255, "radius of the ball, pixels in [0, 1]; fractions such as 8/255 are fine", ge=0)
+    norm: Literal["Linf", "L2"] = setting("Linf", "norm of the threat model")
+    epsilon: float = setting(
+        8 / 255, "radius of the threat model, for pixels in [0, 1]; may be a fraction such as 8/255", ge=0
+    )
     step_size: float = setting(2 / 255, "length of one step", ge=0)
     num_steps: int = setting(7, "gradient steps", ge=0)
-    random_start: bool = setting(True, "start at a uniform random point of the ball")
+    random_start: bool = setting(True, "start at a uniform random point within epsilon")
     restarts: int = setting(1, "random restarts; an example counts as robust if it survives all", ge=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """The sweep over the trade-off, always in float32."""
+    """Evaluation over a grid of operating points, always in float32."""
 
-    lam_grid: tuple[float, ...] = setting((0.0, 0.2, 0.7, 1.0), "operating points of the sweep", ge=0, le=1)
+    lam_grid: tuple[float, ...] = setting((0.0, 0.2, 0.7, 1.0), "values of lam to evaluate", ge=0, le=1)
     dial: Literal["switch", "weights", "outputs", "mixednuts", "folded"] = setting(
         "switch",
-        "what the sweep turns: lam, over eval.lam_grid (switch), or over eval.dial_grid a blend of the network's two "
-        "paths, of their weights or of their outputs; of two runs (distcond.pair) also mixednuts and folded weights",
+        "what the grid varies: lam over eval.lam_grid (switch), or over eval.dial_grid a blend of the network's two "
+        "paths, of their weights or of their outputs; for two runs (distcond.pair) also mixednuts and folded weights",
     )
     dial_grid: tuple[float, ...] = setting(
-        (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0), "positions of the dial, where eval.dial is no switch", ge=0, le=1
+        (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0), "positions of the dial to evaluate, unless eval.dial=switch", ge=0, le=1
     )
     dial_lam: float = setting(1.0, "lam of a blend's robust end; the other end is lam 0", gt=0, le=1)
     dial_even: Literal["no", "ra", "sa"] = setting(
-        "no", "take the map of the dial that distcond.calibrate even=ra or even=sa fitted; no = the dial is t itself"
+        "no", "use the map of the dial that distcond.calibrate even=ra or even=sa fitted; no = the dial is t itself"
     )
     attack: AttackConfig = group(AttackConfig(num_steps=20), "the attack behind RA")
     attack_name: Literal["pgd", "pgd-last"] = setting(
-        "pgd", "which it is: pgd counts its best iterate, pgd-last its last one, as the evaluations of many papers do"
+        "pgd", "which iterate of the attack counts: pgd the best one, pgd-last the last one, as in many papers"
     )
-    every: int = setting(1, "epochs between validation sweeps; 0 = only at the end", ge=0)
-    val_examples: int = setting(0, "validation examples per sweep, of every class; 0 = all", ge=0)
-    val_steps: int = setting(7, "attack steps of the validation sweep, which only selects the best checkpoint", ge=0)
-    train_examples: int = setting(1000, "training images behind the robust generalisation gap; 0 = do without", ge=0)
-    test_examples: int = setting(0, "test examples of the final sweep, of every class; 0 = all", ge=0)
+    every: int = setting(1, "epochs between validations; 0 = only at the end", ge=0)
+    val_examples: int = setting(0, "validation examples, of every class; 0 = all", ge=0)
+    val_steps: int = setting(7, "attack steps in validation, which only selects the best checkpoint", ge=0)
+    train_examples: int = setting(
+        1000, "training images to measure the robust generalisation gap on; 0 = do not measure it", ge=0
+    )
+    test_examples: int = setting(0, "test examples of the final evaluation, of every class; 0 = all", ge=0)
     batch_size: int = setting(500, "examples per block; random starts do not depend on it", ge=1)
-    noise_seed: int = setting(0, "seed of the weight noise that an evaluated network carries", ge=0)
+    noise_seed: int = setting(0, "seed of the weight noise in evaluation", ge=0)
     sentinel: Literal["off", "final", "every"] = setting(
-        "every", "look for masked gradients: never, with the final sweep alone, or with every sweep (under 2 % of it)"
+        "every", "check for gradient masking: off, in the final evaluation, or in every one (under 2 % of its time)"
     )
 
 
@@ -96,11 +102,13 @@ class OptimConfig:
     momentum: float = setting(0.9, "momentum", ge=0, le=1)
     nesterov: bool = setting(False, "Nesterov momentum")
     weight_decay: float = setting(5e-4, "L2 penalty", ge=0)
-    no_decay: tuple[str, ...] = setting(("alpha",), "parameters without weight decay, by the end of their name")
+    no_decay: tuple[str, ...] = setting(("alpha",), "parameters without weight decay, by the suffix of their name")
     schedule: Literal["cosine", "multistep", "onecycle", "constant"] = setting("cosine", "learning rate over the run")
-    milestones: tuple[float, ...] = setting((0.5, 0.75), "multistep: where to drop, as shares of the run", ge=0, le=1)
-    drop_factor: float = setting(0.1, "multistep: what the rate is multiplied by at a milestone", gt=0, le=1)
-    warmup: float = setting(0.0, "share of the run with a linear warm-up (onecycle: share until the peak)", ge=0, le=1)
+    milestones: tuple[float, ...] = setting(
+        (0.5, 0.75), "multistep: when to drop the rate, as shares of the run", ge=0, le=1
+    )
+    drop_factor: float = setting(0.1, "multistep: factor of the rate at a milestone", gt=0, le=1)
+    warmup: float = setting(0.0, "share of the run with a linear warm-up (onecycle: until the peak)", ge=0, le=1)
     averaging: float = setting(
         0.0, "decay per step of the averaged weights that are evaluated, such as 0.995; 0 = off", ge=0, lt=1
     )
@@ -124,52 +132,54 @@ class PrecisionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
-    """Where the run happens. It changes what is computed in two ways alone: BN statistics are per worker, and CutMix
-    takes its boxes from the same worker's images."""
+    """Where the run is executed. It affects the result in two ways only: BN statistics are per worker, and CutMix mixes
+    images of the same worker."""
 
     name: Literal["ray", "local"] = setting("ray", "ray = Ray Train; local = this process, or every torchrun process")
-    workers: int = setting(0, "data-parallel workers; 0 = one per GPU, or two on CPU where there are two cores", ge=0)
+    workers: int = setting(0, "data-parallel workers; 0 = one per GPU, or two on a CPU with two cores", ge=0)
     min_workers: int = setting(
-        0, "on a cluster: go on with as few workers when nodes are lost, and grow back; 0 = always launch.workers", ge=0
+        0,
+        "on a cluster: continue with this many workers if nodes are lost, and grow back; 0 = always launch.workers",
+        ge=0,
     )
     cpus_per_worker: int = setting(1, "CPU cores per worker", ge=1)
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto = cuda where there is one")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto = cuda if available")
     max_failures: int = setting(2, "times a failed worker group is restarted from the last checkpoint", ge=0)
-    timeout: float = setting(600.0, "seconds after which a silent worker is given up", gt=0)
-    grace: float = setting(25.0, "seconds to save in after SIGTERM or SIGUSR2, before the run is ended", gt=0)
+    timeout: float = setting(600.0, "seconds after which an unresponsive worker is given up", gt=0)
+    grace: float = setting(25.0, "seconds to save a checkpoint after SIGTERM or SIGUSR2 before the run is killed", gt=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """One run."""
 
-    recipe: str = setting("float_digits", "the recipe it started from")
+    recipe: str = setting("float_digits", "the recipe that the settings started from")
     method: Options = group(Options(), "training method; see --list")
     model: Options = group(Options(), "network; see --list")
-    sampler: Options = group(Options(), "how lam is drawn in training; unset = the method's own way")
+    sampler: Options = group(Options(), "how lam is drawn in training; unset = the method's default")
     data: DataConfig = group(DataConfig(), "the images")
     attack: AttackConfig = group(AttackConfig(), "the attack of training")
-    eval: EvalConfig = group(EvalConfig(), "the sweep over the trade-off")
+    eval: EvalConfig = group(EvalConfig(), "evaluation")
     optim: OptimConfig = group(OptimConfig(), "the optimiser")
     precision: PrecisionConfig = group(PrecisionConfig(), "number format and layout")
-    launch: LaunchConfig = group(LaunchConfig(), "where it runs")
+    launch: LaunchConfig = group(LaunchConfig(), "execution")
     epochs: int = setting(30, "passes over the training images", ge=1)
     batch_size: int = setting(128, "images per step over all workers", ge=1)
-    train_examples: int = setting(0, "training images used, of every class, the same for every seed; 0 = all", ge=0)
+    train_examples: int = setting(0, "training images to use, of every class, the same for every seed; 0 = all", ge=0)
     shared_statistics: bool = setting(False, "BN statistics over all workers instead of per worker")
-    label_smoothing: float = setting(
-        0.0, "share of every label spread over all classes in the training loss; not in the attack", ge=0, lt=1
-    )
+    label_smoothing: float = setting(0.0, "label smoothing of the training loss, not of the attack", ge=0, lt=1)
     init_from: str = setting(
         "", "weights to start from: a run directory, one of its checkpoints, or a .pth or .safetensors; empty = random"
     )
-    seed: int = setting(0, "of everything random", ge=0)
+    seed: int = setting(0, "random seed", ge=0)
     save_every: int = setting(1, "epochs between checkpoints", ge=1)
-    save_steps: int = setting(0, "steps between checkpoints, besides those of epochs; 0 = none", ge=0)
-    save_minutes: float = setting(15.0, "minutes after which a checkpoint is due wherever the run is; 0 = none", ge=0)
+    save_steps: int = setting(0, "steps between checkpoints, besides those of save_every; 0 = none", ge=0)
+    save_minutes: float = setting(
+        15.0, "minutes between checkpoints, also within epochs and evaluations; 0 = none", ge=0
+    )
     run_root: str = setting(
         "",
         "where run directories go, a path or a URI like s3://BUCKET/RUNS; empty = ./runs, or ~/distcond/runs in a job",
     )
-    sinks: tuple[str, ...] = setting((), "tools that show the run besides: tensorboard, mlflow, wandb; see --list sink")
-    fresh: bool = setting(False, "start anew instead of resuming or showing the run with the same configuration")
+    sinks: tuple[str, ...] = setting((), "experiment trackers: tensorboard, mlflow, wandb; see --list sink")
+    fresh: bool = setting(False, "start a new run instead of resuming or showing the one with the same configuration")

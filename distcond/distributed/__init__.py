@@ -1,4 +1,4 @@
 """Process group, rendezvous and collectives of the ranks of one run.
 
-May import errors and storage.store (for its error type); torch.distributed is used here and in the launchers alone.
+May import errors, layers (pooling of statistics) and storage.errors, nothing else.
 """

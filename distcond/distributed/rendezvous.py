@@ -1,78 +1,162 @@
-"""Rendezvous of the processes of one start, apart from those of earlier starts.
+"""Joins the processes that torchrun started into one world (`world_from_environment`).
 
 torchrun keeps its store over restarts (https://github.com/pytorch/pytorch/issues/135712). A fast process would read the
-addresses of the previous start there, connect to nobody, and use up the restart.
+addresses of the previous start there, connect to nobody, and use up the restart. So every start gets its own prefix in
+the store: rank 0 chooses it, and answers each rank that uses it.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
+import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
-_WORD = "distcond/word"
+from distcond.distributed.world import World, choose_device
+from distcond.errors import ConfigError, StopRequested, TransientError
 
-#: Seconds to wait for a word before looking whether something else is the matter.
-_TURN = 0.5
+_LEFT_OVER = "start by torchrun, or unset RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE if they are left over"
+
+#: Key of the prefix that rank 0 has chosen.
+_PREFIX_KEY = "distcond/word"
+
+#: Seconds to wait for a key before checking for a stop request and the deadline.
+_POLL_SECONDS = 0.5
 
 
-class RendezvousCancelled(Exception):
-    """The run was asked to stop before everyone had come."""
+@contextmanager
+def world_from_environment(device_name: str, timeout: float, stop: Callable[[], bool]) -> Iterator[World]:
+    """This process's world by torchrun's variables, or a world of one without them.
+
+    Args:
+        device_name: `launch.device`.
+        timeout: `launch.timeout`, seconds for the rendezvous and for every collective.
+        stop: whether the run was asked to stop.
+
+    Raises:
+        ConfigError: the variables contradict each other.
+        TransientError: not all processes arrived in time.
+        StopRequested: `stop` returned True before they arrived.
+    """
+    rank, size, local_rank, _ = rank_from_environment()
+    device = choose_device(device_name, local_rank)
+    if size == 1:
+        yield World(device=device)
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    limit = timedelta(seconds=timeout)
+    try:
+        store = rendezvous_store(next(rendezvous("env://", timeout=limit))[0], rank, size, timeout, stop)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+    except RuntimeError as error:  # of `rendezvous_store`, of torch's store or of gloo, whichever times out first
+        reason = str(error).strip().splitlines()[0]
+        raise TransientError(
+            f"rendezvous of {size} processes failed (launch.timeout={timeout:g} s): {reason}"
+        ) from error
+    try:
+        yield World(rank, size, device)
+    finally:
+        dist.destroy_process_group()
+
+
+class RankInfo(NamedTuple):
+    """The rank of a process started by torchrun: among all processes, and among those of its machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+def rank_from_environment() -> RankInfo:
+    """This process's rank by torchrun's variables; rank 0 of 1 without them.
+
+    Raises:
+        ConfigError: the variables are empty, not numbers, or contradict each other, as when some are left over.
+    """
+    size, rank = _read_number("WORLD_SIZE", 1, 1), _read_number("RANK", 0, 0)
+    local_size, local_rank = _read_number("LOCAL_WORLD_SIZE", size, 1), _read_number("LOCAL_RANK", 0, 0)
+    if rank >= size:
+        of = f"WORLD_SIZE={size}" if "WORLD_SIZE" in os.environ else "WORLD_SIZE is not set"
+        raise ConfigError(f"RANK={rank}: not a rank of this run, {of}; {_LEFT_OVER}")
+    if local_rank >= local_size > 1 or local_size > size:
+        local = f"LOCAL_RANK={local_rank}, LOCAL_WORLD_SIZE={local_size}"
+        raise ConfigError(f"{local}: contradict WORLD_SIZE={size}; {_LEFT_OVER}")
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if size > 1 and missing:
+        raise ConfigError(f"WORLD_SIZE={size}: {' and '.join(missing)} not set; {_LEFT_OVER}")
+    if size > 1:
+        _read_number("MASTER_PORT", 0, 0)
+    return RankInfo(rank, size, local_rank, local_size)
+
+
+def _read_number(name: str, default: int, least: int) -> int:
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    if not (text.strip().isascii() and text.strip().isdigit()) or int(text) < least:
+        raise ConfigError(f"{name}={text!r} in the environment: not a number of at least {least}; {_LEFT_OVER}")
+    return int(text)
+
+
+def rendezvous_store(store: Store, rank: int, size: int, seconds: float, stop: Callable[[], bool]) -> Store:
+    """The part of `store` under the prefix of this start. Collective; returns once rank 0 has answered this process.
+
+    Raises:
+        RuntimeError: not all processes arrived within `seconds`.
+        StopRequested: `stop` returned True before.
+    """
+    reader = _StoreReader(store, size, time.monotonic() + seconds, stop)
+    return PrefixStore(_lead(reader) if rank == 0 else _follow(reader, rank), store)
 
 
 @dataclass(frozen=True)
-class _Board:
-    """A store, and how long to wait for what others write there."""
+class _StoreReader:
+    """Reads keys that other processes write, until a deadline or a stop request."""
 
     store: Store
     size: int
-    deadline: float
+    deadline: float  # time.monotonic()
     stop: Callable[[], bool]
 
-    def read(self, key: str) -> str:
-        """What was written there; "" if that takes a while."""
+    def read(self, key: str, arrived: int | None = None) -> str:
+        """The value of a key; "" if it is not written within `_POLL_SECONDS`. `arrived` is for the error message."""
         if self.stop():
-            raise RendezvousCancelled
+            raise StopRequested
         if time.monotonic() > self.deadline:
-            raise RuntimeError(f"not all {self.size} came in time")
+            count = "not all" if arrived is None else str(arrived)
+            raise RuntimeError(f"{count} of {self.size} processes arrived in time")
         try:
-            self.store.wait([key], timedelta(seconds=_TURN))
-        except RuntimeError:  # nobody has said it
+            self.store.wait([key], timedelta(seconds=_POLL_SECONDS))
+        except RuntimeError:  # not written yet
             return ""
         return self.store.get(key).decode()
 
 
-def rendezvous_store(store: Store, rank: int, size: int, seconds: float, stop: Callable[[], bool]) -> Store:
-    """The part of `store` under a word of rank 0's, once that has answered this process. Collective.
-
-    Raises:
-        RuntimeError: not all of them came within so many seconds.
-        CalledOff: `stop` said so first.
-    """
-    board = _Board(store, size, time.monotonic() + seconds, stop)
-    return PrefixStore(_lead(board) if rank == 0 else _follow(board, rank), store)
-
-
-def _lead(board: _Board) -> str:
-    word = secrets.token_hex(8)
-    board.store.set(_WORD, word)
-    for rank in range(1, board.size):
-        while not (own := board.read(f"{word}/{rank}")):
+def _lead(reader: _StoreReader) -> str:
+    prefix = secrets.token_hex(8)
+    reader.store.set(_PREFIX_KEY, prefix)
+    for rank in range(1, reader.size):
+        while not (token := reader.read(f"{prefix}/{rank}", arrived=rank)):
             pass
-        board.store.set(f"{word}/{rank}/heard", own)
-    return word
+        reader.store.set(f"{prefix}/{rank}/heard", token)
+    return prefix
 
 
-def _follow(board: _Board, rank: int) -> str:
-    own = secrets.token_hex(8)
+def _follow(reader: _StoreReader, rank: int) -> str:
+    token = secrets.token_hex(8)
     while True:
-        word = board.read(_WORD)  # of the start before, perhaps: that one's rank 0 answers no more
-        if word:
-            board.store.set(f"{word}/{rank}", own)
-            if board.read(f"{word}/{rank}/heard") == own:
-                return word
+        prefix = reader.read(_PREFIX_KEY)  # possibly of the previous start, whose rank 0 does not answer any more
+        if prefix:
+            reader.store.set(f"{prefix}/{rank}", token)
+            if reader.read(f"{prefix}/{rank}/heard") == token:
+                return prefix
             time.sleep(0.02)

@@ -1,29 +1,30 @@
-"""World: the ranks of a run, their process group, the collectives outside DDP, and slow work under keep-alive."""
+"""World: the ranks of a run, the collectives outside DDP, and slow work under keep-alive."""
 
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.rendezvous import rendezvous
 
-from distcond.distributed.rendezvous import rendezvous_store
-from distcond.errors import ConfigError, TransientError
+from distcond.errors import ConfigError
 from distcond.storage.errors import StorageError
 
-#: Seconds in which a thread that is done lets go, on a machine however busy.
+T = TypeVar("T")
+
+#: Seconds to wait for gloo's thread to release its tensors.
 PATIENCE = 5.0
+
+#: Seconds between two reductions of ranks that wait for a slow one.
+KEEPALIVE_INTERVAL = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes what is written once."""
+        """Whether this process writes files that are written once."""
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Wait for every rank: the host, and not only its device's queue."""
+        """Wait for every rank, on the host and not only in the device's queue."""
         self.all_reduce_max([0.0])
 
     def sum(self, values: Tensor) -> Tensor:
@@ -52,17 +53,17 @@ class World:
         return values
 
     def all_reduce_max(self, values: list[float]) -> list[float]:
-        """Element-wise maximum over ranks, on every rank. It goes by way of the CPU: no device waits."""
+        """Element-wise maximum over ranks, on every rank. Runs on the CPU: no device waits."""
         if self.size == 1:
             return values
-        agreed = torch.tensor(values, dtype=torch.float64)
-        with wait_for_release(agreed):
-            dist.all_reduce(agreed, dist.ReduceOp.MAX)
-        found: list[float] = agreed.tolist()
-        return found
+        reduced = torch.tensor(values, dtype=torch.float64)
+        with wait_for_release(reduced):
+            dist.all_reduce(reduced, dist.ReduceOp.MAX)
+        result: list[float] = reduced.tolist()
+        return result
 
     def gather(self, values: Tensor) -> list[Tensor]:
-        """The values of every rank, in rank order, on every rank."""
+        """The values of every rank, in order of rank, on every rank. All have the same shape."""
         if self.size == 1:
             return [values]
         parts = [torch.empty_like(values) for _ in range(self.size)]
@@ -71,13 +72,28 @@ class World:
         return parts
 
 
+def all_gather_text(world: World, text: str) -> list[str]:
+    """The texts of every rank, of any length, in order of rank, on every rank.
+
+    torch's own collectives for objects would unpickle what comes over the network.
+    """
+    if world.size == 1:
+        return [text]
+    own = torch.frombuffer(bytearray(text.encode() or b"\0"), dtype=torch.uint8)
+    sizes = [int(size) for size in world.gather(torch.tensor([len(text.encode())]))]
+    padded = torch.zeros(max(1, *sizes), dtype=torch.uint8)
+    padded[: len(own)] = own
+    parts = world.gather(padded)
+    return [bytes(part[:size].tolist()).decode() for part, size in zip(parts, sizes, strict=True)]
+
+
 @contextmanager
 def wait_for_release(*tensors: Tensor) -> Iterator[None]:
-    """A collective on `tensors`; afterwards, wait until gloo's own thread holds none of them any longer.
+    """Run a collective on `tensors` in the block, then wait until gloo's thread has released them.
 
-    It lets go a moment after it has said that it is done, and needs the interpreter for that: where the interpreter is
-    ending by then, the whole process is aborted (SIGABRT, seen with torch 2.15 in one of a few dozen runs). Where
-    something else keeps them, as a debugger of torch's may, a run does not wait for it longer than `PATIENCE`.
+    gloo releases them a moment after it reports completion, and needs the interpreter for that. If the interpreter is
+    shutting down by then, the process is aborted (SIGABRT, seen with torch 2.15 in one of a few dozen runs). If
+    something else holds the tensors, such as a debugger, the wait ends after `PATIENCE` seconds.
     """
     before = [tensor._use_count() for tensor in tensors]
     yield
@@ -87,132 +103,60 @@ def wait_for_release(*tensors: Tensor) -> Iterator[None]:
             time.sleep(0)
 
 
-def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
-    """The device called "auto", "cpu" or "cuda" for one worker of a node.
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device of one worker of a machine.
+
+    Args:
+        name: "auto", "cpu" or "cuda", as in `launch.device`.
+        local_rank: number of the worker on its machine.
 
     Raises:
-        ConfigError: cuda asked for where there is none.
+        ConfigError: "cuda" without a GPU.
     """
     available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
+    if name == "cuda" and not available:
         raise ConfigError("launch.device=cuda: torch sees no GPU here; valid: auto, cpu")
-    if wanted == "cpu" or not available:
+    if name == "cpu" or not available:
         return torch.device("cpu")
     device = torch.device("cuda", local_rank % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
 
 
-class RankInfo(NamedTuple):
-    """Which of torchrun's processes this is: among all, and among those of its machine."""
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
-
-
-#: Where the processes of a start meet.
-_MEETING = ("MASTER_ADDR", "MASTER_PORT")
-
-_LEFT_OVER = "start by torchrun, or unset RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE if they are left over"
-
-
-def rank_from_environment() -> RankInfo:
-    """This process's place by torchrun's variables; alone without them.
-
-    Raises:
-        ConfigError: they are empty, no numbers or do not fit each other, as where some are left over.
-    """
-    size, rank = _number("WORLD_SIZE", 1, 1), _number("RANK", 0, 0)
-    local_size, local_rank = _number("LOCAL_WORLD_SIZE", size, 1), _number("LOCAL_RANK", 0, 0)
-    if rank >= size:
-        of = f"WORLD_SIZE={size}" if "WORLD_SIZE" in os.environ else "WORLD_SIZE is not set"
-        raise ConfigError(f"RANK={rank}: not a rank of this run, {of}; {_LEFT_OVER}")
-    if local_rank >= local_size > 1 or local_size > size:
-        raise ConfigError(
-            f"LOCAL_RANK={local_rank}, LOCAL_WORLD_SIZE={local_size}: do not fit WORLD_SIZE={size}; {_LEFT_OVER}"
-        )
-    missing = [name for name in ("RANK", *_MEETING) if not os.environ.get(name)]
-    if size > 1 and missing:
-        raise ConfigError(f"WORLD_SIZE={size}: {' and '.join(missing)} not set; {_LEFT_OVER}")
-    if size > 1:
-        _number("MASTER_PORT", 0, 0)
-    return RankInfo(rank, size, local_rank, local_size)
-
-
-def _number(name: str, default: int, least: int) -> int:
-    text = os.environ.get(name)
-    if text is None:
-        return default
-    if not (text.strip().isascii() and text.strip().isdigit()) or int(text) < least:
-        raise ConfigError(f"{name}={text!r} in the environment: not a number of at least {least}; {_LEFT_OVER}")
-    return int(text)
-
-
-@contextmanager
-def world_from_environment(wanted_device: str, timeout: float, stop: Callable[[], bool]) -> Iterator[World]:
-    """This process's world by torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK), or a world of one without them.
-
-    Raises:
-        ConfigError: the variables do not fit each other.
-        NotNow: not all of its processes came in time.
-        CalledOff: `stop` said so before they were there.
-    """
-    rank, size, local_rank, _ = rank_from_environment()
-    device = choose_device(wanted_device, local_rank)
-    if size == 1:
-        yield World(device=device)
-        return
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    patience = timedelta(seconds=timeout)
-    try:
-        store = rendezvous_store(next(rendezvous("env://", timeout=patience))[0], rank, size, timeout, stop)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
-    except RuntimeError as error:  # a store or gloo may say so first, each in its way
-        why = str(error).strip().splitlines()[0]
-        raise TransientError(f"{size} processes were to meet within launch.timeout={timeout:g} s: {why}") from error
-    try:
-        yield World(rank, size, device)
-    finally:
-        dist.destroy_process_group()
-
-
-T = TypeVar("T")
-
-#: Seconds between two words of a rank that is still at it.
-KEEPALIVE_INTERVAL = 1.0
-
-
 def run_with_keepalive(world: World, work: Callable[[], T], limit: float = math.inf) -> T:
-    """The result of `work`, which every rank calls at the same place; back once all ranks have done theirs.
+    """Run slow `work` on every rank and return its result once all ranks are done. Collective.
 
-    The work is done in a thread, while the ranks keep meeting in small reductions: a collective that they went into
-    when they are done would give up on a slow one after `launch.timeout`. It still gives up on a rank that is gone.
+    The work runs in a thread while the ranks keep exchanging small reductions. A single collective at the end would
+    give up on a slow rank after `launch.timeout`; this one gives up only on a rank that is gone.
+
+    Args:
+        world: the ranks.
+        work: called on every rank.
+        limit: seconds.
 
     Raises:
-        Exception: what this rank's work raised, at once; the others then miss this rank.
-        StorageError: it took longer than `limit` seconds; it is left behind, and keeps no process alive.
+        Exception: of this rank's work, immediately; the other ranks then lose this one.
+        StorageError: the work took longer than `limit`. Its thread is abandoned and keeps no process alive.
     """
     if world.size == 1 and limit == math.inf:
         return work()
     deadline = time.monotonic() + limit
-    done: Future[T] = Future()
-    thread = threading.Thread(target=_into, args=(done, work), name="together", daemon=True)
+    future: Future[T] = Future()
+    thread = threading.Thread(target=_resolve, args=(future, work), name="keepalive-work", daemon=True)
     thread.start()
     busy = True
     while busy:
         thread.join(KEEPALIVE_INTERVAL)
-        if done.done():
-            done.result()
+        if future.done():
+            future.result()
         elif time.monotonic() > deadline:
-            raise StorageError(f"storage: no end of it within {limit:g} s; see whether it answers at all")
-        busy = bool(world.all_reduce_max([float(not done.done())])[0])
-    return done.result()
+            raise StorageError(f"storage: no answer within {limit:g} s; check that it is reachable")
+        busy = bool(world.all_reduce_max([float(not future.done())])[0])
+    return future.result()
 
 
-def _into(done: Future[T], work: Callable[[], T]) -> None:
+def _resolve(future: Future[T], work: Callable[[], T]) -> None:
     try:
-        done.set_result(work())
+        future.set_result(work())
     except BaseException as error:
-        done.set_exception(error)
+        future.set_exception(error)

@@ -1,7 +1,7 @@
 """Key mappings: how families of checkpoints (torchvision, kuangliu, RobustBench, OAT) name their tensors, as data.
 
-VGG: `features.N` counts every layer, activations and pools included. The classifier of torchvision's has three layers,
-that of the VGG here has one: `classifier.0` to `.6` stay unused.
+VGG: `features.N` counts every layer, activations and pools included. torchvision's classifier has three layers, the VGG
+here has one: `classifier.0` to `.6` stay unused.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-#: The numbers in a module's name, such as (stage, index).
+#: The numbers in a module's name: (stage, index) or (index,); () for a name without numbers.
 Position = tuple[int, ...]
 
 
 class Rule(NamedTuple):
-    """One module there and here.
+    """Maps the name of one module in a checkpoint to its name here.
 
     Attributes:
-        pattern: of the module's whole name there; its groups `stage` and `index` are the module's position.
-        name: of the module in the plain build of a model; `{block}` and what else `Convention.places` gives stand for
-            the position, other groups of the pattern for themselves.
-        dims: where given, only modules whose weight has this many dimensions; positions are counted among these alone.
+        pattern: regular expression for the full name in the checkpoint. Its groups `stage` and `index` are the module's
+            position.
+        name: format string of the name in the reference model. `{block}` and other fields of `KeyMapping.number` stand
+            for the position, other groups of the pattern for themselves.
+        dims: if set, the rule applies only to modules whose weight has this many dimensions, and positions are numbered
+            among these alone.
     """
 
     pattern: str
@@ -32,41 +34,44 @@ class Rule(NamedTuple):
     dims: int | None = None
 
 
-Hit = tuple[Rule, re.Match[str]]
+RuleMatch = tuple[Rule, re.Match[str]]
 
 
 def blocks_in_order(positions: Sequence[Position]) -> list[dict[str, int]]:
-    """Blocks counted through all stages: the `{block}` of each position."""
+    """Number blocks through all stages: the `{block}` of each position."""
     return [{"block": number} for number in range(len(positions))]
 
 
 @dataclass(frozen=True)
 class KeyMapping:
-    """How a family of checkpoints names its tensors. `vgg_positions` maps the sorted positions of a checkpoint to the
-    numbers that names here have.
+    """How a family of checkpoints names its tensors.
 
-    The first rule that fits a name counts. `raw_pixels` says that networks with these names take pixels of [0, 1] as
-    they are.
+    Attributes:
+        name: of the mapping.
+        summary: its line in `--list convention`.
+        rules: the first one that matches a name counts.
+        number: maps the sorted positions of a checkpoint to the numbers in names here.
+        raw_pixels: whether networks with these names take pixels in [0, 1] without normalisation.
     """
 
     name: str
     summary: str
     rules: tuple[Rule, ...]
-    places: Callable[[Sequence[Position]], Sequence[Mapping[str, int]]] = blocks_in_order
+    number: Callable[[Sequence[Position]], Sequence[Mapping[str, int]]] = blocks_in_order
     raw_pixels: bool = False
 
     def translate(self, theirs: Mapping[str, Tensor]) -> dict[str, str]:
-        """{name there: name here} of the tensors that a rule knows."""
-        found = {name: self._rule(name, theirs) for name in theirs}
-        known = {name: hit for name, hit in found.items() if hit is not None}
+        """{name in the checkpoint: name here} of the tensors that a rule matches."""
+        matches = {name: self._match(name, theirs) for name in theirs}
+        known = {name: match for name, match in matches.items() if match is not None}
         numbers = {dims: self._numbers(known.values(), dims) for dims in {rule.dims for rule, _ in known.values()}}
         return {
-            name: rule.name.format(**{**match.groupdict(), **numbers[rule.dims][_position(match)]}) + _tensor(name)
+            name: rule.name.format(**{**match.groupdict(), **numbers[rule.dims][_position(match)]}) + _suffix(name)
             for name, (rule, match) in known.items()
         }
 
-    def _rule(self, name: str, theirs: Mapping[str, Tensor]) -> Hit | None:
-        module = name.removesuffix(_tensor(name))
+    def _match(self, name: str, theirs: Mapping[str, Tensor]) -> RuleMatch | None:
+        module = name.removesuffix(_suffix(name))
         weight = theirs.get(f"{module}.weight")
         for rule in self.rules:
             match = re.fullmatch(rule.pattern, module)
@@ -74,11 +79,11 @@ class KeyMapping:
                 return rule, match
         return None
 
-    def _numbers(self, hits: Iterable[Hit], dims: int | None) -> dict[Position, Mapping[str, int]]:
-        """The numbers of every position; of none, where a name has no number."""
-        positions = sorted({_position(match) for rule, match in hits if rule.dims == dims} - {()})
+    def _numbers(self, matches: Iterable[RuleMatch], dims: int | None) -> dict[Position, Mapping[str, int]]:
+        """The numbers of every position; none for ()."""
+        positions = sorted({_position(match) for rule, match in matches if rule.dims == dims} - {()})
         numbers: dict[Position, Mapping[str, int]] = {(): {}}
-        return numbers | dict(zip(positions, self.places(positions), strict=True))
+        return numbers | dict(zip(positions, self.number(positions), strict=True))
 
 
 def _position(match: re.Match[str]) -> Position:
@@ -86,8 +91,8 @@ def _position(match: re.Match[str]) -> Position:
     return tuple(int(groups[name]) for name in ("stage", "index") if name in groups)
 
 
-def _tensor(name: str) -> str:
-    """`.weight` of `layer1.0.conv1.weight`."""
+def _suffix(name: str) -> str:
+    """The parameter of a tensor's name: `.weight` of `layer1.0.conv1.weight`."""
     return "." + name.rpartition(".")[2]
 
 
@@ -217,7 +222,7 @@ _VGG_UNIT_LAYERS = 3
 
 
 def vgg_positions(positions: Sequence[Position]) -> list[dict[str, int]]:
-    """Stage and place in it: a pool between two stages makes the numbers of `features` run ahead by one."""
+    """Stage and unit within it. Each pool between two stages shifts the numbers of `features` by one."""
     stages = [index - positions[0][0] - _VGG_UNIT_LAYERS * number for number, (index,) in enumerate(positions)]
     return [{"part": stage, "unit": number - stages.index(stage)} for number, stage in enumerate(stages)]
 

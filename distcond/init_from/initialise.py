@@ -28,10 +28,10 @@ from distcond.runs.run_dir import RunDir
 
 
 def check_init_from(config: Config) -> InitReport | None:
-    """What `init_from` will do to the run's network, tried on a copy of it; None where it is not set.
+    """Try `init_from` on a fresh network of the run; None if it is not set.
 
     Raises:
-        ConfigError: nothing to read there, or it does not fit the model.
+        ConfigError: it cannot be read, or does not fit the model.
     """
     return copy_weights_into(build_model(config), config) if config.init_from else None
 
@@ -44,49 +44,49 @@ def apply_init_from(model: ConditionalModel, config: Config, run: RunDir, world:
     """
     if not config.init_from:
         return
-    found = copy_weights_into(model, config)
-    _agree(found.digest, world, config.init_from)
+    report = copy_weights_into(model, config)
+    _require_same_on_all_ranks(report.digest, world, config.init_from)
     if world.first:
-        write_json(run.path / INIT_FROM_FILE, found.record)
+        write_json(run.path / INIT_FROM_FILE, report.record)
 
 
 @torch.no_grad()
 def copy_weights_into(model: ConditionalModel, config: Config) -> InitReport:
-    """Copy what `config.init_from` holds to every part of `model` that plays the same role.
+    """Copy the tensors of `config.init_from` to every tensor of `model` with the same role.
 
-    What layers of `model` share, as an amplitude of the noise, starts at the mean of what they had each.
+    A tensor that layers of `model` share, such as a noise amplitude, starts at the mean of their tensors.
 
     Raises:
         ConfigError: as `check_init_from`.
     """
-    weights, here = read_weights(config.init_from), target_network(model, config)
-    match = best_match(here, weights.tensors, table("convention").values())
+    weights, target = read_weights(config.init_from), target_network(model, config)
+    match = best_match(target, weights.tensors, table("convention").values())
     if not match.fits:
-        raise ConfigError(f"init_from={config.init_from}: {explain_mismatch(match, weights, here, config.model)}")
-    weights = _as_trained(weights, match)
+        raise ConfigError(f"init_from={config.init_from}: {explain_mismatch(match, weights, target, config.model)}")
+    weights = _with_training_normalisation(weights, match)
     classes = class_order_note(weights, config) if takes_classifier(match) else ""
-    found = build_init_report(config.init_from, weights, match, model, classes)  # before the copying: it compares
-    given: dict[int | str, list[Tensor]] = {}
+    report = build_init_report(config.init_from, weights, match, model, classes)  # compares with the old values
+    parts_of: dict[int | str, list[Tensor]] = {}
     for name, candidate in match.copies.items():
-        target = here.state[name]
-        parts = given.setdefault(target.data_ptr() or name, [])  # an empty tensor lies nowhere
-        parts.append(candidate.tensor[tuple(slice(size) for size in target.shape)])
-        target.copy_(parts[0] if len(parts) == 1 else torch.stack(parts).mean(0))
+        tensor = target.state[name]
+        parts = parts_of.setdefault(tensor.data_ptr() or name, [])  # an empty tensor has no address
+        parts.append(candidate.tensor[tuple(slice(size) for size in tensor.shape)])
+        tensor.copy_(parts[0] if len(parts) == 1 else torch.stack(parts).mean(0))
     if weights.mean is not None and weights.std is not None:
         model.mean.copy_(weights.mean)
         model.std.copy_(weights.std)
-    return found
+    return report
 
 
-def _as_trained(weights: Weights, match: Match) -> Weights:
-    """The weights with the normalisation that their authors trained them under, where their names tell."""
+def _with_training_normalisation(weights: Weights, match: Match) -> Weights:
+    """The weights with the normalisation they were trained with, if their key mapping determines it."""
     if weights.mean is not None or not lookup("convention", match.convention).raw_pixels:
         return weights
     return weights._replace(mean=torch.zeros(3, 1, 1), std=torch.ones(3, 1, 1))
 
 
 def target_network(model: ConditionalModel, config: Config) -> TargetNetwork:
-    """The tensors of a run's network by the names that its plain build has."""
+    """The tensors of a run's network, by the names of its reference model."""
     state: dict[str, Tensor] = {name.removeprefix("backbone."): value for name, value in model.state_dict().items()}
     for name in ("mean", "std"):
         del state[name]
@@ -96,41 +96,42 @@ def target_network(model: ConditionalModel, config: Config) -> TargetNetwork:
 
 
 def num_classes(backbone: nn.Module) -> int:
-    """Logits of a network: outputs of its last linear layer."""
+    """Number of logits: outputs of the last linear layer."""
     return [module for module in backbone.modules() if isinstance(module, nn.Linear)][-1].out_features
 
 
-def _agree(digest: str, world: World, init_from: str) -> None:
-    # In pieces that a float32 holds exactly.
-    mine = torch.tensor([float(int(digest[at : at + 4], 16)) for at in range(0, 16, 4)], device=world.device)
-    if not torch.equal(world.sum(mine), mine * world.size):
+def _require_same_on_all_ranks(digest: str, world: World, init_from: str) -> None:
+    # In pieces that float32 represents exactly.
+    own = torch.tensor([float(int(digest[at : at + 4], 16)) for at in range(0, 16, 4)], device=world.device)
+    if not torch.equal(world.sum(own), own * world.size):
         raise ConfigError(f"init_from={init_from}: the workers read different content; use a path that all nodes share")
 
 
 def read_weights(init_from: str) -> Weights:
-    """The network that `init_from` names: a run directory's best, a checkpoint's, or the one in a file.
+    """The weights that `init_from` names: of a run directory's best checkpoint, of a checkpoint, or of a file.
 
     Raises:
-        ConfigError: nothing there that can be read; the message names the machine, since others may see other files.
+        ConfigError: it cannot be read; the message names the machine, since others may see other files.
     """
     try:
         with name_setting_in_errors({"init_from": init_from}):
             path = Path(init_from).expanduser().absolute()
             if path.is_dir():
-                checkpoint = _checkpoint(path)
+                checkpoint = _find_checkpoint(path)
                 classes = tuple(load_shared(checkpoint).get("classes", ()))
-                return unwrap_weights(_of_checkpoint(checkpoint))._replace(classes=classes)
+                return unwrap_weights(_load_evaluated_state(checkpoint))._replace(classes=classes)
             if path.is_file():
-                open(path, "rb").close()  # what may not be read is not damaged
+                open(path, "rb").close()  # a permission error is not a damaged file
                 return unwrap_weights(read_weights_file(path))
     except ConfigError as error:
-        said = str(error)
-        raise ConfigError(said if said.startswith("init_from=") else f"init_from={init_from}: {said}") from error
-    wanted = "name a run directory, one of its checkpoints or a file of weights, which every worker has to see"
-    raise ConfigError(f"init_from={init_from}: no such file or directory on {socket.gethostname()}; {wanted}")
+        message = str(error)
+        prefix = "" if message.startswith("init_from=") else f"init_from={init_from}: "
+        raise ConfigError(prefix + message) from error
+    valid = "name a run directory, one of its checkpoints or a file of weights that every worker can read"
+    raise ConfigError(f"init_from={init_from}: no such file or directory on {socket.gethostname()}; {valid}")
 
 
-def _checkpoint(folder: Path) -> Path:
+def _find_checkpoint(folder: Path) -> Path:
     if (folder / SHARED_FILE).is_file():
         return folder
     run = RunDir(folder)
@@ -139,12 +140,12 @@ def _checkpoint(folder: Path) -> Path:
     return find_checkpoint(run, "best")
 
 
-def _of_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The network a checkpoint is evaluated by: statistics averaged over ranks, weights over steps where they are."""
+def _load_evaluated_state(path: Path) -> dict[str, Tensor]:
+    """The state that a checkpoint is evaluated with: pooled statistics, and averaged weights if the run has them."""
     shared = load_shared(path)
     state: dict[str, Tensor] = shared["model"] | pooled_statistics(path)
     if shared.get("averaged") is not None:
         mean = shared["averaged"]["parameters"] | pooled_statistics(path, "averaged")
-        # An average knows nothing of masks: what is exactly zero stays zero.
+        # The average ignores masks: a weight that is exactly zero stays zero.
         state |= {name: value if value.dim() < 2 else value * (state[name] != 0) for name, value in mean.items()}
     return state

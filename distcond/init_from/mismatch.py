@@ -1,4 +1,4 @@
-"""Explains in one line why the weights of `init_from` do not fit: other tensors, or classes in another order."""
+"""Explains in one line why the weights of `init_from` do not fit: other shapes, or classes in another order."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from distcond.runs.build import classifier_name, reference_model
 
 
 def explain_mismatch(match: Match, weights: Weights, ours: TargetNetwork, model: Options) -> str:
-    """What is wrong first, how much is right, and what to do about it."""
+    """One line: the first difference, how many convolutions match, and a model that would fit."""
     convolutions = [name for name, tensor in ours.plain.items() if tensor.dim() == 4]
-    right = sum(name in convolutions and name not in match.unfit and name not in match.missing for name in convolutions)
-    what = _first(match, weights)
-    how_much = f"{right} of {len(convolutions)} convolutions have one there, by the names of {match.convention}"
-    return f"does not fit model={model.name}: {what} ({how_much}); {_instead(weights, ours, model)}"
+    matched = sum(name not in match.unfit and name not in match.missing for name in convolutions)
+    difference = _first_difference(match, weights)
+    count = f"{matched} of {len(convolutions)} convolutions match, by the names of {match.convention}"
+    return f"does not fit model={model.name}: {difference} ({count}); {_suggest_model(weights, ours, model)}"
 
 
-def _first(match: Match, weights: Weights) -> str:
+def _first_difference(match: Match, weights: Weights) -> str:
     if not match.copies and not match.unfit:
         return f"none of its {len(weights.tensors)} names is known, such as {next(iter(weights.tensors))}"
     if match.unfit:
@@ -38,25 +38,25 @@ def _first(match: Match, weights: Weights) -> str:
     return f"nothing here for {match.beyond[0]}"
 
 
-def _instead(weights: Weights, ours: TargetNetwork, model: Options) -> str:
+def _suggest_model(weights: Weights, ours: TargetNetwork, model: Options) -> str:
     conventions = table("convention").values()
-    for options, words in _candidates(model):
+    for options, settings in _candidates(model):
         network = reference_model(options, ours.plain[f"{ours.head}.weight"].shape[0])
         plain = network.state_dict()
         if best_match(TargetNetwork(plain, plain, classifier_name(network)), weights.tensors, conventions).fits:
-            return f"{words} would"
-    return "no model of this distcond does"
+            return f"{settings} would fit"
+    return "no model of this distcond fits"
 
 
 def _candidates(model: Options) -> Iterator[tuple[Options, str]]:
-    """Networks to try and the settings that ask for them: this one's variants first, then every other's."""
+    """Models to try, with the settings that select them: variants of this one first, then all others."""
     yield from _variants(model)
     for name, other in table("model").items():
         yield from _variants(dataclasses.replace(lookup("model", other.name).options, name=name))
 
 
 def _variants(options: Options) -> Iterator[tuple[Options, str]]:
-    """The options as they are, and with each other choice of each of their choices."""
+    """The options as they are, then with each other value of each of their enumerated settings."""
     yield options, f"model={options.name}"
     hints = typing.get_type_hints(type(options))
     for field in dataclasses.fields(options):
@@ -69,45 +69,43 @@ def _variants(options: Options) -> Iterator[tuple[Options, str]]:
 
 
 def class_order_note(weights: Weights, config: Config) -> str:
-    """What to know about the order of the classes where the classifier is taken over; "" if there is nothing.
+    """A note on the class order of a classifier that is copied; "" if there is nothing to note.
 
     Raises:
-        ConfigError: the same classes are numbered in another order there.
+        ConfigError: the checkpoint numbers the same classes in another order.
     """
-    here, there, order = _here(config), weights.classes, config.data.class_order
+    here, there, order = _class_names(config), weights.classes, config.data.class_order
     other = LEXICOGRAPHIC if order == NATURAL else NATURAL
     if not here or there == here:
         return ""
     if sorted(there) == sorted(here):
         _refuse(there, here, config, other)
     if there:
-        return f"its classes are called {_few(there)}, ours {_few(here)}"
+        return f"its classes are named {_first_names(there)}, ours {_first_names(here)}"
     if not orders_differ(here if order == NATURAL else _natural(config)):
         return ""
-    return (
-        f"classes are numbered in {order} order ({_few(here)}); data.class_order={other} if it has them in that order"
-    )
+    return f"classes are in {order} order ({_first_names(here)}); if the checkpoint's are not: data.class_order={other}"
 
 
 def _refuse(there: tuple[str, ...], here: tuple[str, ...], config: Config, other: str) -> None:
     number = next(n for n, (one, two) in enumerate(zip(there, here, strict=True)) if one != two)
-    mend = "number the folders as there"
+    fix = "number the folders as there"
     if there == (tuple(sorted(here)) if other == LEXICOGRAPHIC else _natural(config)):
-        mend = f"set data.class_order={other}"
+        fix = f"set data.class_order={other}"
     both = f"class {number} is {there[number]!r} there and {here[number]!r} here"
-    raise ConfigError(f"init_from={config.init_from}: its classes are numbered in another order: {both}; {mend}")
+    raise ConfigError(f"init_from={config.init_from}: its classes are numbered in another order: {both}; {fix}")
 
 
-def _here(config: Config) -> tuple[str, ...]:
+def _class_names(config: Config) -> tuple[str, ...]:
     try:
         return class_names(config.data)
     except ConfigError:
-        return ()  # without the images; who trains on them hears of it
+        return ()  # no images here; the run itself raises
 
 
 def _natural(config: Config) -> tuple[str, ...]:
     return class_names(replace(config.data, class_order=NATURAL))
 
 
-def _few(names: tuple[str, ...]) -> str:
+def _first_names(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

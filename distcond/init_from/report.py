@@ -1,4 +1,4 @@
-"""What a run took over from its starting point and what not: one line, and the full lists for a file."""
+"""Reports what a run copied from `init_from` and what not: one line for the log, full lists for a file."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _TOLERANCE = 1e-6
 class InitReport(NamedTuple):
     """What was copied."""
 
-    digest: str  # of the content of the starting point: part of what decides the result
-    summary: str
-    record: dict[str, Any]
+    digest: str  # of the weights' content; part of the run ID
+    summary: str  # one line for the log
+    record: dict[str, Any]  # content of init_from.json
 
 
 def takes_classifier(match: Match) -> bool:
-    """Whether the logits are those of the starting point."""
+    """Whether the classifier is copied."""
     return not _classifier(match)
 
 
 def build_init_report(
     init_from: str, weights: Weights, match: Match, model: ConditionalModel, classes: str = ""
 ) -> InitReport:
-    """The report on a match that fits, before it is copied to `model`; `classes` says what to know of their order."""
+    """The report on a match, made before its tensors are copied to `model`. `classes` is the `class_order_note`."""
     digest = weights.digest
     notes = {
         "classifier": _classifier(match),
@@ -40,13 +40,13 @@ def build_init_report(
         "film": _film(match, model),
         "normalisation": _normalisation(weights, model),
     }
-    taken = {candidate.name for candidate in match.copies.values()}
+    copied = {candidate.name for candidate in match.copies.values()}
     found_in = f" in {weights.entry}" if weights.entry else ""
     parts = [
-        f"{len(taken)} tensors{found_in} by the names of {match.convention} to {len(match.copies)} here",
+        f"{len(copied)} tensors{found_in} by the names of {match.convention} to {len(match.copies)} here",
         *notes.values(),
-        _left("of ours start fresh", match.fresh),
-        _left("of theirs unused", match.unused),
+        _count("of ours start fresh", match.fresh),
+        _count("of theirs unused", match.unused),
     ]
     record = {
         "init_from": init_from,
@@ -65,16 +65,16 @@ def build_init_report(
     return InitReport(digest, summary, record)
 
 
-def _left(what: str, names: tuple[str, ...]) -> str:
+def _count(what: str, names: tuple[str, ...]) -> str:
     return f"{len(names)} {what}, such as {names[0]}" if names else ""
 
 
 def _classifier(match: Match) -> str:
     if match.anew:
         name, (there, here) = next(iter(match.anew.items()))
-        return f"the classifier starts fresh, {name} is {there} there and {here} here"
+        return f"the classifier starts fresh: {name} is {there} there and {here} here"
     absent = any(role_of(name).role == f"{match.head}.weight" for name in match.fresh)
-    return f"the classifier starts fresh, there is nothing there for {match.head}" if absent else ""
+    return f"the classifier starts fresh: nothing there for {match.head}" if absent else ""
 
 
 def _film(match: Match, model: ConditionalModel) -> str:
@@ -87,13 +87,13 @@ def _film(match: Match, model: ConditionalModel) -> str:
         return ""
     if all(module.identity_start for module in fresh):
         return "FiLM starts as the identity"
-    return "FiLM starts fresh, so this is another function at first (method.identity_start=true: the same)"
+    return "FiLM starts fresh, so the network is another function at first (method.identity_start=true: the same)"
 
 
 def _normalisation(weights: Weights, model: ConditionalModel) -> str:
     if weights.mean is None or weights.std is None:
         kept = f"mean {_numbers(model.mean)} std {_numbers(model.std)}"
-        return f"no normalisation in it, the data set's is kept ({kept})"
+        return f"it has no normalisation, the data set's is kept ({kept})"
     pairs = (weights.mean, model.mean), (weights.std, model.std)
     if all(torch.allclose(there, here.cpu(), rtol=0, atol=_TOLERANCE) for there, here in pairs):
         return ""

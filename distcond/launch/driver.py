@@ -12,7 +12,7 @@ from pathlib import Path
 from distcond.attacks.config_checks import check_lengths, check_moves
 from distcond.config.schema import Config
 from distcond.data.extra import check_share
-from distcond.distributed.world import rank_from_environment
+from distcond.distributed.rendezvous import rank_from_environment
 from distcond.errors import ConfigError
 from distcond.launch import local, stopping
 from distcond.launch.capacity import check_range, number_of_workers, range_of_workers, this_machine

@@ -10,14 +10,13 @@ from pathlib import Path
 import torch
 
 from distcond.config.schema import Config, LaunchConfig
-from distcond.distributed.collectives import all_gather_text
-from distcond.distributed.rendezvous import RendezvousCancelled
-from distcond.distributed.world import rank_from_environment, world_from_environment
-from distcond.errors import ConfigError
+from distcond.distributed.rendezvous import rank_from_environment, world_from_environment
+from distcond.distributed.world import all_gather_text
+from distcond.errors import ConfigError, StopRequested
 from distcond.launch.capacity import on_gpu, this_machine
-from distcond.launch.stopping import describe_last_checkpoint, graceful_stop
+from distcond.launch.stopping import RunStopped, describe_last_checkpoint, graceful_stop
 from distcond.runs.attempts import begin_attempt
-from distcond.runs.failures import LaunchFailed, RunStopped, WorkerError, capture_worker_error
+from distcond.runs.failures import LaunchFailed, WorkerError, capture_worker_error
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import working_dir
 from distcond.training.fit import fit
@@ -65,7 +64,7 @@ def _train(config: Config, run_path: Path, attempt: int, stop: Callable[[], bool
             run_path = working_dir(config, run_path)
             with capture_worker_error(run_path, world.rank, attempt):
                 return fit(config, world, run_path, attempt, stop)
-    except RendezvousCancelled:
+    except StopRequested:
         return False
     except WorkerError as error:
         if error.kind == "config":

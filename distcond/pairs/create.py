@@ -29,7 +29,7 @@ from distcond.runs.build import build_model
 from distcond.runs.checkpoint import CheckpointStep, latest, load_shared, step_of
 from distcond.runs.interpolation import join_states
 from distcond.runs.load_run import find_checkpoint, load
-from distcond.runs.pair_record import is_whole
+from distcond.runs.pair_record import has_pair_record
 from distcond.runs.run_cache import fetch_run
 from distcond.runs.run_dir import RunDir, run_dir_for
 from distcond.storage.uri import is_uri
@@ -181,7 +181,7 @@ def create_pair(standard: PairSource, robust: PairSource, config: Config) -> Run
     named = [{name: of[name] for name in ("run", "mark", "weights")} for of in (standard.record, robust.record)]
     run = run_dir_for(config, f"{fingerprint}+{named}")
     written = run.finished and latest(run.checkpoints) is not None
-    if written and is_whole(run):
+    if written and has_pair_record(run):
         return run
     model = _together(standard.model, robust.model, config)
     with run.begin(config):

@@ -1,1 +1,4 @@
-"""Named experiments: each recipe is a set of settings with its paper, cost and expected figures."""
+"""Recipes: named experiments as data, each with its settings, paper, cost and expected numbers.
+
+May import config and registry only. A new recipe is a value in a module here.
+"""

@@ -1,4 +1,4 @@
-"""The baselines of the field on CIFAR-10 with ResNet-18, each one robust network."""
+"""Baselines on CIFAR-10 with ResNet-18, each a network with one trade-off: TRADES, PGD-AT, AWP, standard training."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ TRADES_CIFAR10_RESNET18 = Recipe(
         "optim.milestones": (0.75, 0.9), "optim.weight_decay": 2e-4, "attack.epsilon": 0.031, "attack.step_size": 0.007,
     },
     paper=TRADES,
-    interpretation="ResNet-18 in place of WRN-34-10; the attack starts anywhere in the ball, not a hair from the image",
+    interpretation="ResNet-18 in place of WRN-34-10; the attack starts uniformly within epsilon, not near the image",
     train_flops=TRAIN_FLOPS.get("trades_cifar10_resnet18", 0.0),
 )  # fmt: skip
 
 STANDARD_CIFAR10_RESNET18 = Recipe(
     name="standard_cifar10_resnet18",
     summary="standard training on CIFAR-10 with ResNet-18",
-    reproduces="none; the SA to compare with, in the setting of the adversarial recipes",
+    reproduces="none; a reference for SA in the setting of the adversarial recipes",
     expect="about 95 % SA is common for this network and schedule",
     settings={**PGD7, **_RESNET18, "method": "standard", "epochs": 200, "eval.every": 10},
-    interpretation="all of it: no paper's experiment",
+    interpretation="everything: not an experiment of a paper",
     train_flops=TRAIN_FLOPS.get("standard_cifar10_resnet18", 0.0),
 )
 

@@ -16,7 +16,7 @@ from distcond.recipes.protocols import (
     SVHN,
     TINY_IMAGENET,
     Benchmark,
-    decided,
+    join_notes,
     paper_setting,
 )
 from distcond.recipes.recipe import FLOAT, OAT, SMART, Recipe
@@ -39,7 +39,7 @@ def _oat(on: Benchmark) -> Recipe:
         expect=_OAT_EXPECT,
         settings={**paper_setting(on), "method": "oat"},
         paper=OAT,
-        interpretation=decided(DIFFERS, on.open),
+        interpretation=join_notes(DIFFERS, on.open),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )
 
@@ -54,7 +54,7 @@ def _oats(on: Benchmark) -> Recipe:
         expect="table not recovered; abstract: as good as or better than dedicated networks",
         settings={**paper_setting(on), "method": "oats"},
         paper=OAT,
-        interpretation=decided(_OAT_LOOP, DIFFERS, on.open),
+        interpretation=join_notes(_OAT_LOOP, DIFFERS, on.open),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )
 
@@ -69,7 +69,7 @@ def _dedicated(on: Benchmark) -> Recipe:
         expect="table not recovered",
         settings={**paper_setting(on), "method": "pgd_at", "sampler.lam": 1.0, "batch_size": 256},
         paper=OAT,
-        interpretation=decided(DIFFERS, on.open),
+        interpretation=join_notes(DIFFERS, on.open),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )
 
@@ -118,7 +118,7 @@ def _float(variant: _FloatVariant, on: Benchmark) -> Recipe:
         expect=variant.expect,
         settings={**paper_setting(on), "method": variant.method, **variant.settings},
         paper=FLOAT,
-        interpretation=decided(variant.open, _LOSS, _ALPHA, DIFFERS, on.open),
+        interpretation=join_notes(variant.open, _LOSS, _ALPHA, DIFFERS, on.open),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )
 
@@ -133,7 +133,7 @@ FLOAT_CIFAR10_RESNET18 = Recipe(
         "optim.schedule": "onecycle", "optim.lr": 0.2, "optim.warmup": 0.3,
     },
     paper=FLOAT,
-    interpretation=decided("ResNet-18 and 15 epochs of one cycle in place of ResNet-34 and 200", _LOSS, _ALPHA),
+    interpretation=join_notes("ResNet-18 and 15 epochs of one cycle in place of ResNet-34 and 200", _LOSS, _ALPHA),
     train_flops=TRAIN_FLOPS.get("float_cifar10_resnet18", 0.0),
 )  # fmt: skip
 
@@ -157,7 +157,7 @@ def _smart(on: Benchmark) -> Recipe:
         expect="table not recovered; abstract: up to 2.72x fewer non-zero weights",
         settings={**paper_setting(on), "method": "smart", "method.density": 0.5},
         paper=SMART,
-        interpretation=decided(_SMART_OPEN, DIFFERS, on.open),
+        interpretation=join_notes(_SMART_OPEN, DIFFERS, on.open),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )
 

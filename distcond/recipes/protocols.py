@@ -1,10 +1,10 @@
-"""What recipes share: the training settings of the papers, and two small budgets."""
+"""Settings that recipes share: the training protocols of the papers, and two small budgets."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-#: OAT's, FLOAT's and SMART's: PGD-7 in training, SGD with a cosine from 0.1, batch 128.
+#: Of OAT, FLOAT and SMART: PGD-7 in training, SGD with a cosine schedule from 0.1, batch 128.
 PGD7 = {
     "attack.epsilon": "8/255",
     "attack.step_size": 10 / 255 / 7,
@@ -15,20 +15,20 @@ PGD7 = {
     "batch_size": 128,
 }
 
-#: The papers' code counts the last iterate of PGD; RA by it is as high as by the best one, or higher.
+#: The papers' code counts the last iterate of PGD. RA of the best iterate is the same or lower.
 LAST_ITERATE = {"eval.attack_name": "pgd-last"}
 
-#: The once-for-all papers' code hands pixels of [0, 1] to the network as they are.
+#: The code of the once-for-all papers does not normalise pixels.
 RAW_PIXELS = {"data.mean": (0.0, 0.0, 0.0), "data.std": (1.0, 1.0, 1.0)}
 
-#: What the recipes of those papers do otherwise than the authors' code.
+#: Differences of those papers' recipes to the authors' code.
 DIFFERS = (
     "one best checkpoint for all lam, where the authors' code keeps one per lam and metric; the attack comes before, "
     "not after the clean pass; RA is counted under the last iterate of PGD-20 on the test images, theirs under that of "
     "PGD-7 on validation"
 )
 
-#: That of Sparsity Winning Twice, and of most published PGD-AT: PGD-10, a drop of the rate at 1/2 and 3/4.
+#: Of Sparsity Winning Twice, and of most published PGD-AT: PGD-10, rate drops at 1/2 and 3/4.
 PGD10 = {
     **PGD7,
     "attack.step_size": "2/255",
@@ -69,22 +69,21 @@ DIGITS = {
 
 
 class Benchmark(NamedTuple):
-    """A data set with the network that the once-for-all papers train on it."""
+    """A data set and the network that the once-for-all papers train on it."""
 
     data: str
     model: str
     title: str
     settings: dict[str, Any]
-    #: What the papers leave open on this data set.
-    open: str = ""
+    open: str = ""  # what the papers leave open for this data set
 
     @property
     def suffix(self) -> str:
-        """The end of a recipe's name."""
+        """Suffix of a recipe's name."""
         return f"{self.data}_{self.model}"
 
 
-#: Those of OAT; the other papers of the family took them over.
+#: Of OAT; the later papers use the same.
 CIFAR10 = Benchmark("cifar10", "resnet34", "CIFAR-10 with ResNet-34", {})
 SVHN = Benchmark(
     "svhn",
@@ -118,11 +117,11 @@ TINY_IMAGENET = Benchmark(
 
 
 def paper_setting(benchmark: Benchmark) -> dict[str, Any]:
-    """The once-for-all papers' training on a benchmark: 200 epochs, looked at every tenth."""
+    """The once-for-all papers' training on a benchmark: 200 epochs, validated every 10."""
     named = {"data": benchmark.data, "model": benchmark.model}
     return {**PGD7, **LAST_ITERATE, **RAW_PIXELS, **named, "epochs": 200, "eval.every": 10, **benchmark.settings}
 
 
-def decided(*parts: str) -> str:
-    """The parts of an interpretation that say something, as one line."""
+def join_notes(*parts: str) -> str:
+    """The non-empty parts of an interpretation, as one line."""
     return "; ".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""Recipe: settings by dotted path over the defaults, as on the command line; and the papers that recipes reproduce."""
+"""Recipe: a named set of settings over the defaults; and the papers that recipes reproduce."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: FLOPs a second that one H100-class GPU is taken to sustain in bf16 adversarial training of these networks. Stated,
-#: not measured here: airbench sustains about 1.1e14 on an A100 in standard training, the published logs of adversarial
-#: training work out at about 1.8e13; this is the middle of the two.
+#: Assumed FLOP/s of one H100-class GPU in bf16 adversarial training of these networks. Not measured: airbench sustains
+#: about 1.1e14 on an A100 in standard training, published logs of adversarial training give about 1.8e13; this value is
+#: in between.
 GPU_RATE = 5e13
 
 
@@ -29,14 +29,14 @@ class Recipe:
     Attributes:
         name: METHOD_DATASET_MODEL.
         summary: its line in `--list`.
-        reproduces: the experiment of the paper that it repeats and the setting it is faithful to, or "none".
-        expect: the published figure, or "not published".
+        reproduces: the experiment of the paper that it repeats, and in which setting; or "none".
+        expect: the published numbers, or "not published".
         settings: by dotted path, over the defaults.
-        paper: whose method or experiment it is; None = of no paper.
-        interpretation: what the paper and its code leave open or do otherwise, as it is settled here; "" = nothing.
-        train_flops: of the whole training, 2 per multiply-accumulate, evaluation left out, as
-            `distcond.training.flops` counts them; 0 = not counted.
-        ran: where it was run, and how long that took.
+        paper: source of the method or experiment; None = no paper.
+        interpretation: decisions where the paper or its code is open or different; "" = none.
+        train_flops: of all training, 2 per multiply-accumulate, without evaluation, as counted by
+            `distcond.training.flops`; 0 = not counted.
+        ran: hardware it was run on and the time it took.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Recipe:
 
     @property
     def gpu_hours(self) -> float:
-        """Hours of one GPU at `GPU_RATE`."""
+        """Training time on one GPU at `GPU_RATE`, in hours."""
         return self.train_flops / GPU_RATE / 3600
 
     @property
     def cost(self) -> str:
-        """The cost of training in words."""
+        """The cost of training as a line of text."""
         if not self.train_flops:
             return "not counted"
         hours = f"{self.gpu_hours:.2g} hours of one H100-class GPU at an assumed {GPU_RATE:.0e} FLOP/s"

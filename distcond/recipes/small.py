@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from distcond.recipes.protocols import DIGITS, PGD7, PGD10, RAW_PIXELS, TEN_EPOCHS, decided
+from distcond.recipes.protocols import DIGITS, PGD7, PGD10, RAW_PIXELS, TEN_EPOCHS, join_notes
 from distcond.recipes.recipe import FLOAT, MADRY, OAT, SMART, SPARSITY_WINNING_TWICE, TRADES, Paper, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 
 
 @dataclass(frozen=True)
 class _Small:
-    """A method: what differs on the digits and on CIFAR-10, and what is known of the outcome there."""
+    """A method with its settings, expected results and run times on the digits and on CIFAR-10."""
 
     method: str
     paper: Paper | None
@@ -27,8 +27,8 @@ class _Small:
     cifar10_ran: str = "not run here"
 
 
-# With FiLM as in the paper the small network of the digits, which has no shortcuts, starts so slowly that it ends 14
-# points of RA lower.
+# With FiLM as in the paper, the small network of the digits, which has no shortcuts, learns so slowly at first that it
+# ends 14 points of RA lower.
 _IDENTITY, _IDENTITY_NOTE = {"method.identity_start": True}, "its FiLM starts as the identity (not the paper)"
 _DIGITS = "no paper trains on digits: the network, epsilon 0.25, 30 epochs and normalised pixels are chosen here"
 _CIFAR10 = "ResNet-20 and ten epochs of one cycle in place of the paper's network and schedule"
@@ -95,14 +95,14 @@ def _digits(small: _Small) -> Recipe:
         expect=small.digits_expect,
         settings={**DIGITS, "method": small.method, **_dial(small), **small.digits},
         paper=small.paper,
-        interpretation=decided(small.digits_note, _DIGITS),
+        interpretation=join_notes(small.digits_note, _DIGITS),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
         ran=small.digits_ran,
     )
 
 
 def _dial(small: _Small) -> dict[str, Any]:
-    """Whoever trains two paths sees what lies between them."""
+    """Evaluate a method with two paths along a blend of them."""
     return {"eval.dial": "weights"} if small.paper in (OAT, FLOAT, SMART) else {}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from distcond.recipes.protocols import LAST_ITERATE, PGD10, decided
+from distcond.recipes.protocols import LAST_ITERATE, PGD10, join_notes
 from distcond.recipes.recipe import SPARSITY_WINNING_TWICE, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 
@@ -32,7 +32,7 @@ _EVAL_MODE = "the training attack sees the network in eval mode, the authors' in
 
 
 class _Table(NamedTuple):
-    """A row of the authors' table: RA best and last, SA best and last, robust generalisation gap; all in %."""
+    """A row of the authors' table, in %: RA and SA at best and last, robust generalisation gap."""
 
     ra_best: float
     ra_last: float
@@ -92,7 +92,7 @@ def _recipe(method: str, on: _Benchmark) -> Recipe:
             "eval.val_steps": 20, "eval.every": 1, **how.settings,
         },
         paper=SPARSITY_WINNING_TWICE,
-        interpretation=decided(_EVAL_MODE, how.open, on.open),
+        interpretation=join_notes(_EVAL_MODE, how.open, on.open),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What each recipe's training costs, in FLOPs. Written by `python benchmarks/recipe_cost.py`; a test recounts it."""
+"""Training FLOPs of every recipe. Written by `python benchmarks/recipe_cost.py`; a test counts them again."""
 
 from __future__ import annotations
 

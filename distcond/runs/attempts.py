@@ -1,4 +1,8 @@
-"""Which attempt of a run this is (`attempt.json`): launchers restart workers without asking the driver."""
+"""Starts of a run's workers: the attempt number (`attempt.json`) and the epoch limit of a segment (`leg.json`).
+
+Launchers restart workers without asking the driver, so the workers count attempts themselves. A run may be trained in
+segments: up to an epoch limit now, from that checkpoint later, or never.
+"""
 
 from __future__ import annotations
 
@@ -7,59 +11,83 @@ from pathlib import Path
 from typing import Any
 
 from distcond.atomic_io import read_json, write_json
-from distcond.distributed.collectives import all_gather_text
-from distcond.distributed.world import World
+from distcond.distributed.world import World, all_gather_text
 from distcond.errors import ConfigError
-from distcond.run_layout import ATTEMPT_FILE
+from distcond.run_layout import ATTEMPT_FILE, EPOCH_LIMIT_FILE
+from distcond.runs.checkpoint import latest, step_of
 from distcond.runs.failures import WorkerError, kind_of, one_line
 from distcond.runs.remote import RemoteRun
+from distcond.runs.run_dir import RunDir
 
 
-def begin_attempt(world: World, run_path: Path, base: int, home: RemoteRun | None = None) -> tuple[Path, int]:
-    """Count one more start of the workers; the run directory and the attempt of rank 0, the same on every rank.
+def begin_attempt(world: World, run_path: Path, base: int, remote: RemoteRun | None = None) -> tuple[Path, int]:
+    """Count one more start of the workers. Collective.
 
     Args:
         world: the workers.
-        run_path: where this worker works at the run.
+        run_path: this worker's copy of the run directory.
         base: the lowest number that the attempt may have.
-        home: of a run at a URI. Rank 0 may come from a machine that had no part in the run so far: what counts is the
-            number there, and it is there before anything else of the attempt is.
+        remote: the run at its URI, if it has one. Rank 0 may be on a machine that had no part in the run so far, so the
+            remote number counts, and is uploaded before anything else of the attempt.
+
+    Returns:
+        The run directory and the attempt number of rank 0, the same on every rank.
 
     Raises:
-        WorkerError: the directory or the home cannot be read or written, or another worker went away.
+        WorkerError: the directory or the remote cannot be read or written, or another worker is gone.
     """
     attempt = base
     try:
         if world.first:
-            attempt = next_attempt(run_path, base, home)
+            attempt = next_attempt(run_path, base, remote)
             write_json(run_path / ATTEMPT_FILE, {"attempt": attempt, "workers": world.size})
-            if home is not None:
-                home.put(ATTEMPT_FILE)
+            if remote is not None:
+                remote.upload(ATTEMPT_FILE)
         number, path = all_gather_text(world, f"{attempt} {run_path}")[0].split(" ", 1)
     except (OSError, RuntimeError, ConfigError) as error:
         raise WorkerError(kind_of(error), one_line(error), world.rank) from error
     return Path(path), int(number)
 
 
-def next_attempt(run_path: Path, base: int, home: RemoteRun | None = None) -> int:
-    """`base` or, if the run has got there already, one more than its last attempt."""
-    there = json.loads(home.text(ATTEMPT_FILE) or "{}") if home is not None else {}
-    return max([base, *(int(record["attempt"]) + 1 for record in (_last(run_path), there) if record)])
+def next_attempt(run_path: Path, base: int, remote: RemoteRun | None = None) -> int:
+    """One more than the latest attempt of the run, but at least `base`."""
+    records = [_read_attempt(run_path)]
+    if remote is not None:
+        records.append(json.loads(remote.read_text(ATTEMPT_FILE) or "{}"))
+    return max([base, *(int(record["attempt"]) + 1 for record in records if record)])
 
 
 def last_attempt(run_path: Path) -> int | None:
-    """The newest attempt of a run, None before the first."""
-    attempt: int | None = _last(run_path).get("attempt")
+    """The latest attempt of a run; None before the first."""
+    attempt: int | None = _read_attempt(run_path).get("attempt")
     return attempt
 
 
 def last_world_size(run_path: Path) -> int | None:
-    """How many workers the newest attempt of a run has, None before the first."""
-    workers: int | None = _last(run_path).get("workers")
+    """The number of workers of the latest attempt; None before the first."""
+    workers: int | None = _read_attempt(run_path).get("workers")
     return workers
 
 
-def _last(run_path: Path) -> dict[str, Any]:
+def _read_attempt(run_path: Path) -> dict[str, Any]:
     file = run_path / ATTEMPT_FILE
     record: dict[str, Any] = read_json(file) if file.exists() else {}
     return record
+
+
+def set_epoch_limit(run_path: Path, until: int) -> None:
+    """Make the next start of the run end, with a checkpoint, after `until` epochs in all; 0 = no limit."""
+    write_json(run_path / EPOCH_LIMIT_FILE, {"until": until})
+
+
+def epoch_limit_reached(run_path: Path, done: int) -> bool:
+    """Whether a run with `done` completed epochs has to stop at its epoch limit."""
+    file = run_path / EPOCH_LIMIT_FILE
+    until: int = read_json(file)["until"] if file.exists() else 0
+    return 0 < until <= done
+
+
+def epochs_done(run_path: Path) -> int:
+    """Completed epochs at the run's latest checkpoint; 0 before the first."""
+    last = latest(RunDir(run_path).checkpoints)
+    return step_of(last).epoch if last is not None else 0

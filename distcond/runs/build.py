@@ -1,6 +1,7 @@
-"""Builds the model and the training step of a config, in its number format and memory layout.
+"""Builds the model and the training step of a config, with its precision and memory layout.
 
-`reference_model` is the plain build without values: the names and shapes that every method's network refers to.
+`reference_model` is the model of plain layers on the meta device: the names and shapes that init_from and pairs match
+against.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def build_model(config: Config) -> ConditionalModel:
     """The network of a run with its initial weights, a function of `config.seed`; on the CPU, in train mode.
 
     Raises:
-        ConfigError: settings that do not fit each other, among them a sweep at a lam the method has no network for.
+        ConfigError: settings contradict each other, such as a sweep at a lam for which the method has no network.
     """
     method: Method = lookup("method", config.method.name)
     method.lam_grid(config)
@@ -44,25 +45,13 @@ def build_model(config: Config) -> ConditionalModel:
     return ConditionalModel(backbone, dataset.mean, dataset.std, routing, encode, width_mults)
 
 
-def _laid_out(like: Tensor, grad: Tensor) -> Tensor:
-    """The gradient with the strides of its parameter, `like`: DDP keeps it so, and warns of a copy otherwise.
-
-    A 1x1 kernel is laid out alike in both memory formats, and its gradient has the strides of either.
-    """
-    return (
-        grad
-        if grad.stride() == like.stride()
-        else torch.empty_strided(like.size(), like.stride(), dtype=grad.dtype, device=grad.device).copy_(grad)
-    )
-
-
 def build_step(config: Config, model: ConditionalModel, device: torch.device) -> TrainStep:
-    """The training step of a run on `device`, in its number format and memory layout."""
+    """The training step of a run on `device`, with its precision and memory layout."""
     method: Method = lookup("method", config.method.name)
     model.to(device=device, memory_format=memory_format(config.precision, device))  # type: ignore[call-overload]
     for parameter in model.parameters():
         if parameter.dim() == 4 and parameter.requires_grad:
-            parameter.register_hook(partial(_laid_out, torch.empty_like(parameter.detach(), device="meta")))
+            parameter.register_hook(partial(_match_strides, torch.empty_like(parameter.detach(), device="meta")))
     autocast = autocast_dtype(config.precision, device)
     objective = method.objective(config.method)
     return TrainStep(
@@ -71,15 +60,25 @@ def build_step(config: Config, model: ConditionalModel, device: torch.device) ->
     )  # fmt: skip
 
 
+def _match_strides(like: Tensor, grad: Tensor) -> Tensor:
+    """The gradient with the strides of its parameter `like`. DDP expects them, and warns and copies otherwise.
+
+    The strides of a 1x1 kernel are valid in both memory formats, so its gradient may have either.
+    """
+    if grad.stride() == like.stride():
+        return grad
+    return torch.empty_strided(like.size(), like.stride(), dtype=grad.dtype, device=grad.device).copy_(grad)
+
+
 def autocast_dtype(precision: PrecisionConfig, device: torch.device) -> torch.dtype | None:
-    """bfloat16 where asked for or where "auto" finds hardware for it, otherwise None (float32)."""
+    """bfloat16 for "bf16", or for "auto" on hardware that supports it; otherwise None (float32)."""
     if precision.train == "float32":
         return None
     return torch.bfloat16 if precision.train == "bf16" or fast_bf16(device) else None
 
 
 def memory_format(precision: PrecisionConfig, device: torch.device) -> torch.memory_format:
-    """channels_last unless contiguous was asked for: faster on every device measured."""
+    """channels_last unless `precision.layout` is contiguous: it was faster on every device measured."""
     return torch.contiguous_format if precision.layout == "contiguous" else torch.channels_last
 
 
@@ -93,14 +92,14 @@ def fast_bf16(device: torch.device) -> bool:
 
 @contextmanager
 def training_precision(precision: PrecisionConfig, device: torch.device) -> Iterator[None]:
-    """Within the block training in float32 is float32 on a GPU, too; under autocast all is left as it was."""
+    """Within the block, float32 training uses no TF32. With autocast nothing changes."""
     with nullcontext() if autocast_dtype(precision, device) is not None else full_float32():
         yield
 
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Float32 that is float32: cuDNN convolves in TF32 (10 bits of mantissa) unless told otherwise."""
+    """Disable TF32 (10 bits of mantissa) within the block; cuDNN uses it for float32 convolutions by default."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
@@ -110,12 +109,12 @@ def full_float32() -> Iterator[None]:
 
 
 def reference_model(options: Options, num_classes: int) -> nn.Module:
-    """The network of plain layers on the meta device."""
+    """The model of plain layers, on the meta device."""
     network: Model = lookup("model", options.name)
     with torch.device("meta"):
         return network.build(plain(), num_classes, options)
 
 
 def classifier_name(network: nn.Module) -> str:
-    """The name of a plain network's last linear layer."""
+    """The name of a plain network's classifier: its last linear layer."""
     return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]

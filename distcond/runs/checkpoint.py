@@ -1,12 +1,12 @@
-"""One checkpoint format under every launcher: a directory with a shared part and a part per rank.
+"""The checkpoint format, the same under every launcher: a directory with a shared part and a part per rank.
 
-    checkpoints/epoch-0012/shared.pt     model, optimiser, position, history of the run (rank 0)
-    checkpoints/epoch-0012/rank-0000.pt  what differs between ranks: running statistics, which steer the eval-mode
-                                         attack, and the sums of an epoch that is not over
-    checkpoints/epoch-0012-step-000340   the same in the middle of the 13th epoch
+    checkpoints/epoch-0012/shared.pt     model, optimiser, position, best checkpoint so far (rank 0)
+    checkpoints/epoch-0012/rank-0000.pt  what differs between ranks: running statistics, which affect the eval-mode
+                                         attack, and the sums of an epoch in progress
+    checkpoints/epoch-0012-step-000340   the same within the 13th epoch
 
-The directory is written aside and renamed once every rank has written, so a directory by that name is complete.
-All randomness is keyed by (seed, epoch, step), so no generator state has to be kept. Nothing is ever unpickled:
+A directory is written under a hidden name and renamed once every rank has written, so a visible one is complete.
+All randomness is keyed by (seed, epoch, step), so no generator state is saved. Nothing is unpickled:
 `torch.load(weights_only=True)`.
 """
 
@@ -30,111 +30,155 @@ from distcond.path_errors import as_disk_full
 from distcond.run_layout import SHARED_FILE, rank_file
 
 SCHEMA_VERSION = 2
-#: The network can be read from these; training goes on from the present one alone.
+#: Versions from which the network can be loaded. Training resumes from `SCHEMA_VERSION` only.
 READABLE = (1, 2)
 _LOCK = ".checkpoints.lock"
 _NAME = re.compile(r"epoch-(\d{4,})(?:-step-(\d{6,}))?")
 
 
+class Position(NamedTuple):
+    """Where the training of a run is.
+
+    Past the last stage, the run is trained. With all steps of an epoch done, its validation comes next.
+    """
+
+    stage: int = 0
+    epoch: int = 0  # completed epochs of the stage
+    done: int = 0  # completed epochs of the run
+    step: int = 0  # completed steps of the current epoch
+
+
 class CheckpointStep(NamedTuple):
-    """Where in a run a checkpoint was made: epochs completed, and steps of the next one."""
+    """Where in a run a checkpoint was made: completed epochs, and steps of the next one."""
 
     epoch: int
     step: int = 0
 
     @property
     def name(self) -> str:
-        """Of its directory."""
+        """Name of the checkpoint's directory."""
         return f"epoch-{self.epoch:04d}" + (f"-step-{self.step:06d}" if self.step else "")
 
 
 def save_checkpoint(
     root: Path,
-    moment: CheckpointStep,
+    at: CheckpointStep,
     world: World,
     model: nn.Module,
     shared: dict[str, Any],
-    own: Mapping[str, Any],
-    apart: bool = False,
+    rank_state: Mapping[str, Any],
+    local_parts: bool = False,
 ) -> Path:
-    """Write the checkpoint of `moment` from all ranks together.
+    """Write a checkpoint. Collective. If a rank cannot write its part, nothing is left behind.
 
-    Nothing stays where a rank cannot write its part.
+    Saving does not change the run: no statistics are synchronised.
 
-    `shared` is rank 0's, `own` this rank's beside its running statistics: plain values and tensors. `apart` says that
-    every machine has a `root` of its own, which holds the parts of its ranks.
+    Args:
+        root: directory of the run's checkpoints.
+        at: where in the run.
+        world: the ranks.
+        model: the network.
+        shared: rank 0's state besides the weights: plain values and tensors.
+        rank_state: this rank's state besides its running statistics: plain values and tensors.
+        local_parts: whether every machine has its own `root`, which holds the parts of its ranks.
 
-    Saving changes nothing about the run: no statistic is synchronised because a checkpoint was due.
+    Returns:
+        The checkpoint's directory.
     """
-    final, aside = root / moment.name, root / f".{moment.name}"
-    prepares = world.first or apart
-    if prepares:
+    final, partial = root / at.name, root / f".{at.name}"
+    manages_dir = world.first or local_parts
+    if manages_dir:
         with file_lock(root.with_name(_LOCK)):
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True, exist_ok=True)
     world.barrier()
     try:
-        _save_parts(aside, moment, world, model, shared, own)
+        _save_parts(partial, at, world, model, shared, rank_state)
     except Exception:
-        # Nothing of half a checkpoint stays: on a full disk its room is what the last words need.
-        shutil.rmtree(aside, ignore_errors=True)
+        # On a full disk the space is needed for the error report.
+        shutil.rmtree(partial, ignore_errors=True)
         raise
     world.barrier()
-    if prepares:
+    if manages_dir:
         with file_lock(root.with_name(_LOCK)):
-            if aside.exists():  # else another rank of this machine was faster
-                _publish(aside, final)
+            if partial.exists():  # else another rank of this machine has renamed it
+                _publish(partial, final)
     world.barrier()
     return final
 
 
 def _save_parts(
-    aside: Path, moment: CheckpointStep, world: World, model: nn.Module, shared: dict[str, Any], own: Mapping[str, Any]
+    partial: Path,
+    at: CheckpointStep,
+    world: World,
+    model: nn.Module,
+    shared: dict[str, Any],
+    rank_state: Mapping[str, Any],
 ) -> None:
-    mine = {"statistics": running_statistics(model.state_dict()), "counted": True, **own}
-    _write(aside / rank_file(world.rank), mine)
+    state = {"statistics": running_statistics(model.state_dict()), "counted": True, **rank_state}
+    _write(partial / rank_file(world.rank), state)
     if world.first:
-        state = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": moment.epoch, "step": moment.step}
-        _write(aside / SHARED_FILE, {**state, "model": model.state_dict(), **shared})
+        header = {"schema_version": SCHEMA_VERSION, "world_size": world.size, "epoch": at.epoch, "step": at.step}
+        _write(partial / SHARED_FILE, {**header, "model": model.state_dict(), **shared})
 
 
-def _publish(aside: Path, final: Path) -> None:
+def _publish(partial: Path, final: Path) -> None:
     if final.exists():
-        # The same moment is the same state. A directory cannot be replaced in one go, and between two there is none.
-        shutil.rmtree(aside, ignore_errors=True)
+        # The state at one step is always the same, and a directory cannot be replaced atomically.
+        shutil.rmtree(partial, ignore_errors=True)
     else:
-        os.rename(aside, final)
+        os.rename(partial, final)
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    try:
+        with open(path, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut after the rename could leave a name without content
+    except (OSError, RuntimeError) as error:
+        full = as_disk_full(error, path.parent.parent)
+        if full is None:
+            raise
+        raise full from error
+
+
+def delete_all_but(root: Path, names: set[str]) -> None:
+    """Delete checkpoints of other names, and the remains of interrupted saves."""
+    for entry in list(root.iterdir()):
+        if entry.name.startswith(".epoch-") or (is_checkpoint_name(entry.name) and entry.name not in names):
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def latest(root: Path) -> Path | None:
-    """The complete checkpoint of the latest moment, or None."""
-    found = [entry for entry in root.iterdir() if _NAME.fullmatch(entry.name)] if root.is_dir() else []
-    return max(found, key=step_of, default=None)
+    """The latest checkpoint; None if there is none."""
+    checkpoints = [entry for entry in root.iterdir() if is_checkpoint_name(entry.name)] if root.is_dir() else []
+    return max(checkpoints, key=step_of, default=None)
 
 
 def checkpoint_steps(root: Path) -> list[CheckpointStep]:
-    """Where the complete checkpoints were made, in order."""
-    names = [entry for entry in root.iterdir() if is_checkpoint_name(entry.name)] if root.is_dir() else []
-    return sorted(map(step_of, names))
+    """Where the checkpoints were made, in order."""
+    checkpoints = [entry for entry in root.iterdir() if is_checkpoint_name(entry.name)] if root.is_dir() else []
+    return sorted(map(step_of, checkpoints))
 
 
 def is_checkpoint_name(name: str) -> bool:
-    """Whether a checkpoint could be called so."""
+    """Whether `name` is the name of a checkpoint's directory."""
     return _NAME.fullmatch(name) is not None
 
 
 def step_of(checkpoint: Path) -> CheckpointStep:
-    """Where a checkpoint was made."""
+    """Where a checkpoint was made, from the name of its directory."""
     match = _NAME.fullmatch(checkpoint.name)
     assert match is not None, checkpoint
     return CheckpointStep(int(match[1]), int(match[2] or 0))
 
 
 def load_shared(checkpoint: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Rank 0's part.
+    """The shared part of a checkpoint.
 
     Raises:
-        ConfigError: truncated, or of another schema version.
+        ConfigError: it is damaged or has an unknown schema version.
     """
     state = _read(checkpoint / SHARED_FILE, device)
     if state.get("schema_version") not in READABLE:
@@ -144,60 +188,46 @@ def load_shared(checkpoint: Path, device: torch.device | str = "cpu") -> dict[st
 
 
 def require_all_ranks(checkpoint: Path, number: int) -> None:
-    """Refuse a checkpoint that lacks the part of a rank.
+    """Check that a checkpoint has the parts of all `number` ranks that saved it.
 
     Raises:
-        ConfigError: there are not as many parts as ranks that saved.
+        ConfigError: parts are missing.
     """
-    if len(_parts(checkpoint)) != number:
+    parts = len(_rank_files(checkpoint))
+    if parts != number:
         raise ConfigError(
-            f"{checkpoint}: holds {len(_parts(checkpoint))} parts of {number}; delete its directory to go on"
+            f"{checkpoint}: incomplete, has {parts} of {number} rank-*.pt; delete its directory to resume"
         )
 
 
 def load_rank_state(checkpoint: Path, rank: int, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """One rank's part; with more ranks than parts, they are dealt round."""
-    parts = _parts(checkpoint)
+    """The part of one rank; with more ranks than parts, rank modulo parts."""
+    parts = _rank_files(checkpoint)
     return _read(parts[rank % len(parts)], device)
 
 
 def load_all_rank_states(checkpoint: Path, device: torch.device | str = "cpu") -> list[dict[str, Any]]:
-    """The parts of all ranks that saved, in their order."""
-    return [_read(part, device) for part in _parts(checkpoint)]
+    """The parts of all ranks, in order of rank."""
+    return [_read(part, device) for part in _rank_files(checkpoint)]
 
 
 def pooled_statistics(checkpoint: Path, which: str = "statistics") -> dict[str, Tensor]:
-    """The running statistics over all ranks: what the one network of a run is evaluated with."""
+    """The running statistics pooled over ranks, by state_dict name: what the network of a run is evaluated with.
+
+    Args:
+        checkpoint: its directory.
+        which: "statistics", or "averaged" for those of the averaged weights.
+    """
     parts = load_all_rank_states(checkpoint)
     counted = all(part.get("counted", False) for part in parts)
     return pool_over_ranks([part[which] for part in parts], [part["statistics"] for part in parts], counted)
 
 
-def _parts(checkpoint: Path) -> list[Path]:
+def _rank_files(checkpoint: Path) -> list[Path]:
     parts = sorted(checkpoint.glob("rank-*.pt"))
     if not parts:
-        raise ConfigError(f"{checkpoint}: not a whole checkpoint (no rank-*.pt); delete its directory to go on")
+        raise ConfigError(f"{checkpoint}: incomplete, has no rank-*.pt; delete its directory to resume")
     return parts
-
-
-def delete_all_but(root: Path, names: set[str]) -> None:
-    """Delete complete checkpoints of other names, and whatever a killed save left behind."""
-    for entry in list(root.iterdir()):
-        if entry.name.startswith(".epoch-") or (_NAME.fullmatch(entry.name) and entry.name not in names):
-            shutil.rmtree(entry, ignore_errors=True)
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
-    try:
-        with open(path, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())  # a power cut after the rename must not leave a name without bytes
-    except (OSError, RuntimeError) as error:
-        full = as_disk_full(error, path.parent.parent)
-        if full is None:
-            raise
-        raise full from error
 
 
 def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
@@ -205,7 +235,7 @@ def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else ""
-        # torch's own words on what it will not unpickle recommend to unpickle it.
+        # torch's message about what it will not unpickle recommends to unpickle it.
         reason = "damaged" if not first or ("eights" in first and "only" in first) else first
-        raise ConfigError(f"{path}: not a readable checkpoint ({reason}); delete its directory to go on") from error
+        raise ConfigError(f"{path}: not a readable checkpoint ({reason}); delete its directory to resume") from error
     return state

@@ -1,4 +1,4 @@
-"""Why a run did not finish: the worker's own error in one line, its traceback in a file of `failures/`."""
+"""Failures of a run: a worker's error in one line, its traceback in a file of `failures/`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from distcond.path_errors import as_disk_full
 from distcond.run_layout import FAILURES_DIR
 from distcond.storage.errors import StorageError
 
-#: In place of a file, where the traceback could not be written.
+#: In place of the name of a file, if the traceback could not be written.
 NO_TRACEBACK = "its traceback could not be written"
 
-#: "config": the user's mistake. "away": the run directory is not to be seen, by mistake or no longer. "certain": a
-#: restart would repeat it. "lost": another worker went away. "chance": else.
+#: "config": a user error. "away": the run directory is not visible on a node. "certain": a restart would fail the same
+#: way. "lost": another worker is gone, a consequence of its error. "chance": any other error; a restart may help.
 ErrorKind = Literal["config", "away", "certain", "lost", "chance"]
 
-# What the same code on the same data does again. The rest, like RuntimeError and OSError, may be the machine's doing.
+# Raised again by the same code on the same data. Others, such as RuntimeError and OSError, may come from the machine.
 _CERTAIN = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError,
     SyntaxError, TypeError, ValueError,
@@ -36,25 +36,17 @@ _COLLECTIVE = re.compile(r"gloo|nccl|tcpstore|process ?group|connect", re.IGNORE
 
 
 class LaunchFailed(RuntimeError):
-    """The run did not finish. One line: what went wrong, on which worker, and where more is written."""
-
-
-class RunStopped(Exception):
-    """The run was asked to stop and has saved. One line: where it stands. `status` is the exit status that says so."""
-
-    def __init__(self, where: str, status: int) -> None:
-        super().__init__(where)
-        self.status = status
+    """The run failed. The message is one line: what went wrong, on which worker, and where the traceback is."""
 
 
 class WorkerError(Exception):
-    """A worker's error on its way to the driver: plain texts, since not every exception survives the journey.
+    """A worker's error on its way to the driver: plain text, since not every exception can be pickled.
 
     Args:
         kind: whether a restart may help.
         line: type and message of the error, one line.
-        rank: whose it is.
-        file: where the traceback was written.
+        rank: of the worker.
+        file: where the traceback is.
     """
 
     def __init__(self, kind: ErrorKind, line: str, rank: int, file: str = "") -> None:
@@ -66,7 +58,7 @@ class WorkerError(Exception):
 
     @property
     def where(self) -> str:
-        """Where the traceback is, if there is one."""
+        """Where the traceback is, as a phrase for a message."""
         if self.file == NO_TRACEBACK:
             return NO_TRACEBACK
         return f"traceback in {self.file}" if self.file else "before it began"
@@ -74,7 +66,7 @@ class WorkerError(Exception):
 
 @contextmanager
 def capture_worker_error(run_path: Path, rank: int, attempt: int) -> Iterator[None]:
-    """Turn an exception of the block into a WorkerError whose traceback lies in `<run_path>/failures`.
+    """Turn an exception of the block into a WorkerError, and write its traceback to `<run_path>/failures`.
 
     Raises:
         WorkerError: in place of any Exception of the block.
@@ -88,44 +80,44 @@ def capture_worker_error(run_path: Path, rank: int, attempt: int) -> Iterator[No
         with suppress(OSError):  # a full disk may be the error itself
             atomic_write_text(file, "".join(traceback.format_exception(caught)))
             where = str(file)
-        line = _memory_line(error) if out_of_memory(error) else one_line(error)
+        line = _describe_memory(error) if out_of_memory(error) else one_line(error)
         raise WorkerError(kind_of(error), line, rank, where) from caught
 
 
 def kind_of(error: Exception) -> ErrorKind:
-    """Whether a restart may help against `error`."""
+    """Classify an error by whether a restart may help."""
     if isinstance(error, ConfigError):
         return "chance" if isinstance(error, TransientError) else "config"
-    # A store was tried again long enough.
+    # The store was already retried.
     if out_of_memory(error) or isinstance(error, (*_CERTAIN, StorageError, DiskFull)):
         return "certain"
     return "lost" if is_lost_peer(str(error)) else "chance"
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU's memory ran out: the same batch does so again. That of a machine others may have taken."""
+    """Whether a GPU ran out of memory, which the same batch does again. (Host memory may have been used by others.)"""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
 
 
-def _memory_line(error: BaseException) -> str:
-    """Type, what the device had and the peak so far, and what helps."""
-    held = "not enough memory"
+def _describe_memory(error: BaseException) -> str:
+    """One line: type of the error, memory of the device and peak use, and what helps."""
+    usage = "not enough memory"
     if torch.cuda.is_available():
         peak, total = torch.cuda.max_memory_allocated(), torch.cuda.get_device_properties("cuda").total_memory
-        held = f"peak {peak / 2**30:.3g} GiB of the GPU's {total / 2**30:.3g} GiB"
-    helps = "a smaller batch_size or more workers in training, a smaller eval.batch_size in evaluation"
-    return f"{type(error).__name__}: {held}; what helps: {helps}, precision.train=bf16, a smaller model"
+        usage = f"peak {peak / 2**30:.3g} GiB of the GPU's {total / 2**30:.3g} GiB"
+    fixes = "a smaller batch_size or more workers in training, a smaller eval.batch_size in evaluation"
+    return f"{type(error).__name__}: {usage}; what helps: {fixes}, precision.train=bf16, a smaller model"
 
 
 def is_lost_peer(text: str) -> bool:
-    """Whether the text of an error says that the other side of a collective went away: a consequence, not the cause."""
+    """Whether an error message says that a peer of a collective is gone: a consequence, not the cause."""
     return bool(_LOST.search(text) and _COLLECTIVE.search(text))
 
 
 def one_line(error: BaseException) -> str:
-    """`Type: first line of the message`, 300 characters at most; of a ConfigError the message alone."""
+    """`Type: first line of the message`, at most 300 characters; for a ConfigError the message alone."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = textwrap.shorten(lines[0], 300, placeholder=" ...") if lines else ""
     if isinstance(error, ConfigError):

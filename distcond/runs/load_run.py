@@ -1,4 +1,4 @@
-"""Loads the network of a finished or interrupted run, without Ray and without FFCV."""
+"""Loads the network of a finished or interrupted run, without Ray or FFCV."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ CHECKPOINT_CHOICES = ("best", "last", "last_raw")
 def load(
     run_dir: str | Path, checkpoint: str = "best", device: torch.device | str = "cpu", data: DataConfig | None = None
 ) -> ConditionalModel:
-    """The network of a run, in eval mode, with its running statistics averaged over ranks.
+    """Load the network of a run, in eval mode, with running statistics pooled over ranks.
 
-    `AtLambda(load(run_dir), 0.3)` is a plain `x in [0, 1] -> logits` module; `load(run_dir).classes` are the names of
-    the classes in the order of the logits, empty where they have none.
+    `AtLambda(load(run_dir), 0.3)` is a plain `x in [0, 1] -> logits` module. `load(run_dir).classes` are the class
+    names in the order of the logits, empty if the classes have no names.
 
     Args:
-        run_dir: the directory a run printed, or the URI of a run.
-        checkpoint: "best" (mean of SA and RA over the grid, on validation) or "last"; where the run averaged its
-            weights these are the averaged ones, and "last_raw" are the last ones as trained.
-        device: where to put it.
-        data: where the training images lie now, for weights between two runs (a pair); unset = where they lay.
+        run_dir: a run directory, or the URI of a run.
+        checkpoint: "best" (by the mean of SA and RA over the grid, on validation) or "last"; averaged weights if the
+            run averaged them. "last_raw" is "last" without averaging.
+        device: of the network.
+        data: where the training images are, for weights between the two runs of a pair; None = as in the config.
 
     Raises:
-        ConfigError: no run or no checkpoint there, or one this version cannot read.
+        ConfigError: no run or no checkpoint there, or this version cannot read it.
     """
     run = RunDir(fetch_run(run_dir, checkpoints=True))
     path = find_checkpoint(run, checkpoint)
@@ -51,20 +51,20 @@ def load(
     except ConfigError:
         if path.exists():
             raise
-    # The run goes on, and has replaced it meanwhile.
+    # The run is still training and has replaced the checkpoint.
     return load_from(run, find_checkpoint(run, checkpoint), checkpoint, device, data)
 
 
 def load_from(
     run: RunDir, path: Path, checkpoint: str, device: torch.device | str, data: DataConfig | None = None
 ) -> ConditionalModel:
-    """The network in the checkpoint at `path`; see `load`."""
+    """Load the network of the checkpoint at `path`; see `load`."""
     model = build_model(run.config())
     shared = load_shared(path)
     model.load_state_dict(shared["model"] | pooled_statistics(path))
     if shared.get("averaged") is not None and checkpoint != "last_raw":
         overlay_average(model, shared["averaged"]["parameters"] | pooled_statistics(path, "averaged"))
-    model.classes = tuple(shared.get("classes", ()))  # of an older version: unknown
+    model.classes = tuple(shared.get("classes", ()))  # missing in older versions
     model.to(device).eval()
     if model.two_networks:
         attach_pair_state(model, run, data)
@@ -72,10 +72,10 @@ def load_from(
 
 
 def find_checkpoint(run: RunDir, which: str) -> Path:
-    """The directory of the "best" or "last" checkpoint ("last_raw" lies in the same).
+    """The directory of the "best" or "last" checkpoint ("last_raw" is in the same).
 
     Raises:
-        ConfigError: another word, or none there yet.
+        ConfigError: another value, or no checkpoint yet.
     """
     check_choice("checkpoint", which, CHECKPOINT_CHOICES)
     last = latest(run.checkpoints)
@@ -88,5 +88,5 @@ def find_checkpoint(run: RunDir, which: str) -> Path:
 
 
 def epoch_at(run: RunDir, which: str) -> int:
-    """Epochs completed at the "best" or "last" checkpoint."""
+    """Completed epochs at the "best" or "last" checkpoint."""
     return step_of(find_checkpoint(run, which)).epoch

@@ -1,4 +1,4 @@
-"""What a pair's directory says about the two runs it was made from, and what its network is loaded with."""
+"""The files of a pair: the record of its two runs (`pair.json`), and the fit of MixedNUTS (`mixednuts.json`)."""
 
 from __future__ import annotations
 
@@ -17,92 +17,91 @@ from distcond.run_layout import MIXEDNUTS_FILE, PAIR_FILE
 from distcond.runs.interpolation import Interpolation
 from distcond.runs.run_dir import RunDir
 
-#: Which runs, and the digest of their images; and what was fitted for MixedNUTS.
-#: What a fit cannot be used without.
-_WHOLE = {"weights", "s", "p", "c", "alpha", "examples", "attack"}
+#: Keys without which a fit cannot be used.
+_FIT_KEYS = {"weights", "s", "p", "c", "alpha", "examples", "attack"}
 
 
 def attach_pair_state(model: ConditionalModel, run: RunDir, data: DataConfig | None) -> None:
-    """Give the network of a pair what lies with its run: the way between the ends, and the fitted mix.
+    """Attach to the network of a pair what its run directory holds: the interpolation and the fitted mix.
 
     Raises:
-        ConfigError: its record is missing or damaged.
+        ConfigError: the record of the pair is missing or damaged.
     """
     config = run.config()
-    config, images = replace(config, data=data or config.data), str(record_of(run)["data"])
-    model.interpolate = Interpolation(run.path, config, images, weights_digest(model))
+    config, fingerprint = replace(config, data=data or config.data), str(read_pair_record(run)["data"])
+    model.interpolate = Interpolation(run.path, config, fingerprint, weights_digest(model))
     model.mix = load_mix(run, model)
 
 
-def record_of(run: RunDir) -> dict[str, Any]:
+def read_pair_record(run: RunDir) -> dict[str, Any]:
     """The record of a pair.
 
     Raises:
         ConfigError: it is missing or damaged.
     """
-    found = _record_in(run)
-    if found is None:
+    record = _read_record_or_none(run)
+    if record is None:
         raise ConfigError(
             f"{run.path / PAIR_FILE}: missing or damaged; make the pair again: "
             "python -m distcond.pair STANDARD ROBUST mix=none"
         )
-    return found
+    return record
 
 
-def is_whole(run: RunDir) -> bool:
-    """Whether the record of a pair is there and can be read."""
-    return _record_in(run) is not None
+def has_pair_record(run: RunDir) -> bool:
+    """Whether the record of a pair exists and is readable."""
+    return _read_record_or_none(run) is not None
 
 
-def _record_in(run: RunDir) -> dict[str, Any] | None:
+def _read_record_or_none(run: RunDir) -> dict[str, Any] | None:
     try:
-        found = json.loads((run.path / PAIR_FILE).read_text(encoding="utf-8"))
+        record = json.loads((run.path / PAIR_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    ends = [found.get("standard"), found.get("robust")] if isinstance(found, dict) else [None]
-    return found if all(isinstance(end, dict) for end in ends) and isinstance(found.get("data"), str) else None
+    runs = [record.get("standard"), record.get("robust")] if isinstance(record, dict) else [None]
+    return record if all(isinstance(run, dict) for run in runs) and isinstance(record.get("data"), str) else None
 
 
 def checkpoint_of(run: RunDir) -> str:
-    """Which checkpoint of both runs a pair was made of: "best", "last" or "last_raw"."""
-    return str(record_of(run)["robust"].get("checkpoint", "best"))
+    """The checkpoint of both runs that a pair was made of: "best", "last" or "last_raw"."""
+    return str(read_pair_record(run)["robust"].get("checkpoint", "best"))
 
 
-def check_checkpoint(run: RunDir, asked: str) -> None:
-    """Refuse another checkpoint than that of the two runs; "" asks for none.
+def check_pair_checkpoint(run: RunDir, checkpoint: str) -> None:
+    """Check that `checkpoint` is the one that the pair was made of; "" is always accepted.
 
     Raises:
-        ConfigError: as said.
+        ConfigError: it is another one.
     """
     own = checkpoint_of(run)
-    if asked not in ("", own):
+    if checkpoint not in ("", own):
         raise ConfigError(
-            f"checkpoint={asked}: this pair was made of checkpoint={own}; "
-            f"python -m distcond.pair STANDARD ROBUST checkpoint={asked} makes another"
+            f"checkpoint={checkpoint}: this pair was made of checkpoint={own}; "
+            f"python -m distcond.pair STANDARD ROBUST checkpoint={checkpoint} makes another"
         )
 
 
 def load_mix(run: RunDir, model: ConditionalModel) -> Mix | None:
-    """The transformation that was fitted for these weights; None where there is none."""
+    """The transformation fitted for these weights; None if there is none."""
     return mix_in(load_fit(run, model))
 
 
 def mix_in(fitted: dict[str, Any] | None) -> Mix | None:
-    """The transformation in what is kept of a fit."""
+    """The transformation in the record of a fit."""
     return None if fitted is None else Mix(fitted["s"], fitted["p"], fitted["c"])
 
 
 def load_fit(run: RunDir, model: ConditionalModel) -> dict[str, Any] | None:
-    """What is kept of the fit for these weights; None where there is none."""
-    found = read_fit(run)
-    return found if found is not None and found.get("weights") == weights_digest(model) else None
+    """The record of the fit for these weights; None if there is none."""
+    fit = read_fit(run)
+    return fit if fit is not None and fit.get("weights") == weights_digest(model) else None
 
 
 def read_fit(run: RunDir) -> dict[str, Any] | None:
-    """What is kept of a fit, for whatever weights; None where it is missing or not whole."""
+    """The record of the fit, for whatever weights; None if it is missing or incomplete."""
     file = run.path / MIXEDNUTS_FILE
-    found = read_json(file) if file.exists() else None
-    if not isinstance(found, dict) or not set(found) >= _WHOLE:
+    fit = read_json(file) if file.exists() else None
+    if not isinstance(fit, dict) or not set(fit) >= _FIT_KEYS:
         return None
-    attack = found["attack"]
-    return found | {"attack": {**attack, "name": EARLIER_NAMES.get(attack["name"], attack["name"])}}
+    attack = fit["attack"]
+    return fit | {"attack": {**attack, "name": EARLIER_NAMES.get(attack["name"], attack["name"])}}

@@ -1,7 +1,7 @@
 """Provenance of a run: versions, hardware, commit, command, and digests of the user's own code.
 
-A method, model, sampler or data set may be named `package.module:NAME`. The run ID has that name; the digest of
-its code when the run was trained is in the run's `config.json`.
+A method, model, sampler or data set may be named `package.module:NAME`. The run ID contains that name; `config.json`
+contains the digest of its code when the run was trained.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from distcond.config.overrides import NAMED_GROUPS
 from distcond.config.schema import Config
 from distcond.registry import lookup
 
-#: Set by whoever submits a job: Ray leaves .git out of the directory it ships.
+#: Set by the submitter of a job: Ray does not ship .git.
 COMMIT_VARIABLE = "DISTCOND_GIT_COMMIT"
 
 
 def describe_start() -> dict[str, Any]:
-    """One start of a run, as its driver sees it."""
+    """A record of one start of a run, written by its driver."""
     return {
         "id": secrets.token_hex(8),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -44,26 +44,26 @@ def describe_start() -> dict[str, Any]:
 
 
 def hardware(device: torch.device) -> str:
-    """The GPU's name, or the CPU's model with its number of usable cores."""
+    """Name of the GPU, or model of the CPU with the number of usable cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_cpu_model()}, {len(os.sched_getaffinity(0))} cores"
 
 
 def git_commit() -> str:
-    """The commit of this code: as submitted, else of the checkout it lies in (`+changes` if dirty), else "unknown"."""
+    """The commit of this code: as submitted, else of its checkout (`+changes` if dirty), else "unknown"."""
     if os.environ.get(COMMIT_VARIABLE):
         return os.environ[COMMIT_VARIABLE]
-    here = Path(__file__).resolve().parent
-    commit = _git(here, "rev-parse", "--short=12", "HEAD")
+    checkout = Path(__file__).resolve().parent
+    commit = _git(checkout, "rev-parse", "--short=12", "HEAD")
     if not commit:
         return "unknown"
-    return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    return commit + ("+changes" if _git(checkout, "status", "--porcelain", "--untracked-files=no") else "")
 
 
-def _git(where: Path, *arguments: str) -> str:
+def _git(checkout: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(where), *arguments], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -82,21 +82,21 @@ _STANDARD_LIBRARY = Path(os.__file__).parent
 
 
 def source_digests(config: Config) -> dict[str, str]:
-    """{"method": 16 hex digits, ...} of what the config names by module: its file and those of the user it imports.
+    """{"method": 16 hex digits, ...}: digests of the user's code that the config names by module, with its imports.
 
-    What comes with distcond is left out, and so is code without a file, as in a notebook.
+    Code of distcond and code without a file, as in a notebook, is left out.
 
     Raises:
-        ConfigError: it cannot be imported.
+        ConfigError: the code cannot be imported.
     """
     named = {kind: getattr(config, kind).name for kind in (*NAMED_GROUPS, "data")}
-    found = {kind: _digest(kind, name) for kind, name in named.items() if ":" in name}
-    return {kind: digest for kind, digest in found.items() if digest}
+    digests = {kind: _digest(kind, name) for kind, name in named.items() if ":" in name}
+    return {kind: digest for kind, digest in digests.items() if digest}
 
 
 def _digest(kind: str, name: str) -> str:
     value, start = lookup(kind, name), sys.modules[name.partition(":")[0]]
-    # The value may have been made elsewhere: a module that only hands it on says nothing about it.
+    # The value may be defined in another module than the named one, which only re-exports it.
     files = _files_of([start, *_modules_in(value)], start.__name__.partition(".")[0])
     digest = hashlib.blake2b(digest_size=8)
     for module, file in sorted(files.items()):
@@ -105,12 +105,12 @@ def _digest(kind: str, name: str) -> str:
 
 
 def _files_of(modules: list[ModuleType], package: str) -> dict[str, Path]:
-    """The source files of these modules and of the user's modules behind them, by module name."""
+    """The source files of these modules and of the user's modules that they import, by module name."""
     files, seen = dict[str, Path](), set[str]()
     while modules:
         module = modules.pop()
         file = Path(getattr(module, "__file__", None) or "")
-        if module.__name__ in seen or not _of_user(module, file, package):
+        if module.__name__ in seen or not _is_user_code(module, file, package):
             continue
         seen.add(module.__name__)
         files[module.__name__] = file
@@ -118,7 +118,7 @@ def _files_of(modules: list[ModuleType], package: str) -> dict[str, Path]:
     return files
 
 
-def _of_user(module: ModuleType, file: Path, package: str) -> bool:
+def _is_user_code(module: ModuleType, file: Path, package: str) -> bool:
     top = module.__name__.partition(".")[0]
     if top == "distcond" or file.suffix != ".py" or not file.is_file():
         return False
@@ -131,7 +131,7 @@ def _modules_in(value: Any) -> list[ModuleType]:
 
 
 def _modules_of(value: Any) -> list[ModuleType]:
-    """The module that a value is, or where it or its type was defined."""
+    """The module that a value is, or in which it or its type is defined."""
     if isinstance(value, ModuleType):
         return [value]
     names = {getattr(value, "__module__", None), type(value).__module__}

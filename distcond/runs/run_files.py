@@ -1,4 +1,4 @@
-"""The small files of runs below a folder, as the status reads them. No torch, no pyarrow."""
+"""Finds runs below a folder and reads their small files, for the status. Imports neither torch nor pyarrow."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from distcond.errors import ConfigError
+from distcond.run_layout import CONFIG_FILE
 
-#: How much of the end of a history is read: the last records are of interest.
+#: Bytes to read from the end of a history.
 TAIL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """One run's directory on a file system of this machine."""
+    """The files of one run on a file system of this machine."""
 
     path: str
 
     def json(self, name: str) -> Any:
-        """The value in a file; None where there is none or it is not whole."""
-        return _value(self.content(name))
+        """The value in a JSON file; None if it is missing or incomplete."""
+        return _parse_json(self.content(name))
 
     def tail(self, name: str) -> list[Any]:
         """The values of the last lines of a JSON-lines file, oldest first."""
-        return [
-            value for value in map(_value, whole_lines(self.content(name, TAIL_BYTES), TAIL_BYTES)) if value is not None
-        ]
+        lines = complete_lines(self.content(name, TAIL_BYTES), TAIL_BYTES)
+        return [value for value in map(_parse_json, lines) if value is not None]
 
     def content(self, name: str, last: int = 0) -> bytes:
-        """A file's bytes, or its last so many; empty without the file."""
+        """The bytes of a file, or its `last` bytes; empty if it is missing."""
         try:
             with open(os.path.join(self.path, name), "rb") as file:
                 if last:
@@ -42,7 +42,7 @@ class RunFiles:
             return b""
 
     def names(self, folder: str) -> dict[str, float]:
-        """Names and times (seconds since 1970) of the files in a folder."""
+        """Names and modification times (seconds since 1970) of the files in a folder."""
         try:
             with os.scandir(os.path.join(self.path, folder)) as entries:
                 return {entry.name: entry.stat().st_mtime for entry in entries if entry.is_file()}
@@ -51,33 +51,33 @@ class RunFiles:
 
     @property
     def place(self) -> str:
-        """Where the run lies."""
+        """Path of the run."""
         return self.path
 
 
-def runs_below(place: Path) -> Iterator[RunFiles]:
-    """The runs at and below a folder: directories with a `config.json`.
+def find_runs(folder: Path) -> Iterator[RunFiles]:
+    """Find the runs at and below a folder: directories with a `config.json`.
 
     Raises:
         ConfigError: no such folder.
     """
-    if not place.is_dir():
-        raise ConfigError(f"{place}: no such folder; name a run directory or a directory of runs")
-    for folder, folders, names in os.walk(place):
-        if "config.json" in names:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; name a run directory or a directory of runs")
+    for path, folders, files in os.walk(folder):
+        if CONFIG_FILE in files:
             folders.clear()
-            yield RunFiles(folder)
+            yield RunFiles(path)
         folders[:] = [name for name in folders if not name.startswith(".")]
 
 
-def _value(text: bytes) -> Any:
+def _parse_json(text: bytes) -> Any:
     try:
         return json.loads(text) if text else None
     except ValueError:
         return None
 
 
-def whole_lines(end: bytes, wanted: int) -> list[bytes]:
-    """The lines of `end`, without a first one that may be cut, as when all `wanted` bytes were there to be read."""
-    lines = end.splitlines()
-    return lines[1:] if len(end) >= wanted else lines
+def complete_lines(tail: bytes, limit: int) -> list[bytes]:
+    """The lines of a file's `tail`, without the first if it may be cut, that is if `limit` bytes were read."""
+    lines = tail.splitlines()
+    return lines[1:] if len(tail) >= limit else lines

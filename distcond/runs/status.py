@@ -1,4 +1,4 @@
-"""RunStatus: the state of a run, read from its files alone, and many of them as a table or as JSON. No torch."""
+"""RunStatus: the state of a run, read from its files alone, and its display as a table or JSON. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from distcond.results.labels import format_duration
-from distcond.run_layout import ATTEMPT_FILE, FINISHED_FILE, HISTORY_FILE, PROGRESS_FILE, STARTS_FILE
+from distcond.run_layout import ATTEMPT_FILE, FAILURES_DIR, FINISHED_FILE, HISTORY_FILE, PROGRESS_FILE, STARTS_FILE
 
-#: States in the order in which they are shown: what needs a look comes first.
+#: States in the order of display: those that need attention first.
 STATES = ("failed", "stale", "stopped", "running", "waiting", "finished")
 
-#: Seconds without a word after which a run counts as stale.
+#: Seconds without an update of `progress.json` after which a run counts as stale.
 STALE_SECONDS = 120.0
 
 
 class StatusFiles(Protocol):
-    """The small files of a run; `RunFiles` on this machine, `StoredRun` at a URI."""
+    """Access to the small files of a run: `RunFiles` on this machine, `StoredRun` at a URI."""
 
     @property
     def place(self) -> str: ...
@@ -34,17 +34,17 @@ class StatusFiles(Protocol):
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run at a glance. None where nothing is known.
+    """A summary of one run. None where nothing is known.
 
     Attributes:
-        share: of the whole run that is done, in [0, 1].
-        split: where `sa` and `ra` were measured: "val" while it trains, "test" of a finished run.
-        lams: the ends of the lam grid; `sa` and `ra` hold an accuracy in [0, 1] for each.
-        seconds_left: the run's own estimate, less the time since it was made.
-        attempts: how often the run was started, restarts of its workers included.
-        heard: seconds since its last word.
-        error: the newest reason of a failure, one line.
-        note: what a run that goes on has to say, such as that its storage does not answer.
+        share: of the run that is done, in [0, 1].
+        split: of `sa` and `ra`: "val" while the run trains, "test" once it is finished.
+        lams: the smallest and largest lam of the grid; `sa` and `ra` are the accuracies there, in [0, 1].
+        seconds_left: the run's own estimate, minus the time since it was made.
+        attempts: number of starts, restarts of the workers included.
+        heard: seconds since the last update of `progress.json`.
+        error: the latest failure in one line.
+        note: a warning of a running run, such as that its storage does not answer.
     """
 
     name: str
@@ -67,7 +67,14 @@ class RunStatus:
 
 
 def read_status(files: StatusFiles, name: str, stale: float = STALE_SECONDS, now: float | None = None) -> RunStatus:
-    """Read a run's files; none of them has to be there."""
+    """Read the status from a run's files, any of which may be missing.
+
+    Args:
+        files: of the run.
+        name: to show.
+        stale: seconds without an update after which the run counts as stale.
+        now: current time, seconds since 1970; None = the clock.
+    """
     now = time.time() if now is None else now
     progress, finished = files.json(PROGRESS_FILE) or {}, files.json(FINISHED_FILE)
     starts, records = files.json(STARTS_FILE) or [], files.tail(HISTORY_FILE)
@@ -76,7 +83,7 @@ def read_status(files: StatusFiles, name: str, stale: float = STALE_SECONDS, now
     heard = now - progress["time"] if "time" in progress else None
     state = _state(finished, starts, progress, failure, heard, stale, bool(records))
     epochs = progress.get("epochs") or (finished or {}).get("epochs")
-    going = state == "running"
+    running = state == "running"
     return RunStatus(
         name=name,
         place=files.place,
@@ -88,12 +95,12 @@ def read_status(files: StatusFiles, name: str, stale: float = STALE_SECONDS, now
         **_accuracies(finished, records),
         images_per_second=_speed(progress, records),
         seconds_left=max(0.0, progress["seconds_left"] - (heard or 0))
-        if going and "seconds_left" in progress
+        if running and "seconds_left" in progress
         else None,
         attempts=attempts,
         heard=heard,
-        error="" if state == "finished" else _ended(starts) or (failure[1] if failure else ""),
-        note=progress.get("storage", "") if going else "",
+        error="" if state == "finished" else _reason(starts) or (failure[1] if failure else ""),
+        note=progress.get("storage", "") if running else "",
     )
 
 
@@ -108,26 +115,27 @@ def _state(
     if progress.get("stage") == "stopped":
         return "stopped"
     if heard is None:
-        # Without a word: not begun, or of a distcond whose words bore no time.
+        # No update: not started, or written by an old version without times.
         return "failed" if failure else "stale" if progress or begun else "waiting"
     if heard > stale:
-        # Its last word was about what ended it, or it fell silent.
+        # A failure after the last update ended it.
         return "failed" if failure and failure[0] >= progress["time"] else "stale"
     return "running"
 
 
 def _failure(files: StatusFiles) -> tuple[float, str] | None:
-    """Time and text of the newest failure: the last line of its traceback."""
-    names = {n: at for n, at in files.names("failures").items() if re.fullmatch(r"attempt-\d+-worker-\d+\.txt", n)}
+    """Time and text of the latest failure: the last line of its traceback."""
+    times = files.names(FAILURES_DIR)
+    names = [name for name in times if re.fullmatch(r"attempt-\d+-worker-\d+\.txt", name)]
     if not names:
         return None
-    newest = max(names, key=lambda name: (name.split("-")[1], names[name]))
-    lines = files.content(f"failures/{newest}", 8192).decode("utf-8", "replace").rstrip().splitlines()
-    return names[newest], textwrap.shorten(lines[-1], 200, placeholder=" ...") if lines else newest
+    last = max(names, key=lambda name: (name.split("-")[1], times[name]))
+    lines = files.content(f"{FAILURES_DIR}/{last}", 8192).decode("utf-8", "replace").rstrip().splitlines()
+    return times[last], textwrap.shorten(lines[-1], 200, placeholder=" ...") if lines else last
 
 
-def _ended(starts: list[Any]) -> str:
-    """Why the last start failed, as its driver wrote it down."""
+def _reason(starts: list[Any]) -> str:
+    """Why the last start failed, as its driver recorded it; "" if it did not."""
     ended = starts[-1].get("ended") or {} if starts else {}
     return str(ended.get("why", "")) if ended.get("failed") else ""
 
@@ -149,12 +157,12 @@ def _share(progress: dict[str, Any]) -> float | None:
 
 
 def _speed(progress: dict[str, Any], records: list[Any]) -> float | None:
-    found = progress.get("images_per_second") or (records[-1].get("images_per_second") if records else None)
-    return None if found is None else float(found)
+    speed = progress.get("images_per_second") or (records[-1].get("images_per_second") if records else None)
+    return None if speed is None else float(speed)
 
 
 def _accuracies(finished: Any, records: list[Any]) -> dict[str, Any]:
-    """SA and RA at the ends of lam, at the first width: on test of a finished run, else of the last validation."""
+    """SA and RA at the ends of the grid and the first width: on test of a finished run, else of the last validation."""
     points = [point for point in (finished or {}).get("points", []) if "sa" in point]
     split = "test" if points else "val"
     if not points:
@@ -163,34 +171,33 @@ def _accuracies(finished: Any, records: list[Any]) -> dict[str, Any]:
     if not points:
         return {}
     ends = [points[0], points[-1]] if len(points) > 1 else points
-    lams, sa, ra = (tuple(float(point[name]) for point in ends) for name in ("lam", "sa", "ra"))
-    lams = tuple(map(_position, ends))
-    return {"split": split, "lams": lams, "sa": sa, "ra": ra}
+    sa, ra = (tuple(float(point[name]) for point in ends) for name in ("sa", "ra"))
+    return {"split": split, "lams": tuple(map(_position, ends)), "sa": sa, "ra": ra}
 
 
 def _position(point: dict[str, Any]) -> float:
-    """Where a record lies along its dial: the share of a blend, otherwise lam."""
+    """Position of an operating point on its grid: the share t of a blend, otherwise lam."""
     return float(point.get("blend_t", point["lam"]))
 
 
 _HEAD = ("state", "run", "stage", "epoch", "done", "SA %", "RA %", "img/s", "left", "tries", "")
 
 
-def sort_statuses(standings: Iterable[RunStatus]) -> list[RunStatus]:
-    """What needs a look first, then by place."""
-    return sorted(standings, key=lambda s: (STATES.index(s.state), s.place))
+def sort_statuses(statuses: Iterable[RunStatus]) -> list[RunStatus]:
+    """Sort by state, those that need attention first, then by path."""
+    return sorted(statuses, key=lambda s: (STATES.index(s.state), s.place))
 
 
-def statuses_as_json(standings: Iterable[RunStatus]) -> str:
+def statuses_as_json(statuses: Iterable[RunStatus]) -> str:
     """A JSON list, one object per run with all fields of `RunStatus`."""
-    return json.dumps([asdict(standing) for standing in standings], indent=1)
+    return json.dumps([asdict(status) for status in statuses], indent=1)
 
 
-def statuses_as_table(standings: list[RunStatus], width: int) -> str:
-    """A line per run, cut to `width` columns (0 = not cut), under a line that counts the states."""
-    counts = Counter(standing.state for standing in standings)
+def statuses_as_table(statuses: list[RunStatus], width: int) -> str:
+    """A line with the number of runs per state, then one line per run, cut to `width` columns (0 = not cut)."""
+    counts = Counter(status.state for status in statuses)
     summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    rows = [_HEAD, *map(_row, standings)]
+    rows = [_HEAD, *map(_row, statuses)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     right = range(3, len(_HEAD) - 1)
     lines = [
@@ -199,7 +206,7 @@ def statuses_as_table(standings: list[RunStatus], width: int) -> str:
         ).rstrip()
         for cells in (list(zip(row, widths, strict=True)) for row in rows)
     ]
-    return "\n".join([f"{len(standings)} runs: {summary}", *(_cut(line, width) for line in lines)])
+    return "\n".join([f"{len(statuses)} runs: {summary}", *(_cut(line, width) for line in lines)])
 
 
 def _row(run: RunStatus) -> tuple[str, ...]:
@@ -215,12 +222,12 @@ def _row(run: RunStatus) -> tuple[str, ...]:
         "" if run.images_per_second is None else f"{run.images_per_second:.0f}",
         "" if run.seconds_left is None else format_duration(run.seconds_left),
         str(run.attempts) if run.attempts else "",
-        _said(run),
+        _remarks(run),
     )
 
 
-def _said(run: RunStatus) -> str:
-    silent = f"no word for {format_duration(run.heard)}" if run.state == "stale" and run.heard is not None else ""
+def _remarks(run: RunStatus) -> str:
+    silent = f"no update for {format_duration(run.heard)}" if run.state == "stale" and run.heard is not None else ""
     return "; ".join(filter(None, (silent, run.note, run.error)))
 
 

@@ -1,7 +1,7 @@
-"""Uploads a run while it trains, in an order that makes a kill at any moment harmless.
+"""RunUploader: uploads a run while it trains, in an order that makes a kill at any moment harmless.
 
 A store that does not answer stops nothing: training continues and logs it. The end of the run waits for the store,
-within bounds, and the run is not finished if something could not be sent. A slow rank is not taken for dead.
+within bounds, and the run is not finished if something could not be uploaded. A slow rank is not given up.
 """
 
 from __future__ import annotations
@@ -20,155 +20,157 @@ from distcond.runs.remote import BackgroundSync, RemoteRun, is_record_file
 from distcond.storage.errors import StorageError
 from distcond.storage.mirror import PAUSES, Mirror, mark_complete, remove_folder, retry
 
-#: Checkpoints that are told of to other ranks, and more steps than an epoch has.
-_MOST, _STEPS = 8, 1e9
+#: Checkpoints that ranks agree on at most, and an upper bound on the steps of an epoch.
+_MAX_CHECKPOINTS, _MAX_STEPS = 8, 1e9
 
-#: Seconds that one piece of work may take with which ranks wait for a store. What does not answer at all, as a dead
-#: network file system, would have them wait for ever.
+#: Seconds that ranks wait together for one piece of storage work. Without a limit, a store that hangs, such as a dead
+#: network file system, would block them forever.
 SYNC_TIMEOUT = 3600.0
 
-_ANOTHER = "another worker could not send its part"
+_OTHER_RANK_FAILED = "another worker could not upload its part"
 
-#: Seconds to wait before each try once one has failed, and at the end of the run.
-ONCE, AT_LAST = (0.0,), (0.0, 2.0, 5.0, 15.0, 30.0)
+#: Seconds to wait before each try: after an earlier failure, and at the end of the run.
+ONCE, AT_END = (0.0,), (0.0, 2.0, 5.0, 15.0, 30.0)
 
 
 class RunUploader:
-    """One rank's part in it. All but `close` is collective."""
+    """One rank's part of the upload. All methods but `close` are collective.
 
-    def __init__(self, home: RemoteRun, world: World) -> None:
-        self.home, self.world = home, world
-        self.mirror = Mirror(home.local, home.store)
-        self.wanted: set[str] = set()  # checkpoints that have to be there
-        self.sealed: set[str] = set()  # those that are, as every rank knows
-        self.fresh: set[str] = set()  # those made by these ranks
-        self.trouble = ""  # why the store lags behind
-        self.heartbeat = BackgroundSync(home) if world.first else None
+    Attributes:
+        required: names of the checkpoints that have to be at the URI.
+        sealed: those that are complete there, as every rank knows.
+        written: those written by these ranks, rather than before their start.
+        trouble: why the store lags behind; "" if it does not.
+    """
 
-    def begin(self) -> None:
-        """Before anything is resumed: all ranks stand at the same checkpoint, wherever they are.
+    def __init__(self, remote: RemoteRun, world: World) -> None:
+        self.remote, self.world = remote, world
+        self.mirror = Mirror(remote.local, remote.store)
+        self.required, self.sealed, self.written = set[str](), set[str](), set[str]()
+        self.trouble = ""
+        self.sync = BackgroundSync(remote) if world.first else None
+
+    def start(self) -> None:
+        """Pull the run, agree on its checkpoints, and start the background sync. Call before anything is resumed.
 
         Raises:
-            ConfigError: the home cannot be read, or holds a checkpoint that not every machine could fetch.
+            ConfigError: the URI cannot be read, or a machine has a later checkpoint than the others.
         """
-        there = run_with_keepalive(self.world, lambda: self.home.pull(live=False), SYNC_TIMEOUT)
-        here = checkpoint_steps(self.home.local / CHECKPOINTS_DIR)
-        last = _number(here[-1]) if here else -1.0
+        remote_steps = run_with_keepalive(self.world, lambda: self.remote.pull(live=False), SYNC_TIMEOUT)
+        local_steps = checkpoint_steps(self.remote.local / CHECKPOINTS_DIR)
+        last = _encode_step(local_steps[-1]) if local_steps else -1.0
         if last > -self.world.all_reduce_max([-last])[0]:
             raise ConfigError(
-                f"{self.home.local}: holds a later checkpoint than {self.home.uri} and other machines of the run; "
-                "start it on this machine alone once, or delete the directory"
+                f"{self.remote.local}: has a later checkpoint than {self.remote.uri} and other machines of the run; "
+                "start the run once on this machine alone, or delete the directory"
             )
-        self.wanted = self._agreed(here if self.world.first else [])
-        self.sealed = self._agreed(there if self.world.first else []) & self.wanted
-        if self.heartbeat is not None:
-            self.heartbeat.start()
+        self.required = self._broadcast_names(local_steps)
+        self.sealed = self._broadcast_names(remote_steps) & self.required
+        if self.sync is not None:
+            self.sync.start()
 
-    def _agreed(self, moments: list[CheckpointStep]) -> set[str]:
-        """The names of rank 0's moments, on every rank; the latest ones, if there are many."""
-        numbers = sorted(map(_number, moments))[-_MOST:]
-        told = self.world.all_reduce_max([*numbers, *[-1.0] * (_MOST - len(numbers))])
-        return {_moment(number).name for number in told if number >= 0}
+    def upload_records(self) -> None:
+        """Upload rows and history, after an epoch without a checkpoint."""
+        self._run_on_all_ranks(self._push_records, self._pauses())
 
-    def recorded(self) -> None:
-        """After an epoch without a checkpoint: rows and history."""
-        self._everywhere(self._records, self._pauses())
-
-    def saved(self, names: set[str]) -> None:
-        """After a checkpoint; those of `names` are kept."""
-        self.fresh |= names - self.wanted
-        self.wanted = names
-        self._send(self._pauses())
+    def upload_checkpoints(self, names: set[str]) -> None:
+        """Upload the checkpoints `names` after a save, and delete all others at the URI."""
+        self.written |= names - self.required
+        self.required = names
+        self._upload(self._pauses())
 
     def pull_missing_parts(self) -> None:
-        """Before checkpoints are read back: fetch what the ranks of other machines have added to them.
+        """Download the checkpoint parts of ranks on other machines. Call before checkpoints are read back.
 
         Raises:
-            StorageError: not everything could be sent, so nobody has them whole.
+            StorageError: not everything could be uploaded, so no machine has all parts.
         """
         if self.world.size == 1:
             return
-        if not self._send(AT_LAST):
-            raise self._unsent()
-        run_with_keepalive(self.world, self.home.pull_missing_parts, SYNC_TIMEOUT)
+        if not self._upload(AT_END):
+            raise self._upload_failed()
+        run_with_keepalive(self.world, self.remote.pull_missing_parts, SYNC_TIMEOUT)
 
-    def finish(self, mark: str) -> None:
-        """Send everything, then `mark` as the content of the file that says so; rank 0 then writes that here, too.
+    def finish(self, summary: str) -> None:
+        """Upload everything, then `summary` as `finished.json`, which rank 0 then writes locally, too.
 
         Raises:
-            StorageError: not everything could be sent.
+            StorageError: not everything could be uploaded.
         """
         if self.world.first:
-            with suppress(Exception):  # a run is no less over; who began it draws again and says what is wrong
-                write_report(self.home.local)
-        if not (self._send(AT_LAST) and self._everywhere(lambda: self._mark(mark), AT_LAST)):
-            raise self._unsent()
+            with suppress(Exception):  # the run is finished anyway; the driver writes the report again and raises
+                write_report(self.remote.local)
+        if not (self._upload(AT_END) and self._run_on_all_ranks(lambda: self._put_summary(summary), AT_END)):
+            raise self._upload_failed()
         if self.world.first:
-            atomic_write_text(self.home.local / FINISHED_FILE, mark)
-
-    def _unsent(self) -> StorageError:
-        return StorageError(f"everything is in {self.home.local}, and the same command sends it; {self.trouble}")
+            atomic_write_text(self.remote.local / FINISHED_FILE, summary)
 
     def close(self) -> None:
-        """No more words about how far the run is, but the last."""
-        if self.heartbeat is not None:
-            self.heartbeat.close()
+        """Upload the last progress and stop the background sync."""
+        if self.sync is not None:
+            self.sync.close()
 
     @property
     def note(self) -> str:
-        """What to say of it while the run goes on; empty if all is well."""
-        return f"storage: {self.trouble}; the run goes on, the rest is sent later" if self.trouble else ""
+        """A warning for the progress display; "" if the store is up to date."""
+        return f"storage: {self.trouble}; training continues, the rest is uploaded later" if self.trouble else ""
 
-    def _send(self, pauses: Iterable[float]) -> bool:
-        """Rows and history, then every rank's parts, then the markers; whether that went well on every rank."""
-        pending = sorted(self.wanted - self.sealed)
-        works = (lambda: self._put(pending), lambda: self._seal(pending))
-        if not all(self._everywhere(work, pauses) for work in works):
+    def _broadcast_names(self, steps: list[CheckpointStep]) -> set[str]:
+        """The names of rank 0's checkpoints, on every rank; the latest `_MAX_CHECKPOINTS` of them."""
+        codes = sorted(map(_encode_step, steps))[-_MAX_CHECKPOINTS:] if self.world.first else []
+        agreed = self.world.all_reduce_max([*codes, *[-1.0] * (_MAX_CHECKPOINTS - len(codes))])
+        return {_decode_step(code).name for code in agreed if code >= 0}
+
+    def _upload(self, pauses: Iterable[float]) -> bool:
+        """Upload rows and history, then every rank's parts, then the markers; True if all ranks succeeded."""
+        pending = sorted(self.required - self.sealed)
+        stages = (lambda: self._push_parts(pending), lambda: self._seal(pending))
+        if not all(self._run_on_all_ranks(stage, pauses) for stage in stages):
             return False
-        self.sealed, self.trouble = set(self.wanted), ""
+        self.sealed, self.trouble = set(self.required), ""
         return True
 
-    def _records(self) -> None:
+    def _push_records(self) -> None:
         if self.world.first:
-            # The history last: a record says that its rows are there.
+            # The history last: a record of it implies that its rows are there.
             self.mirror.push(sorted(self.mirror.files(is_record_file), key=lambda name: name == HISTORY_FILE), ONCE)
 
-    def _mark(self, mark: str) -> None:
+    def _put_summary(self, summary: str) -> None:
         if self.world.first:
-            self.home.store.put_bytes(mark.encode(), FINISHED_FILE)
+            self.remote.store.put_bytes(summary.encode(), FINISHED_FILE)
 
-    def _put(self, names: Iterable[str]) -> None:
-        """Records, and this rank's files of some checkpoints; all that are here of one made by other ranks."""
-        self._records()
-        mine = {rank_file(self.world.rank), *((SHARED_FILE,) if self.world.first else ())}
+    def _push_parts(self, names: Iterable[str]) -> None:
+        """Records, and this rank's files of the checkpoints; all local files of one written before this start."""
+        self._push_records()
+        own = {rank_file(self.world.rank), *((SHARED_FILE,) if self.world.first else ())}
         for name in names:
-            for file in sorted((self.home.local / CHECKPOINTS_DIR / name).glob("*.pt")):
-                if name not in self.fresh or file.name in mine:
-                    self.home.store.put(file, f"{CHECKPOINTS_DIR}/{name}/{file.name}")
+            for file in sorted((self.remote.local / CHECKPOINTS_DIR / name).glob("*.pt")):
+                if name not in self.written or file.name in own:
+                    self.remote.store.put(file, f"{CHECKPOINTS_DIR}/{name}/{file.name}")
 
     def _seal(self, names: Iterable[str]) -> None:
-        """Mark checkpoints as whole, then remove all others."""
+        """Mark checkpoints as complete, then remove all others."""
         if not self.world.first:
             return
-        store = self.home.store
+        store = self.remote.store
         for name in names:
             folder = f"{CHECKPOINTS_DIR}/{name}"
             parts = {rank_file(rank) for rank in range(self.world.size)} | {SHARED_FILE}
-            put = {Path(file).name for file in store.names(folder)} - {COMPLETE_FILE}
-            mark_complete(store, folder, parts if name in self.fresh else put)
+            uploaded = {Path(file).name for file in store.names(folder)} - {COMPLETE_FILE}
+            mark_complete(store, folder, parts if name in self.written else uploaded)
         held = {name.split("/")[1] for name in store.names(CHECKPOINTS_DIR)}
-        for name in sorted(held - self.wanted):
+        for name in sorted(held - self.required):
             remove_folder(store, f"{CHECKPOINTS_DIR}/{name}")
 
-    def _everywhere(self, work: Callable[[], None], pauses: Iterable[float]) -> bool:
-        """Whether the work of every rank went well."""
-        good = run_with_keepalive(self.world, lambda: self._tried(work, pauses), SYNC_TIMEOUT)
-        if self.world.all_reduce_max([float(not good)])[0]:
-            self.trouble = self.trouble or _ANOTHER
+    def _run_on_all_ranks(self, work: Callable[[], None], pauses: Iterable[float]) -> bool:
+        """Run storage work on every rank; True if it succeeded on all."""
+        succeeded = run_with_keepalive(self.world, lambda: self._try(work, pauses), SYNC_TIMEOUT)
+        if self.world.all_reduce_max([float(not succeeded)])[0]:
+            self.trouble = self.trouble or _OTHER_RANK_FAILED
             return False
         return True
 
-    def _tried(self, work: Callable[[], None], pauses: Iterable[float]) -> bool:
+    def _try(self, work: Callable[[], None], pauses: Iterable[float]) -> bool:
         try:
             retry(work, pauses)
         except OSError as error:
@@ -176,15 +178,18 @@ class RunUploader:
             return False
         return True
 
+    def _upload_failed(self) -> StorageError:
+        return StorageError(f"all files are in {self.remote.local}, the same command uploads them; {self.trouble}")
+
     def _pauses(self) -> Iterable[float]:
-        # A store that did not answer is not waited for at every epoch.
+        # After a failure, do not wait for the store at every epoch.
         return ONCE if self.trouble else PAUSES
 
 
-def _number(moment: CheckpointStep) -> float:
-    """Rises with the moment; what ranks can compare and tell each other."""
-    return moment.epoch * _STEPS + moment.step
+def _encode_step(step: CheckpointStep) -> float:
+    """A number that orders like the step, for reductions over ranks."""
+    return step.epoch * _MAX_STEPS + step.step
 
 
-def _moment(number: float) -> CheckpointStep:
-    return CheckpointStep(int(number // _STEPS), int(number % _STEPS))
+def _decode_step(code: float) -> CheckpointStep:
+    return CheckpointStep(int(code // _MAX_STEPS), int(code % _MAX_STEPS))

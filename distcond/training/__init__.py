@@ -1,4 +1,4 @@
-"""Training of one run on every rank: trainer, loop, checkpoint policy, optimiser, ETA, training FLOPs.
+"""Training of one run on every rank: trainer, loop, checkpoints, optimiser, ETA, training FLOPs.
 
 May import evaluation, init_from, runs, distributed and below; not launch, tuning or ray.
 """

@@ -1,9 +1,9 @@
-"""Weight averaging: a second set of weights that follows the trained one (Izmailov et al. 2018; Gowal et al. 2020).
+"""Weight averaging: an exponential moving average of the weights (Izmailov et al. 2018; Gowal et al. 2020).
 
     average <- d * average + (1 - d) * weights,   d = min(decay, (1 + n) / (10 + n)) at update n
 
-The running statistics of every normalisation are averaged alike, of both branches and of every width, on each rank its
-own. Training never looks at the average; validation, the choice of the best checkpoint and the test do.
+Running statistics are averaged in the same way: of both branches, of every width, on each rank its own. Training does
+not use the average. Validation, checkpoint selection and the test do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class WeightAverage:
     """The average of `model`'s parameters and running statistics, updated once per step.
 
     Args:
-        model: the network that trains; its present weights are the first average.
+        model: the network in training; its current weights are the initial average.
         decay: d above, in (0, 1).
     """
 
@@ -32,27 +32,27 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Follow the weights as they are now; no host synchronisation."""
+        """Average in the current weights. Does not synchronise with the host."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(list(self._mean.values()), list(self._live.values()), 1 - decay)
         self.updates += 1
 
-    def put_into(self, model: nn.Module) -> None:
-        """Give a copy of the network the average for its weights."""
+    def copy_to(self, model: nn.Module) -> None:
+        """Replace the weights of `model`, a copy of the network, by the average."""
         overlay_average(model, self._mean)
 
     def state_dict(self) -> dict[str, Any]:
-        """What all ranks share: the number of updates and the averaged parameters."""
-        own = running_statistics(self._mean)
-        return {"updates": self.updates, "parameters": {n: t for n, t in self._mean.items() if n not in own}}
+        """The part that all ranks share: the number of updates and the averaged parameters."""
+        statistics = running_statistics(self._mean)
+        return {"updates": self.updates, "parameters": {n: t for n, t in self._mean.items() if n not in statistics}}
 
-    def statistics(self) -> dict[str, Tensor]:
-        """The averaged running statistics, which differ between ranks."""
+    def rank_state(self) -> dict[str, Tensor]:
+        """The part that differs between ranks: the averaged running statistics."""
         return running_statistics(self._mean)
 
     @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Any], own: Mapping[str, Tensor]) -> None:
-        """Continue from `state_dict` and this rank's `running_statistics`."""
+    def load_state_dict(self, state: Mapping[str, Any], rank_state: Mapping[str, Tensor]) -> None:
+        """Resume from a `state_dict` and this rank's `rank_state`."""
         self.updates = state["updates"]
-        for name, tensor in (dict(state["parameters"]) | dict(own)).items():
+        for name, tensor in (dict(state["parameters"]) | dict(rank_state)).items():
             self._mean[name].copy_(tensor)

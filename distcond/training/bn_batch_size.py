@@ -1,8 +1,8 @@
-"""Checks that batch normalisation sees enough images per rank, and per path where a network has two.
+"""Checks that batch normalisation sees enough images per rank, and per path of a network with two.
 
-Statistics of fewer than two rows leave the running ones alone (`layers.statistics.track`): such a run would train, and
-then be evaluated with statistics that never moved. A path that no row takes, as clean ones at a fixed lam of 1, is
-trained and evaluated by nobody and stays legal.
+Statistics of fewer than two rows do not update the running ones (`layers.batch_norm_statistics`). Such a run would
+train, and then be evaluated with statistics that never moved. A path that no row takes, such as the clean one at a
+fixed lam of 1, is neither trained nor evaluated, and is allowed.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from distcond.registry import lookup
 from distcond.runs.build import build_model
 from distcond.seeding import generator
 
-#: Rows whose variance is more than a guess.
+#: Fewest rows of which a variance means anything.
 MIN_ROWS = 2
 
-#: Values of lam that are drawn to estimate how many rows of a batch are of a kind.
+#: Values of lam to draw for an estimate of the rows per path.
 DRAWS = 1 << 16
 
-#: A mean of eight draws that is so many times what is needed leaves no doubt.
-FAR = 4
+#: A mean over eight batches that exceeds the need by this factor makes more draws unnecessary.
+SAFE_FACTOR = 4
 
 
 class RowGroup(NamedTuple):
-    """Rows of a global batch that share their statistics: the expected number, and the most it may be by the draws."""
+    """Rows of a global batch that share their statistics."""
 
-    name: str  # "clean", "adversarial", or "" where a network does not tell them apart
-    rows: float
-    at_most: float
+    name: str  # "clean", "adversarial", or "" in a network that does not separate them
+    rows: float  # expected number
+    at_most: float  # upper bound of the estimate
 
 
 def check_bn_batch_size(config: Config, workers: int) -> None:
@@ -44,65 +44,65 @@ def check_bn_batch_size(config: Config, workers: int) -> None:
 
     Args:
         config: the run.
-        workers: over how many ranks a batch is spread.
+        workers: number of ranks that share a batch.
 
     Raises:
-        ConfigError: it does; the message has the numbers and what would be valid.
+        ConfigError: too few rows; the message has the numbers and what would be valid.
     """
     needed = MIN_ROWS * (1 if config.shared_statistics else workers)
-    everything = all_rows(config.batch_size)
-    if all(kind.rows >= FAR * needed for kind in (everything, *row_groups(config, config.batch_size, 0))):
-        return  # as nearly always: thousands of draws would be a second of every start
-    kinds = [everything, *row_groups(config, config.batch_size)]
-    if not any(_few(kind, needed) for kind in kinds):
-        return  # before a network is built to see which of them it tells apart
+    all_rows = whole_batch(config.batch_size)
+    if all(group.rows >= SAFE_FACTOR * needed for group in (all_rows, *row_groups(config, config.batch_size, 0))):
+        return  # the usual case: drawing thousands of lam would add a second to every start
+    groups = [all_rows, *row_groups(config, config.batch_size)]
+    if not any(_has_too_few(group, needed) for group in groups):
+        return
     modules = list(build_model(config).modules())
     if not any(isinstance(module, nn.BatchNorm2d) for module in modules):
         return
     dual = any(isinstance(module, DualBatchNorm2d) for module in modules)
-    few = [kind for kind in (kinds[1:] if dual else kinds[:1]) if _few(kind, needed)]
-    if few:
-        raise ConfigError(_refusal(config, workers, min(few, key=lambda kind: kind.rows)))
+    too_few = [group for group in (groups[1:] if dual else groups[:1]) if _has_too_few(group, needed)]
+    if too_few:
+        raise ConfigError(_explain_refusal(config, workers, min(too_few, key=lambda group: group.rows)))
 
 
-def all_rows(batch_size: int) -> RowGroup:
+def whole_batch(batch_size: int) -> RowGroup:
     """All rows, for a network with one set of statistics."""
     return RowGroup("", batch_size, batch_size)
 
 
 def row_groups(config: Config, batch_size: int, draws: int = DRAWS) -> list[RowGroup]:
-    """The rows that take the clean and those that take the adversarial path, by at least 8 drawn batches."""
+    """The rows of the clean and of the adversarial path, estimated from at least 8 batches of drawn lam."""
     method: Method = lookup("method", config.method.name)
     sampler, source = lookup("sampler", config.sampler.name), generator("rows per rank")
     threshold = method.routing(config.method).threshold
-    drawn = [sampler.draw(config.sampler, batch_size, source) for _ in range(max(8, draws // batch_size))]
-    adversarial = (torch.stack(drawn) > threshold).sum(1).double()
-    doubt = 3 * float(adversarial.std()) / math.sqrt(len(drawn))
+    batches = [sampler.draw(config.sampler, batch_size, source) for _ in range(max(8, draws // batch_size))]
+    adversarial = (torch.stack(batches) > threshold).sum(1).double()
+    error = 3 * float(adversarial.std()) / math.sqrt(len(batches))
     counts = {"clean": batch_size - float(adversarial.mean()), "adversarial": float(adversarial.mean())}
-    return [RowGroup(name, rows, rows + doubt) for name, rows in counts.items()]
+    return [RowGroup(name, rows, rows + error) for name, rows in counts.items()]
 
 
-def _few(kind: RowGroup, needed: int) -> bool:
-    return kind.rows > 0 and kind.at_most < needed
+def _has_too_few(group: RowGroup, needed: int) -> bool:
+    return group.rows > 0 and group.at_most < needed
 
 
-def _refusal(config: Config, workers: int, kind: RowGroup) -> str:
+def _explain_refusal(config: Config, workers: int, group: RowGroup) -> str:
     ranks = 1 if config.shared_statistics else workers
-    on = f"batch_size={config.batch_size} on {workers} worker{'s' if workers > 1 else ''}"
-    each = "over all of them" if config.shared_statistics else "per worker"
-    seen = f"{kind.rows / ranks:.3g} {kind.name} images {each} and step".replace("  ", " ")
-    valid = [f"batch_size={_enough(config, kind, MIN_ROWS * ranks)} or more"]
-    if ranks > 1 and kind.at_most >= MIN_ROWS:
-        most = math.floor(kind.at_most / MIN_ROWS)
+    setting = f"batch_size={config.batch_size} on {workers} worker{'s' if workers > 1 else ''}"
+    per = "over all workers" if config.shared_statistics else "per worker"
+    rows = f"{group.rows / ranks:.3g} {group.name} images {per} and step".replace("  ", " ")
+    valid = [f"batch_size={_smallest_batch(config, group, MIN_ROWS * ranks)} or more"]
+    if ranks > 1 and group.at_most >= MIN_ROWS:
+        most = math.floor(group.at_most / MIN_ROWS)
         valid += [f"{most} workers or fewer" if most > 1 else "1 worker", "shared_statistics=true"]
-    return f"{on}: batch normalisation sees {seen} and needs {MIN_ROWS}; valid: {', '.join(valid)}"
+    return f"{setting}: batch normalisation sees {rows} and needs {MIN_ROWS}; valid: {', '.join(valid)}"
 
 
-def _enough(config: Config, kind: RowGroup, needed: int) -> int:
-    """A batch that holds enough rows of a kind: about the smallest."""
-    batch, found = config.batch_size, kind
-    while found.at_most < needed:
-        batch = math.ceil(batch * needed / found.at_most)
-        kinds = [all_rows(batch), *row_groups(config, batch)]
-        found = next(other for other in kinds if other.name == kind.name)
+def _smallest_batch(config: Config, group: RowGroup, needed: int) -> int:
+    """About the smallest batch size with enough rows of a group."""
+    batch = config.batch_size
+    while group.at_most < needed:
+        batch = math.ceil(batch * needed / group.at_most)
+        groups = [whole_batch(batch), *row_groups(config, batch)]
+        group = next(other for other in groups if other.name == group.name)
     return batch

@@ -1,7 +1,7 @@
 """Continues from another run's checkpoint with changed settings: weights, optimiser, masks and position.
 
-What a setting changed stays changed: an optimiser restores its weight decay and momentum with its state, so those of
-the new settings are written into the copy. The copied run's best checkpoint is reset, its history stays behind.
+An optimiser restores weight decay and momentum with its state, so those of the new settings are written into the copy.
+The best checkpoint is reset. The parent's history is not copied.
 """
 
 from __future__ import annotations
@@ -21,16 +21,22 @@ from distcond.registry import lookup
 from distcond.run_layout import LINEAGE_FILE, SHARED_FILE
 from distcond.runs import checkpoint
 from distcond.runs.build import build_model
+from distcond.runs.checkpoint import Position
 from distcond.runs.run_dir import RunDir, run_dir_for
+from distcond.training.build_trainer import stages_of
 from distcond.training.optimiser import make_optimiser
-from distcond.training.trainer import Position, stages_of
 
 
 def continue_from(config: Config, parent: Path, epoch: int, child: str) -> RunDir:
-    """The run directory of `config` that begins at the checkpoint of `donor` after `epoch` epochs.
+    """The run directory of `config`, starting from the checkpoint of `parent` after `epoch` epochs.
 
-    Called again it gives the same directory and leaves what it holds. `heir` tells runs apart that go on from the same
-    place with the same settings.
+    Called again with the same arguments, it returns the same directory and leaves its content alone.
+
+    Args:
+        config: the new run.
+        parent: run directory to continue from.
+        epoch: completed epochs of the checkpoint.
+        child: distinguishes runs that continue from the same checkpoint with the same settings.
 
     Raises:
         ConfigError: there is no such checkpoint, or it does not fit.
@@ -42,34 +48,34 @@ def continue_from(config: Config, parent: Path, epoch: int, child: str) -> RunDi
     if checkpoint.latest(run.checkpoints) is not None:
         return run
     if not source.is_dir():
-        raise ConfigError(f"{source}: no checkpoint to go on from")
+        raise ConfigError(f"{source}: no checkpoint to continue from")
     shared = checkpoint.load_shared(source)
     shared["optimiser"] = optimiser_state_for(config, shared)
     shared["best"] = None
-    aside = run.checkpoints / f".{source.name}"
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(source, aside)
-    torch.save(shared, aside / SHARED_FILE)
-    for part in aside.iterdir():
+    partial = run.checkpoints / f".{source.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    torch.save(shared, partial / SHARED_FILE)
+    for part in partial.iterdir():
         fsync_file(part)
     write_json(run.path / LINEAGE_FILE, {**lineage, "before": before})
-    os.rename(aside, run.checkpoints / source.name)
+    os.rename(partial, run.checkpoints / source.name)
     return run
 
 
 def optimiser_state_for(config: Config, shared: dict[str, Any]) -> dict[str, Any]:
-    """The optimiser's state of a checkpoint with the settings of `config`.
+    """The optimiser state of a checkpoint's shared part, with the hyperparameters of `config`.
 
     Raises:
-        ConfigError: `config` sorts its parameters into other groups.
+        ConfigError: `config` divides the parameters into other groups.
     """
     method = lookup("method", config.method.name)
     stages, at = stages_of(config, method), Position(*shared["position"])
     optim = stages[min(at.stage, len(stages) - 1)].optim
     state: dict[str, Any] = shared["optimiser"]
-    fresh = make_optimiser(build_model(config), optim).state_dict()["param_groups"]
-    if [group["params"] for group in fresh] != [group["params"] for group in state["param_groups"]]:
+    groups = make_optimiser(build_model(config), optim).state_dict()["param_groups"]
+    if [group["params"] for group in groups] != [group["params"] for group in state["param_groups"]]:
         raise ConfigError(
-            f"optim.no_decay={','.join(optim.no_decay)}: other groups than those of the run it goes on from"
+            f"optim.no_decay={','.join(optim.no_decay)}: other parameter groups than in the run it continues from"
         )
-    return {**state, "param_groups": fresh}
+    return {**state, "param_groups": groups}

@@ -1,4 +1,4 @@
-"""One epoch of training: batches, steps, learning rate, and the epoch's record."""
+"""One epoch of training: batches, steps, learning rate, FLOPs, and the epoch's record for the history."""
 
 from __future__ import annotations
 
@@ -18,22 +18,25 @@ from distcond.registry import lookup
 from distcond.runs.grid import lam_grid
 from distcond.seeding import generator, key
 from distcond.training.checkpointing import save_training
-from distcond.training.epoch_sums import EpochAccumulator, require_finite
 from distcond.training.optimiser import learning_rate, set_learning_rate
 from distcond.training.progress import ProgressWriter
-from distcond.training.trainer import Trainer
+from distcond.training.trainer import EpochAccumulator, Trainer, require_finite
 
 
 def train_epoch(trainer: Trainer, progress: ProgressWriter) -> dict[str, Any]:
-    """Train to the end of the epoch; its mean loss, accuracies on the rows seen, learning rate and speed.
+    """Train to the end of the current epoch.
+
+    Returns:
+        The epoch's record: mean loss, accuracies on the training rows, learning rate, speed, FLOPs.
 
     Raises:
-        FloatingPointError: the loss is not finite any more.
-        Stop: the run was asked to stop in the middle of it.
+        FloatingPointError: the loss is not finite.
+        StopRequested: the run was asked to stop within the epoch.
     """
-    steps, trainer.began = trainer.train.steps, time.perf_counter()
-    if trainer.sums is None:
-        trainer.sums = EpochAccumulator.none(forward_flops(trainer), trainer.world.device)
+    steps, trainer.started_at = trainer.train.steps, time.perf_counter()
+    if trainer.accumulator is None:
+        trainer.accumulator = EpochAccumulator.empty(forward_flops(trainer), trainer.world.device)
+    sums = trainer.accumulator
     trainer.world_sizes = tuple(sorted({*trainer.world_sizes, trainer.world.size}))
     trainer.model.train()
     watch = trainer.bare_step.watch = progress.watch
@@ -45,20 +48,21 @@ def train_epoch(trainer: Trainer, progress: ProgressWriter) -> dict[str, Any]:
         for batch in timed_batches(batches, watch):
             rate = learning_rate(trainer.stage.optim, trainer.position.epoch, batch.step, steps, trainer.stage.epochs)
             loss, counts = train_step(trainer, batch.step, batch.x, batch.y, rate)
-            trainer.sums.add(loss, counts, trainer.bare_step.spent, rate)
+            sums.add(loss, counts, trainer.bare_step.spent, rate)
             watch.end()
             progress.pace.step_work = sum(trainer.bare_step.spent.values())
             progress.step(trainer.position.done, batch.step, loss)
             trainer.position = trainer.position._replace(step=batch.step + 1)
-            if trainer.points.after_step(trainer.position.done * steps + batch.step + 1, batch.step + 1 == steps):
+            done, last = trainer.position.done * steps + batch.step + 1, batch.step + 1 == steps
+            if trainer.checkpoint_policy.after_step(done, last):
                 save_training(trainer)
-    trainer.sums.seconds, trainer.began = trainer.sums.seconds + time.perf_counter() - trainer.began, None
-    record, shares = epoch_record(trainer, trainer.sums), watch.shares()
+    sums.seconds, trainer.started_at = sums.seconds + time.perf_counter() - trainer.started_at, None
+    record, shares = epoch_record(trainer, sums), watch.shares()
     return record if shares is None else record | {"shares": shares}
 
 
 def timed_batches(batches: Iterator[Batch], watch: Stopwatch) -> Iterator[Batch]:
-    """The same batches; each begins a step on the watch."""
+    """Yield the batches, timing the wait for each as the first part of a step."""
     while True:
         watch.begin()
         with watch.part("data"):
@@ -70,10 +74,10 @@ def timed_batches(batches: Iterator[Batch], watch: Stopwatch) -> Iterator[Batch]
 
 
 def epoch_record(trainer: Trainer, sums: EpochAccumulator) -> dict[str, Any]:
-    """The history's record of an epoch whose steps are done.
+    """The history's record of an epoch whose steps are done. Collective.
 
     Raises:
-        FloatingPointError: the loss is not finite any more.
+        FloatingPointError: the loss is not finite.
     """
     steps = trainer.train.steps
     totals = trainer.world.sum(torch.cat([sums.loss[None] / (trainer.world.size * steps), sums.tally])).tolist()
@@ -94,13 +98,24 @@ def epoch_record(trainer: Trainer, sums: EpochAccumulator) -> dict[str, Any]:
 
 
 def train_step(trainer: Trainer, step: int, x: Tensor, y: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-    """One optimiser update; loss (0-d) and counts (4,) of this rank, still on the device."""
-    # Whatever draws from the global generator (dropout) becomes a function of the step: nothing to restore.
+    """One optimiser update.
+
+    Args:
+        trainer: the run on this rank.
+        step: number of the step in the epoch, counted from 0.
+        x: images (N, 3, H, W) in [0, 1].
+        y: labels (N,) int64.
+        rate: learning rate.
+
+    Returns:
+        Loss (0-d) and counts (4,) of this rank (see `EpochAccumulator`), on the device.
+    """
+    # Makes draws from the global generator (dropout) a function of the step, so no generator state is saved.
     torch.manual_seed(key(trainer.config.seed, "global", trainer.position.done, step, trainer.world.rank))
     set_learning_rate(trainer.optimiser, rate)
-    watch, drawn = trainer.bare_step.watch, step_randomness(trainer, step)
+    watch, randomness = trainer.bare_step.watch, step_randomness(trainer, step)
     with watch.part("passes"):
-        outcome = trainer.step(x, y, drawn)
+        outcome = trainer.step(x, y, randomness)
     trainer.optimiser.zero_grad(set_to_none=True)
     with watch.backward(trainer.model.parameters() if trainer.world.size > 1 else ()):
         outcome.loss.backward()
@@ -116,24 +131,24 @@ def train_step(trainer: Trainer, step: int, x: Tensor, y: Tensor, rate: float) -
 
 
 def epoch_flops(trainer: Trainer, sums: EpochAccumulator) -> float:
-    """Training FLOPs of one epoch over all ranks: forward-equivalents times what a forward costs at the actual density.
+    """Training FLOPs of one epoch over all ranks: forward-equivalents times the FLOPs of a forward. Collective.
 
-    Masks may move during an epoch; the mean of its two ends is taken.
+    Masks may move during an epoch; the FLOPs of a forward are the mean of those before and after.
     """
-    everyone = trainer.world.sum(torch.tensor(sums.spent, dtype=torch.float64, device=trainer.world.device)).tolist()
+    forwards = trainer.world.sum(torch.tensor(sums.spent, dtype=torch.float64, device=trainer.world.device)).tolist()
     after = forward_flops(trainer)
-    return sum(n * (b + a) / 2 for n, b, a in zip(everyone, sums.flops_before, after, strict=True))
+    return sum(n * (b + a) / 2 for n, b, a in zip(forwards, sums.flops_before, after, strict=True))
 
 
 def forward_flops(trainer: Trainer) -> list[float]:
-    """FLOPs of one image through the network as it is now, per width, on the path of the largest lam."""
+    """FLOPs of one image through the network at its current density, by width, on the path of the largest lam."""
     lam, size = max(lam_grid(trainer.config)), trainer.train.source.image_size
     with eval_mode(trainer.model):
         return [cost_at(trainer.model, lam, width, size).flops for width in range(len(trainer.model.width_mults))]
 
 
 def step_randomness(trainer: Trainer, step: int) -> StepRandomness:
-    """The randomness of one step, lam included: drawn for the global batch, ascending."""
+    """The randomness of one step. `lam` is drawn for the global batch and sorted."""
     config, epoch = trainer.config, trainer.position.done
     source = generator(config.seed, "lam", epoch, step)
     lam = lookup("sampler", config.sampler.name).draw(config.sampler, config.batch_size, source)

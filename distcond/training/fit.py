@@ -1,6 +1,6 @@
-"""The training loop of a run: stages, epochs, validation, checkpoints, and the record of the finished run.
+"""The training loop of a run: stages, epochs, validation, checkpoints, and the summary of the finished run.
 
-It knows neither the method nor the launcher.
+It depends neither on the method nor on the launcher.
 """
 
 from __future__ import annotations
@@ -14,36 +14,39 @@ from typing import Any
 from distcond.atomic_io import write_json
 from distcond.config.schema import Config
 from distcond.distributed.world import World
+from distcond.errors import StopRequested
 from distcond.evaluation.rows import Count, blend_of
 from distcond.init_from import initialise
 from distcond.methods.stopwatch import Stopwatch
 from distcond.operating_point import OperatingPoint
 from distcond.results import history
 from distcond.run_layout import CLASSES_FILE, FINISHED_FILE
+from distcond.runs.attempts import epoch_limit_reached
 from distcond.runs.build import training_precision
+from distcond.runs.checkpoint import Position
 from distcond.runs.run_dir import RunDir
-from distcond.training.checkpoint_policy import StopRequested, epoch_limit_reached, never_stop
-from distcond.training.checkpointing import resume_training, save_training
+from distcond.training.build_trainer import build_trainer
+from distcond.training.checkpointing import never_stop, resume_training, save_training
 from distcond.training.epoch import train_epoch
 from distcond.training.progress import ProgressWriter
-from distcond.training.trainer import Position, Trainer, build_trainer
+from distcond.training.trainer import Trainer
 from distcond.training.validate import final_counts, final_work, pace_of, validate
 
 
 def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Callable[[], bool] = never_stop) -> bool:
-    """Train from the last checkpoint (or the start) to the end, then evaluate best and last on test.
+    """Train from the latest checkpoint, or from the start, to the end; then evaluate best and last on test.
 
     The same function under plain Python, torchrun and Ray Train; every rank calls it with its own `world`.
 
     Args:
         config: the run.
         world: this rank among the others.
-        run_path: the run's directory.
-        attempt: how often its workers were started before.
-        stop: looked at about once a second; True on any rank makes all of them save where they are and return.
+        run_path: the run directory.
+        attempt: how often the workers were started before.
+        stop: polled about once a second; True on any rank makes all ranks save a checkpoint and return.
 
     Returns:
-        Whether the run went to its end; otherwise it was stopped.
+        True if the run finished, False if it was stopped.
     """
     trainer = build_trainer(config, world, RunDir(run_path), attempt, stop)
     with uploading(trainer), training_precision(config.precision, world.device):
@@ -52,23 +55,23 @@ def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Ca
 
 @contextmanager
 def uploading(trainer: Trainer) -> Iterator[None]:
-    """Where the run lives at a URI, fetch its newest state first, and send the last words after the block."""
-    if trainer.upload is None:
+    """For a run at a URI: pull its latest state before the block, and upload the last progress after it."""
+    if trainer.uploader is None:
         yield
         return
     try:
-        trainer.upload.begin()
+        trainer.uploader.start()
         yield
     finally:
-        trainer.upload.close()
+        trainer.uploader.close()
 
 
 def resume_and_train(trainer: Trainer) -> bool:
-    """Go on from the newest checkpoint to the end; False if the run was stopped."""
+    """Train from the latest checkpoint to the end; returns False if the run was stopped."""
     if trainer.world.first and trainer.classes:
         write_json(trainer.run.path / CLASSES_FILE, dict(enumerate(trainer.classes)))
     if not resume_training(trainer):
-        # Before a sparse method makes its masks, which prune these weights.
+        # Before a sparse method makes its masks: they prune these weights.
         initialise.apply_init_from(trainer.model, trainer.config, trainer.run, trainer.world)
         begin_stage(trainer, Position())
     progress = make_progress(trainer)
@@ -84,42 +87,42 @@ def resume_and_train(trainer: Trainer) -> bool:
 
 
 def make_progress(trainer: Trainer) -> ProgressWriter:
-    """Tells how far the run is; silent on all ranks but the first."""
-    pace, speaks = pace_of(trainer), trainer.world.first
-    watch = Stopwatch(trainer.world.device, active=speaks)
-    progress = ProgressWriter(trainer.run.path, pace.epochs, pace.steps, trainer.config.batch_size, speaks, pace, watch)
-    if trainer.upload is not None:
-        progress.note = lambda: trainer.upload.note if trainer.upload is not None else ""
+    """The progress writer of a run. Only rank 0 writes."""
+    pace, active = pace_of(trainer), trainer.world.first
+    watch = Stopwatch(trainer.world.device, active=active)
+    progress = ProgressWriter(trainer.run.path, pace.epochs, pace.steps, trainer.config.batch_size, active, pace, watch)
+    if trainer.uploader is not None:
+        progress.note = lambda: trainer.uploader.note if trainer.uploader is not None else ""
     return progress
 
 
 def train_and_test(trainer: Trainer, progress: ProgressWriter) -> None:
-    """Train what is left, then evaluate best and last on test.
+    """Train the remaining epochs, then evaluate best and last on test.
 
     Raises:
-        Stop: the run was asked to stop; it stands where a checkpoint can be made.
+        StopRequested: the run was asked to stop, at a place where a checkpoint can be saved.
     """
     while not trainer.trained:
-        # Asked of all: a network file system may show an older word to some.
+        # Agreed by all ranks: a network file system may show some an older file.
         if trainer.world.all_reduce_max([float(epoch_limit_reached(trainer.run.path, trainer.position.done))])[0]:
             raise StopRequested
         record = train_epoch(trainer, progress)
         finish_epoch(trainer, record, progress)
-    if trainer.upload is not None:
-        trainer.upload.pull_missing_parts()
+    if trainer.uploader is not None:
+        trainer.uploader.pull_missing_parts()
     counts = final_counts(trainer, progress)
-    end = run_summary(trainer, counts)
-    if trainer.upload is not None:
-        trainer.upload.finish(json.dumps(end, indent=1))
+    summary = run_summary(trainer, counts)
+    if trainer.uploader is not None:
+        trainer.uploader.finish(json.dumps(summary, indent=1))
     elif trainer.world.first:
-        write_json(trainer.run.path / FINISHED_FILE, end)
+        write_json(trainer.run.path / FINISHED_FILE, summary)
     if trainer.world.first:
         progress.write("finished", epoch=trainer.position.done)
     trainer.world.barrier()
 
 
 def begin_stage(trainer: Trainer, position: Position) -> None:
-    """Start a stage: its loss, a fresh optimiser and, for sparse methods, its masks. The best so far counts no more."""
+    """Start a stage: its loss, a fresh optimiser and, for sparse methods, its masks. Resets the best checkpoint."""
     trainer.enter(position)
     trainer.best = None
     if trainer.sparsity is not None:
@@ -127,11 +130,11 @@ def begin_stage(trainer: Trainer, position: Position) -> None:
 
 
 def finish_epoch(trainer: Trainer, record: dict[str, Any], progress: ProgressWriter) -> None:
-    """Validate, let the masks move, step on, save, and write the epoch down."""
+    """Validate, update the masks, advance the position, record the epoch in the history, and save."""
     config, done = trainer.config, trainer.position.done + 1
     stage_over = trainer.position.epoch + 1 == trainer.stage.epochs
     if stage_over or (config.eval.every and done % config.eval.every == 0):
-        if trainer.points.between():
+        if trainer.checkpoint_policy.poll():
             save_training(trainer)
         score, curve = validate(trainer, done, progress)
         record |= curve
@@ -145,18 +148,18 @@ def finish_epoch(trainer: Trainer, record: dict[str, Any], progress: ProgressWri
     trainer.train_flops = record["train_flops"]
     advance(trainer, stage_over)
     if trainer.world.first:
-        # Before the checkpoint: a kill between the two makes a resumed run replace this record, not miss it.
+        # Before the checkpoint: after a kill between the two, a resumed run replaces this record, and none is missing.
         history.append(trainer.run.path, record)
-    best_now = trainer.best is not None and trainer.best[0] == done
-    if trainer.trained or best_now or trainer.points.due_at_epoch_end or done % config.save_every == 0:
+    is_best = trainer.best is not None and trainer.best[0] == done
+    if trainer.trained or is_best or trainer.checkpoint_policy.due_at_epoch_end or done % config.save_every == 0:
         save_training(trainer)
-    elif trainer.upload is not None:
-        trainer.upload.recorded()
+    elif trainer.uploader is not None:
+        trainer.uploader.upload_records()
 
 
 def advance(trainer: Trainer, stage_over: bool) -> None:
-    """To the next epoch, or to the start of the next stage."""
-    at, trainer.sums = trainer.position, None
+    """Advance the position to the next epoch, or to the start of the next stage."""
+    at, trainer.accumulator = trainer.position, None
     if not stage_over:
         trainer.position = Position(at.stage, at.epoch + 1, at.done + 1)
     elif at.stage + 1 < len(trainer.stages):
@@ -166,24 +169,24 @@ def advance(trainer: Trainer, stage_over: bool) -> None:
 
 
 def run_summary(trainer: Trainer, counts: dict[str, list[Count]]) -> dict[str, Any]:
-    """Epochs, parameters, FLOPs and gaps of a run, as plain values.
+    """Epochs, parameters, FLOPs and gaps of a finished run, as plain values.
 
-    `sa` and `ra` are those of the best checkpoint on test. `train_flops` is integrated over the density the network
-    had; `flops` is one image at one operating point. The gaps are differences of RA in [0, 1] under the attack of the
-    final sweep (Rice et al. 2020; Sparsity Winning Twice, arXiv 2202.09844): robust overfitting = best - last, robust
-    generalisation = training images - test, both at last.
+    `sa` and `ra` are those of the best checkpoint on test. `train_flops` is integrated over the density during
+    training; `flops` is one image at one operating point. The gaps are differences of RA in [0, 1] under the attack of
+    the final sweep (Rice et al. 2020; Sparsity Winning Twice, arXiv 2202.09844): robust overfitting = best - last on
+    test, robust generalisation = training images - test at last.
     """
-    found = {name: {count.point: count for count in points} for name, points in counts.items()}
+    by_point = {name: {count.point: count for count in points} for name, points in counts.items()}
     return {
         "epochs": trainer.position.done,
         "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
         "train_flops": trainer.train_flops,
-        "points": [_point(at, found) for at in found["last"]],
+        "points": [_point(at, by_point) for at in by_point["last"]],
     }
 
 
-def _point(at: OperatingPoint, found: dict[str, dict[OperatingPoint, Count]]) -> dict[str, Any]:
-    last, best, train = found["last"][at], found["best"][at], found.get("train", {}).get(at)
+def _point(at: OperatingPoint, by_point: dict[str, dict[OperatingPoint, Count]]) -> dict[str, Any]:
+    last, best, train = by_point["last"][at], by_point["best"][at], by_point.get("train", {}).get(at)
     return {
         "lam": at.lam,
         "width": at.width,

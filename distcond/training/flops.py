@@ -1,8 +1,7 @@
-"""Training FLOPs of a config before it is run: forward-equivalents per image times the FLOPs of a forward.
+"""Training FLOPs of a config before it runs: forward-equivalents per image times the FLOPs of one forward pass.
 
-Forward-equivalents are counted on one step of the method with a network of a few channels, FLOPs on the network itself
-without its values. A weight that a mask holds at zero counts like any other: that is what a GPU computes. Evaluation is
-left out.
+Forward-equivalents are counted on one training step of the method with a tiny network; FLOPs on the real network on the
+meta device. Masked weights count as dense ones, since a GPU computes them. Evaluation is not counted.
 """
 
 from __future__ import annotations
@@ -24,57 +23,62 @@ from distcond.models.small_cnn import SMALL_CNN, SmallCnnOptions
 from distcond.registry import lookup
 from distcond.runs.build import build_model, build_step
 from distcond.seeding import generator
-from distcond.training.trainer import stages_of
+from distcond.training.build_trainer import stages_of
 
-_STAND_IN = SmallCnnOptions(name=SMALL_CNN.name, widths=(2,))
-_PIXELS = 4
+_TINY_MODEL = SmallCnnOptions(name=SMALL_CNN.name, widths=(2,))
+_TINY_IMAGE_SIZE = 4
 
 
 def train_flops(config: Config) -> float:
-    """FLOPs (2 x multiply-accumulate) of the whole training on the data set's published number of images.
+    """FLOPs (2 per multiply-accumulate) of all training on the data set's published number of images.
 
     Stages that may end early, such as Robust Bird's search, count in full.
 
     Raises:
-        ConfigError: settings that do not fit each other.
+        ConfigError: settings contradict each other.
     """
     images = resolve_dataset(config.data).splits["train"]
     images = min(images, config.train_examples or images) // config.batch_size * config.batch_size
-    per_image = sum(n * flops for n, flops in zip(forwards(config), forward_flops(config), strict=True))
+    per_image = sum(n * flops for n, flops in zip(count_forwards(config), forward_flops(config), strict=True))
     return images * per_image
 
 
 def forwards_per_image(config: Config) -> float:
-    """Full-width forward-equivalents per training image, of the whole run shared out over its `epochs`."""
+    """Full-width forward-equivalents per training image and epoch."""
     flops = forward_flops(config)
-    return sum(n * narrow / flops[0] for n, narrow in zip(forwards(config), flops, strict=True)) / config.epochs
+    return (
+        sum(n * of_width / flops[0] for n, of_width in zip(count_forwards(config), flops, strict=True)) / config.epochs
+    )
 
 
-def forwards(config: Config) -> list[float]:
-    """Forward-equivalents per training image over the whole run, for each width."""
+def count_forwards(config: Config) -> list[float]:
+    """Forward-equivalents per training image over all epochs, by width."""
     method: Method = lookup("method", config.method.name)
-    stages = [(stage.epochs, _spent(config, stage.objective)) for stage in stages_of(config, method)]
+    stages = [(stage.epochs, _forwards_of_step(config, stage.objective)) for stage in stages_of(config, method)]
     widths = range(len(method.widths(config.method)))
-    return [sum(epochs * spent.get(width, 0.0) for epochs, spent in stages) for width in widths]
+    return [sum(epochs * forwards.get(width, 0.0) for epochs, forwards in stages) for width in widths]
 
 
 def forward_flops(config: Config) -> list[float]:
-    """FLOPs of one image through the dense network, for each width."""
+    """FLOPs of one image through the dense network, by width."""
     method: Method = lookup("method", config.method.name)
     dataset = resolve_dataset(config.data)
     return _forward_flops(config.model, dataset.num_classes, dataset.image_size, method.widths(config.method))
 
 
-def _spent(config: Config, objective: Objective) -> dict[int, float]:
-    """Forward-equivalents per image of one step, by width."""
-    small = replace(config, model=_STAND_IN, precision=replace(config.precision, train="float32"))
+def _forwards_of_step(config: Config, objective: Objective) -> dict[int, float]:
+    """Forward-equivalents per image of one training step, by index of the width."""
+    small = replace(config, model=_TINY_MODEL, precision=replace(config.precision, train="float32"))
     step = build_step(small, build_model(small), torch.device("cpu")).train()
     step.objective = objective
     batch = config.batch_size
     lam = lookup("sampler", config.sampler.name).draw(config.sampler, batch, generator("budget")).sort().values
-    x, y = torch.rand(batch, 3, _PIXELS, _PIXELS, generator=generator("budget")), torch.zeros(batch, dtype=torch.int64)
+    x, y = (
+        torch.rand(batch, 3, _TINY_IMAGE_SIZE, _TINY_IMAGE_SIZE, generator=generator("budget")),
+        torch.zeros(batch, dtype=torch.int64),
+    )
     step(x, y, StepRandomness(0, 0, 0, 0, 1, lam))
-    return {width: spent / batch for width, spent in step.spent.items()}
+    return {width: forwards / batch for width, forwards in step.spent.items()}
 
 
 @cache

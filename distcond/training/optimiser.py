@@ -1,4 +1,4 @@
-"""SGD and its learning rate, a pure function of the step: nothing about the schedule has to be restored."""
+"""SGD and its learning-rate schedule. The rate is a pure function of the step, so a checkpoint holds no schedule."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def make_optimiser(model: nn.Module, optim: OptimConfig) -> torch.optim.SGD:
 
 
 def learning_rate(optim: OptimConfig, epoch: int, step: int, steps: int, epochs: int) -> float:
-    """The rate of one step: `step` of `steps` in `epoch` of `epochs`, all counted from 0.
+    """The learning rate at `step` of `steps` in `epoch` of `epochs`, all counted from 0.
 
-    cosine and multistep move per epoch, as in the papers' code; onecycle and the warm-up move per step.
+    cosine and multistep change once per epoch, as in the papers' code; onecycle and the warm-up change every step.
     """
     done = (epoch * steps + step) / (epochs * steps)
     if optim.schedule == "onecycle":
@@ -40,11 +40,11 @@ def learning_rate(optim: OptimConfig, epoch: int, step: int, steps: int, epochs:
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """The same rate for every group."""
+    """Set the learning rate of every parameter group."""
     for group in optimiser.param_groups:
         group["lr"] = rate
 
 
 def _one_cycle(done: float, rise: float) -> float:
-    """Linear up to 1 at `rise`, linear down to 0 at the end."""
+    """Factor of the peak rate: linear up to 1 at share `rise` of the run, then linear down to 0."""
     return done / rise if done < rise else (1 - done) / (1 - rise)

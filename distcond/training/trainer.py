@@ -1,57 +1,87 @@
-"""Trainer: the parts of one run on one rank, and how they are built and wrapped by DDP."""
+"""Trainer: the state of one run on one rank, and what of it goes into a checkpoint."""
 
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from distcond.config.schema import Config
-from distcond.data.extra import prepare_extra
 from distcond.data.loader import Loader
-from distcond.data.prepare import class_names, open_source, prepare_data, resolve_dataset
-from distcond.data.sources import MemorySource, Source
-from distcond.data.splits import budget_rows, image_set_digest, take_subset
-from distcond.data.transforms import CutMix
+from distcond.data.sources import Source
 from distcond.distributed.running_statistics import all_gather_tensors, pool_over_ranks, running_statistics
 from distcond.distributed.world import World
-from distcond.errors import ConfigError
-from distcond.methods.method import Method, Sparsity, Stage
+from distcond.methods.method import Sparsity, Stage
 from distcond.methods.train_step import TrainStep
 from distcond.models.conditional import ConditionalModel
-from distcond.registry import lookup
-from distcond.runs.build import build_model, build_step
-from distcond.runs.remote import remote_run_of
+from distcond.runs.checkpoint import Position
 from distcond.runs.run_dir import RunDir
 from distcond.runs.uploader import RunUploader
 from distcond.training.averaging import WeightAverage
-from distcond.training.bn_batch_size import check_bn_batch_size
-from distcond.training.checkpoint_policy import CheckpointPolicy, never_stop
-from distcond.training.epoch_sums import EpochAccumulator
+from distcond.training.checkpointing import CheckpointPolicy
 from distcond.training.optimiser import make_optimiser
 
 
-class Position(NamedTuple):
-    """Where a run stands: which stage, epochs done in it, epochs done in all, steps done in the present epoch.
+@dataclass
+class EpochAccumulator:
+    """Sums over the completed steps of an epoch on one rank. They survive an interruption within the epoch.
 
-    Past the last stage = trained. All steps done = the epoch's validation is to come.
+    Attributes:
+        loss: sum of the steps' losses, 0-d float32 on the device.
+        tally: (4,) float32 on the device: clean correct, clean rows, adversarial correct, adversarial rows.
+        spent: forward-equivalents by width.
+        flops_before: FLOPs of one image by width at the start of the epoch, before masks moved.
+        rate: learning rate of the last step.
+        seconds: time spent in the epoch by earlier attempts.
     """
 
-    stage: int = 0
-    epoch: int = 0
-    done: int = 0
-    step: int = 0
+    loss: Tensor
+    tally: Tensor
+    spent: list[float]
+    flops_before: list[float]
+    rate: float = 0.0
+    seconds: float = 0.0
+
+    @classmethod
+    def empty(cls, flops_before: list[float], device: torch.device) -> EpochAccumulator:
+        """The sums before the first step."""
+        tally = torch.zeros(4, device=device)
+        return cls(torch.zeros((), device=device), tally, [0.0] * len(flops_before), flops_before)
+
+    def add(self, loss: Tensor, tally: Tensor, spent: Mapping[int, float], rate: float) -> None:
+        """Add one step; `spent` is by index of the width. Does not synchronise with the host."""
+        self.loss += loss
+        self.tally += tally
+        self.rate = rate
+        for width, forwards in spent.items():
+            self.spent[width] += forwards
+
+    def state_dict(self, seconds: float) -> dict[str, Any]:
+        """All sums as plain values and tensors, after `seconds` of this attempt."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"seconds": self.seconds + seconds}
+
+
+def require_finite(loss: float, done: int) -> None:
+    """Check the loss of the epoch after `done` completed ones.
+
+    Raises:
+        FloatingPointError: it is NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"epoch {done + 1}: the loss is {loss}; try a lower optim.lr or precision.train=float32"
+        )
 
 
 @dataclass
 class Trainer:
-    """One run on one rank."""
+    """One run on one rank. `distcond.training.build_trainer` builds it."""
 
     config: Config
     world: World
@@ -59,37 +89,37 @@ class Trainer:
     attempt: int
     model: ConditionalModel
     bare_step: TrainStep
-    step: nn.Module  # the same, wrapped by DDP where there are several ranks
+    step: nn.Module  # `bare_step`, wrapped by DDP if there are several ranks
     stages: tuple[Stage, ...]
     sparsity: Sparsity | None
     optimiser: torch.optim.Optimizer
     train: Loader
     sources: dict[str, Source]
-    points: CheckpointPolicy
-    upload: RunUploader | None  # where the run lives at a URI
+    checkpoint_policy: CheckpointPolicy
+    uploader: RunUploader | None  # of a run at a URI
     position: Position = Position()  # noqa: RUF009  immutable
-    best: tuple[int, float] | None = None  # epoch and validation score, within the stage
-    validated: int = 0  # the newest epoch that was validated in this process
+    best: tuple[int, float] | None = None  # epoch and validation score within the stage
+    validated: int = 0  # the latest epoch validated by this process
     train_flops: float = 0.0  # spent so far, over all ranks
-    world_sizes: tuple[int, ...] = ()  # numbers of ranks that trained it, ascending
-    averaged: WeightAverage | None = None  # what is evaluated, where weights are averaged
-    sums: EpochAccumulator | None = None  # of the epoch that is under way
-    classes: tuple[str, ...] = ()  # by number; empty where they have no names
-    trained_on: str = ""  # digest of which training images are used
-    began: float | None = None  # time.perf_counter() where this attempt began with its steps; None when they are done
+    world_sizes: tuple[int, ...] = ()  # numbers of ranks that trained the run, ascending
+    averaged: WeightAverage | None = None  # evaluated in place of the weights, if optim.averaging is set
+    accumulator: EpochAccumulator | None = None  # of the current epoch
+    classes: tuple[str, ...] = ()  # class names by index; empty if the data set has none
+    train_images_digest: str = ""  # which training images are used
+    started_at: float | None = None  # time.perf_counter() when this attempt began the epoch's steps; None after them
 
     @property
     def trained(self) -> bool:
-        """Whether every stage is over."""
+        """Whether all stages are complete."""
         return self.position.stage == len(self.stages)
 
     @property
     def stage(self) -> Stage:
-        """The stage the run is in."""
+        """The current stage."""
         return self.stages[self.position.stage]
 
     def enter(self, position: Position) -> None:
-        """Stand at `position`, with its stage's loss, a fresh optimiser and a fresh average."""
+        """Move to `position`, with its stage's loss, a fresh optimiser and a fresh average."""
         self.position = position
         if not self.trained:
             self.bare_step.objective = self.stage.objective
@@ -98,138 +128,64 @@ class Trainer:
             self.averaged = WeightAverage(self.model, self.config.optim.averaging)
 
     def evaluated_model(self) -> ConditionalModel:
-        """A copy in eval mode, averaged over steps where that is asked for, with the running statistics over all ranks:
-        one network for all workers."""
+        """The network to evaluate, the same on all ranks: a copy in eval mode, with averaged weights if
+        `optim.averaging` is set, and with running statistics pooled over ranks. Collective."""
         model = copy.deepcopy(self.model).eval()
         if self.averaged is not None:
-            self.averaged.put_into(model)
-        own = running_statistics(model.state_dict())
-        parts = all_gather_tensors(own, self.world)
+            self.averaged.copy_to(model)
+        statistics = running_statistics(model.state_dict())
+        parts = all_gather_tensors(statistics, self.world)
         for name, tensor in pool_over_ranks(parts, parts).items():
-            own[name].copy_(tensor)
+            statistics[name].copy_(tensor)
         return model
 
+    def require_finite_loss(self) -> None:
+        """Check the loss of the current epoch over all ranks. Collective.
 
-def build_trainer(
-    config: Config, world: World, run: RunDir, attempt: int, stop: Callable[[], bool] = never_stop
-) -> Trainer:
-    """Build everything a run needs on this rank, with initial weights. `stop` tells when it is asked to stop.
+        Raises:
+            FloatingPointError: it is NaN or infinite.
+        """
+        if self.accumulator is not None:
+            require_finite(float(self.world.sum(self.accumulator.loss)), self.position.done)
 
-    Raises:
-        ConfigError: settings that do not fit each other or the data.
-    """
-    check_bn_batch_size(config, world.size)  # a cluster may have given more workers than the driver knew of
-    model = build_model(config)
-    step = build_step(config, model, world.device)
-    sources = open_sources(config, world)
-    train = train_loader(config, sources["train"], world)
-    _check_batch(config, len(train.source))
-    method: Method = lookup("method", config.method.name)
-    stages = stages_of(config, method)
-    sparsity, optimiser = method.sparsity(config, model), make_optimiser(model, stages[0].optim)
-    home = remote_run_of(config, run.path)
-    upload = RunUploader(home, world) if home is not None else None
-    points = CheckpointPolicy(world, config.save_steps, config.save_minutes, stop)
-    # Their content is in the run's name: it is which of them that may differ.
-    trained_on = image_set_digest("train", budget_rows(sources["train"], config.train_examples))
-    return Trainer(
-        config, world, run, attempt, model, step, wrap_ddp(step, world), stages, sparsity, optimiser, train, sources,
-        points, upload, classes=class_names(config.data), trained_on=trained_on,
-    )  # fmt: skip
+    def state_dict(self) -> dict[str, Any]:
+        """What all ranks share, besides the weights: plain values and tensors for a checkpoint."""
+        return {
+            "method": self.config.method.name,
+            "train_images": self.train_images_digest,
+            "classes": self.classes,
+            "optimiser": self.optimiser.state_dict(),
+            "position": tuple(self.position),
+            "best": self.best,
+            "train_flops": self.train_flops,
+            "world_sizes": self.world_sizes,
+            "sparsity": self.sparsity.state_dict() if self.sparsity is not None else None,
+            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+        }
 
+    def rank_state(self) -> dict[str, Any]:
+        """What differs between ranks, besides the running statistics."""
+        seconds = time.perf_counter() - self.started_at if self.started_at is not None else 0.0
+        return {
+            "averaged": self.averaged.rank_state() if self.averaged is not None else {},
+            "sparsity": self.sparsity.own_state() if self.sparsity is not None else {},
+            "sums": self.accumulator.state_dict(seconds) if self.accumulator is not None else None,
+        }
 
-def check_trainable(config: Config, train_images: int) -> None:
-    """Refuse, before anything is started or written, what `build_trainer` would refuse of settings alone.
+    def load_state_dict(self, shared: dict[str, Any], rank_state: dict[str, Any]) -> None:
+        """Load both parts of a checkpoint, after `enter` with its position.
 
-    Args:
-        config: the run.
-        train_images: how many the data set has.
-
-    Raises:
-        ConfigError: settings that do not fit each other or the data.
-    """
-    _check_batch(config, min(config.train_examples or train_images, train_images))
-    method: Method = lookup("method", config.method.name)
-    stages_of(config, method)
-    method.sparsity(config, build_model(config))
-
-
-def _check_batch(config: Config, images: int) -> None:
-    if config.batch_size > images:
-        few = f"batch_size={config.batch_size}: more than the {images} training images"
-        raise ConfigError(f"{few}; valid: 1 to {images}")
-
-
-def stages_of(config: Config, method: Method) -> tuple[Stage, ...]:
-    """The stages of a run: the method's own, or one over all epochs."""
-    if method.stages is not None:
-        return method.stages(config)
-    return (Stage("train", config.epochs, method.objective(config.method), config.optim),)
-
-
-def open_sources(config: Config, world: World) -> dict[str, Source]:
-    """The three splits on this rank's device."""
-    data = config.data
-    files = prepare_data(data)
-    return {split: open_source(files, split, world.device, data.threads) for split in ("train", "val", "test")}
-
-
-def train_loader(config: Config, source: Source, world: World) -> Loader:
-    """This rank's batches of training images, changed at random and mixed as the config says.
-
-    Raises:
-        ConfigError: `data.extra` cannot be used.
-    """
-    dataset, data = resolve_dataset(config.data), config.data
-    return Loader(
-        take_subset(source, config.train_examples),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        rank=world.rank,
-        world=world.size,
-        device=world.device,
-        augment=dataset.augment if data.augment else None,
-        shuffle=True,
-        drop_last=True,
-        cutmix=CutMix(data.cutmix, dataset.num_classes) if data.cutmix else None,
-        extra=MemorySource(prepare_extra(data.extra, data.cache_dir, dataset).arrays(), world.device)
-        if data.extra
-        else None,
-        extra_share=data.extra_share,
-    )
-
-
-def wrap_ddp(step: TrainStep, world: World) -> nn.Module:
-    """DDP around the whole step. Buffers are not broadcast: running statistics are each rank's own."""
-    if world.size == 1:
-        return step
-    options: dict[str, Any] = {_BUFFERS: False}
-    if world.device.type == "cuda":
-        options["device_ids"] = [world.device.index]
-    wrapped = DistributedDataParallel(step, gradient_as_bucket_view=True, **options)
-    settle_buckets(wrapped, step)
-    return wrapped
-
-
-def settle_buckets(wrapped: nn.Module, step: TrainStep) -> None:
-    """Let DDP deal the gradients to the buckets they stay in, by a step whose loss is zero and that runs no network.
-
-    It does so after its first step, and three ranks or more add an element up in an order that goes by its place in the
-    bucket: the first step of a resumed run would differ from the same step of an uninterrupted one in the last bits.
-    """
-
-    def nothing(zero: Tensor) -> Tensor:
-        return torch.stack([parameter.sum() for parameter in step.parameters()]).sum() * zero
-
-    step.forward = nothing  # type: ignore[assignment]
-    try:
-        # With an argument: DDP cannot move none to its device.
-        wrapped(torch.zeros((), device=next(step.parameters()).device)).backward()
-    finally:
-        del step.forward
-    step.zero_grad(set_to_none=True)
-
-
-#: torch 2.15 renamed the option.
-_NAMES = inspect.signature(DistributedDataParallel.__init__).parameters
-_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
+        Raises:
+            RuntimeError, ValueError: the tensors are those of another network.
+        """
+        self.model.load_state_dict(shared["model"] | rank_state["statistics"])
+        self.optimiser.load_state_dict(shared["optimiser"])
+        if self.sparsity is not None:
+            self.sparsity.load_state_dict(shared["sparsity"])
+            self.sparsity.load_own_state(rank_state["sparsity"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(shared["averaged"], rank_state["averaged"])
+        self.accumulator = EpochAccumulator(**rank_state["sums"]) if rank_state["sums"] is not None else None
+        self.train_flops = shared["train_flops"]
+        self.world_sizes = tuple(shared.get("world_sizes", (shared["world_size"],)))
+        self.best = tuple(shared["best"]) if shared["best"] is not None else None

@@ -82,7 +82,7 @@ def _probed(trainer: Trainer, plan: EvalPlan, model: ConditionalModel) -> Report
     if settings.sentinel != "every" or not trainer.world.first:
         return {}
     most_robust = max((point for point in plan.points if point.width == 1), key=lambda point: point.position)
-    trained = sum(trainer.sums.spent) if trainer.sums is not None else 0.0  # 0 before the first step
+    trained = sum(trainer.accumulator.spent) if trainer.accumulator is not None else 0.0  # 0 before the first step
     work = trained + sweep_work(_val_attack(trainer.config), _rows(trainer, plan.layout))
     return probe(plan, model, trainer.sources["val"], settings.attack, [most_robust], work)
 
@@ -205,7 +205,7 @@ def swept(
     for count in sweep(plan, model, source, trainer.world, seen=meter, losses=losses, keep=keep):
         counts.append(count)
         if len(counts) < len(plan.points):
-            trainer.points.between()
+            trainer.checkpoint_policy.poll()
     return counts
 
 

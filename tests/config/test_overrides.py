@@ -95,8 +95,8 @@ def test_values_are_read_by_their_settings_type(path: str, given: Any, wanted: A
         ("epsilon", "4", "did you mean attack.epsilon or eval.attack.epsilon? valid: recipe, method, "),
         ("alpha", "4", "did you mean method.alpha? valid: recipe, method, "),
         ("eval.epsilon", "4", "did you mean eval.attack.epsilon? valid: eval.lam_grid, "),
-        ("attack", "pgd", "attack is a group: set one of attack.norm, attack.epsilon, "),
-        ("epochs.x", "4", "epochs.x: epochs is a single value, without parts"),
+        ("attack", "pgd", "attack is a group; set one of attack.norm, attack.epsilon, "),
+        ("epochs.x", "4", "epochs.x: epochs is a single value without sub-settings"),
     ],
 )
 def test_misfits_are_refused_with_the_choices(path: str, given: Any, words: str) -> None:

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from torch.distributed import HashStore, Store
 
-from distcond.distributed.rendezvous import RendezvousCancelled, rendezvous_store
-from distcond.training.checkpoint_policy import never_stop
+from distcond.distributed.rendezvous import rendezvous_store
+from distcond.errors import StopRequested
+from distcond.training.checkpointing import never_stop
 from support.processes import LIMIT
 
 
@@ -49,5 +50,5 @@ def test_who_is_alone_says_so() -> None:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_who_waits_can_be_called_off(rank: int) -> None:
     asked = iter([False, False, True])
-    with pytest.raises(RendezvousCancelled):
+    with pytest.raises(StopRequested):
         rendezvous_store(HashStore(), rank, 2, seconds=LIMIT, stop=lambda: next(asked))

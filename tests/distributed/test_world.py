@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from distcond.config.schema import PrecisionConfig
-from distcond.distributed.world import World, choose_device, wait_for_release, world_from_environment
+from distcond.distributed.rendezvous import world_from_environment
+from distcond.distributed.world import World, choose_device, wait_for_release
 from distcond.errors import ConfigError
 from distcond.runs.build import autocast_dtype, build_model, build_step, fast_bf16, memory_format
-from distcond.training.checkpoint_policy import never_stop
-from distcond.training.trainer import wrap_ddp
+from distcond.training.build_trainer import wrap_ddp
+from distcond.training.checkpointing import never_stop
 from support.groups import quick
 
 CPU = torch.device("cpu")

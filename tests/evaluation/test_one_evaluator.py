@@ -18,7 +18,7 @@ from distcond import calibrate, evaluate
 from distcond.atomic_io import read_json, write_json
 from distcond.attacks import pgd
 from distcond.distributed.world import World
-from distcond.errors import ConfigError
+from distcond.errors import ConfigError, StopRequested
 from distcond.evaluate import planned
 from distcond.evaluation import outcomes, spec
 from distcond.evaluation.rows import tally
@@ -27,7 +27,6 @@ from distcond.results.row import Row, key
 from distcond.results.store import read_rows
 from distcond.runs.run_dir import RunDir
 from distcond.training import validate as run_sweeps
-from distcond.training.checkpoint_policy import StopRequested
 from distcond.training.fit import fit
 
 NOW = ("eval.sentinel=off", "launch.workers=1")

@@ -27,9 +27,10 @@ from distcond.results.store import read_rows
 from distcond.results.tables import as_records, markdown_table, trade_off_table
 from distcond.runs.run_dir import RunDir
 from distcond.training import checkpointing
+from distcond.training.build_trainer import build_trainer
 from distcond.training.fit import fit
 from distcond.training.progress import ProgressWriter
-from distcond.training.trainer import Trainer, build_trainer
+from distcond.training.trainer import Trainer
 from distcond.training.validate import sweep_work, validate
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from distcond.init_from.formats import KeyMapping
-from distcond.init_from.matching import without_biases
+from distcond.init_from.matching import fold_biases
 from distcond.models.tensor_roles import TensorRole, role_of
 from distcond.registry import lookup, table
 
@@ -107,7 +107,7 @@ def test_biases_before_normalisation_move_into_its_mean() -> None:
         "a.norm.running_mean": torch.tensor([3.0, 4.0]),
         "b.conv.bias": torch.ones(2),
     }
-    found, folded = without_biases(given)
+    found, folded = fold_biases(given)
     assert folded == ("a.conv.bias",)
     assert found["a.norm.running_mean"].tolist() == [2.0, 3.0]
     assert set(found) == {"a.norm.running_mean", "b.conv.bias"}

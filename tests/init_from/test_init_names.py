@@ -233,6 +233,6 @@ def test_features_of_torchvisions_vgg(tiny: Any, tmp_path: Path) -> None:
         model(x, model.condition(1.0))
         assert torch.allclose(seen[0], net.features(x).mean((2, 3)), rtol=0, atol=1e-5)
     assert report.record["fresh"] == ["linear.weight", "linear.bias"]
-    assert "the classifier starts fresh, there is nothing there for linear" in report.summary
+    assert "the classifier starts fresh: nothing there for linear" in report.summary
     assert {name.partition(".")[0] for name in report.record["unused"]} == {"classifier"}
     assert len(report.record["biases_in_running_means"]) == 13

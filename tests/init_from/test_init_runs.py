@@ -22,10 +22,12 @@ from distcond.init_from import initialise
 from distcond.init_from.initialise import check_init_from, read_weights
 from distcond.layers.condition import AtLambda
 from distcond.runs.build import build_model
+from distcond.runs.checkpoint import Position
 from distcond.runs.load_run import find_checkpoint, load
 from distcond.runs.run_dir import RunDir
 from distcond.training import fit
-from distcond.training.trainer import Position, Trainer, build_trainer
+from distcond.training.build_trainer import build_trainer
+from distcond.training.trainer import Trainer
 
 
 @pytest.fixture

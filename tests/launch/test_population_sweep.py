@@ -13,9 +13,9 @@ import torch
 
 from distcond.results import history, trials
 from distcond.results.store import part_files, read_rows
+from distcond.runs.attempts import epochs_done
 from distcond.runs.checkpoint import load_rank_state, load_shared
 from distcond.runs.run_dir import RunDir
-from distcond.training.checkpoint_policy import epochs_done
 from support import sweeps
 from support.waiting import wait_until
 

@@ -11,7 +11,7 @@ import torch
 
 from distcond.launch import stopping
 from distcond.runs.checkpoint import latest, step_of
-from distcond.training import checkpoint_policy
+from distcond.training import checkpointing
 from support import launch_run
 
 pytestmark = pytest.mark.timeout(900)
@@ -66,13 +66,13 @@ def faulty(place: Any, patch: pytest.MonkeyPatch, what: str, step: int) -> list[
 def test_stopped_run_resumes_bit_for_bit(
     place: Any, uninterrupted: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checkpoint_policy, "INTERVAL", 0.0)  # it looks after every step
+    monkeypatch.setattr(checkpointing, "INTERVAL", 0.0)  # it looks after every step
     run, *words = faulty(place, monkeypatch, "stop", step=11)
     assert launch_run.main(Path(run), words) == 128 + signal.SIGTERM
     last = latest(Path(run) / "checkpoints")
     assert last is not None and step_of(last) == (1, 3)
     said = capfd.readouterr().err
-    assert said.splitlines()[-1] == "stopped: checkpoint in epoch 2, after its step 3"
+    assert said.splitlines()[-1] == "stopped: checkpoint in epoch 2, after step 3"
     assert "SIGTERM: " in said
     assert finish(place) == uninterrupted
 

@@ -51,7 +51,7 @@ def test_a_start_that_is_refused_sends_nothing(tiny: Any, tmp_path: Path) -> Non
     assert home is not None
     with (
         run.begin(config),
-        pytest.raises(ConfigError, match="going on in another process"),
+        pytest.raises(ConfigError, match="another process"),
         started_run(config, run, home),
     ):
         pass

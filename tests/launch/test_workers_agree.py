@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from distcond.config.schema import DataConfig
-from distcond.distributed.collectives import all_gather_text
-from distcond.distributed.world import World
+from distcond.distributed.world import World, all_gather_text
 from distcond.errors import ConfigError
 from distcond.launch.ray.worker import is_shared, shared_dir_probe, verify_data_on_nodes
 from distcond.runs.attempts import begin_attempt, last_world_size

@@ -16,7 +16,7 @@ from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
 from distcond.registry import lookup
 from distcond.runs.build import build_model, build_step
-from distcond.training.trainer import stages_of, wrap_ddp
+from distcond.training.build_trainer import stages_of, wrap_ddp
 from support.groups import quick, trained
 
 N = 12

@@ -51,7 +51,7 @@ def test_copies_averages_and_optimisers_see_one_parameter(tiny: Any) -> None:
     with torch.no_grad():
         noisy_layers(model)[-1].alpha.fill_(0.75)
     averaged.update()
-    averaged.put_into(target)
+    averaged.copy_to(target)
     assert [layer.alpha.item() for layer in noisy_layers(target)] == pytest.approx([0.25 * 0.1 + 0.75 * 0.9] * 4)
 
 

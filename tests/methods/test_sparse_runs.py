@@ -17,13 +17,14 @@ from distcond.distributed.world import World
 from distcond.methods.step_context import StepRandomness
 from distcond.registry import lookup
 from distcond.runs.build import build_model, build_step
-from distcond.runs.checkpoint import latest, load_shared
+from distcond.runs.checkpoint import Position, latest, load_shared
 from distcond.runs.run_dir import RunDir
 from distcond.sparsity.masks import mask_digest
+from distcond.training.build_trainer import build_trainer, stages_of
 from distcond.training.epoch import train_epoch
 from distcond.training.fit import begin_stage, finish_epoch, fit
 from distcond.training.progress import ProgressWriter
-from distcond.training.trainer import Position, Trainer, build_trainer, stages_of
+from distcond.training.trainer import Trainer
 from support.groups import quick
 
 METHODS = ("floats", "smart", "robust_bird", "flying_bird", "flying_bird_plus")

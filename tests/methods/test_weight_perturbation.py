@@ -19,7 +19,7 @@ from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
 from distcond.registry import lookup
 from distcond.runs.build import build_model, build_step
-from distcond.training.trainer import wrap_ddp
+from distcond.training.build_trainer import wrap_ddp
 
 K, N = 3, 8
 Y = torch.arange(N) % 10

@@ -40,7 +40,7 @@ from distcond.runs.checkpoint import latest, load_shared
 from distcond.runs.interpolation import batches_of
 from distcond.runs.pair_record import read_fit
 from distcond.runs.run_dir import RunDir
-from distcond.training.trainer import check_trainable
+from distcond.training.build_trainer import check_trainable
 from support.unprivileged import unprivileged
 
 BLENDS = ("weights", "outputs", "mixednuts", "folded")

@@ -15,9 +15,9 @@ from distcond.recipes.recipe import GPU_RATE, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 from distcond.registry import lookup, table
 from distcond.runs.build import build_model, build_step
+from distcond.training.build_trainer import stages_of
 from distcond.training.flops import train_flops
 from distcond.training.optimiser import learning_rate, make_optimiser, set_learning_rate
-from distcond.training.trainer import stages_of
 from support.groups import trained
 
 RECIPES: dict[str, Recipe] = table("recipe")

@@ -16,7 +16,7 @@ from distcond.runs import run_cache
 from distcond.runs.load_run import load
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import RunDir
-from distcond.runs.run_files import runs_below
+from distcond.runs.run_files import find_runs
 from distcond.storage.uri import open_store
 from distcond.training.fit import fit
 
@@ -49,7 +49,7 @@ def test_retrained_run_replaces_the_cached_copy(
     there = at + below
 
     def read() -> Path:
-        (run,) = runs_below(run_cache.fetch_run(there, checkpoints=bool(below)))
+        (run,) = find_runs(run_cache.fetch_run(there, checkpoints=bool(below)))
         return Path(run.path)
 
     first = read()

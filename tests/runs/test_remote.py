@@ -43,7 +43,7 @@ def at_uri(config: Config, root: Path, monkeypatch: pytest.MonkeyPatch) -> Confi
     """The config, its runs `there` below root, worked at `here`."""
     monkeypatch.setattr(mirror, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(uploader, "PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(uploader, "AT_LAST", (0.0, 0.0))
+    monkeypatch.setattr(uploader, "AT_END", (0.0, 0.0))
     monkeypatch.setattr(remote, "INTERVAL", 600.0)
     # One data set for all tests, but a staging directory for each.
     monkeypatch.setattr("distcond.runs.run_dir.staging", lambda uri, cache: root / "here")
@@ -152,7 +152,7 @@ def test_a_checkpoint_without_its_marker_does_not_exist(
     home = remote_run_of(stored, run_root(stored) / "run")
     assert home is not None
     assert "checkpoints/epoch-0002/shared.pt" in home.store.names()
-    assert list(home.whole()) == ["checkpoints/epoch-0001"]
+    assert list(home.complete_checkpoints()) == ["checkpoints/epoch-0001"]
     empty(stored)
     home.pull()
     found = checkpoint.latest(home.local / "checkpoints")
@@ -178,16 +178,18 @@ def test_unreachable_store_stops_no_epoch(
         patch.setattr(uploader.RunUploader, "note", property(lambda self: said.append(note(self)) or note(self)))
         with pytest.raises(StorageError, match=r"here/run.*not reachable"):
             start(stored)
-    assert any("not reachable" in line and "the run goes on" in line for line in said)
+    assert any("not reachable" in line and "training continues" in line for line in said)
     run = RunDir(run_root(stored) / "run")
     assert not run.finished
     assert len(history.read(run.path)) == 2
     same_run.assert_same_run(uninterrupted, run.path)  # all of it is here
     home = remote_run_of(stored, run.path)
     assert home is not None
-    assert home.whole() == {}
+    assert home.complete_checkpoints() == {}
     start(stored)  # the store is back
-    assert {Path(folder).name for folder in home.whole()} == {entry.name for entry in run.checkpoints.glob("epoch-*")}
+    assert {Path(folder).name for folder in home.complete_checkpoints()} == {
+        entry.name for entry in run.checkpoints.glob("epoch-*")
+    }
     empty(stored)
     home.pull()
     assert run.finished

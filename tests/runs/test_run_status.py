@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distcond.runs.run_files import RunFiles, runs_below
+from distcond.runs.run_files import RunFiles, find_runs
 from distcond.runs.status import RunStatus, read_status, sort_statuses, statuses_as_json, statuses_as_table
 
 NOW = 1_000_000.0
@@ -102,9 +102,9 @@ def test_runs_are_found_wherever_they_lie(run: Path, tmp_path: Path) -> None:
     write(tmp_path / ".hidden", "config.json", {})
     (tmp_path / "deep" / "er").mkdir(parents=True)
     write(tmp_path / "deep" / "er" / "other", "config.json", {})
-    found = {files.path for files in runs_below(tmp_path)}
+    found = {files.path for files in find_runs(tmp_path)}
     assert found == {str(run), str(tmp_path / "deep" / "er" / "other")}
-    assert [files.path for files in runs_below(run)] == [str(run)]
+    assert [files.path for files in find_runs(run)] == [str(run)]
 
 
 def test_only_the_tail_of_history_is_read(run: Path) -> None:

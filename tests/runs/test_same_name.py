@@ -51,10 +51,10 @@ def test_a_copied_finished_run_is_refused(tmp_path: Path) -> None:
 def test_a_copy_for_other_images_is_refused(tmp_path: Path) -> None:
     run = finished(tmp_path)
     other = RunDir(Path(shutil.copytree(run.path, run.path.with_name(f"{run.name[:-8]}01234567"))))
-    with pytest.raises(ConfigError, match=f"holds another run .its name was {run.name}"):
+    with pytest.raises(ConfigError, match=f"holds another run .run ID {run.name}"):
         other.check(parse(words(tmp_path)).config)
     for name in (f"{run.name}-2", run.name):
-        write_json(run.path / "config.json", {**run._written(), "run_id": name})
+        write_json(run.path / "config.json", {**run._read_config_file(), "run_id": name})
         run.check(parse(words(tmp_path)).config)
 
 

@@ -12,7 +12,8 @@ from distcond.config.overrides import resolve
 from distcond.data.prepare import infer_from_root, prepare_data
 from distcond.errors import ConfigError
 from distcond.launch import driver
-from distcond.runs.failures import LaunchFailed, RunStopped
+from distcond.launch.stopping import RunStopped
+from distcond.runs.failures import LaunchFailed
 from distcond.runs.run_dir import RunDir
 from distcond.train import pull, started_run
 

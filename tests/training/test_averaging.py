@@ -21,7 +21,7 @@ from distcond.runs.load_run import load
 from distcond.runs.run_dir import RunDir
 from distcond.training import epoch, fit
 from distcond.training.averaging import WeightAverage
-from distcond.training.trainer import build_trainer
+from distcond.training.build_trainer import build_trainer
 from support.groups import quick
 
 
@@ -66,7 +66,7 @@ def test_average_follows_weights_and_running_statistics() -> None:
             if tensor.is_floating_point():
                 wanted[name] = decay * wanted[name] + (1 - decay) * tensor
     other = copy.deepcopy(model)
-    averaged.put_into(other)
+    averaged.copy_to(other)
     found = other.state_dict()
     assert all(torch.allclose(found[n], t, atol=1e-6) for n, t in wanted.items() if t.is_floating_point())
     assert not torch.allclose(found["0.weight"], model.state_dict()["0.weight"], atol=0.1)
@@ -77,7 +77,7 @@ def test_what_a_mask_leaves_out_stays_zero() -> None:
     averaged, mask = WeightAverage(model, decay=0.9), torch.rand(4, 3, 3, 3) < 0.5
     with torch.no_grad():
         model[0].weight.mul_(mask)  # type: ignore[operator]
-    averaged.put_into(model)
+    averaged.copy_to(model)
     assert torch.equal(model[0].weight != 0, mask)
 
 

@@ -15,7 +15,7 @@ from distcond.distributed.world import World
 from distcond.errors import ConfigError
 from distcond.runs.run_dir import RunDir
 from distcond.training.bn_batch_size import check_bn_batch_size
-from distcond.training.trainer import build_trainer
+from distcond.training.build_trainer import build_trainer
 
 
 def config(settings: str) -> Config:

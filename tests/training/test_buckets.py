@@ -10,19 +10,19 @@ from torch.nn.parallel import DistributedDataParallel
 from distcond.config.schema import Config
 from distcond.distributed.world import World
 from distcond.runs.build import build_model, build_step
-from distcond.training import trainer
+from distcond.training import build_trainer
 
 
 def on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
     step = build_step(config, build_model(config), torch.device("cpu"))
     before = {name: tensor.clone() for name, tensor in step.model.state_dict().items()}
-    wrapped = trainer.wrap_ddp(step, World(rank, world))
+    wrapped = build_trainer.wrap_ddp(step, World(rank, world))
     assert isinstance(wrapped, DistributedDataParallel)
     # The order is known: the buckets are dealt out when the next forward begins, and then never again.
     dealt = [wrapped.reducer._rebuild_buckets() for _ in range(2)]
     # On a GPU DDP moves the arguments of each call to its device. Another road through DDP, and there is no GPU here.
     wrapped.device_ids, wrapped.device_type = [0], "cpu"
-    trainer.settle_buckets(wrapped, step)
+    build_trainer.settle_buckets(wrapped, step)
     assert "forward" not in vars(step)
     assert all(parameter.grad is None for parameter in step.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in step.model.state_dict().items())

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from distcond.distributed.world import World
-from distcond.training import checkpoint_policy
-from distcond.training.checkpoint_policy import CheckpointPolicy, StopRequested, never_stop
+from distcond.errors import StopRequested
+from distcond.training import checkpointing
+from distcond.training.checkpointing import CheckpointPolicy, never_stop
 
 
 def test_save_is_due_every_n_steps() -> None:
@@ -21,7 +22,7 @@ def test_save_is_due_every_n_steps() -> None:
 
 def test_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(checkpoint_policy.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: clock[0])
     points = CheckpointPolicy(World(), 0, 1.0, never_stop)
     due = []
     for step in range(1, 301):
@@ -34,7 +35,7 @@ def test_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_question_a_second_whatever_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, asked = [0.0], []
-    monkeypatch.setattr(checkpoint_policy.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: clock[0])
     points = CheckpointPolicy(World(), 0, 0.0, lambda: bool(asked.append(clock[0])))
     for step in range(1, 2001):
         clock[0] += 0.01
@@ -46,7 +47,7 @@ def on_rank(rank: int, world: int) -> list[Any]:
     asks = iter([False, rank == 1])
     points = CheckpointPolicy(World(rank, world), 0, 0.0, lambda: next(asks))
     with pytest.MonkeyPatch.context() as patch:  # the process serves other tests, too
-        patch.setattr(checkpoint_policy, "INTERVAL", 0.0)
+        patch.setattr(checkpointing, "INTERVAL", 0.0)
         assert not points.after_step(1, last=False)
         with pytest.raises(StopRequested):
             points.after_step(2, last=False)

@@ -17,11 +17,12 @@ from distcond.layers.condition import AtLambda
 from distcond.results import history
 from distcond.results.store import read_rows
 from distcond.runs import checkpoint
+from distcond.runs.checkpoint import Position
 from distcond.runs.load_run import load
 from distcond.runs.run_dir import RunDir
 from distcond.training import checkpointing, epoch, fit
+from distcond.training.build_trainer import build_trainer
 from distcond.training.progress import read_progress
-from distcond.training.trainer import Position, build_trainer
 from support.groups import quick
 
 

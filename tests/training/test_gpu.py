@@ -18,8 +18,8 @@ from distcond.runs.build import build_model, build_step
 from distcond.runs.load_run import load
 from distcond.runs.run_dir import RunDir
 from distcond.seeding import generator
+from distcond.training.build_trainer import wrap_ddp
 from distcond.training.fit import fit
-from distcond.training.trainer import wrap_ddp
 
 pytestmark = pytest.mark.gpu
 

@@ -75,7 +75,7 @@ def test_epochs_under_a_second_write_progress(tmp_path: Path, now: list[float]) 
     for epoch in range(3):
         now[0] += 0.5
         speaker.step(epoch, 0, torch.tensor(1.0))
-        speaker.idle()
+        speaker.begin_epoch(0)
     said = read_progress(tmp_path)
     assert said is not None and (said["epoch"], said["images_per_second"]) == (1, 20.0)
 

@@ -14,8 +14,8 @@ from torch.profiler import ProfilerActivity, profile
 from distcond.config.schema import Config
 from distcond.distributed.world import World
 from distcond.runs.run_dir import RunDir
+from distcond.training.build_trainer import build_trainer
 from distcond.training.epoch import step_randomness, train_step
-from distcond.training.trainer import build_trainer
 from support.groups import quick
 
 

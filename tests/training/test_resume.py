@@ -18,7 +18,8 @@ from distcond.results import history
 from distcond.runs import checkpoint
 from distcond.runs.run_dir import RunDir
 from distcond.training import checkpointing, fit
-from distcond.training.trainer import Trainer, build_trainer
+from distcond.training.build_trainer import build_trainer
+from distcond.training.trainer import Trainer
 from support.groups import quick
 
 
@@ -134,7 +135,8 @@ def test_fewer_ranks_resume_with_a_notice(
         run_ranks(on_rank, 2, config, tmp_path / "a", 1)
     with RunDir(tmp_path / "a").begin(config):
         run(config, tmp_path / "a")
-    assert "resuming with 1 workers a run saved by 2" in capfd.readouterr().err
+    notice = capfd.readouterr().err
+    assert "1 workers" in notice and "saved by 2" in notice
     assert history.world_sizes(tmp_path / "a") == (1, 2)
     assert RunDir(tmp_path / "a").finished
 

@@ -149,7 +149,7 @@ def after(calls: int) -> Callable[[], bool]:
 def test_stopped_run_saves_and_resumes(
     small: Any, tmp_path: Path, same_run: Any, whole: Any, monkeypatch: pytest.MonkeyPatch, calls: int, place: str
 ) -> None:
-    monkeypatch.setattr("distcond.training.checkpoint_policy.INTERVAL", 0.0)  # ask after every step
+    monkeypatch.setattr("distcond.training.checkpointing.INTERVAL", 0.0)  # ask after every step
     config = small("float", epochs=2)
     assert not stopping(config, tmp_path / "b", after(calls))
     last = checkpoint.latest(RunDir(tmp_path / "b").checkpoints)
@@ -162,7 +162,7 @@ def test_stopped_run_saves_and_resumes(
 def test_saving_by_the_clock_changes_nothing(
     small: Any, tmp_path: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distcond.training.checkpoint_policy.INTERVAL", 0.0)
+    monkeypatch.setattr("distcond.training.checkpointing.INTERVAL", 0.0)
     saved, original = [], checkpointing.save_training
 
     def save(job: Trainer) -> None:

@@ -13,10 +13,12 @@ from torch import Tensor
 from distcond.config.overrides import apply_overrides
 from distcond.distributed.world import World
 from distcond.methods.step_context import StepContext
+from distcond.runs.checkpoint import Position
 from distcond.runs.run_dir import RunDir
+from distcond.training.build_trainer import build_trainer
 from distcond.training.epoch import train_step
 from distcond.training.fit import begin_stage
-from distcond.training.trainer import Position, Trainer, build_trainer
+from distcond.training.trainer import Trainer
 from support.groups import quick, trained
 
 SWITCHES: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distcond.config.overrides import resolve
-from distcond.training.flops import forward_flops, forwards, forwards_per_image, train_flops
+from distcond.training.flops import count_forwards, forward_flops, forwards_per_image, train_flops
 from support.groups import quick
 
 RESNET34 = 2_318_804_992.0  # 2 x 1.159 G multiply-accumulates
@@ -47,7 +47,7 @@ def test_a_run_costs_its_epochs_of_whole_batches() -> None:
 
 def test_a_search_is_part_of_the_cost() -> None:
     config = resolve("robust_bird_digits", {"method.search_epochs": 20, "epochs": 30})
-    assert forwards(config) == [20 * 3 + 30 * 17]
+    assert count_forwards(config) == [20 * 3 + 30 * 17]
     assert forwards_per_image(config) == pytest.approx((20 * 3 + 30 * 17) / 30)
 
 

@@ -12,9 +12,9 @@ import torch
 from distcond.config.overrides import to_settings
 from distcond.distributed.world import World
 from distcond.results import history
+from distcond.runs.attempts import set_epoch_limit
 from distcond.runs.checkpoint import load_rank_state, load_shared
 from distcond.runs.run_dir import RunDir
-from distcond.training.checkpoint_policy import set_epoch_limit
 from distcond.training.fit import fit
 from distcond.tuning.axis import Axis
 from distcond.tuning.course import Course

@@ -29,6 +29,7 @@ from distcond.launch.ray.local_auth import env_vars
 from distcond.launch.ray.placement_group import PlacementGroupRecorder, placement_group_file
 from distcond.launch.ray.worker import WorkerSpec, read_probe, shared_dir_probe, train_loop
 from distcond.launch.stopping import (
+    RunStopped,
     describe_last_checkpoint,
     forward_stop_request,
     graceful_stop,
@@ -37,11 +38,10 @@ from distcond.launch.stopping import (
     stop_requested,
 )
 from distcond.run_layout import FAILURES_DIR, RAY_DIR
-from distcond.runs.attempts import next_attempt
-from distcond.runs.failures import LaunchFailed, RunStopped
+from distcond.runs.attempts import epoch_limit_reached, epochs_done, next_attempt
+from distcond.runs.failures import LaunchFailed
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import RunDir
-from distcond.training.checkpoint_policy import epoch_limit_reached, epochs_done
 
 #: Seconds to wait for free resources before asking again.
 START_SECONDS = 60.0

@@ -21,8 +21,7 @@ from distcond.atomic_io import atomic_write_text
 from distcond.config.overrides import from_settings
 from distcond.config.schema import DataConfig
 from distcond.data.prepare import prepare_data
-from distcond.distributed.collectives import all_gather_text
-from distcond.distributed.world import World, run_with_keepalive
+from distcond.distributed.world import World, all_gather_text, run_with_keepalive
 from distcond.errors import ConfigError
 from distcond.launch.stopping import stop_requested
 from distcond.run_layout import PROBE_FILE
@@ -30,7 +29,7 @@ from distcond.runs.attempts import begin_attempt
 from distcond.runs.failures import WorkerError, capture_worker_error
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import working_dir
-from distcond.training.checkpoint_policy import never_stop
+from distcond.training.checkpointing import never_stop
 from distcond.training.fit import fit
 
 #: Seconds until a network file system shows a new file on other nodes.

@@ -18,8 +18,8 @@ from distcond.launch.capacity import Capacity, this_machine
 from distcond.launch.ray.cluster import ray_cluster, uses_existing_cluster
 from distcond.launch.ray.local_auth import env_vars
 from distcond.launch.ray.worker import read_probe
-from distcond.launch.stopping import graceful_stop, request_stop, run_in_thread, stop_requested
-from distcond.runs.failures import LaunchFailed, RunStopped, one_line
+from distcond.launch.stopping import RunStopped, graceful_stop, request_stop, run_in_thread, stop_requested
+from distcond.runs.failures import LaunchFailed, one_line
 from distcond.tuning.course import Course
 from distcond.tuning.objective import Objective
 from distcond.tuning.ray_backend.leg import Order, run_leg

@@ -18,13 +18,13 @@ from typing import Any
 from distcond.config.overrides import from_settings
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
+from distcond.launch.stopping import RunStopped
 from distcond.reporting.run_report import write_report
 from distcond.results import history
 from distcond.run_layout import ATTEMPT_FILE, HISTORY_FILE, PROGRESS_FILE
-from distcond.runs.attempts import last_attempt
-from distcond.runs.failures import LaunchFailed, RunStopped, one_line
+from distcond.runs.attempts import epochs_done, last_attempt, set_epoch_limit
+from distcond.runs.failures import LaunchFailed, one_line
 from distcond.runs.run_dir import RunDir
-from distcond.training.checkpoint_policy import epochs_done, set_epoch_limit
 from distcond.training.progress import read_progress
 from distcond.tuning.objective import Objective, spent, values
 from distcond.tuning.trial import Outcome

@@ -16,7 +16,7 @@ from distcond.launch import driver
 from distcond.launch.capacity import Capacity
 from distcond.runs.grid import lam_grid
 from distcond.runs.run_dir import run_dir_for
-from distcond.training.trainer import check_trainable
+from distcond.training.build_trainer import check_trainable
 from distcond.tuning.asha import Asha
 from distcond.tuning.course import Course, Schedule
 from distcond.tuning.inherit import inherited

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent (written under a hidden name, then renamed), and locks between processes."""
+"""Atomic writes (under a hidden name, then renamed), JSON files, and locks between processes."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A hidden path beside `path` to write to; it becomes `path` when the block ends without an exception.
+    """Yield a hidden temporary path to write to; it is renamed to `path` if the block ends without an exception.
 
-    The folder is made if it is missing. A process killed inside the block leaves `path` as it was; what it had written
-    is removed by the next writer of the same file on the same machine.
+    Missing folders are created. A process killed within the block leaves `path` unchanged; its temporary file is
+    removed by the next writer of the same file on the same machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    aside = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
-        yield aside
-        fsync_file(aside)
-        os.replace(aside, path)
+        yield temporary
+        fsync_file(temporary)
+        os.replace(temporary, path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Write `text` in UTF-8 as the whole of `path`."""
-    with atomic_write(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    """Replace the content of `path` by `text`, in UTF-8."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`: the other processes wait. The system releases it when the holder dies.
+    """Hold an exclusive lock on the file `path` within the block. The system releases it when the process dies.
 
-    On a file system without locks this goes on without one: files are renamed into place, so the worst case is that
-    two processes do the same work.
+    On a file system without locks, logs a warning and continues without: files are renamed into place, so at worst two
+    processes do the same work.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         try:
             _acquire(file.fileno(), path)
         except OSError as error:
-            _log.warning("no lock on %s (%s): several processes may write the same files", path, error)
+            _log.warning("cannot lock %s (%s): several processes may write the same files", path, error)
         yield
 
 
 def fsync_file(path: Path) -> None:
-    """See that the bytes of a file are there before it is renamed: a power cut could leave a name without them."""
+    """Flush a file to disk. Without it, a power cut after a rename could leave a name without content."""
     if path.is_file():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
@@ -92,17 +92,17 @@ def _is_alive(pid: int) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write aside and rename: a reader sees the old or the new file, never half of one."""
+    """Write a JSON file atomically: a reader sees the old or the new content, never a part."""
     atomic_write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The value `write_json` wrote.
+    """Read a JSON file.
 
     Raises:
-        ConfigError: it holds something else.
+        ConfigError: it is not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # of JSON, or of UTF-8
-        raise ConfigError(f"{path}: damaged, no JSON ({error}); put back the file that the run wrote") from error
+        raise ConfigError(f"{path}: damaged, not JSON ({error}); restore the file that the run wrote") from error

@@ -1,6 +1,6 @@
-"""Which of the networks that a conditional model holds is meant, as one immutable value.
+"""OperatingPoint: an immutable value that names one network of a conditional model.
 
-From the command line, through evaluation and attack, to the row of a result: all that names a network names it so.
+The same value goes from the command line through evaluation and attack to the result row.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from distcond.errors import ConfigError
 
 Blend = Literal["", "weights", "outputs", "mixednuts", "folded"]
 BLENDS: tuple[Blend, ...] = ("", "weights", "outputs", "mixednuts", "folded")
-#: Those that both ends answer.
+#: Blends that run both networks.
 OUTPUT_BLENDS: tuple[Blend, ...] = ("outputs", "mixednuts")
-#: Those that only a pair of runs has (`python -m distcond.pair`).
+#: Blends that only a pair of runs supports (`python -m distcond.pair`).
 PAIR_BLENDS: tuple[Blend, ...] = ("mixednuts", "folded")
 
 
 class OperatingPoint(NamedTuple):
-    """One place between standard and robust, a width and a draw of the weight noise: one network.
+    """One point between standard and robust, with a width and a noise seed: one network.
 
-    Without a blend the network is the one the method trains for `lam`: the papers' knob. A blend lies between two such
-    networks, the one at lam 0 and the one at `lam`, a share `t` of the way: "weights" interpolates their folded weights
-    and biases (one forward), "outputs" averages their probabilities (two forwards). Where the ends are two runs,
-    "weights" interpolates raw weights and estimates the normalisation's statistics anew, "folded" does as "weights"
-    does otherwise, and "mixednuts" averages probabilities of which the robust end's are transformed first (two
+    Without a blend it is the network that the method trains for `lam`, as in the papers. A blend is between two such
+    networks, at lam 0 and at `lam`, with share `t` of the second: "weights" interpolates their folded weights and
+    biases (one forward), "outputs" averages their probabilities (two forwards). In a pair of runs, "weights"
+    interpolates raw weights and estimates the normalisation statistics anew, "folded" does what "weights" does
+    otherwise, and "mixednuts" averages probabilities after a transformation of the robust network's logits (two
     forwards).
     """
 
-    lam: float  # in [0, 1]; of a blend that of its robust end, above 0
+    lam: float  # in [0, 1]; for a blend, lam of its robust end, above 0
     blend: Blend = ""
     t: float = 0.0  # share of the robust end, in [0, 1]; 0 without a blend
     width: float = 1.0  # multiplier of the width, one of the model's `width_mults`
-    noise_seed: int = 0  # which draw of the weight noise the robust end carries; of a network without noise 0
+    noise_seed: int = 0  # seed of the weight noise of the robust end; 0 for a network without noise
 
     def __str__(self) -> str:
         of_width = f" width {self.width:g}" if self.width != 1 else ""
@@ -43,40 +43,40 @@ class OperatingPoint(NamedTuple):
 
     @property
     def position(self) -> float:
-        """Where it lies along its curve, in [0, 1]: `t` of a blend, otherwise lam."""
+        """Position on the curve, in [0, 1]: `t` of a blend, otherwise lam."""
         return self.t if self.blend else self.lam
 
     @property
     def robust(self) -> bool:
-        """Whether the network at lam above 0, and with it its weight noise, takes part."""
+        """Whether the network at lam > 0, and so its weight noise, is involved."""
         return self.lam > 0 and (not self.blend or self.t > 0)
 
     @property
     def place(self) -> OperatingPoint:
-        """The same place at full width and the first draw of the noise."""
+        """The same lam and blend at full width, with noise seed 0."""
         return self._replace(width=1.0, noise_seed=0)
 
     def at_lam(self, lam: float) -> OperatingPoint:
-        """The network that the method trains for `lam`, at the same width and draw of the noise."""
+        """The network that the method trains for `lam`, with the same width and noise seed."""
         return self._replace(lam=lam, blend="", t=0.0)
 
     @property
     def forwards(self) -> int:
-        """How many networks answer for one image."""
+        """Forward passes per image."""
         return 2 if self.blend in OUTPUT_BLENDS and 0 < self.t < 1 else 1
 
     @property
     def slug(self) -> str:
-        """Of the place, for names of files: "lam0.5", "weights0.25", "weights0.25-lam0.2"."""
+        """Of lam and blend, for file names: "lam0.5", "weights0.25", "weights0.25-lam0.2"."""
         if not self.blend:
             return f"lam{self.lam:g}"
         return f"{self.blend}{self.t:g}" + (f"-lam{self.lam:g}" if self.lam != 1 else "")
 
     def checked(self) -> OperatingPoint:
-        """The point itself.
+        """Return the point itself if it is valid.
 
         Raises:
-            ConfigError: a number outside its range, or no such blend.
+            ConfigError: a number is out of range, or there is no such blend.
         """
         if not 0 <= self.lam <= 1:
             raise ConfigError(f"lam={self.lam:g}: must be in [0, 1]")
@@ -89,10 +89,10 @@ class OperatingPoint(NamedTuple):
         return self
 
 
-#: A lam by itself is the point without a blend.
+#: A plain lam is the point without a blend.
 PointLike = OperatingPoint | float
 
 
 def as_point(place: PointLike) -> OperatingPoint:
-    """The operating point, also of a plain lam."""
+    """Convert a plain lam to an operating point."""
     return place if isinstance(place, OperatingPoint) else OperatingPoint(float(place))

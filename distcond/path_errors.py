@@ -1,4 +1,4 @@
-"""Paths that a user names and that cannot be used: which setting named them, in one line."""
+"""Errors about paths that a user set: one line that names the setting."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from pathlib import Path
 
 from distcond.errors import ConfigError, DiskFull
 
-#: What a file system says of a place that the user has to change.
-BARRED = frozenset({
+#: Errors of a file system that mean the user has to choose another path.
+UNUSABLE = frozenset({
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT,
     errno.ELOOP, errno.ENAMETOOLONG,
 })  # fmt: skip
 
-#: Bytes that are no room for anything.
-_LITTLE = 1 << 20
+#: Free bytes below which a disk counts as full.
+_FULL = 1 << 20
 
-_NO_HOME = "home directory"  # what pathlib says where HOME is not set and the user has no entry
+_NO_HOME = "home directory"  # in pathlib's message if HOME is not set and the user has no passwd entry
 
 
 @contextmanager
 def name_setting_in_errors(settings: Mapping[str, str]) -> Iterator[None]:
-    """Name the setting behind a place that cannot be read or written in the block.
+    """Within the block, turn errors about a path of one of the settings into errors that name the setting.
 
     Args:
-        settings: {setting: the path it has}; of several the one whose path the error is about.
+        settings: {setting: its path}. The one with the closest path is named.
 
     Raises:
-        ConfigError: in place of an error about one of these paths.
+        ConfigError: in place of an OSError about one of these paths.
     """
     try:
         yield
@@ -40,9 +40,8 @@ def name_setting_in_errors(settings: Mapping[str, str]) -> Iterator[None]:
         setting = _setting_of(error, settings)
         if setting is None:
             raise
-        raise ConfigError(
-            f"{setting}={settings[setting]}: {describe_os_error(error)}; set {setting} to another place"
-        ) from error
+        reason = describe_os_error(error)
+        raise ConfigError(f"{setting}={settings[setting]}: {reason}; set {setting} to another path") from error
     except RuntimeError as error:
         home = [name for name, path in settings.items() if path.startswith("~")]
         if _NO_HOME not in str(error) or not home:
@@ -51,9 +50,11 @@ def name_setting_in_errors(settings: Mapping[str, str]) -> Iterator[None]:
 
 
 def as_disk_full(error: Exception, folder: Path) -> DiskFull | None:
-    """The error as one of a full disk, with its numbers; where it names no file, one below `folder` was written.
+    """The error as a DiskFull with the free space, if it comes from a full disk; otherwise None.
 
-    torch says of it only that its writer failed.
+    Args:
+        error: of a write. torch reports a full disk only as a failed writer.
+        folder: in which the file was written, if the error names no file.
     """
     if isinstance(error, DiskFull):
         return error
@@ -63,44 +64,44 @@ def as_disk_full(error: Exception, folder: Path) -> DiskFull | None:
     if full is not None and isinstance(full.filename, str | bytes):
         folder = Path(os.fsdecode(full.filename)).parent
     try:
-        room = shutil.disk_usage(folder)
+        usage = shutil.disk_usage(folder)
     except OSError:
         return None
-    torchs = any(word in str(error) for word in ("PytorchStreamWriter", "inline_container")) and room.free < _LITTLE
-    if full is None and not torchs:
+    of_torch = any(name in str(error) for name in ("PytorchStreamWriter", "inline_container")) and usage.free < _FULL
+    if full is None and not of_torch:
         return None
-    free, total = (f"{size / 1e6:.3g} MB" for size in (room.free, room.total))
-    # A write that fails does not say of which file: another disk may be the full one, or a quota.
-    known = room.free < _LITTLE or full is None or full.filename is not None
-    where = "no room on the disk of" if known else "a disk is full; on that of"
-    return DiskFull(f"{where} {folder}: {free} free of {total}; make room, and the same command goes on")
+    free, total = (f"{size / 1e6:.3g} MB" for size in (usage.free, usage.total))
+    # A failed write may name no file: then another disk may be full, or a quota reached.
+    known = usage.free < _FULL or full is None or full.filename is not None
+    where = "disk full:" if known else "a disk is full or a quota reached; on that of"
+    return DiskFull(f"{where} {folder}: {free} free of {total}; free some space and run the same command again")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came of: torch's writer fails once more on its way out."""
+    """The error and its causes: torch's writer raises another error while it is closed."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def describe_os_error(error: OSError) -> str:
-    """What is the matter with which path."""
+    """Which path cannot be used, and why."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk of {error.filename or 'a file'} is full ({error.strerror})"
     return f"cannot use {error.filename} ({error.strerror})"
 
 
 def describe_path_error(error: Exception) -> str | None:
-    """One line about an error that is a place's, of which no setting is known; None about any other."""
-    if isinstance(error, OSError) and error.errno in BARRED and error.filename is not None:
+    """One line for an error about a path whose setting is unknown; None for any other error."""
+    if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename is not None:
         return describe_os_error(error)
     if isinstance(error, RuntimeError) and _NO_HOME in str(error):
-        return "a path begins with ~ and there is no home directory (HOME); give full paths, data.cache_dir among them"
+        return "a path begins with ~ but there is no home directory (HOME); set full paths, also of data.cache_dir"
     return None
 
 
 def can_write(folder: Path) -> bool:
-    """Whether a file can be made in `folder`, found out by making one: permissions alone do not say."""
+    """Whether a file can be created in `folder`. Tries it, since permissions alone do not tell."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -109,14 +110,14 @@ def can_write(folder: Path) -> bool:
 
 
 def require_target(setting: str, path: Path) -> Path:
-    """`path`, if a file can be written there.
+    """Return `path` if a file can be written there.
 
     Raises:
-        ConfigError: its folder is missing or cannot be written, or it is a folder itself.
+        ConfigError: its folder is missing or not writable, or it is a folder itself.
     """
     folder = path.parent
     if not folder.is_dir():
-        raise ConfigError(f"{setting}={path}: there is no folder {folder}; make it, or name a file in another one")
+        raise ConfigError(f"{setting}={path}: no such folder as {folder}; create it, or name a file in another one")
     if path.is_dir():
         raise ConfigError(f"{setting}={path}: a folder; name a file, such as {path / setting}.{setting}")
     if not can_write(folder):
@@ -125,12 +126,12 @@ def require_target(setting: str, path: Path) -> Path:
 
 
 def _setting_of(error: OSError, settings: Mapping[str, str]) -> str | None:
-    if error.errno not in BARRED or error.filename is None:
+    if error.errno not in UNUSABLE or error.filename is None:
         return None
-    at, found = Path(os.fsdecode(error.filename)).absolute(), dict[str, int]()
+    failed, depths = Path(os.fsdecode(error.filename)).absolute(), dict[str, int]()
     for setting, text in settings.items():
         path = Path(os.path.expanduser(text)).absolute() if text else None
-        # A folder above it where that could not be made.
-        if path is not None and (at.is_relative_to(path) or path.is_relative_to(at)):
-            found[setting] = len(path.parts)
-    return max(found, key=lambda setting: found[setting]) if found else None
+        # The error may be about a parent that could not be created.
+        if path is not None and (failed.is_relative_to(path) or path.is_relative_to(failed)):
+            depths[setting] = len(path.parts)
+    return max(depths, key=lambda setting: depths[setting]) if depths else None

@@ -1,8 +1,8 @@
-"""Finds methods, models, data sets, samplers and recipes by name. A new one is one new file in its package.
+"""Finds methods, models, data sets, samplers, recipes and more by name. A new one is one new file in its package.
 
-The modules of such a package hold values of one type, each with a `name` and a one-line `summary`, alone or in tuples.
-They are found by importing every module of the package, so nothing has to be registered. A name with a colon
-(`my_package.my_module:METHOD`) is taken as written: private work needs no fork.
+The modules of such a package define values of one type, each with a `name` and a one-line `summary`, alone or in
+tuples. They are found by importing every module of the package, so nothing has to be registered. A name with a colon
+(`my_package.my_module:METHOD`) is imported: private code needs no fork.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from distcond.errors import ConfigError
 
-#: kind -> module and class of its values; the package of the module is searched, unless PACKAGES names another.
+#: kind -> module and class of its values. The package of the module is searched, or the one in PACKAGES.
 KINDS = {
     "recipe": ("distcond.recipes.recipe", "Recipe"),
     "method": ("distcond.methods.method", "Method"),
@@ -31,56 +31,56 @@ KINDS = {
 PACKAGES = {"data": "distcond.data.datasets"}
 
 
-#: With more names than this a message names the nearest alone.
-_MANY = 30
+#: With more names than this, an error lists only the nearest.
+_MAX_LISTED = 30
 
 
 @cache
 def table(kind: str) -> dict[str, Any]:
-    """Every value of one kind ("recipe", "method", "model", "data", "sampler") by name, sorted."""
+    """Every value of one kind (of `KINDS`) by name, sorted."""
     value_type = _value_type(kind)
     package = import_module(PACKAGES.get(kind) or value_type.__module__.rpartition(".")[0])
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for module_info in pkgutil.iter_modules(package.__path__):
         module = import_module(f"{package.__name__}.{module_info.name}")
         for value in _values(module, value_type):
-            assert found.setdefault(value.name, value) is value, f"two values called {value.name}"
-    return dict(sorted(found.items()))
+            assert by_name.setdefault(value.name, value) is value, f"two values named {value.name}"
+    return dict(sorted(by_name.items()))
 
 
 def lookup(kind: str, name: str) -> Any:
-    """The value called `name`, or the object at `package.module:ATTRIBUTE`.
+    """The value named `name`, or the object at `package.module:ATTRIBUTE`.
 
     Raises:
-        ConfigError: no such name; the message lists the valid ones and the nearest.
+        ConfigError: no such name; the message lists the valid ones, nearest first.
     """
     if ":" in name:
-        return _imported(kind, name)
+        return _import_value(kind, name)
     values = table(kind)
     if name not in values:
-        known = _nearest(kind, name, values) if len(values) > _MANY else describe_unknown(kind, name, values)
-        raise ConfigError(f"{known}; or your own as package.module:{kind.upper()}")
+        describe = _describe_unknown_of_many if len(values) > _MAX_LISTED else describe_unknown
+        raise ConfigError(f"{describe(kind, name, values)}; or your own as package.module:{kind.upper()}")
     return values[name]
 
 
 def describe_unknown(what: str, name: str, choices: Iterable[str], likely: Sequence[str] = ()) -> str:
-    """One line for an unknown name: the likely ones, or else the nearest choice, first; then all of them."""
+    """One line for an unknown name: the `likely` choices or else the nearest one, then all valid ones."""
     valid = list(choices)
     near = likely or difflib.get_close_matches(name, valid, n=1)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"unknown {what} {name!r}: {hint}valid: {', '.join(valid)}"
 
 
-def _nearest(kind: str, name: str, choices: Iterable[str]) -> str:
-    """`describe_unknown`, where there are too many choices for one line."""
+def _describe_unknown_of_many(kind: str, name: str, choices: Iterable[str]) -> str:
+    """`describe_unknown` for too many choices to list."""
     near = difflib.get_close_matches(name, list(choices), n=5, cutoff=0)
     return f"unknown {kind} {name!r}: nearest are {', '.join(near)}; all: python -m distcond.train --list {kind}"
 
 
 def _values(module: ModuleType, value_type: type) -> list[Any]:
-    """The values of one type that a module holds, by themselves or in a tuple."""
-    held = [value if type(value) is tuple else (value,) for value in vars(module).values()]
-    return [value for several in held for value in several if isinstance(value, value_type)]
+    """The values of one type that a module defines, alone or in a tuple."""
+    groups = [value if type(value) is tuple else (value,) for value in vars(module).values()]
+    return [value for group in groups for value in group if isinstance(value, value_type)]
 
 
 def _value_type(kind: str) -> type:
@@ -89,7 +89,7 @@ def _value_type(kind: str) -> type:
     return value_type
 
 
-def _imported(kind: str, name: str) -> Any:
+def _import_value(kind: str, name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         value = getattr(import_module(module_name), attribute)

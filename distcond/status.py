@@ -1,17 +1,17 @@
-"""Every run at a glance, from its files alone: `python -m distcond.status RUN_OR_ROOT ... [WORD=VALUE] [--watch]`.
+"""Show the status of runs from their files: `python -m distcond.status RUN_OR_ROOT ... [OPTION=VALUE] [--watch]`.
 
     python -m distcond.status runs                      every run below a folder
     python -m distcond.status s3://bucket/runs          the same at a URI; see docs/storage.md
-    python -m distcond.status runs --watch              again every few seconds, until Ctrl-C
-    python -m distcond.status runs format=json          for programs
+    python -m distcond.status runs --watch              refreshed every few seconds until Ctrl-C
+    python -m distcond.status runs format=json          for scripts
 
-failed: it ended with an error. stale: no word for longer than stale= seconds, as after a kill or a power cut. stopped:
-it was told to stop, or the machine of its launcher was. running, waiting (nothing done yet), finished. What needs a
-look comes first. SA and RA are in percent at the smallest and the largest lam: of the last validation, on test once a
-run is finished. `left` is the run's own estimate. `tries` counts starts, restarts of workers included.
+States: failed (ended with an error), stale (no update for stale= seconds, as after a kill or a power cut), stopped (on
+request), running, waiting (not started), finished. Those that need attention come first. SA and RA are in percent at
+the smallest and the largest lam: on validation while the run trains, on test once it is finished. `left` is the run's
+own estimate. `tries` counts starts, restarts of workers included.
 
   format=text        text or json
-  stale=120          seconds without a word after which a run counts as stale
+  stale=120          seconds without an update after which a run counts as stale
   --watch            refresh on a terminal
 
 Exit status: 0, or 1 if a run failed.
@@ -44,91 +44,95 @@ from distcond.runs.status import (
 )
 from distcond.storage.uri import is_uri, uri_name
 
-WORDS = ("format", "stale")
+OPTIONS = ("format", "stale")
 
-#: Seconds between two looks of --watch, at folders and at URIs.
+#: Seconds between two refreshes of --watch, for folders and for URIs.
 REFRESH_SECONDS, REFRESH_SECONDS_AT_URI = 2.0, 10.0
 
 
 @dataclass(frozen=True)
 class StatusQuery:
-    """Places, the form of the answer, and how often."""
+    """A parsed command line."""
 
     places: list[str] = field(default_factory=list)
-    form: str = "text"
+    format: str = "text"
     stale: float = STALE_SECONDS
     watch: bool = False
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print how the runs stand; 1 if one failed."""
+    """Print the status of the runs; returns the exit status, 1 if a run failed."""
     if not argv or set(argv) & {"--help", "-h"}:
         print(__doc__)
         return 0
-    asked = parse_query(argv)
-    found = collect_statuses(asked)
-    if asked.watch:
-        return keep_watching(asked, found)
-    print(statuses_as_json(found) if asked.form == "json" else statuses_as_table(found, _columns()))
-    return int(any(run.state == "failed" for run in found))
+    query = parse_query(argv)
+    statuses = collect_statuses(query)
+    if query.watch:
+        return watch(query, statuses)
+    print(statuses_as_json(statuses) if query.format == "json" else statuses_as_table(statuses, _columns()))
+    return _exit_status(statuses)
 
 
 def parse_query(argv: Sequence[str]) -> StatusQuery:
-    """What a command line asks for.
+    """Parse a command line.
 
     Raises:
-        ConfigError: no place, or a word that is not valid.
+        ConfigError: no folder, or an invalid option.
     """
-    places = [word for word in argv if not word.startswith("-") and (is_uri(word) or "=" not in word)]
-    words = dict(word.split("=", 1) for word in argv if word not in places and "=" in word)
-    for word in [*words, *(w for w in argv if w.startswith("-") and w != "--watch")]:
-        if word not in WORDS:
-            raise ConfigError(describe_unknown("word of a status", word, [*WORDS, "--watch"]))
+    places = [arg for arg in argv if not arg.startswith("-") and (is_uri(arg) or "=" not in arg)]
+    options = dict(arg.split("=", 1) for arg in argv if arg not in places and "=" in arg)
+    for name in [*options, *(arg for arg in argv if arg.startswith("-") and arg != "--watch")]:
+        if name not in OPTIONS:
+            raise ConfigError(describe_unknown("option of a status", name, [*OPTIONS, "--watch"]))
     if not places:
         raise ConfigError("no folder; name a run directory or a directory of runs")
-    stale = parse_value("stale", words.get("stale", STALE_SECONDS), float)
+    stale = parse_value("stale", options.get("stale", STALE_SECONDS), float)
     check_bounds("stale", stale, {"gt": 0})
-    form = check_choice("format", words.get("format", "text"), ("text", "json"))
-    return StatusQuery(places, form, stale, "--watch" in argv)
+    format = check_choice("format", options.get("format", "text"), ("text", "json"))
+    return StatusQuery(places, format, stale, "--watch" in argv)
 
 
-def collect_statuses(asked: StatusQuery) -> list[RunStatus]:
-    """How every run at or below the places stands.
+def collect_statuses(query: StatusQuery) -> list[RunStatus]:
+    """The status of every run at or below the places of a query, sorted.
 
     Raises:
-        ConfigError: nothing there, or a URI that cannot be read.
+        ConfigError: no run there, or a URI that cannot be read.
     """
-    with ThreadPoolExecutor(16) as pool:  # most of the time goes into waiting for files
-        found = list(pool.map(lambda at: read_status(at[1], at[0], asked.stale), _runs(asked.places)))
-    if not found:
-        raise ConfigError(f"{', '.join(asked.places)}: no run here; name a run directory or a directory of runs")
-    return sort_statuses(found)
+    with ThreadPoolExecutor(16) as pool:  # reading waits for the file system
+        statuses = list(pool.map(lambda run: read_status(run[1], run[0], query.stale), _find_runs(query.places)))
+    if not statuses:
+        raise ConfigError(f"{', '.join(query.places)}: no run here; name a run directory or a directory of runs")
+    return sort_statuses(statuses)
 
 
-def keep_watching(asked: StatusQuery, found: list[RunStatus]) -> int:
-    """Show the table again and again.
+def watch(query: StatusQuery, statuses: list[RunStatus]) -> int:
+    """Refresh the table until Ctrl-C; returns the exit status.
 
     Raises:
-        ConfigError: standard output is no terminal.
+        ConfigError: standard output is not a terminal.
     """
     if not sys.stdout.isatty():
-        raise ConfigError("--watch: standard output is no terminal; leave it out")
-    pause = REFRESH_SECONDS_AT_URI if any(map(is_uri, asked.places)) else REFRESH_SECONDS
+        raise ConfigError("--watch: standard output is not a terminal; leave it out")
+    pause = REFRESH_SECONDS_AT_URI if any(map(is_uri, query.places)) else REFRESH_SECONDS
     trouble = ""
     try:
         while True:
-            print(f"\x1b[H\x1b[2J{statuses_as_table(found, _columns())}{trouble}", flush=True)
+            print(f"\x1b[H\x1b[2J{statuses_as_table(statuses, _columns())}{trouble}", flush=True)
             time.sleep(pause)
             try:
-                found, trouble = collect_statuses(asked), ""
-            except (ConfigError, OSError) as error:  # a storage that is away for a while
-                trouble = f"\n{error}; still looking"
+                statuses, trouble = collect_statuses(query), ""
+            except (ConfigError, OSError) as error:  # storage may be unreachable for a while
+                trouble = f"\n{error}; retrying"
     except KeyboardInterrupt:
-        return int(any(run.state == "failed" for run in found))
+        return _exit_status(statuses)
 
 
-def _runs(places: Sequence[str]) -> Iterator[tuple[str, StatusFiles]]:
-    """Name and files of every run: its own name, or its path below the place."""
+def _exit_status(statuses: Sequence[RunStatus]) -> int:
+    return int(any(run.state == "failed" for run in statuses))
+
+
+def _find_runs(places: Sequence[str]) -> Iterator[tuple[str, StatusFiles]]:
+    """Name and files of every run. The name is its path below the place, or its own."""
     for place in places:
         if is_uri(place):
             from distcond.storage.stored_runs import list_stored_runs

@@ -1,4 +1,4 @@
-"""Train a conditional network: `python -m distcond.train [RECIPE] [PATH=VALUE ...]`; `--help` says more."""
+"""Train a conditional network: `python -m distcond.train [RECIPE] [PATH=VALUE ...]`; see `--help`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from distcond.training.build_trainer import check_trainable
 
 
 def main(argv: Sequence[str]) -> int:
-    """Refuse what cannot run, prepare the data, train (or resume), print the trade-off table; the exit status."""
+    """Check the settings, prepare the data, train or resume, print the trade-off table; returns the exit status."""
     command = parse(argv)
     config = command.config
     if command.show:
@@ -39,36 +39,45 @@ def main(argv: Sequence[str]) -> int:
     if command.why:
         logging.info(command.why)
     config = replace(config, data=infer_from_root(config.data))
-    origin = initialise.check_init_from(config)
+    init_report = initialise.check_init_from(config)
     workers = driver.check(config)
     try:
-        return (
-            run_main_process(config, origin, workers) if driver.is_main_process() else run_other_process(config, origin)
-        )
+        if driver.is_main_process():
+            return run_main_process(config, init_report, workers)
+        return run_other_process(config, init_report)
     except TransientError as error:
-        print(f"failed: {error}\nthe same command tries again", file=sys.stderr)
+        print(f"failed: {error}\nrun the same command again", file=sys.stderr)
         return 1
 
 
-def run_main_process(config: Config, origin: InitReport | None, workers: int) -> int:
-    """Train and report; a finished run is only shown. `workers` is how many the command would train with."""
-    run = resolve_run(config, origin)
-    home = pull(config, run)
+def run_main_process(config: Config, init_report: InitReport | None, workers: int) -> int:
+    """Train and report, or show a finished run.
+
+    Args:
+        config: the run.
+        init_report: what `init_from` contributes; None without it.
+        workers: how many workers this command would train with.
+
+    Returns:
+        The exit status.
+    """
+    run = resolve_run(config, init_report)
+    remote = pull_remote_run(config, run)
     if run.finished:
         run.check(config)
         _warn_world_size(run.path, workers)
-        with suppress(OSError):  # somebody else's run
+        with suppress(OSError):  # the run may belong to another user
             write_report(run.path, page=True)
-        print(f"already finished, nothing to do; fresh=true starts another\n{summarise(run.path)}")
+        print(f"already finished; fresh=true starts a new run\n{summarise(run.path)}")
         return 0
-    return train_run(config, run, origin, home)
+    return train_run(config, run, init_report, remote)
 
 
-def train_run(config: Config, run: RunDir, origin: InitReport | None, home: RemoteRun | None) -> int:
-    """Take the run's directory, train to the end and report."""
-    with started_run(config, run, home) as attempt:
-        if origin is not None and latest(run.checkpoints) is None:
-            logging.info(origin.summary)
+def train_run(config: Config, run: RunDir, init_report: InitReport | None, remote: RemoteRun | None) -> int:
+    """Lock the run directory, train to the end and report; returns the exit status."""
+    with started_run(config, run, remote) as attempt:
+        if init_report is not None and latest(run.checkpoints) is None:
+            logging.info(init_report.summary)
         logging.info(f"run      {run.path}")
         logging.info(f"recipe   {config.recipe}: {threat_model(config)}")
         try:
@@ -79,72 +88,72 @@ def train_run(config: Config, run: RunDir, origin: InitReport | None, home: Remo
             return 1
         except RunStopped as stop:
             run.record_end(str(stop), failed=False)
-            with suppress(OSError):  # whoever read it may have been stopped, too; the status must still be told
+            with suppress(OSError):  # stderr may be closed by now; the status still counts
                 print(f"stopped: {stop}; the same command resumes {run.path}", file=sys.stderr)
             return stop.status
         write_report(run.path, page=True)
     print(summarise(run.path))
-    if home is not None:
-        print(f"home     {home.uri}")
+    if remote is not None:
+        print(f"remote   {remote.uri}")
     return 0
 
 
 def _warn_world_size(run_path: Path, workers: int) -> None:
-    """Where a run happens is no part of its name, but BN statistics per worker make it another network."""
+    """Warn if a finished run was trained with another number of workers, which the run ID does not cover."""
     trained = history.world_sizes(run_path)
     if trained and trained != (workers,):
         sizes = ", then ".join(map(str, trained))
         logging.warning(
-            f"trained with {sizes} worker{'' if trained == (1,) else 's'}, this command would take {workers}: BN "
-            "statistics per worker saw other shares of a batch, so its results may differ; fresh=true trains anew"
+            f"trained with {sizes} worker{'' if trained == (1,) else 's'}, this command would use {workers}: BN "
+            "statistics are per worker, so results may differ; fresh=true trains anew"
         )
 
 
 @contextmanager
-def started_run(config: Config, run: RunDir, home: RemoteRun | None) -> Iterator[int]:
-    """`run.begin`, told at the run's home; what the start leaves behind is sent there. A refused one leaves nothing."""
-    entered = False
+def started_run(config: Config, run: RunDir, remote: RemoteRun | None) -> Iterator[int]:
+    """`run.begin`, published at the run's URI before the block; the final files are uploaded after it."""
+    begun = False
     try:
         with run.begin(config) as attempt:
-            entered = True
-            if home is not None:
-                home.publish_start()
+            begun = True
+            if remote is not None:
+                remote.publish_start()
             yield attempt
     finally:
-        if entered and home is not None:
-            home.push_final()
+        if begun and remote is not None:  # a refused start uploads nothing
+            remote.push_final()
 
 
-def pull(config: Config, run: RunDir) -> RemoteRun | None:
-    """Where the run lives at a URI, see that this can be written, and fetch the newest state from there."""
-    home = remote_run_of(config, run.path)
-    if home is not None:
+def pull_remote_run(config: Config, run: RunDir) -> RemoteRun | None:
+    """For a run at a URI, check that it can be written, and pull its latest state."""
+    remote = remote_run_of(config, run.path)
+    if remote is not None:
         open_store(config.run_root).check()
-        home.pull()
-    return home
+        remote.pull()
+    return remote
 
 
-def resolve_run(config: Config, origin: InitReport | None) -> RunDir:
-    """Where the config's run lies; its data are prepared for that. `origin` is what its weights start from.
+def resolve_run(config: Config, init_report: InitReport | None) -> RunDir:
+    """The run directory of a config. Prepares the data, whose fingerprint is part of the run ID.
 
     Raises:
-        ConfigError: the data cannot be used, or the settings do not fit them.
+        ConfigError: the data cannot be used, or the settings do not fit the data.
     """
-    found = prepare_data(config.data)
-    run = run_dir_for(config, found.fingerprint if origin is None else f"{found.fingerprint}+{origin.digest}")
+    data = prepare_data(config.data)
+    run = run_dir_for(config, data.fingerprint if init_report is None else f"{data.fingerprint}+{init_report.digest}")
     if not run.finished:
-        check_trainable(config, found.sizes["train"])
+        check_trainable(config, data.sizes["train"])
     return run
 
 
-def run_other_process(config: Config, origin: InitReport | None) -> int:
-    """One of torchrun's processes after the first, which hears from it where the run lies."""
-    run = resolve_run(config, origin)
-    home = remote_run_of(config, run.path)
-    if home is not None:
-        home.pull()
+def run_other_process(config: Config, init_report: InitReport | None) -> int:
+    """Run a torchrun process of rank > 0, which gets the run directory from rank 0; returns the exit status."""
+    run = resolve_run(config, init_report)
+    remote = remote_run_of(config, run.path)
+    if remote is not None:
+        remote.pull()
     if not config.fresh and run.finished:
-        return 0  # the first process only shows it, and would be waited for
+        return 0  # rank 0 only shows the run and does not join a rendezvous
     try:
         driver.launch(config, Path(), attempt=0)
     except LaunchFailed:

@@ -1,4 +1,4 @@
-"""Explore a search space: `python -m distcond.tune SPACE [WORD=VALUE ...] [PATH=VALUE ...]`; `--help` says more."""
+"""Explore a search space: `python -m distcond.tune SPACE [OPTION=VALUE ...] [PATH=VALUE ...]`; see `--help`."""
 
 from __future__ import annotations
 
@@ -26,37 +26,36 @@ from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.words import NAMES, Words, help_lines, words_of
 
 _USAGE = """\
-usage: python -m distcond.tune SPACE [WORD=VALUE ...] [PATH=VALUE ...]
+usage: python -m distcond.tune SPACE [OPTION=VALUE ...] [PATH=VALUE ...]
        python -m distcond.tune --resume SWEEP_DIR
        python -m distcond.tune --confirm SWEEP_DIR [seeds=3] [attack=apgd-ce] [trials=3]
 
-Train many runs that differ in the settings of a search space, and keep what each came to.
+Train many runs that differ in the settings of a search space, and record their results.
 
-  python -m distcond.tune --list                                         the spaces that come along
+  python -m distcond.tune --list                                         the built-in spaces
   python -m distcond.tune noise_scale budget=small scheduler=asha        minutes on a laptop
   python -m distcond.tune optimiser search=tpe data.root=~/cifar10 launch.workers=1
   python -m distcond.tune my_space.toml scheduler=pbt trials=8
   python -m distcond.tune my_module:space search=tpe                     def space(trial) -> {{"optim.lr": ...}}
   python -m distcond.tune width search=nsga2 objective=sa@0,ra@1,train_flops
-  python -m distcond.tune --resume sweeps/noise_scale                    after any kill, as do the same words
+  python -m distcond.tune --resume sweeps/noise_scale                    after any kill; so does the same command
   python -m distcond.report sweeps/noise_scale                           table, figures, one page
   python -m distcond.tune --confirm sweeps/noise_scale seeds=5           is the winner better than the recipe?
 
-A trial is a run of python -m distcond.train with the same settings: its directory lies in SWEEP_DIR/runs, and its
-workers are those of Ray Train. Trials that are stopped keep their checkpoint, and go on from it if they are promoted.
-A trial that fails is reported in a line and left behind; the others finish. SIGTERM stops a sweep after a checkpoint of
-every run that is under way.
+A trial is a run of python -m distcond.train with the same settings: its directory is in SWEEP_DIR/runs, its workers are
+those of Ray Train. Trials that are stopped keep their checkpoint, and resume from it if they are promoted. A trial that
+fails logs one line; the others continue. SIGTERM stops a sweep after a checkpoint of every running trial.
 
-words of the sweep:
+options of the sweep:
 {words}
 
 Every other PATH=VALUE is a setting of all runs, see python -m distcond.train --help.
---show says what would be run, and runs nothing.
+--show prints what would be run, and runs nothing.
 """
 
 
 def main(argv: Sequence[str]) -> int:
-    """Read the command, then begin or go on; the exit status."""
+    """Start or resume a sweep; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m distcond.tune", add_help=False, allow_abbrev=False)
     parser.error = _refuse  # type: ignore[method-assign]
     parser.add_argument("words", nargs="*")
@@ -79,11 +78,11 @@ def main(argv: Sequence[str]) -> int:
         if not found.show:
             return explore(sweep, space, words)
     except LaunchFailed as error:
-        print(f"failed: {error}\nthe same command goes on", file=sys.stderr)
+        print(f"failed: {error}\nthe same command resumes", file=sys.stderr)
         return 1
     except RunStopped as stop:
-        with suppress(OSError):  # whoever read it may have been stopped, too; the status must still be told
-            print(f"stopped: {stop}; the same command goes on", file=sys.stderr)
+        with suppress(OSError):  # stderr may be closed by now; the status still counts
+            print(f"stopped: {stop}; the same command resumes", file=sys.stderr)
         return stop.status
     print(planned(sweep, space, words))
     return 0

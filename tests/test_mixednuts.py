@@ -144,5 +144,5 @@ def test_fit_keeps_all_answers_only_where_asked() -> None:
 @pytest.mark.parametrize("empty", ["wrong", "attacked"])
 def test_fit_without_images_is_refused(empty: str) -> None:
     nothing = torch.zeros(0, 10)
-    with pytest.raises(ConfigError, match=r"^mix=mixednuts: fitted on .* here are none"):
+    with pytest.raises(ConfigError, match=r"^mix=mixednuts: needs .* found none"):
         fit_transformation(*((nothing, toy(1.0)) if empty == "wrong" else (toy(1.0), nothing)))

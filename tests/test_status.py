@@ -62,7 +62,7 @@ def test_a_uri_tells_the_same_as_the_folder(tmp_path: Path, capsys: pytest.Captu
         (["form=json"], "did you mean format"),
         (["format=xml"], "valid: text, json"),
         (["stale=-1"], "must be more than 0"),
-        (["--watch"], "no terminal"),
+        (["--watch"], "--watch: "),
         (["--wach"], "did you mean --watch"),
     ],
 )

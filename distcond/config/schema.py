@@ -90,7 +90,7 @@ class EvalConfig:
     batch_size: int = setting(500, "examples per block; random starts do not depend on it", ge=1)
     noise_seed: int = setting(0, "seed of the weight noise in evaluation", ge=0)
     sentinel: Literal["off", "final", "every"] = setting(
-        "every", "check for gradient masking: off, in the final evaluation, or in every one (under 2 % of its time)"
+        "every", "check for gradient masking: never, in the final evaluation, or in all (under 2 % of the time)"
     )
 
 

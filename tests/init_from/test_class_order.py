@@ -65,7 +65,7 @@ def started(config: Config, tmp_path: Path, **beside: Any) -> InitReport:
 @pytest.mark.parametrize(("order", "other"), [("natural", "lexicographic"), ("lexicographic", "natural")])
 def test_the_other_order_is_offered(on_folders: Any, tmp_path: Path, order: str, other: str) -> None:
     summary = started(on_folders(data__class_order=order), tmp_path).summary
-    assert f"numbered in {order} order" in summary
+    assert f"in {order} order" in summary
     assert f"data.class_order={other}" in summary
 
 

@@ -164,7 +164,7 @@ def test_normalisation_is_adopted_or_said_to_be_missing(tiny: Any, tmp_path: Pat
     )
     found, report = started(tiny("float", init_from=str(tmp_path / "none.pth")))
     assert torch.equal(found.mean, model.mean)
-    assert "no normalisation in it, the data set's is kept (mean 0.3048" in report.summary
+    assert "no normalisation, the data set's is kept (mean 0.3048" in report.summary
     found, report = started(tiny("float", init_from=str(tmp_path / "a.pth")))
     assert found.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert found.std.flatten().tolist() == [0.5] * 3

@@ -66,8 +66,8 @@ def test_other_files_name_the_full_disk_too(small_disk: Path) -> None:
 def test_full_disk_elsewhere_is_the_one_named(small_disk: Path, tmp_path: Path) -> None:
     (small_disk / "fills").write_bytes(b"0" * (500 << 10))
     error = OSError(errno.ENOSPC, "No space left on device", str(small_disk / "table"))
-    assert str(as_disk_full(error, tmp_path)).startswith(f"no room on the disk of {small_disk}: ")
+    assert str(as_disk_full(error, tmp_path)).startswith(f"disk full: {small_disk}: ")
 
 
 def test_disk_with_room_is_not_called_full(tmp_path: Path) -> None:
-    assert "no room" not in str(as_disk_full(OSError(errno.ENOSPC, "No space left on device"), tmp_path))
+    assert "disk full" not in str(as_disk_full(OSError(errno.ENOSPC, "No space left on device"), tmp_path))

@@ -69,7 +69,7 @@ def test_another_world_size_is_said(tmp_path: Path, caplog: Any, sizes: tuple[in
     finished(tmp_path, world_sizes=sizes)
     with caplog.at_level("INFO"):
         assert train.main(words(tmp_path)) == 0
-    lines = [record.message for record in caplog.records if "this command would take 1" in record.message]
+    lines = [record.message for record in caplog.records if "this command would use 1" in record.message]
     assert len(lines) == bool(said)
     assert all(said in line for line in lines)
 

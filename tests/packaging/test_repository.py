@@ -12,7 +12,7 @@ DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)|\b(?:src|href)=\"([^\"]+)\"")
 
-# Where packages and images come from is the machine's affair (a mirror, a cache, no network at all).
+# Where packages and images come from depends on the machine: a mirror, a cache, or no network at all.
 REGISTRIES = [
     ".".join(parts)
     for parts in (
@@ -36,13 +36,21 @@ def test_links_lead_to_files_that_exist(document: Path) -> None:
     assert [target for target in inside if not (document.parent / target).exists()] == []
 
 
+def test_architecture_page_names_existing_files() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    paths = re.findall(r"`((?:distcond|cluster|tests)/[\w/]+(?:\.py)?)`", page)
+    assert len(paths) > 60
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def test_no_file_names_a_registry() -> None:
-    named = [(path, host) for path in _files() for host in REGISTRIES if host in _text(ROOT / path)]
-    assert named == []
+    found = [(path, host) for path in _files() for host in REGISTRIES if host in _text(ROOT / path)]
+    assert found == []
 
 
 def _files() -> list[str]:
-    """Every file of the repository, new ones included. (safe.directory: a checkout may belong to somebody else.)"""
+    """Every file of the repository, new ones included."""
+    # safe.directory: the checkout may belong to another user.
     command = ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:

@@ -15,7 +15,7 @@ from distcond.launch import driver
 from distcond.launch.stopping import RunStopped
 from distcond.runs.failures import LaunchFailed
 from distcond.runs.run_dir import RunDir
-from distcond.train import pull, started_run
+from distcond.train import pull_remote_run, started_run
 
 SETTINGS = {
     "data.loader": "memory",
@@ -42,7 +42,8 @@ def main(run_path: Path, words: list[str]) -> int:
         config = replace(config, data=infer_from_root(config.data))
         prepare_data(config.data)
         run = RunDir(run_path)
-        with started_run(config, run, pull(config, run)) if driver.is_main_process() else nullcontext(0) as attempt:
+        is_main = driver.is_main_process()
+        with started_run(config, run, pull_remote_run(config, run)) if is_main else nullcontext(0) as attempt:
             driver.launch(config, run_path, attempt)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -89,3 +89,10 @@ def test_baselines_of_the_field_average_their_weights() -> None:
         config = resolve(f"{name}_cifar10_resnet18_averaged", {})
         assert (config.optim.averaging, config.optim.awp_gamma, config.epochs) == (0.995, gamma, 30)
         assert config.method.name == ("trades" if name == "trades" else "pgd_at")
+
+
+@pytest.mark.parametrize("family", METHODS)
+def test_papers_count_the_last_iterate(family: str) -> None:
+    for name in (f"{method}_{where}" for method in METHODS[family] for where in BENCHMARKS[family]):
+        assert resolve(name, {}).eval.attack_name == "pgd-last", name
+    assert resolve("float_digits", {}).eval.attack_name == "pgd"

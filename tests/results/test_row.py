@@ -97,6 +97,13 @@ def test_version_2_row_keeps_its_random_start(make_row, attack, random_start):
     assert from_dict(old).random_start == random_start
 
 
+@pytest.mark.parametrize("version", [*OLDER, SCHEMA_VERSION])
+def test_older_rows_get_the_present_attack_names(make_row, version):
+    for name, now in {"pgd": "pgd-last", "pgd-best": "pgd", "cw": "cw", "none": "none"}.items():
+        row = asdict(make_row(attack=name)) | {"schema_version": version}
+        assert from_dict(row).attack == (now if version < 5 else name)
+
+
 def test_attack_lam_follows_the_threat(make_row):
     assert make_row(lam=0.2, attack_lam=0.7).attack_lam == 0.2
     assert make_row(lam=0.2, threat="transfer", attack_lam=0.7).attack_lam == 0.7

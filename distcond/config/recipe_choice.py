@@ -72,11 +72,11 @@ def _side(data: str, overrides: Mapping[str, Any]) -> int:
     setting = str(overrides.get("data.image_size", "0"))
     if setting.isdecimal() and int(setting):
         return int(setting)
-    if dataset.image_size or dataset.found is None:
+    if dataset.image_size or dataset.infer_sizes is None:
         return int(dataset.image_size)
     root = str(overrides.get("data.root", ""))
     with name_setting_in_errors({"data.root": root}):
-        return int(dataset.found(root).image_size)
+        return int(dataset.infer_sizes(root).image_size)
 
 
 def _made_for(data: str, side: int) -> list[Any]:

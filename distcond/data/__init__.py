@@ -1,5 +1,5 @@
-"""Data sets on disk and in batches: `prepare` converts one once, `loader` yields the same batches from either source.
+"""Data sets: found on disk, converted once per machine (`prepare`), read as batches from memory or FFCV (`loader`).
 
-May import config, registry, places and the root modules; no model, attack, training or launch. A batch is a function of
-(seed, epoch, step): it depends neither on the reader (memory or FFCV) nor on the number of ranks.
+May import config, registry and the root modules; no model, attack, training or launch. A batch is a function of (seed,
+epoch, step), whatever the source and the number of ranks.
 """

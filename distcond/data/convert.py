@@ -1,4 +1,4 @@
-"""Converting a data set, once per machine, into the files that a loader opens at once."""
+"""Converts a data set, once per machine, into files that a loader opens without decoding."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ SUFFIXES: Mapping[LoaderName, tuple[str, ...]] = {"ffcv": (".beton",), "memory":
 
 
 class Index(NamedTuple):
-    """What converted files hold."""
+    """Content of converted files."""
 
     sizes: dict[str, int]  # images in "train", "val", "test"
-    num_labels: int  # one more than the largest
+    num_labels: int  # the largest label + 1
 
 
 def convert(dataset: Dataset, root: str, folder: Path, loader: LoaderName) -> Index:
     """Write the three splits of `dataset` into `folder`.
 
     Raises:
-        ConfigError: the root does not hold it, or something in it is not as the data set says.
+        ConfigError: the root does not hold the data set, or its content contradicts the description.
     """
-    # The other loader's decoded images may lie there already.
-    done = None if dataset.jpeg else read_index(folder, "memory")
+    # The in-memory loader's decoded images may be there already.
+    decoded = None if dataset.jpeg else read_index(folder, "memory")
     splits: Mapping[str, Split]
-    splits = {split: map_arrays(folder, split) for split in SPLITS} if done else _read(dataset, root)
-    _check(dataset, splits, root)
+    splits = {split: map_arrays(folder, split) for split in SPLITS} if decoded else _read_splits(dataset, root)
+    _check_splits(dataset, splits, root)
     for split in SPLITS:
         _write(folder, split, to_stored_split(splits[split], dataset, f"decoding {split} images"), loader)
     labels = [splits[split].labels for split in SPLITS]
     index = Index({split: len(part) for split, part in zip(SPLITS, labels, strict=True)}, _num_labels(labels))
-    # Last: its presence says that the others are whole.
-    with atomic_write(_file(folder, loader)) as aside:
-        held = {**index._asdict(), "of": folder.name, "content": _content(folder, loader)}
-        aside.write_text(json.dumps(held, indent=1), encoding="utf-8")
+    # Written last: it marks the other files as complete.
+    with atomic_write(_index_file(folder, loader)) as temporary:
+        record = {**index._asdict(), "of": folder.name, "content": _file_digests(folder, loader)}
+        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
     return index
 
 
-def _read(dataset: Dataset, root: str) -> Mapping[str, Split]:
-    """The splits, their classes numbered in the order that is asked for."""
+def _read_splits(dataset: Dataset, root: str) -> Mapping[str, Split]:
+    """The splits with labels in the data set's class order."""
     splits = dataset.read(root)
     if dataset.class_order == NATURAL:
         return splits
@@ -66,49 +66,49 @@ def _read(dataset: Dataset, root: str) -> Mapping[str, Split]:
 
 
 def read_index(folder: Path, loader: LoaderName) -> Index | None:
-    """What the files in `folder` hold, if they are those that were written there.
+    """The index of the converted files in `folder`; None unless they are complete and unchanged.
 
-    By their content, of which a part is looked at: the size of another data set's file may be the same.
+    Compares content digests, because files of another data set may have the same size.
     """
     try:
-        index = json.loads(_file(folder, loader).read_text(encoding="utf-8"))
-        found = Index(index["sizes"], index["num_labels"])
-        return found if (index["of"], index["content"]) == (folder.name, _content(folder, loader)) else None
+        record = json.loads(_index_file(folder, loader).read_text(encoding="utf-8"))
+        index = Index(record["sizes"], record["num_labels"])
+        return index if (record["of"], record["content"]) == (folder.name, _file_digests(folder, loader)) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def log_why_reconverted(folder: Path, loader: LoaderName) -> None:
-    """Say why files that are there are written anew."""
+    """Log why existing files are converted again."""
     try:
-        index = json.loads(_file(folder, loader).read_text(encoding="utf-8"))
-        kept, found = index.get("content"), _content(folder, loader)
-        of = index.get("of", folder.name)
+        record = json.loads(_index_file(folder, loader).read_text(encoding="utf-8"))
+        recorded, actual = record.get("content"), _file_digests(folder, loader)
+        name = record.get("of", folder.name)
     except (OSError, ValueError, AttributeError):
-        return  # nothing there, or a conversion that was killed
-    if kept is None:
-        _log.info("data.cache_dir: %s is of an earlier version, which kept no digests; converting again", folder)
-    elif of != folder.name:
-        _log.warning("data.cache_dir: %s holds what was written for %s; converting again", folder, of)
-    elif kept != found:
-        name = next((name for name in found if kept.get(name) != found[name]), "a file")
-        _log.warning("data.cache_dir: %s is not what was written there; converting again", folder / name)
+        return  # no files, or an interrupted conversion
+    if recorded is None:
+        _log.info("data.cache_dir: %s was written by an older version without digests; converting again", folder)
+    elif name != folder.name:
+        _log.warning("data.cache_dir: %s holds files written for %s; converting again", folder, name)
+    elif recorded != actual:
+        changed = next((name for name in actual if recorded.get(name) != actual[name]), "a file")
+        _log.warning("data.cache_dir: %s changed since it was written; converting again", folder / changed)
 
 
 def check_num_classes(dataset: Dataset, index: Index, root: str) -> None:
-    """Images whose number of classes the root decides have as many as `dataset` says.
+    """Check that a root of any number of classes has as many as `dataset`.
 
     Raises:
-        ConfigError: they have not.
+        ConfigError: it has not.
     """
     if dataset.any_size and index.num_labels != dataset.num_classes:
         raise ConfigError(
             f"data.root={root} holds {index.num_labels} classes, not the {dataset.num_classes} of {dataset.name}; "
-            f"fetch the rest, or state data.num_classes={index.num_labels}"
+            f"fetch the rest, or set data.num_classes={index.num_labels}"
         )
 
 
-def _check(dataset: Dataset, splits: Mapping[str, Split], root: str) -> None:
+def _check_splits(dataset: Dataset, splits: Mapping[str, Split], root: str) -> None:
     for split in SPLITS:
         what = f"data.root: {dataset.name} {split}"
         content = splits[split]
@@ -129,9 +129,9 @@ def _check(dataset: Dataset, splits: Mapping[str, Split], root: str) -> None:
 
 def _check_every_class(dataset: Dataset, splits: Mapping[str, Split]) -> None:
     counts = {split: np.bincount(splits[split].labels, minlength=dataset.num_classes) for split in SPLITS}
-    without = np.flatnonzero(counts["train"] == 0).tolist()
-    if without:
-        raise ConfigError(f"data.root: {dataset.name} train: no image of class {without[0]} of {dataset.num_classes}")
+    empty = np.flatnonzero(counts["train"] == 0).tolist()
+    if empty:
+        raise ConfigError(f"data.root: {dataset.name} train: no image of class {empty[0]} of {dataset.num_classes}")
     for split in ("val", "test"):
         missing, classes = int((counts[split] == 0).sum()), dataset.num_classes
         if missing:
@@ -151,10 +151,10 @@ def _write(folder: Path, split: str, content: StoredSplit, loader: LoaderName) -
     write_stored(folder / f"{split}.beton", content)
 
 
-def _file(folder: Path, loader: LoaderName) -> Path:
+def _index_file(folder: Path, loader: LoaderName) -> Path:
     return folder / f"{loader}.json"
 
 
-def _content(folder: Path, loader: LoaderName) -> dict[str, str]:
+def _file_digests(folder: Path, loader: LoaderName) -> dict[str, str]:
     names = [f"{split}{suffix}" for split in SPLITS for suffix in SUFFIXES[loader]]
     return {name: content_digest(folder / name) for name in names}

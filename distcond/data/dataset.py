@@ -1,4 +1,4 @@
-"""What a data set is: a value that says how to read and how to recognise its images."""
+"""The `Dataset` value: how one data set is read, recognised and augmented; and the forms its splits take."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from distcond.data.labels import NATURAL
 from distcond.errors import ConfigError
 
-#: Every data set has these three, and training looks at "test" only at the very end.
+#: Every data set has these three. Training evaluates on "test" only once, at the end.
 SPLITS = ("train", "val", "test")
 
 
@@ -24,26 +24,26 @@ class Arrays(NamedTuple):
 
 
 class EncodedImage(NamedTuple):
-    """One image as it lies in a file: JPEG, PNG, WebP ..."""
+    """One image in its file format: JPEG, PNG, WebP ..."""
 
     data: bytes | Path
     name: str  # for error messages
 
     def read(self) -> bytes:
-        """Its bytes; raises OSError."""
+        """The bytes of the file; raises OSError."""
         return self.data if isinstance(self.data, bytes) else self.data.read_bytes()
 
 
 class EncodedSplit(NamedTuple):
-    """One split that is decoded when it is written, a chunk at a time: it need not fit into memory."""
+    """One split of encoded images, decoded in chunks during conversion: it need not fit into memory."""
 
     labels: np.ndarray  # (N,) int64
-    chunks: Callable[[], Iterator[Sequence[EncodedImage]]]  # all N images in order, from the start at every call
-    side: int = 0  # what every image measures, as the data set is published; 0 = any size
-    one: Callable[[int], EncodedImage] | None = None  # the image of a row, where that needs no others
+    chunks: Callable[[], Iterator[Sequence[EncodedImage]]]  # all N images in order; each call starts from the first
+    side: int = 0  # side in pixels of every image as published; 0 = any size
+    image_at: Callable[[int], EncodedImage] | None = None  # random access by row; None where the format has none
 
-    def rows(self, rows: np.ndarray) -> EncodedSplit:
-        """The images at the ascending `rows`."""
+    def select(self, rows: np.ndarray) -> EncodedSplit:
+        """The images at the ascending `rows` (n,)."""
         kept = np.zeros(len(self.labels), dtype=bool)
         kept[rows] = True
 
@@ -61,14 +61,14 @@ Split = Arrays | EncodedSplit
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of a training image.
+    """Random augmentation of training images.
 
     Attributes:
-        pad: shift by up to so many pixels; zeros come in.
-        flip: mirror it left to right, or not.
-        rotate: turn it by up to so many degrees either way; zeros come in.
-        crop: cut out a part between these shares of its area, of an aspect of 3/4 to 4/3, and scale that to the size
-            of the network's images (Szegedy et al. 2015). Comes instead of the shift.
+        pad: shift by at most this many pixels, filled with zeros.
+        flip: mirror horizontally with probability 1/2.
+        rotate: rotate by at most this many degrees either way, filled with zeros.
+        crop: range of area shares of a random resized crop with an aspect ratio in [3/4, 4/3] (Szegedy et al. 2015).
+            Replaces the shift.
     """
 
     pad: int = 0
@@ -82,7 +82,7 @@ class Augment:
 
 
 class InferredSizes(NamedTuple):
-    """What a data set does not know of itself, as a root has it."""
+    """Sizes that only the files of a root determine."""
 
     num_classes: int
     image_size: int
@@ -96,22 +96,24 @@ def _no_lines(root: str) -> Sequence[str]:
 class Dataset:
     """A labelled set of square colour images.
 
+    Functions of a root raise ConfigError naming `data.root` if the root does not hold the data set. A data set of files
+    gets its functions from `readers.layout.with_layouts`.
+
     Attributes:
-        num_classes: 0 = found in the root (`found`).
-        image_size: side of the network's images; 0 = found in the root.
-        mean, std: of the training images per channel, pixels in [0, 1]; the model normalises, the loader does not.
-        augment: what training applies.
-        splits: the published number of images in "train", "val", "test"; a smaller copy is fine.
-        read: root folder -> the three splits, always in the same order.
-        fingerprint: root folder -> 16 hex digits that identify the content, without decoding it.
-            Both raise ConfigError naming `data.root` where the root does not hold the data set.
-        any_size: whether `data.image_size` may ask for another size; `read` then gives `EncodedSplit`.
-        stored_size: side at which images are stored; 0 = image_size. Where it is larger, they are stored as JPEG,
-            training crops them at random and evaluation takes their centre.
-        found: root folder -> what is 0 here.
-        classes: root folder -> the names of the classes in the order of their numbers; empty where they have none.
-        notes: root folder -> lines on what lies there and is not read.
-        class_order: how folders and words are numbered, see `distcond.data.labels`.
+        num_classes: number of classes; 0 = inferred from the root.
+        image_size: side of the network's images in pixels; 0 = inferred from the root.
+        mean, std: per channel of the training images, pixels in [0, 1]. The model normalises, the loader does not.
+        augment: augmentation in training.
+        splits: published number of images in "train", "val", "test"; a smaller copy is fine.
+        read: root -> the three splits, always in the same order.
+        fingerprint: root -> 16 hex digits that identify the content, without decoding it.
+        any_size: whether `data.image_size` may ask for another size; `read` then returns `EncodedSplit`.
+        stored_size: side of the stored images; 0 = image_size. Larger images are stored as JPEG; training takes random
+            crops of them, evaluation the centre.
+        infer_sizes: root -> the sizes that are 0 here.
+        classes: root -> class names in the order of their labels; empty if the files do not name them.
+        notes: root -> lines about files that are ignored.
+        class_order: how class names are numbered, see `distcond.data.labels`.
     """
 
     name: str
@@ -126,14 +128,14 @@ class Dataset:
     fingerprint: Callable[[str], str]
     any_size: bool = False
     stored_size: int = 0
-    found: Callable[[str], InferredSizes] | None = None
+    infer_sizes: Callable[[str], InferredSizes] | None = None
     classes: Callable[[str], Sequence[str]] = _no_lines
     class_order: str = NATURAL
     notes: Callable[[str], Sequence[str]] = _no_lines
 
     @property
     def side(self) -> int:
-        """Side of the stored images."""
+        """Side of the stored images in pixels."""
         return self.stored_size or self.image_size
 
     @property
@@ -143,20 +145,20 @@ class Dataset:
 
 
 def check_arrays(arrays: Arrays, what: str) -> None:
-    """Both loaders hold 3-channel uint8 images of one size with one integer label each, and at least one of them.
+    """Check that images are uint8 (N, H, W, 3) with N > 0 and labels int64 (N,), which both loaders need.
 
     Raises:
-        ConfigError: `arrays` is anything else.
+        ConfigError: they are not; the message begins with `what`.
     """
     images, labels = arrays
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or 0 in images.shape:
-        raise ConfigError(f"{what}: images are {images.dtype} {images.shape}; both loaders hold uint8 (N, H, W, 3)")
+        raise ConfigError(f"{what}: images are {images.dtype} {images.shape}; both loaders need uint8 (N, H, W, 3)")
     if labels.shape != images.shape[:1] or labels.dtype != np.int64:
         raise ConfigError(f"{what}: labels are {labels.dtype} {labels.shape}; needed: int64 ({len(images)},)")
 
 
 def check_labels(labels: np.ndarray, num_classes: int, what: str) -> None:
-    """Labels are classes, 0 to num_classes - 1.
+    """Check that labels are in [0, num_classes).
 
     Raises:
         ConfigError: one is not; the message begins with `what`.

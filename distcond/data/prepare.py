@@ -1,7 +1,7 @@
-"""From data settings to sources: resolve the data set, convert it once into files that open at once, open a split.
+"""From `DataConfig` to sources: resolve the data set, convert it once per machine, open a split.
 
-What settings say of a data set is a function of the settings alone, once `infer_from_root` has filled in what only
-`data.root` can tell.
+After `infer_from_root` a data set is described by settings alone. Calling `prepare_data` or `class_names` again in a
+process costs little: the root is listed and hashed once (`readers.layout`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from distcond.data.dataset import Augment, Dataset
 from distcond.data.extra import prepare_extra
 from distcond.data.ffcv.source import ffcv_problem
 from distcond.data.labels import NATURAL, order_names
-from distcond.data.sources import CenterCrop, Source
+from distcond.data.sources import CenterCrop, MemorySource, Source
 from distcond.data.stored_split import map_arrays
 from distcond.errors import ConfigError
 from distcond.path_errors import name_setting_in_errors
@@ -28,13 +28,17 @@ from distcond.registry import lookup
 
 _log = logging.getLogger(__name__)
 
-#: Version of the converted files: raise it when what is in them changes.
+#: Version of the converted files: raise it when their content changes.
 FORMAT = 1
+#: Images up to this side are stored raw, larger ones as JPEG at 8/7 of it: 256 pixels for 224.
+MAX_RAW_SIDE = 128
+#: Area shares of a random resized crop.
+CROP = (0.08, 1.0)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set ready to be opened. Plain values only, so it can travel to another process of the same machine."""
+    """A converted data set. Plain values only, so it can travel to another process of the same machine."""
 
     name: str
     loader: LoaderName
@@ -45,14 +49,91 @@ class Prepared:
     sizes: Mapping[str, int]  # images in "train", "val", "test"
 
 
-def prepare_dataset(dataset: Dataset, root: str, cache_dir: str, loader: str = "auto") -> Prepared:
-    """Convert `dataset` below `cache_dir` if that has not been done, and say what is there.
-
-    The driver calls it once and every worker again: with the files in place it only identifies the root's content.
-    Any number of processes may call it at once; on each machine one of them converts.
+def infer_from_root(data: DataConfig) -> DataConfig:
+    """`data` with the sizes that only its root determines. Logs a warning about files that are ignored.
 
     Raises:
-        ConfigError: `root` does not hold the data set; `loader` is unknown, or "ffcv" and not installed.
+        ConfigError: the root does not hold the data set.
+    """
+    dataset: Dataset = lookup("data", data.name)
+    with name_setting_in_errors(_path_settings(data)):
+        notes = dataset.notes(data.root) if Path(data.root).expanduser().is_dir() else ()
+    for note in notes:
+        _log.warning("%s", note)
+    if dataset.infer_sizes is None or (data.num_classes and data.image_size):
+        return data
+    with name_setting_in_errors(_path_settings(data)):
+        sizes = dataset.infer_sizes(data.root)
+    return replace(
+        data, num_classes=data.num_classes or sizes.num_classes, image_size=data.image_size or sizes.image_size
+    )
+
+
+def resolve_dataset(data: DataConfig) -> Dataset:
+    """The data set that `data` names, with the settings of `data` applied.
+
+    Raises:
+        ConfigError: a setting does not fit the data set, or still has to be inferred (`infer_from_root`).
+    """
+    dataset: Dataset = lookup("data", data.name)
+    dataset = replace(
+        dataset,
+        mean=_channel_values("mean", data, dataset),
+        std=_channel_values("std", data, dataset),
+        class_order=data.class_order,
+    )
+    if not dataset.any_size:
+        _check_fixed_sizes(data, dataset)
+        return dataset
+    dataset = replace(
+        dataset, num_classes=data.num_classes or dataset.num_classes, image_size=data.image_size or dataset.image_size
+    )
+    for name in ("num_classes", "image_size"):
+        if not getattr(dataset, name):
+            raise ConfigError(f"data.{name}=0: inferred from data.root when a run starts; set it to use it earlier")
+    if dataset.num_classes == 1:
+        raise ConfigError(f"data.num_classes=1: {data.root or dataset.name} has a single class; needed: 2 or more")
+    return _with_stored_size(data, dataset)
+
+
+def class_names(data: DataConfig) -> tuple[str, ...]:
+    """Class names in the order of their labels; empty if the files do not name them.
+
+    Raises:
+        ConfigError: `data.root` cannot be read; or `data.class_order` is set and there are no names.
+    """
+    with name_setting_in_errors(_path_settings(data)):
+        names = order_names(lookup("data", data.name).classes(data.root), data.class_order)
+    if data.class_order != NATURAL and not names:
+        raise ConfigError(f"data.class_order={data.class_order}: the classes of {data.name} have no names there")
+    return names
+
+
+def prepare_data(data: DataConfig) -> Prepared:
+    """The converted images of `data`; converts them if needed, see `prepare_dataset`.
+
+    The fingerprint covers all training images, `data.extra` included.
+
+    Raises:
+        ConfigError: `data.root` or `data.extra` cannot be used.
+    """
+    dataset = resolve_dataset(data)
+    with name_setting_in_errors(_path_settings(data)):
+        prepared = prepare_dataset(dataset, data.root, data.cache_dir, data.loader)
+        if not data.extra:
+            return prepared
+        extra = prepare_extra(data.extra, data.cache_dir, dataset)
+    return replace(prepared, fingerprint=f"{prepared.fingerprint}+{extra.fingerprint}")
+
+
+def prepare_dataset(dataset: Dataset, root: str, cache_dir: str, loader: str = "auto") -> Prepared:
+    """Convert `dataset` below `cache_dir` unless that has been done.
+
+    The driver calls this first and every worker again; workers then only fingerprint the root. Any number of processes
+    may call it at once: on each machine one of them converts.
+
+    Raises:
+        ConfigError: `root` does not hold the data set; `loader` is unknown, or "ffcv" and FFCV is not installed.
     """
     chosen = _choose_loader(loader)
     fingerprint = dataset.fingerprint(root)
@@ -71,22 +152,20 @@ def prepare_dataset(dataset: Dataset, root: str, cache_dir: str, loader: str = "
 
 
 def open_source(prepared: Prepared, split: str, device: torch.device | str = "cpu", threads: int = 1) -> Source:
-    """One split ("train", "val", "test") as a source of batches on `device`, read by `threads` threads.
+    """A split ("train", "val", "test") as a source of batches on `device`, read by `threads` threads.
 
-    Images stored larger than the network's are cut to their centre (`central.Central`).
+    Images that are stored larger than the network's are cropped to their centre (`sources.CenterCrop`).
     """
     assert split in prepared.sizes, split
-    source = _whole_images(prepared, split, device, threads)
+    source = _open_stored(prepared, split, device, threads)
     return source if source.image_size == prepared.image_size else CenterCrop(source, prepared.image_size)
 
 
-def _whole_images(prepared: Prepared, split: str, device: torch.device | str, threads: int) -> Source:
+def _open_stored(prepared: Prepared, split: str, device: torch.device | str, threads: int) -> Source:
     if prepared.loader == "ffcv":
         from distcond.data.ffcv.source import FfcvSource
 
         return FfcvSource(prepared.folder / f"{split}.beton", device, threads)
-    from distcond.data.sources import MemorySource
-
     return MemorySource(map_arrays(prepared.folder, split), device)
 
 
@@ -100,100 +179,15 @@ def _choose_loader(loader: str) -> LoaderName:
         return "ffcv"
     if loader == "ffcv":
         raise ConfigError(f"data.loader=ffcv: FFCV does not import ({problem}); install it or use data.loader=memory")
-    _log.warning("data.loader=auto: FFCV does not import (%s), so the images are read from memory", problem)
+    _log.warning("data.loader=auto: FFCV does not import (%s), reading the images from memory", problem)
     return "memory"
 
 
-#: Images up to this side are stored as they are, larger ones as JPEG at 8/7 of it: 256 pixels for 224.
-STORED_RAW = 128
-#: Shares of the area that a random crop of a larger image takes.
-CROP = (0.08, 1.0)
-
-
-def resolve_dataset(data: DataConfig) -> Dataset:
-    """The data set that `data` names, with what else it says of it.
-
-    Raises:
-        ConfigError: what it says does not go with that data set; or is left to the root (`infer_from_root`).
-    """
-    dataset: Dataset = lookup("data", data.name)
-    dataset = replace(
-        dataset,
-        mean=_channels("mean", data, dataset),
-        std=_channels("std", data, dataset),
-        class_order=data.class_order,
-    )
-    if not dataset.any_size:
-        _check_fixed(data, dataset)
-        return dataset
-    dataset = replace(
-        dataset, num_classes=data.num_classes or dataset.num_classes, image_size=data.image_size or dataset.image_size
-    )
-    for name in ("num_classes", "image_size"):
-        if not getattr(dataset, name):
-            raise ConfigError(f"data.{name}=0: only data.root has it, which a run looks at when it starts; or state it")
-    if dataset.num_classes == 1:
-        raise ConfigError(f"data.num_classes=1: {data.root or dataset.name} has a single class; needed: 2 or more")
-    return _with_stored_size(data, dataset)
-
-
-def class_names(data: DataConfig) -> tuple[str, ...]:
-    """The names of the classes in the order of their numbers; empty where the files do not name them.
-
-    Raises:
-        ConfigError: `data.root` cannot be read; or `data.class_order` is to order names that there are none of.
-    """
-    with name_setting_in_errors(_places(data)):
-        names = order_names(lookup("data", data.name).classes(data.root), data.class_order)
-    if data.class_order != NATURAL and not names:
-        raise ConfigError(f"data.class_order={data.class_order}: the classes of {data.name} have no names there")
-    return names
-
-
-def infer_from_root(data: DataConfig) -> DataConfig:
-    """`data` with what only its root can tell, so that from here on the root is not needed to describe a run.
-
-    What lies in the root and is not read is logged.
-
-    Raises:
-        ConfigError: the root does not hold the data set.
-    """
-    dataset: Dataset = lookup("data", data.name)
-    with name_setting_in_errors(_places(data)):
-        notes = dataset.notes(data.root) if Path(data.root).expanduser().is_dir() else ()
-    for note in notes:
-        _log.warning("%s", note)
-    if dataset.found is None or (data.num_classes and data.image_size):
-        return data
-    with name_setting_in_errors(_places(data)):
-        found = dataset.found(data.root)
-    return replace(
-        data, num_classes=data.num_classes or found.num_classes, image_size=data.image_size or found.image_size
-    )
-
-
-def prepare_data(data: DataConfig) -> Prepared:
-    """The images of `data`, converted if they have not been yet (see `open.prepare`).
-
-    The fingerprint is that of everything trained on, `data.extra` included.
-
-    Raises:
-        ConfigError: `data.root` or `data.extra` cannot be used.
-    """
-    dataset = resolve_dataset(data)
-    with name_setting_in_errors(_places(data)):
-        found = prepare_dataset(dataset, data.root, data.cache_dir, data.loader)
-        if not data.extra:
-            return found
-        extra = prepare_extra(data.extra, data.cache_dir, dataset)
-    return replace(found, fingerprint=f"{found.fingerprint}+{extra.fingerprint}")
-
-
-def _places(data: DataConfig) -> dict[str, str]:
+def _path_settings(data: DataConfig) -> dict[str, str]:
     return {"data.root": data.root, "data.extra": data.extra, "data.cache_dir": data.cache_dir}
 
 
-def _check_fixed(data: DataConfig, dataset: Dataset) -> None:
+def _check_fixed_sizes(data: DataConfig, dataset: Dataset) -> None:
     for name in ("num_classes", "image_size", "stored_size"):
         own = dataset.side if name == "stored_size" else getattr(dataset, name)
         if getattr(data, name) not in (0, own):
@@ -202,14 +196,14 @@ def _check_fixed(data: DataConfig, dataset: Dataset) -> None:
 
 def _with_stored_size(data: DataConfig, dataset: Dataset) -> Dataset:
     size = dataset.image_size
-    side = data.stored_size or (size if size <= STORED_RAW else size * 8 // 7)
+    side = data.stored_size or (size if size <= MAX_RAW_SIDE else size * 8 // 7)
     if side < size:
         raise ConfigError(f"data.stored_size={side}: less than data.image_size={size}; valid: 0, {size} or more")
     augment = Augment(flip=dataset.augment.flip, crop=CROP) if side > size else dataset.augment
     return replace(dataset, stored_size=side, augment=augment)
 
 
-def _channels(name: str, data: DataConfig, dataset: Dataset) -> tuple[float, float, float]:
+def _channel_values(name: str, data: DataConfig, dataset: Dataset) -> tuple[float, float, float]:
     values: tuple[float, ...] = getattr(data, name) or getattr(dataset, name)
     low = 0 if name == "mean" else 1e-6
     if len(values) != 3 or not all(low <= value <= 1 for value in values):

@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, two log lines elsewhere."""
+"""Progress of a long job: a bar on a terminal, two log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 _log = logging.getLogger(__name__)
 
-#: Shorter jobs are not worth a log line.
-WORTH_A_LINE = 10_000
-#: Shorter jobs are not worth a bar.
-DELAY_SECONDS = 1.0
+#: Jobs with fewer items log nothing.
+MIN_LOGGED_ITEMS = 10_000
+#: Shorter jobs show no bar.
+BAR_DELAY_SECONDS = 1.0
 
 
 @contextmanager
@@ -25,12 +25,12 @@ def progress_bar(total: int, what: str) -> Iterator[Callable[[int], object]]:
         except ImportError:
             pass
         else:
-            with tqdm(total=total, desc=what, delay=DELAY_SECONDS, leave=False) as bar:
+            with tqdm(total=total, desc=what, delay=BAR_DELAY_SECONDS, leave=False) as bar:
                 yield bar.update
             return
-    if total >= WORTH_A_LINE:
+    if total >= MIN_LOGGED_ITEMS:
         _log.info("%s: %d ...", what, total)
     begin = time.perf_counter()
     yield lambda count: None
-    if total >= WORTH_A_LINE:
+    if total >= MIN_LOGGED_ITEMS:
         _log.info("%s: %d in %.1f s", what, total, time.perf_counter() - begin)

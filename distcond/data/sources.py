@@ -1,8 +1,7 @@
-"""Sources of raw batches: index arrays in, uint8 images and labels out. The contract, and all sources but FFCV's.
+"""Sources of raw batches: index arrays in, uint8 images and labels out. The protocol, and all sources but FFCV's.
 
-`MemorySource` needs only torch, and on a GPU with room the whole split lives there; `CenterCrop` is what evaluation
-sees of images that training crops at random; `MixedSource` is a data set with extra images behind it. Order, shards
-and augmentation are shared code (`loader`).
+`MemorySource` needs only torch; a split that fits is held on the GPU. `CenterCrop` is what evaluation reads of images
+that training crops at random. `MixedSource` appends extra images. Order, sharding and augmentation are in `loader`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from distcond.data.dataset import Arrays
 
-#: One batch: (n, H, W, 3) uint8 and (n,) int64, both on the source's device and the caller's to keep.
+#: One batch: (n, H, W, 3) uint8 and (n,) int64, both on the source's device, not overwritten later.
 RawBatch = tuple[Tensor, Tensor]
 
 
@@ -31,7 +30,7 @@ class Source(Protocol):
 
     @property
     def labels(self) -> np.ndarray:
-        """The class of every image, (N,) int64."""
+        """Labels of all images, (N,) int64."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -39,22 +38,22 @@ class Source(Protocol):
     def read(self, parts: Sequence[np.ndarray]) -> Generator[RawBatch, None, None]:
         """Yield one batch per index array, in order; an empty array gives a batch of 0 rows.
 
-        Close the generator (or exhaust it) to release what it holds.
+        Close or exhaust the generator to release its threads and buffers.
         """
 
 
 def check_indices(parts: Sequence[np.ndarray], size: int) -> None:
-    """Every index lies in [0, size). Out of range, FFCV's compiled decoder reads foreign memory or crashes."""
+    """Assert that every index is in [0, size): FFCV's compiled decoder does not check and reads foreign memory."""
     for part in parts:
         assert part.min(initial=0) >= 0, part.min()
         assert part.max(initial=0) < size, (part.max(), size)
 
 
 def copy_to_device(x: Tensor, device: torch.device) -> Tensor:
-    """A fresh copy of the CPU tensor `x` on `device`; `x` may be overwritten as soon as this returns.
+    """A copy of the CPU tensor `x` on `device`; `x` may be overwritten as soon as this returns.
 
-    To a GPU it goes through pinned memory, so that the copy queues behind the work already launched instead of
-    waiting for it. (torch keeps the pinned block until the copy is done.)
+    Copies to a GPU go through pinned memory, so that they queue behind launched work instead of waiting for it. torch
+    keeps the pinned block until the copy is done.
     """
     if device.type == "cpu":
         return x.clone()
@@ -64,20 +63,20 @@ def copy_to_device(x: Tensor, device: torch.device) -> Tensor:
     return x.to(device)
 
 
-#: A split may take this share of a GPU's free memory; the network and the attack need the rest.
+#: Largest share of a GPU's free memory that a split may take; the network and the attack need the rest.
 GPU_SHARE = 0.25
 
 
 class MemorySource:
-    """`Source` over arrays; on the CPU it shares their memory (which may be a mapped file, shared by all ranks)."""
+    """`Source` of arrays. On the CPU it shares their memory, which may be a mapped file shared by all ranks."""
 
     def __init__(self, arrays: Arrays, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.image_size = int(arrays.images.shape[1])
         self.labels = arrays.labels
-        home = self.device if _fits_on_device(arrays.images.nbytes, self.device) else torch.device("cpu")
-        self._images = torch.from_numpy(arrays.images).to(home)
-        self._labels = torch.from_numpy(arrays.labels).to(home)
+        storage = self.device if _fits_on_device(arrays.images.nbytes, self.device) else torch.device("cpu")
+        self._images = torch.from_numpy(arrays.images).to(storage)
+        self._labels = torch.from_numpy(arrays.labels).to(storage)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -87,12 +86,12 @@ class MemorySource:
         check_indices(parts, len(self))
         if not parts:
             return
-        # All indices travel at once: one copy per epoch to the GPU instead of one per step.
+        # All indices at once: one copy to the GPU per epoch instead of one per step.
         order = copy_to_device(torch.from_numpy(np.concatenate(parts)), self._images.device)
         for rows in order.split([len(part) for part in parts]):
-            yield self._here(self._images.index_select(0, rows)), self._here(self._labels.index_select(0, rows))
+            yield self._move(self._images.index_select(0, rows)), self._move(self._labels.index_select(0, rows))
 
-    def _here(self, x: Tensor) -> Tensor:
+    def _move(self, x: Tensor) -> Tensor:
         return x if x.device.type == self.device.type else copy_to_device(x, self.device)
 
 
@@ -105,36 +104,36 @@ def _fits_on_device(num_bytes: int, device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """`Source` over the central `image_size` x `image_size` pixels of the images of another."""
+    """`Source` of the central `image_size` x `image_size` pixels of another source's images."""
 
-    whole: Source
+    source: Source
     image_size: int
 
     @property
     def labels(self) -> np.ndarray:
         """See `Source.labels`."""
-        return self.whole.labels
+        return self.source.labels
 
     def __len__(self) -> int:
-        return len(self.whole)
+        return len(self.source)
 
     def read(self, parts: Sequence[np.ndarray]) -> Generator[RawBatch, None, None]:
         """See `Source.read`."""
-        first = (self.whole.image_size - self.image_size) // 2
-        rows = slice(first, first + self.image_size)
-        with closing(self.whole.read(parts)) as batches:
+        first = (self.source.image_size - self.image_size) // 2
+        crop = slice(first, first + self.image_size)
+        with closing(self.source.read(parts)) as batches:
             for x, y in batches:
-                yield x[:, rows, rows].contiguous(), y
+                yield x[:, crop, crop].contiguous(), y
 
 
 def uncropped(source: Source) -> Source:
-    """The images of `source` before they are cut to their centre."""
-    return source.whole if isinstance(source, CenterCrop) else source
+    """The source behind a `CenterCrop`; any other source as it is."""
+    return source.source if isinstance(source, CenterCrop) else source
 
 
 @dataclass(frozen=True)
 class MixedSource:
-    """`Source` whose indices from `len(base)` on are those of `extra`. Its own length is that of `base`."""
+    """`Source` in which index `len(base) + i` is image i of `extra`. Its length and labels are those of `base`."""
 
     base: Source
     extra: Source
@@ -146,7 +145,7 @@ class MixedSource:
 
     @property
     def labels(self) -> np.ndarray:
-        """Those of `base`: see `Source.labels`."""
+        """Labels of `base`, (N,) int64."""
         return self.base.labels
 
     def __len__(self) -> int:
@@ -154,15 +153,15 @@ class MixedSource:
 
     def read(self, parts: Sequence[np.ndarray]) -> Generator[RawBatch, None, None]:
         """See `Source.read`."""
-        ours = [part < len(self.base) for part in parts]
-        base = self.base.read([part[own] for part, own in zip(parts, ours, strict=True)])
-        extra = self.extra.read([part[~own] - len(self.base) for part, own in zip(parts, ours, strict=True)])
+        from_base = [part < len(self.base) for part in parts]
+        base = self.base.read([part[mask] for part, mask in zip(parts, from_base, strict=True)])
+        extra = self.extra.read([part[~mask] - len(self.base) for part, mask in zip(parts, from_base, strict=True)])
         with closing(base), closing(extra):
-            for own, one, other in zip(ours, base, extra, strict=True):
-                place = _interleaved_rows(own).to(one[0].device, non_blocking=True)
-                yield torch.cat([one[0], other[0]])[place], torch.cat([one[1], other[1]])[place]
+            for mask, (x_base, y_base), (x_extra, y_extra) in zip(from_base, base, extra, strict=True):
+                rows = _interleaved_rows(mask).to(x_base.device, non_blocking=True)
+                yield torch.cat([x_base, x_extra])[rows], torch.cat([y_base, y_extra])[rows]
 
 
-def _interleaved_rows(own: np.ndarray) -> Tensor:
-    """Where each row of a batch lies once those of the base come before the others."""
-    return torch.from_numpy(np.where(own, own.cumsum() - 1, own.sum() + (~own).cumsum() - 1))
+def _interleaved_rows(from_base: np.ndarray) -> Tensor:
+    """Each row's index in the concatenation of base and extra rows."""
+    return torch.from_numpy(np.where(from_base, from_base.cumsum() - 1, from_base.sum() + (~from_base).cumsum() - 1))

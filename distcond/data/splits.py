@@ -1,9 +1,9 @@
-"""Which images of a split: those held out for validation, and those that a budget of N takes. Labels alone decide.
+"""Subsets of a split: images held out for validation, and the first N of a fixed order. Both depend on labels alone.
 
-A budget (`train_examples`, every `eval.*_examples`) of 0, or of as many as there are, is the whole split in its stored
-order. A smaller N is the first N of one fixed random order, in which every class comes once before any comes twice, and
-from there on in proportion to its size: a larger subset contains a smaller one, and every run of a data set takes the
-same images, whatever its seed or its loader.
+A budget (`train_examples`, every `eval.*_examples`) of 0, or of at least the size of the split, is the complete split
+in stored order. A smaller N takes the first N of one fixed random order: every class once, then classes in proportion
+to their size. A larger subset contains a smaller one, and every run on a data set takes the same images, whatever its
+seed or loader.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from distcond.errors import ConfigError
 from distcond.seeding import key
 
 Rows = slice | np.ndarray
-#: Labels -> the rows that stay, and those held out, both ascending.
+#: Labels (N,) -> rows to train on and rows to hold out, both ascending.
 HoldOut = Callable[[np.ndarray], tuple[Rows, Rows]]
 
 
@@ -36,7 +36,7 @@ def hold_out_last(share: Fraction) -> HoldOut:
 
 
 def hold_out_stratified(name: str, share: Fraction) -> HoldOut:
-    """Hold out `share` of every class by a fixed draw that `name` keys; one image of each class stays."""
+    """Hold out `share` of every class by a fixed random draw keyed by `name`. Each class keeps at least one image."""
 
     def rows(labels: np.ndarray) -> tuple[Rows, Rows]:
         rng = np.random.Generator(np.random.PCG64(key(name, "split")))
@@ -53,18 +53,18 @@ def hold_out_stratified(name: str, share: Fraction) -> HoldOut:
 
 
 def quotas(counts: np.ndarray, total: int) -> np.ndarray:
-    """Share `total` over the classes in proportion to `counts`; the largest remainders get what rounding left."""
+    """Distribute `total` over classes in proportion to `counts`, by the largest-remainder method."""
     exact = counts * (total / counts.sum())
-    whole = np.floor(exact).astype(np.int64)
-    whole[np.argsort(whole - exact, kind="stable")[: total - whole.sum()]] += 1
-    return whole
+    rounded = np.floor(exact).astype(np.int64)
+    rounded[np.argsort(rounded - exact, kind="stable")[: total - rounded.sum()]] += 1
+    return rounded
 
 
 def split_off_validation(train: Split, hold_out: HoldOut) -> tuple[Split, Split]:
-    """The training images that stay, and those for validation.
+    """Split `train` into training and validation images.
 
     Raises:
-        ConfigError: too few images for that.
+        ConfigError: there are too few images.
     """
     if len(train.labels) < 2:
         raise ConfigError("data.root: a single training image leaves nothing for validation; give at least 2")
@@ -77,16 +77,16 @@ def split_off_validation(train: Split, hold_out: HoldOut) -> tuple[Split, Split]
 def _select(split: Split, rows: Rows) -> Split:
     if isinstance(split, Arrays):
         return Arrays(split.images[rows], split.labels[rows])
-    return split.rows(np.arange(len(split.labels))[rows])
+    return split.select(np.arange(len(split.labels))[rows])
 
 
-#: Images of a split that are looked at to tell it from others with the same labels.
-_LOOKED_AT = 32
+#: Images whose pixels enter the digest of a split.
+_NUM_DIGEST_IMAGES = 32
 
 
 @dataclass(frozen=True)
 class Subset:
-    """`Source` over the images of another at `rows`, (n,) int64, in that order."""
+    """`Source` of the images of another source at `rows` (n,) int64, in that order."""
 
     source: Source
     rows: np.ndarray
@@ -113,8 +113,8 @@ def take_subset(source: Source, count: int) -> Source:
     """The images of `source` that a budget of `count` takes; 0 means all."""
     if not count or count >= len(source):
         return source
-    if isinstance(source, CenterCrop):  # stays the outer one: training looks behind it
-        return CenterCrop(take_subset(source.whole, count), source.image_size)
+    if isinstance(source, CenterCrop):  # stays outermost, where `uncropped` expects it
+        return CenterCrop(take_subset(source.source, count), source.image_size)
     return Subset(source, stratified_order(source.labels)[:count])
 
 
@@ -126,40 +126,40 @@ def budget_rows(source: Source, count: int) -> np.ndarray:
 
 
 def stratified_order(labels: np.ndarray) -> np.ndarray:
-    """All rows of a split with `labels` (N,) in the order in which budgets take them, (N,) int64.
+    """The order (N,) int64 in which budgets take the rows of a split with `labels` (N,).
 
-    Of a class of n images the j-th, from 0, stands at (j + 1/2) / n of the way, and its first before all that are not
-    the first of theirs. Ties are broken at random.
+    The first image of every class comes first. Image j (from 0) of a class of n is then at position (j + 1/2) / n.
+    Ties are broken at random.
     """
     labels = np.ascontiguousarray(labels, dtype=np.int64)
     draw = np.random.Generator(np.random.PCG64(key("subset", _digest(labels)))).permutation(len(labels))
     by_class = np.lexsort((draw, labels))
     _, begins, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
     within = np.arange(len(labels)) - np.repeat(begins, counts)
-    place = np.empty(len(labels))
-    place[by_class] = np.where(within == 0, 0.0, (within + 0.5) / np.repeat(counts, counts))
-    return np.lexsort((draw, place)).astype(np.int64)
+    position = np.empty(len(labels))
+    position[by_class] = np.where(within == 0, 0.0, (within + 0.5) / np.repeat(counts, counts))
+    return np.lexsort((draw, position)).astype(np.int64)
 
 
 def is_sorted_by_class(labels: np.ndarray) -> bool:
-    """Whether images of one class lie together, so that the first of a split say nothing of the others."""
+    """Whether images of one class are adjacent, so that the first rows of a split do not represent it."""
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
     by_chance = float((shares**2).sum())
     return len(labels) > 1 and float((labels[1:] == labels[:-1]).mean()) > (1 + by_chance) / 2
 
 
 def split_digest(source: Source) -> str:
-    """16 hex digits that tell a split from others: from its labels, and the pixels of some images spread over it.
+    """16 hex digits that identify a split: from its labels and the pixels of 32 images spread over it.
 
-    Not from its files: the same images in another layout, or read by the other loader, are the same split.
+    Files do not matter: the same images in another layout or loader have the same digest.
     """
-    some = np.unique(np.linspace(0, len(source) - 1, min(len(source), _LOOKED_AT)).astype(np.int64))
-    ((raw, _),) = source.read([some])
+    rows = np.unique(np.linspace(0, len(source) - 1, min(len(source), _NUM_DIGEST_IMAGES)).astype(np.int64))
+    ((raw, _),) = source.read([rows])
     return _digest(np.ascontiguousarray(source.labels, dtype=np.int64), raw.cpu().numpy())
 
 
 def image_set_digest(split: str, rows: np.ndarray) -> str:
-    """12 hex digits of the images at `rows`, in any order, of the split with the digest `split`: a row's `images`."""
+    """12 hex digits of the images at `rows`, in any order, of the split with digest `split`: a row's `images`."""
     return _digest(np.frombuffer(split.encode(), dtype=np.uint8), np.sort(rows).astype(np.int64))[:12]
 
 

@@ -1,6 +1,6 @@
-"""One split on its way to a file, a block of images at a time; and the two .npy files of the in-memory loader.
+"""A split in its stored form, one block of images at a time; and the two .npy files of the in-memory loader.
 
-Blocks are raw pixels, or JPEG of one size, decoded in threads.
+Blocks are raw pixels or JPEG files of one size, decoded in threads.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from distcond.data.dataset import Arrays, Dataset, EncodedImage, EncodedSplit, S
 from distcond.data.image_codec import decode_pixels, decode_stored_jpeg, decode_threads, encode_jpeg, require_pillow
 from distcond.data.progress_bar import progress_bar
 
-_ROWS = 1024
-_PIECE = 16
+NPY_SUFFIXES = (".images.npy", ".labels.npy")
+#: Images per block of decoded arrays, and per task of a decoding thread.
+_BLOCK_SIZE = 1024
+_TASK_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class StoredSplit:
     Attributes:
         labels: (N,) int64.
         shape: of an image, (H, W, 3).
-        jpeg: whether the blocks are JPEG.
-        blocks: a fresh pass over the images, decoded in threads: arrays (n, H, W, 3) uint8, or n JPEG files.
+        jpeg: whether the blocks are JPEG files.
+        blocks: starts a pass over the images: arrays (n, H, W, 3) uint8, or lists of n JPEG files.
     """
 
     labels: np.ndarray
@@ -38,7 +40,7 @@ class StoredSplit:
     blocks: Callable[[], Iterator[np.ndarray | list[bytes]]]
 
     def pixels(self) -> Iterator[np.ndarray]:
-        """The blocks as pixels. JPEG is decoded, so that these are the stored images, not those they came from."""
+        """The blocks as pixels. JPEG blocks are decoded: these are the stored images, not the originals."""
         if not self.jpeg:
             yield from (np.asarray(block) for block in self.blocks())
             return
@@ -48,9 +50,9 @@ class StoredSplit:
 
 
 def to_stored_split(split: Split, dataset: Dataset, what: str) -> StoredSplit:
-    """A split in the form and size in which `dataset` stores it. `what` names it on a progress bar.
+    """`split` in the format and size in which `dataset` stores it. `what` labels the progress bar.
 
-    Raises (while its blocks are read):
+    Raises (while blocks are read):
         ConfigError: an image is broken.
     """
     if isinstance(split, Arrays):
@@ -58,11 +60,11 @@ def to_stored_split(split: Split, dataset: Dataset, what: str) -> StoredSplit:
     require_pillow(what)
     side = dataset.side
     exact = split.side == side
-    one: Callable[[EncodedImage], np.ndarray | bytes]
-    one = (
+    convert: Callable[[EncodedImage], np.ndarray | bytes]
+    convert = (
         (lambda image: encode_jpeg(image, side)) if dataset.jpeg else (lambda image: decode_pixels(image, side, exact))
     )
-    return StoredSplit(split.labels, (side, side, 3), dataset.jpeg, lambda: _blocks(split, one, what))
+    return StoredSplit(split.labels, (side, side, 3), dataset.jpeg, lambda: _converted_blocks(split, convert, what))
 
 
 def arrays_to_stored_split(arrays: Arrays) -> StoredSplit:
@@ -70,32 +72,29 @@ def arrays_to_stored_split(arrays: Arrays) -> StoredSplit:
     images = arrays.images
 
     def blocks() -> Iterator[np.ndarray]:
-        for first in range(0, len(images), _ROWS):
-            yield np.ascontiguousarray(images[first : first + _ROWS])
+        for first in range(0, len(images), _BLOCK_SIZE):
+            yield np.ascontiguousarray(images[first : first + _BLOCK_SIZE])
 
     return StoredSplit(arrays.labels, images.shape[1:], False, blocks)
 
 
-def _blocks(
-    split: EncodedSplit, one: Callable[[EncodedImage], np.ndarray | bytes], what: str
+def _converted_blocks(
+    split: EncodedSplit, convert: Callable[[EncodedImage], np.ndarray | bytes], what: str
 ) -> Iterator[np.ndarray | list[bytes]]:
-    def several(images: Sequence[EncodedImage]) -> list[np.ndarray | bytes]:
-        return [one(image) for image in images]
+    def convert_all(images: Sequence[EncodedImage]) -> list[np.ndarray | bytes]:
+        return [convert(image) for image in images]
 
     with ThreadPoolExecutor(decode_threads()) as pool, progress_bar(len(split.labels), what) as advance:
         for chunk in split.chunks():
-            pieces = [chunk[first : first + _PIECE] for first in range(0, len(chunk), _PIECE)]
-            block = [image for piece in pool.map(several, pieces) for image in piece]
+            tasks = [chunk[first : first + _TASK_SIZE] for first in range(0, len(chunk), _TASK_SIZE)]
+            block = [image for images in pool.map(convert_all, tasks) for image in images]
             if block:
                 yield np.stack(block) if isinstance(block[0], np.ndarray) else block  # type: ignore[misc]
             advance(len(chunk))
 
 
-NPY_SUFFIXES = (".images.npy", ".labels.npy")
-
-
 def write_arrays(folder: Path, split: str, content: StoredSplit) -> None:
-    """Write one split into `folder`, decoded, a block at a time."""
+    """Write a split into `folder` as decoded pixels, one block at a time."""
     images, labels = (folder / f"{split}{suffix}" for suffix in NPY_SUFFIXES)
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(content.labels), *content.shape)}
     with atomic_write(images) as aside, open(aside, "wb") as file:
@@ -107,6 +106,6 @@ def write_arrays(folder: Path, split: str, content: StoredSplit) -> None:
 
 
 def map_arrays(folder: Path, split: str) -> Arrays:
-    """The split in `folder`, mapped: the ranks of one machine share the pages."""
-    # Copy-on-write, for torch to get memory that it may call writable.
+    """The split in `folder`, memory-mapped: the ranks of one machine share the pages."""
+    # Copy-on-write, because torch warns about arrays that are not writable.
     return Arrays(*(np.load(folder / f"{split}{suffix}", mmap_mode="c") for suffix in NPY_SUFFIXES))

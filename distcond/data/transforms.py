@@ -1,9 +1,10 @@
-"""Random changes of training images: shift, flip, rotation, resized crop (uint8, drawn for the global batch), CutMix.
+"""Augmentation of training images on uint8 batches: shift, flip, rotation, random resized crop; and CutMix.
 
-Each is one gather or resampling for the batch, wherever it lies. The resized crop (Szegedy et al. 2015) has no low-pass
-filter: images stored at 8/7 of the network's size shrink too little for one to matter. CutMix (Yun et al. 2019,
-arXiv 1905.04899) shares labels by area; adversarial training gains from it where weights are averaged too (Rebuffi et
-al. 2021). Image and label are mixed before the attack, which ascends the shared label.
+Random numbers are drawn for the global batch. Each transform is one gather or resampling of a batch on its device. The
+resized crop (Szegedy et al. 2015) has no low-pass filter: images stored at 8/7 of the network's size shrink too little
+to need one. CutMix (Yun et al. 2019, arXiv 1905.04899) mixes labels by area; adversarial training gains from it if
+weights are averaged too (Rebuffi et al. 2021). Images and labels are mixed before the attack, which ascends the loss of
+the mixed label.
 """
 
 from __future__ import annotations
@@ -19,18 +20,64 @@ from torch.nn import functional as F
 
 from distcond.data.dataset import Augment
 
+#: Range of width over height of a random crop.
+ASPECT = (3 / 4, 4 / 3)
+#: Attempts at a crop that fits before the complete image is taken.
+MAX_TRIES = 10
+
+
+class AugmentDraw(NamedTuple):
+    """Random numbers of the augmentation of B images."""
+
+    flip: Tensor  # (B,) bool
+    shift: Tensor  # (B, 2) int64, first row and column of the crop in the padded image, in [0, 2 * pad]
+    pad: int
+    angle: Tensor | None = None  # (B,) degrees counter-clockwise
+    box: Tensor | None = None  # (B, 4) crop box that replaces the shift, see `random_boxes`
+
+    def for_rank(self, rank: int, world: int) -> AugmentDraw:
+        """The draws of one rank's images, `[rank::world]`."""
+        rows = slice(rank, None, world)
+        angle, box = (None if values is None else values[rows] for values in (self.angle, self.box))
+        return AugmentDraw(self.flip[rows], self.shift[rows], self.pad, angle, box)
+
+
+def draw_augment(batch_size: int, augment: Augment, generator: torch.Generator) -> AugmentDraw:
+    """Draw for a global batch, on the generator's device.
+
+    Flip and shift are always drawn, so that disabling one does not change the other.
+    """
+    device = generator.device
+    flip = torch.randint(2, (batch_size,), generator=generator, device=device).bool()
+    shift = torch.randint(2 * augment.pad + 1, (batch_size, 2), generator=generator, device=device)
+    angle = random_angles(batch_size, augment.rotate, generator) if augment.rotate else None
+    box = random_boxes(batch_size, augment.crop, generator) if augment.crop else None
+    return AugmentDraw(flip if augment.flip else torch.zeros_like(flip), shift, augment.pad, angle, box)
+
+
+def apply_augment(x: Tensor, draw: AugmentDraw, side: int = 0) -> Tensor:
+    """Crop or shift, then flip, then rotate each image of `x`, (B, H, W, C) uint8.
+
+    Returns images of the same shape and type, or after a crop (B, side, side, C).
+    """
+    if draw.box is not None:
+        x = resized_crop(x, draw.box, draw.flip, side) if len(x) else x.new_empty(0, side, side, x.shape[3])
+    elif len(x):
+        x = shift_and_flip(x, draw.shift, draw.flip, draw.pad)
+    return rotate(x, draw.angle) if draw.angle is not None and len(x) else x
+
 
 def shift_and_flip(x: Tensor, shift: Tensor, flip: Tensor, pad: int) -> Tensor:
-    """Shift (zeros come in) and then mirror each image of `x`, (B, H, W, C) uint8; the same shape and type come back.
+    """Shift, then flip each image of `x`, (B, H, W, C) uint8; zeros fill in. Returns the same shape and type.
 
     Args:
         x: the images.
         shift: (B, 2) int64, first row and column of the crop in the image padded by `pad`, in [0, 2 * pad].
         flip: (B,) bool.
-        pad: zeros around an image.
+        pad: width of the zero padding in pixels.
     """
     _, height, width, channels = x.shape
-    # One gather of whole pixels: a slice per image would launch B kernels, and floats would move 4 times the bytes.
+    # One gather of complete pixels: a slice per image would launch B kernels, and floats would move 4 times the bytes.
     padded = F.pad(x, (0, 0, pad, pad, pad, pad)).reshape(-1, channels)
     column = torch.arange(width, device=x.device)
     column = torch.where(flip[:, None], width - 1 - column, column) + shift[:, 1:]
@@ -40,52 +87,47 @@ def shift_and_flip(x: Tensor, shift: Tensor, flip: Tensor, pad: int) -> Tensor:
     return padded.index_select(0, pixel.reshape(-1)).reshape(x.shape)
 
 
-def random_angles(batch_size: int, most: float, generator: torch.Generator) -> Tensor:
-    """(B,) degrees, uniform in [-most, most]."""
-    return (torch.rand(batch_size, generator=generator, device=generator.device) * 2 - 1) * most
+def random_angles(batch_size: int, max_degrees: float, generator: torch.Generator) -> Tensor:
+    """Angles (B,) in degrees, uniform in [-max_degrees, max_degrees]."""
+    return (torch.rand(batch_size, generator=generator, device=generator.device) * 2 - 1) * max_degrees
 
 
 def rotate(x: Tensor, degrees: Tensor) -> Tensor:
-    """Turn each image of `x`, (B, H, W, C) uint8, by `degrees` (B,) counter-clockwise; zeros come in."""
+    """Rotate each image of `x`, (B, H, W, C) uint8, by `degrees` (B,) counter-clockwise; zeros fill in."""
     batch, height, width, channels = x.shape
     cos, sin = (part[:, None, None] for part in ((degrees * (math.pi / 180)).cos(), (degrees * (math.pi / 180)).sin()))
     down = (torch.arange(height, device=x.device) - (height - 1) / 2)[:, None]
     right = torch.arange(width, device=x.device) - (width - 1) / 2
-    # Where the pixel at (down, right) of the centre comes from.
+    # Source of the pixel at (down, right) from the centre.
     row = (right * sin + down * cos + (height - 1) / 2).round().long()
     column = (right * cos - down * sin + (width - 1) / 2).round().long()
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     image = torch.arange(batch, device=x.device)[:, None, None] * height
     pixel = torch.where(inside, (image + row) * width + column, 0)
-    turned = x.reshape(-1, channels).index_select(0, pixel.reshape(-1)).reshape(x.shape)
-    return turned * inside[..., None]
-
-
-#: Width over height of the part.
-ASPECT = (3 / 4, 4 / 3)
-#: Draws after which the whole image is taken.
-TRIES = 10
+    rotated = x.reshape(-1, channels).index_select(0, pixel.reshape(-1)).reshape(x.shape)
+    return rotated * inside[..., None]
 
 
 def random_boxes(batch_size: int, area: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """(B, 4) float32: top, left, height and width of a part of each square image, as shares of its side.
+    """Crop boxes (B, 4) float32: top, left, height, width, as shares of the side of a square image.
 
-    The area is uniform in `area` and the logarithm of the aspect uniform; what does not fit in is drawn anew.
+    The area is uniform in `area`, the logarithm of the aspect ratio uniform in `ASPECT`. Boxes that do not fit are
+    redrawn.
     """
-    drawn = torch.rand(batch_size, TRIES, 2, generator=generator, device=generator.device)
-    place = torch.rand(batch_size, 2, generator=generator, device=generator.device)
-    share = area[0] + (area[1] - area[0]) * drawn[..., 0]
-    least, most = math.log(ASPECT[0]), math.log(ASPECT[1])
-    aspect = (least + (most - least) * drawn[..., 1]).exp()
-    sides = torch.stack([(share / aspect).sqrt(), (share * aspect).sqrt()], dim=-1)  # (B, TRIES, 2) height, width
+    draws = torch.rand(batch_size, MAX_TRIES, 2, generator=generator, device=generator.device)
+    position = torch.rand(batch_size, 2, generator=generator, device=generator.device)
+    share = area[0] + (area[1] - area[0]) * draws[..., 0]
+    low, high = math.log(ASPECT[0]), math.log(ASPECT[1])
+    aspect = (low + (high - low) * draws[..., 1]).exp()
+    sides = torch.stack([(share / aspect).sqrt(), (share * aspect).sqrt()], dim=-1)  # (B, MAX_TRIES, 2) height, width
     fits = (sides <= 1).all(-1)
     first = fits.int().argmax(1)
     size = torch.where(fits.any(1)[:, None], sides[torch.arange(batch_size, device=sides.device), first], 1.0)
-    return torch.cat([place * (1 - size), size], dim=1)
+    return torch.cat([position * (1 - size), size], dim=1)
 
 
 def resized_crop(x: Tensor, box: Tensor, flip: Tensor, side: int) -> Tensor:
-    """Crop `box` (see `random_boxes`) out of `x`, (B, S, S, C) uint8, scale it to (B, side, side, C), then mirror it.
+    """Crop `box` (see `random_boxes`) from `x`, (B, S, S, C) uint8, resize it to (B, side, side, C), then flip it.
 
     `flip` is (B,) bool.
     """
@@ -100,55 +142,14 @@ def resized_crop(x: Tensor, box: Tensor, flip: Tensor, side: int) -> Tensor:
     return part.round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-class AugmentDraw(NamedTuple):
-    """What happens to each image of a batch of B."""
-
-    flip: Tensor  # (B,) bool
-    shift: Tensor  # (B, 2) int64, first row and column of the crop in the padded image, in [0, 2 * pad]
-    pad: int
-    angle: Tensor | None = None  # (B,) degrees counter-clockwise
-    box: Tensor | None = None  # (B, 4), the part that is cut out instead of the shift, see `resized_crop.boxes`
-
-    def share(self, rank: int, world: int) -> AugmentDraw:
-        """The rows of one rank: as its images, `[rank::world]`."""
-        rows = slice(rank, None, world)
-        angle, box = (None if drawn is None else drawn[rows] for drawn in (self.angle, self.box))
-        return AugmentDraw(self.flip[rows], self.shift[rows], self.pad, angle, box)
-
-
-def draw_augment(batch_size: int, augment: Augment, generator: torch.Generator) -> AugmentDraw:
-    """Draw for a whole global batch, on the generator's device.
-
-    Flip and shift are always drawn, so that switching one off leaves the other's stream as it was.
-    """
-    device = generator.device
-    flip = torch.randint(2, (batch_size,), generator=generator, device=device).bool()
-    shift = torch.randint(2 * augment.pad + 1, (batch_size, 2), generator=generator, device=device)
-    angle = random_angles(batch_size, augment.rotate, generator) if augment.rotate else None
-    box = random_boxes(batch_size, augment.crop, generator) if augment.crop else None
-    return AugmentDraw(flip if augment.flip else torch.zeros_like(flip), shift, augment.pad, angle, box)
-
-
-def apply_augment(x: Tensor, draw: AugmentDraw, side: int = 0) -> Tensor:
-    """Crop or shift, then mirror, then turn each image of `x`, (B, H, W, C) uint8.
-
-    The same shape and type come back, or after a crop (B, side, side, C).
-    """
-    if draw.box is not None:
-        x = resized_crop(x, draw.box, draw.flip, side) if len(x) else x.new_empty(0, side, side, x.shape[3])
-    elif len(x):
-        x = shift_and_flip(x, draw.shift, draw.flip, draw.pad)
-    return rotate(x, draw.angle) if draw.angle is not None and len(x) else x
-
-
 @dataclass(frozen=True)
 class CutMix:
-    """One box for a whole batch, its area 1 - r of the image with r drawn from Beta(alpha, alpha), as in the paper.
+    """CutMix with one box per batch: its area is 1 - r of the image, r from Beta(alpha, alpha), as in the paper.
 
-    The box of every image comes from the next one of the same worker's share, which is in random order.
+    Each image takes its box from the next image of the same rank's batch, which is in random order.
 
     Attributes:
-        alpha: above 0; 1 = any area is as likely.
+        alpha: above 0; 1 = all areas are equally likely.
         num_classes: K.
     """
 
@@ -156,11 +157,11 @@ class CutMix:
     num_classes: int
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mixed images like x (n, C, H, W), and shares of classes (n, K) float32 for labels y (n,).
+        """Mix images x (n, C, H, W) and labels y (n,) to images like x and class probabilities (n, K) float32.
 
-        `generator` is on the CPU: with the same seed on every rank, all of them cut the same box.
+        `generator` is on the CPU; with the same seed on every rank, all ranks cut the same box.
         """
-        top, left, height, width = self._box(x.shape[2], x.shape[3], generator)
+        top, left, height, width = self._draw_box(x.shape[2], x.shape[3], generator)
         other = x.roll(1, 0)
         x = x.clone(memory_format=torch.preserve_format)
         x[:, :, top : top + height, left : left + width] = other[:, :, top : top + height, left : left + width]
@@ -168,9 +169,9 @@ class CutMix:
         one_hot = F.one_hot(y, self.num_classes).to(torch.float32)
         return x, one_hot * (1 - share) + one_hot.roll(1, 0) * share
 
-    def _box(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int]:
-        """Top, left, height and width: about a centre drawn anywhere, cut off at the border."""
-        side = math.sqrt(1 - self._kept(generator))
+    def _draw_box(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int]:
+        """Top, left, height and width of a box around a uniform centre, clipped at the border."""
+        side = math.sqrt(1 - self._draw_ratio(generator))
         row, column = (int(torch.randint(size, (), generator=generator)) for size in (height, width))
         (top, bottom), (left, right) = (
             _clipped_span(row, int(height * side), height),
@@ -178,9 +179,9 @@ class CutMix:
         )
         return top, left, bottom - top, right - left
 
-    def _kept(self, generator: torch.Generator) -> float:
+    def _draw_ratio(self, generator: torch.Generator) -> float:
         """r from Beta(alpha, alpha)."""
-        # torch's own Beta takes no generator.
+        # torch's Beta takes no generator.
         seed = int(torch.randint(2**62, (), generator=generator))
         return float(np.random.default_rng(seed).beta(self.alpha, self.alpha))
 

@@ -45,11 +45,11 @@ def test_a_share_of_draws_augments_that_share() -> None:
     x, draws = images(67, 8, 8), draw_augment(67, Augment(2, True), generator("draw"))
     whole = apply_augment(x, draws)
     for rank in range(3):
-        assert torch.equal(apply_augment(x[rank::3], draws.share(rank, 3)), whole[rank::3])
+        assert torch.equal(apply_augment(x[rank::3], draws.for_rank(rank, 3)), whole[rank::3])
 
 
 def test_a_batch_of_no_images_stays_one() -> None:
-    draws = draw_augment(1, Augment(2, True), generator("draw")).share(1, 2)
+    draws = draw_augment(1, Augment(2, True), generator("draw")).for_rank(1, 2)
     assert apply_augment(images(0, 8, 8), draws).shape == (0, 8, 8, 3)
 
 

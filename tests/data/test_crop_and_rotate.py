@@ -100,8 +100,8 @@ def test_a_share_of_draws_augments_that_share(augment: Augment) -> None:
     everything = apply_augment(x, draws, 12)
     assert everything.shape == (67, 12, 12, 3) if augment.crop else (67, 16, 16, 3)
     for rank in range(3):
-        assert torch.equal(apply_augment(x[rank::3], draws.share(rank, 3), 12), everything[rank::3])
-    none = draw_augment(1, augment, generator("draw")).share(1, 2)
+        assert torch.equal(apply_augment(x[rank::3], draws.for_rank(rank, 3), 12), everything[rank::3])
+    none = draw_augment(1, augment, generator("draw")).for_rank(1, 2)
     assert len(apply_augment(images(0), none, 12)) == 0
 
 

@@ -103,7 +103,7 @@ IMAGES, LABELS = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.in
         ({"image": IMAGES}, "needed: label or labels or y"),
         ({"image": IMAGES, "label": LABELS + 10}, "labels reach 10; needed: 0 to 9"),
         ({"image": IMAGES[:3], "label": LABELS}, "labels are int64"),
-        ({"image": IMAGES.astype(np.float32), "label": LABELS}, "both loaders hold uint8"),
+        ({"image": IMAGES.astype(np.float32), "label": LABELS}, "both loaders need uint8"),
         ({"image": np.zeros((4, 9, 9, 3), np.uint8), "label": LABELS}, "digits has 8"),
         ({"image": IMAGES, "label": np.array([{}] * 4)}, "of plain arrays"),
     ],
@@ -155,7 +155,7 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         prepare_extra(str(tmp_path / "none.npz"), str(tmp_path), DIGITS)
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(ConfigError, match=r"is not a whole \.npz"):
+    with pytest.raises(ConfigError, match=r"is not a complete \.npz"):
         prepare_extra(str(tmp_path / "text.npz"), str(tmp_path), DIGITS)
 
 

@@ -102,7 +102,7 @@ def test_files_of_the_same_size_are_not_trusted(tmp_path: Path, loader: str, cap
         with caplog.at_level(logging.WARNING):
             assert prepare_dataset(digits.DATASET, "", str(tmp_path), loader) == ours
         assert part.read_bytes() == whole
-    assert "is not what was written there" in caplog.records[0].getMessage()
+    assert "changed since it was written" in caplog.records[0].getMessage()
     shutil.rmtree(ours.folder)
     shutil.copytree(other.folder, ours.folder)
     prepare_dataset(digits.DATASET, "", str(tmp_path), loader)
@@ -230,7 +230,7 @@ def test_torch_and_numpy_are_enough(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT, str(tmp_path), blocked]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
     loaded, read, refused = done.stdout.splitlines()
-    assert loaded == "loaded []", "importing the room loads nothing optional"
+    assert loaded == "loaded []", "importing the package loads nothing optional"
     assert read == "memory [6, 6, 6]", done.stderr
     assert refused.startswith("data.loader=ffcv: FFCV does not import (ModuleNotFoundError")
     (line,) = done.stderr.splitlines()

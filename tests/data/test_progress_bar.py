@@ -19,7 +19,7 @@ def test_elsewhere_a_long_job_is_two_log_lines(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO, logger=module.__name__)
-    for total in (module.WORTH_A_LINE - 1, module.WORTH_A_LINE):
+    for total in (module.MIN_LOGGED_ITEMS - 1, module.MIN_LOGGED_ITEMS):
         with progress_bar(total, "counting") as advance:
             advance(total)
     assert [record.getMessage()[:15] for record in caplog.records] == ["counting: 10000"] * 2
@@ -32,7 +32,7 @@ def test_terminals_get_a_bar_on_stderr(
     pytest.importorskip("tqdm", reason="bars need tqdm")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setattr(module, "DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "BAR_DELAY_SECONDS", 0.0)
     caplog.set_level(logging.INFO, logger=module.__name__)
     with progress_bar(20_000, "counting") as advance:
         advance(20_000)

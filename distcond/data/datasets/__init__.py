@@ -1,4 +1,4 @@
-"""The data sets, each a `Dataset` value that the registry finds by walking this package: a new one is a new file.
+"""The data sets, each a `Dataset` value. The registry walks this package: a new data set is a new file.
 
 May import the rest of distcond.data.
 """

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits (UCI optdigits test part): 1,797 real images of 8x8 that come with the package."""
+"""scikit-learn's handwritten digits (UCI optdigits, test part): 1,797 real images of 8x8 that need no download."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZES = {"train": 1257, "val": 180, "test": 360}
 
 
 def _read(root: str) -> dict[str, Arrays]:
-    _folder()
+    _sklearn_data_folder()
     from sklearn.datasets import load_digits
 
     values, labels = load_digits(return_X_y=True)
@@ -27,7 +27,7 @@ def _read(root: str) -> dict[str, Arrays]:
 
 
 def split_rows(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows of "train", "val", "test": a fixed draw, stratified by class, since neighbouring rows share a writer."""
+    """Rows of "train", "val", "test": a fixed random draw, stratified by class. Neighbouring rows share a writer."""
     rng = np.random.Generator(np.random.PCG64(key("digits", "split")))
     classes, counts = np.unique(labels, return_counts=True)
     shares = {split: quotas(counts, SIZES[split]) for split in ("test", "val")}
@@ -41,11 +41,11 @@ def split_rows(labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _fingerprint(root: str) -> str:
-    folder = _folder()
+    folder = _sklearn_data_folder()
     return fingerprint([folder / "digits.csv.gz"], folder)
 
 
-def _folder() -> Path:
+def _sklearn_data_folder() -> Path:
     spec = find_spec("sklearn")
     if spec is None or spec.origin is None:
         raise ConfigError("data.name=digits needs scikit-learn: pip install scikit-learn; or choose another data.name")

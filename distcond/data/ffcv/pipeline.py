@@ -1,9 +1,9 @@
-"""FFCV's decoders and reader thread, replaced: no compiler needed, exact JPEG, an end that is clean and loud.
+"""Replaces FFCV's decoders and reader thread: no compiler, exact JPEG pixels, errors that reach the caller.
 
-FFCV's own decoders loop over the images, which is fast only when compiled; numpy's gather from the mapped file does the
-same at memory speed. Its JPEG decoder takes libjpeg-turbo's inexact transform, up to 10 of 255 away from Pillow's
-pixels, for no gain in time; this one calls the same library with the exact transform, bit for bit as Pillow.
-Imports FFCV at the top: import this module lazily.
+FFCV's decoders loop over images, which is fast only when compiled; numpy's gather from the mapped file does the same at
+memory speed. FFCV decodes JPEG with libjpeg-turbo's fast transform, up to 10 of 255 away from Pillow's pixels and no
+faster; here the same library uses the accurate transform, bit for bit as Pillow.
+This module imports FFCV: import it lazily.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from distcond.data.ffcv.source import mark_uncompiled, numba_compiles
 
 #: turbojpeg.h: TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_NOREALLOC, TJERR_WARNING.
 _RGB, _FLAGS, _WARNING = 0, 4096 | 1024, 0
+#: How often the consumer checks that the reader thread is alive.
+POLL_SECONDS = 1.0
 
 
 def decode_jpeg(threads: int) -> Callable[..., np.ndarray]:
-    """What FFCV calls per batch of JPEG images of one size; `threads` threads decode, and hold no lock of Python's."""
+    """The function that FFCV calls per batch of JPEG images of one size. `threads` threads decode without the GIL."""
 
     def decode(indices: np.ndarray, batch: np.ndarray, metadata: np.ndarray, storage: tuple[Any, ...]) -> Any:
         mapped, pointers, sizes = storage
@@ -40,12 +42,11 @@ def decode_jpeg(threads: int) -> Callable[..., np.ndarray]:
         if threads == 1:
             _decode_blobs(blobs, batch)
             return batch
-        # Threads of the batch: a pool that outlives it would have to be ended by whoever drops the loader.
+        # A pool per batch: nobody would close a longer-lived one when the loader is dropped.
         with ThreadPoolExecutor(threads) as pool:
-            for done in [
-                pool.submit(_decode_blobs, blobs[part::threads], batch[part::threads]) for part in range(threads)
-            ]:
-                done.result()
+            tasks = [pool.submit(_decode_blobs, blobs[part::threads], batch[part::threads]) for part in range(threads)]
+            for task in tasks:
+                task.result()
         return batch
 
     return mark_uncompiled(decode)
@@ -60,9 +61,9 @@ def _decode_blobs(blobs: list[np.ndarray], out: np.ndarray) -> None:
             failed = library.tjDecompress2(
                 handle, blob.ctypes.data, len(blob), image.ctypes.data, width, 0, height, _RGB, _FLAGS
             )
-            # A warning is what Pillow passes over too.
+            # Pillow ignores warnings too.
             if failed and library.tjGetErrorCode(handle) != _WARNING:
-                raise OSError("a JPEG of the .beton file is damaged; remove the file to have it written again")
+                raise OSError("a JPEG of the .beton file is damaged; remove the file so that it is written again")
     finally:
         library.tjDestroy(handle)
 
@@ -79,24 +80,24 @@ def _turbojpeg() -> ctypes.CDLL:
 
 
 class ImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
-    """Images of one size, raw or JPEG, (n, H, W, 3) uint8. A file of raw images cut short raises IndexError."""
+    """Decodes images of one size, raw or JPEG, to (n, H, W, 3) uint8. Truncated raw files raise IndexError."""
 
     def __init__(self, threads: int) -> None:
         super().__init__()
         self._threads = threads
 
     def generate_code(self) -> Callable[..., np.ndarray]:
-        """What FFCV calls per batch."""
-        modes, known = set(self.metadata["mode"].tolist()), {IMAGE_MODES["raw"], IMAGE_MODES["jpg"]}
-        assert len(modes) == 1 and modes <= known, modes
+        """The function that FFCV calls per batch."""
+        modes = set(self.metadata["mode"].tolist())
+        assert len(modes) == 1 and modes <= {IMAGE_MODES["raw"], IMAGE_MODES["jpg"]}, modes
         if modes == {IMAGE_MODES["jpg"]}:
             return decode_jpeg(self._threads)
         if numba_compiles():
             return super().generate_code()
-        return _gather(3 * int(self.metadata["height"][0]) * int(self.metadata["width"][0]))
+        return _gather_raw(3 * int(self.metadata["height"][0]) * int(self.metadata["width"][0]))
 
 
-def _gather(num_bytes: int) -> Callable[..., np.ndarray]:
+def _gather_raw(num_bytes: int) -> Callable[..., np.ndarray]:
     def decode(indices: np.ndarray, batch: np.ndarray, metadata: np.ndarray, storage: tuple[Any, ...]) -> Any:
         windows = np.lib.stride_tricks.sliding_window_view(storage[0], num_bytes)
         batch.reshape(len(indices), num_bytes)[:] = windows[metadata["data_ptr"][indices]]
@@ -106,10 +107,10 @@ def _gather(num_bytes: int) -> Callable[..., np.ndarray]:
 
 
 class LabelDecoder(IntDecoder):  # type: ignore[misc]
-    """Labels, (n, 1) int64."""
+    """Decodes labels to (n, 1) int64."""
 
     def generate_code(self) -> Callable[..., np.ndarray]:
-        """What FFCV calls per batch."""
+        """The function that FFCV calls per batch."""
 
         def decode(indices: np.ndarray, batch: np.ndarray, metadata: np.ndarray, storage: tuple[Any, ...]) -> Any:
             batch[:, 0] = metadata[indices]
@@ -118,26 +119,23 @@ class LabelDecoder(IntDecoder):  # type: ignore[misc]
         return decode
 
 
-POLL_SECONDS = 1.0
-
-
 class ReaderThread(EpochIterator):  # type: ignore[misc]
-    """A thread that reads `parts` (none of them empty) ahead of `take`. Always `stop` it."""
+    """A thread that reads batches of the indices `parts`, none of them empty, ahead of `take`. Always `stop` it."""
 
     def __init__(self, loader: Loader, parts: Sequence[np.ndarray]) -> None:
         self._failure: BaseException | None = None
         loader.batch_size = max(len(part) for part in parts)
-        super().__init__(loader, _Batches(parts, loader.batch_size))
+        super().__init__(loader, _PartsAsOrder(parts, loader.batch_size))
 
     def run(self) -> None:
-        """The thread: FFCV's, with its exception kept for the consumer."""
+        """Run FFCV's reader and keep its exception for the consumer."""
         try:
             super().run()
-        except BaseException as error:  # FFCV would print it here and leave the consumer waiting for ever
+        except BaseException as error:  # FFCV would print it and leave the consumer waiting forever
             self._failure = error
 
     def take(self) -> tuple[Tensor, Tensor]:
-        """The next batch, as views of buffers that FFCV overwrites a few batches later.
+        """The next batch: views of buffers that FFCV overwrites a few batches later.
 
         Raises:
             RuntimeError: the thread died.
@@ -151,10 +149,10 @@ class ReaderThread(EpochIterator):  # type: ignore[misc]
                     raise RuntimeError("FFCV's reader thread died") from self._failure
 
     def stop(self) -> None:
-        """End the thread, wherever it is; without this FFCV leaves it blocked with its buffers."""
+        """End the thread; otherwise FFCV leaves it blocked and its buffers allocated."""
         self.terminate_event.set()
         while self.is_alive():
-            # Its last `put` has no timeout, so room has to be made until it is gone.
+            # The thread's last `put` has no timeout: empty the queue until it has ended.
             try:
                 self.output_queue.get(timeout=0.01)
             except queue.Empty:
@@ -163,8 +161,8 @@ class ReaderThread(EpochIterator):  # type: ignore[misc]
         self.close()
 
 
-class _Batches:
-    """What FFCV takes for one long order and slices into batches: here a slice is a part, of whatever length."""
+class _PartsAsOrder:
+    """Looks like one long index array, which FFCV slices into batches; slice i is `parts[i]`, of any length."""
 
     def __init__(self, parts: Sequence[np.ndarray], batch_size: int) -> None:
         self._parts, self._batch_size = parts, batch_size

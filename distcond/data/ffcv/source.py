@@ -1,6 +1,6 @@
-"""Reading FFCV's files: importing the library without what it does to the process, and `FfcvSource`.
+"""Reads FFCV's files: imports the library without its side effects on the process, and `FfcvSource`.
 
-The source reads a .beton file ahead of the training in a thread of its own, through the page cache.
+The source reads a .beton file in a background thread, ahead of training, through the page cache.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ import torch
 
 from distcond.data.sources import RawBatch, check_indices, copy_to_device
 
+#: Batches read in advance.
+BATCHES_AHEAD = 3
+
 
 def import_ffcv() -> None:
-    """Import FFCV. Call it before any other `import ffcv...`.
+    """Import FFCV without its side effects. Call this before any other `import ffcv...`.
 
-    - NUMBA_DISABLE_JIT=1 is set, unless it is set already or numba is imported already. Compiling costs every worker
-      4 seconds at start and buys nothing here: decoding a batch of raw images is one gather (`ffcv_parts.decode`), and
-      JPEG is decoded by a C library. Set NUMBA_DISABLE_JIT=0 for FFCV's own compiled decoder of raw images.
-    - torch's thread count stays what it was: importing FFCV sets it to 1, and every FFCV loader and reader thread
-      sets it again.
-    - FFCV is told that there is no GPU. None of its work runs there, and otherwise each epoch opens streams and its
-      reader thread records events on the training's stream, which breaks the capture of a CUDA graph.
+    - Sets NUMBA_DISABLE_JIT=1 unless it is set or numba is imported already. Compiling costs every worker 4 seconds at
+      start and gains nothing here: decoding a batch of raw images is one gather (`ffcv.pipeline`), and a C library
+      decodes JPEG. Set NUMBA_DISABLE_JIT=0 for FFCV's own compiled decoder of raw images.
+    - Keeps torch's thread count: importing FFCV sets it to 1, and every FFCV loader and reader thread sets it again.
+    - Hides the GPU from FFCV. None of its work runs there, but each epoch would open streams and record events on the
+      stream of the training, which breaks CUDA graph capture.
 
     Raises:
         ImportError, OSError: FFCV or one of its system libraries is missing.
@@ -43,21 +45,21 @@ def import_ffcv() -> None:
     finally:
         torch.set_num_threads(threads)
     ffcv.loader.epoch_iterator.IS_CUDA = False
-    _leave_torch_threads_alone()
-    _leave_plain_code_alone()
+    _patch_thread_count()
+    _patch_compile()
 
 
 Code = TypeVar("Code", bound=Callable[..., Any])
 
 
 def mark_uncompiled(code: Code) -> Code:
-    """Mark what FFCV is to call as it is, also where numba compiles."""
+    """Mark a function that FFCV must not compile, even if numba compiles."""
     vars(code)["plain"] = True
     return code
 
 
 def numba_compiles() -> bool:
-    """Whether numba compiles in this process; decided when it was imported."""
+    """Whether numba compiles in this process, as decided when it was imported."""
     return not _numba_config()["DISABLE_JIT"]
 
 
@@ -66,12 +68,13 @@ def ffcv_problem() -> str | None:
     """Why FFCV cannot be imported here, in one line; None if it can."""
     try:
         import_ffcv()
-    except Exception as error:  # a broken build fails in many ways, and none of them may stop the other loader
+    except Exception as error:  # a broken build raises anything; the in-memory loader must still work
         return " ".join(f"{type(error).__name__}: {error}".split())
     return None
 
 
-def _leave_torch_threads_alone() -> None:
+def _patch_thread_count() -> None:
+    """Make FFCV set numba's thread count only, not torch's."""
     import numba
     from ffcv.pipeline.compiler import Compiler
 
@@ -83,17 +86,18 @@ def _leave_torch_threads_alone() -> None:
     Compiler.set_num_threads = set_num_threads
 
 
-def _leave_plain_code_alone() -> None:
+def _patch_compile() -> None:
+    """Make FFCV skip functions that `mark_uncompiled` has marked."""
     from ffcv.pipeline.compiler import Compiler
 
-    compile_any = vars(Compiler)["compile"].__func__
-    if hasattr(compile_any, "plain"):
-        return  # put there by an earlier call
+    original = vars(Compiler)["compile"].__func__
+    if hasattr(original, "plain"):
+        return  # patched by an earlier call
 
-    def compile_unless_plain(code: Any, signature: Any = None) -> Any:
-        return code if hasattr(code, "plain") else compile_any(Compiler, code, signature)
+    def compile_unless_marked(code: Any, signature: Any = None) -> Any:
+        return code if hasattr(code, "plain") else original(Compiler, code, signature)
 
-    Compiler.compile = staticmethod(mark_uncompiled(compile_unless_plain))
+    Compiler.compile = staticmethod(mark_uncompiled(compile_unless_marked))
 
 
 def _numba_config() -> dict[str, Any]:
@@ -102,17 +106,11 @@ def _numba_config() -> dict[str, Any]:
     return vars(numba.config)
 
 
-#: Batches read before they are asked for.
-AHEAD = 3
-
-
 class FfcvSource:
-    """`Source` over a file of `distcond.data.ffcv.writer`.
+    """`Source` of a file written by `distcond.data.ffcv.writer`.
 
-    `threads` matters for JPEG images, and where numba compiles (see `import_ffcv`).
-
-    FFCV's own shuffling, sharding and augmentation are not used: it pads ranks with repeated images, and its
-    augmentation does not follow the seed.
+    `threads` matters for JPEG images, and for raw images if numba compiles (see `import_ffcv`). FFCV's own shuffling,
+    sharding and augmentation are not used: it pads ranks with repeated images, and its augmentation ignores the seed.
     """
 
     def __init__(self, path: Path | str, device: torch.device | str = "cpu", threads: int = 1) -> None:
@@ -120,9 +118,11 @@ class FfcvSource:
         from ffcv.loader import Loader
 
         self.device = torch.device(device)
-        # FFCV's batch size is set per epoch; without a seed it would draw one from numpy's global generator.
+        # The batch size is set per epoch. Without a seed FFCV draws one from numpy's global generator.
         pipelines = _pipelines(threads)
-        self._loader = Loader(str(path), 1, num_workers=threads, seed=0, batches_ahead=AHEAD, pipelines=pipelines)
+        self._loader = Loader(
+            str(path), 1, num_workers=threads, seed=0, batches_ahead=BATCHES_AHEAD, pipelines=pipelines
+        )
         self.image_size = int(self._loader.reader.metadata[0]["f0"]["height"])
         self.labels = np.asarray(self._loader.reader.metadata["f1"], dtype=np.int64)
 
@@ -134,22 +134,22 @@ class FfcvSource:
         from distcond.data.ffcv.pipeline import ReaderThread
 
         check_indices(parts, len(self))
-        wanted = [np.ascontiguousarray(part, dtype=np.int64) for part in parts if len(part)]
-        if not wanted:
-            yield from (self._empty() for _ in parts)
+        nonempty = [np.ascontiguousarray(part, dtype=np.int64) for part in parts if len(part)]
+        if not nonempty:
+            yield from (self._empty_batch() for _ in parts)
             return
-        epoch = ReaderThread(self._loader, wanted)
+        reader = ReaderThread(self._loader, nonempty)
         try:
             for part in parts:
                 if len(part):
-                    images, labels = epoch.take()
+                    images, labels = reader.take()
                     yield copy_to_device(images, self.device), copy_to_device(labels[:, 0], self.device)
                 else:
-                    yield self._empty()
+                    yield self._empty_batch()
         finally:
-            epoch.stop()
+            reader.stop()
 
-    def _empty(self) -> RawBatch:
+    def _empty_batch(self) -> RawBatch:
         images = torch.empty(0, self.image_size, self.image_size, 3, dtype=torch.uint8, device=self.device)
         return images, torch.empty(0, dtype=torch.int64, device=self.device)
 

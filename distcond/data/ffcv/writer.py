@@ -1,8 +1,8 @@
-"""Writing FFCV's file format: images of one size, raw or JPEG, and their labels.
+"""Writes FFCV's file format: images of one size, raw or JPEG, and their labels.
 
-FFCV's `DatasetWriter` forks worker processes (unsafe once CUDA or Ray threads run), waits for ever if one dies and
-draws its bar everywhere. Images of one size need none of that: the same file (raw images: byte for byte) is written
-here in one pass from FFCV's own record types.
+FFCV's `DatasetWriter` forks worker processes, which is unsafe once CUDA or Ray threads run, and it hangs if one of them
+dies. For images of one size this module writes the same file (raw images: byte for byte) in one pass, with FFCV's
+record types.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from distcond.data.progress_bar import progress_bar
 from distcond.data.stored_split import StoredSplit, arrays_to_stored_split
 from distcond.errors import ConfigError
 
-#: The version of FFCV's format that is written here.
+#: Version of FFCV's format that is written here.
 VERSION = 2
-#: FFCV's smallest page. An image does not cross a page border, and a page's rest stays zero.
+#: FFCV's smallest page. An image does not cross a page border; the rest of a page stays zero.
 PAGE_SIZE = 1 << 21
 
 
 def write_beton(path: Path, arrays: Arrays) -> None:
-    """Write one decoded split as the whole of `path`.
+    """Write one decoded split to `path`.
 
     Raises:
         ConfigError: `arrays` are not 3-channel uint8 images of one size, or too large for the format.
@@ -38,16 +38,16 @@ def write_beton(path: Path, arrays: Arrays) -> None:
 
 
 def write_stored(path: Path, split: StoredSplit) -> None:
-    """Write one split as the whole of `path`, with the fields "image" (RGB, raw or JPEG) and "label" (int64).
+    """Write one split to `path`, with the fields "image" (RGB, raw or JPEG) and "label" (int64).
 
     Raises:
-        ConfigError: images too large for the format, or what reading `split` raises.
+        ConfigError: images are too large for the format, or reading `split` raises it.
         ImportError, OSError: FFCV is missing.
     """
     if max(split.shape[:2]) >= 1 << 16:
-        raise ConfigError(f"{path.name}: FFCV holds images below 65536 pixels a side; use data.loader=memory")
+        raise ConfigError(f"{path.name}: FFCV takes images below 65536 pixels a side; use data.loader=memory")
     import_ffcv()
-    with atomic_write(path) as aside, open(aside, "wb") as file:
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         _write(file, split, path.name)
 
 
@@ -57,7 +57,7 @@ def _write(file: BinaryIO, split: StoredSplit, name: str) -> None:
     assert types.CURRENT_VERSION == VERSION, f"FFCV's format is now {types.CURRENT_VERSION}; this writes {VERSION}"
     fields, records = _fields(), _records(split)
     header = np.zeros(1, dtype=types.HeaderType)
-    # No JPEG is longer than its pixels by more than its header.
+    # A JPEG is longer than its pixels by at most its header.
     page = max(PAGE_SIZE, 1 << (math.prod(split.shape) + split.jpeg * 4096 - 1).bit_length())
     begin = math.ceil((header.nbytes + fields.nbytes + records.nbytes) / page) * page
     pages = _Pages(file, begin, page)
@@ -72,33 +72,33 @@ def _write(file: BinaryIO, split: StoredSplit, name: str) -> None:
 
 
 class _Pages:
-    """Where the next image goes."""
+    """Appends images to a file, page by page."""
 
     def __init__(self, file: BinaryIO, begin: int, page: int) -> None:
         self._file, self._begin, self._page = file, begin, page
-        self._at = begin
+        self._position = begin
         file.seek(begin)
 
     def put(self, image: bytes) -> int:
-        """Write one image; where it begins."""
+        """Write one image and return its offset."""
         size = len(image)
         assert size <= self._page, size
-        room = -(self._at - self._begin) % self._page
-        if self._at > self._begin and 0 < room < size:
-            self._at += room
-            self._file.seek(self._at)  # skipped bytes read as zeros
+        left_in_page = -(self._position - self._begin) % self._page
+        if self._position > self._begin and 0 < left_in_page < size:
+            self._position += left_in_page
+            self._file.seek(self._position)  # skipped bytes read as zeros
         self._file.write(image)
-        self._at += size
-        return self._at - size
+        self._position += size
+        return self._position - size
 
     @property
     def end(self) -> int:
-        """The border of the last page."""
-        return self._at + -(self._at - self._begin) % self._page
+        """Offset of the end of the last page."""
+        return self._position + -(self._position - self._begin) % self._page
 
 
 def _write_images(pages: _Pages, split: StoredSplit, name: str) -> np.ndarray:
-    """Write every image; FFCV's table of where they lie."""
+    """Write all images and return FFCV's table of their offsets."""
     from ffcv import types
 
     table = np.zeros(len(split.labels), dtype=types.ALLOC_TABLE_TYPE)

@@ -1,4 +1,4 @@
-"""How data sets lie on disk: each file reads one format (`layout.Layout`), and nothing is unpickled.
+"""On-disk formats: each file reads one format (a `layout.Layout`). Nothing is unpickled.
 
-May import distcond.data's dataset, labels, splits, checksums, image_codec; no data set.
+May import distcond.data's dataset, labels, splits, checksums, image_codec and progress_bar; no data set.
 """

@@ -1,7 +1,7 @@
-"""Layout: CIFAR's own python batches (torchvision's download), read without trusting the pickles.
+"""Layout: CIFAR's python batches (torchvision's download), read without trusting the pickles.
 
-Unpickling a file runs whatever it asks for. These files need an array of bytes and nothing else, so everything else is
-refused by name, and arrays are rebuilt here: numpy's own would be built over any memory and of any type.
+Unpickling runs any code that a file names. These files need byte arrays only, so every other name is refused, and the
+arrays are rebuilt here: numpy's own reconstruction accepts any buffer and any type.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from distcond.data.labels import parse_class_indices
 from distcond.data.readers.layout import Files, Layout
 from distcond.errors import ConfigError
 
-#: What labels and pixels may be stored as.
-_WHOLE = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8))
+#: Types that labels and pixels may have.
+_INTEGER_TYPES = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8))
 
 
 def cifar_pickles(
@@ -43,8 +43,8 @@ def cifar_pickles(
 
 
 def _find(root: Path, folder: str, train: Sequence[str], test: Sequence[str]) -> Files | None:
-    for place in (root / folder, root):
-        files = {"train": [place / name for name in train], "test": [place / name for name in test]}
+    for parent in (root / folder, root):
+        files = {"train": [parent / name for name in train], "test": [parent / name for name in test]}
         if all(path.is_file() for paths in files.values() for path in paths):
             return files
     return None
@@ -62,25 +62,22 @@ def _read_split(paths: Sequence[Path], dataset: Dataset, label: bytes) -> Arrays
 def _read_batch(path: Path, dataset: Dataset, label: bytes) -> Arrays:
     try:
         with open(path, "rb") as file:
-            batch = _ArraysOnly(file, encoding="bytes").load()
-        pixels, labels = batch[b"data"], parse_class_indices(_plain(batch[label]), f"data.root: {path}")
+            batch = _ArrayUnpickler(file, encoding="bytes").load()
+        pixels, labels = batch[b"data"], parse_class_indices(_as_array(batch[label]), f"data.root: {path}")
         if not isinstance(pixels, _Array) or pixels.values.dtype != np.uint8:
-            raise ValueError("data is no array of uint8")
+            raise ValueError("data is not an array of uint8")
         planes = pixels.values.reshape(len(labels), 3, dataset.image_size, dataset.image_size)
     except ConfigError:
         raise
     except Exception as error:  # a damaged pickle raises anything
-        raise ConfigError(f"data.root: {path} is not a batch of CIFAR: {_why(path, error)}") from error
+        why = explain_damage(path, f"{type(error).__name__}: {error}")
+        raise ConfigError(f"data.root: {path} is not a batch of CIFAR: {why}") from error
     check_labels(labels, dataset.num_classes, f"data.root: {path}")
     return Arrays(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels)
 
 
-def _why(path: Path, error: Exception) -> str:
-    return explain_damage(path, f"{type(error).__name__}: {error}")
-
-
-class _Maker:
-    """A name that a pickle may call and do nothing else with: it has no attribute that a pickle could change."""
+class _Callable:
+    """A callable for pickles, without any attribute that a pickle could change."""
 
     __slots__ = ("_make",)
     _make: Callable[..., Any]
@@ -95,16 +92,16 @@ class _Maker:
         raise ValueError("sets an attribute of a function")
 
     def __setstate__(self, state: object) -> None:
-        raise ValueError("gives a function a state")
+        raise ValueError("sets the state of a function")
 
 
 class _Dtype:
-    """What a pickle says about a dtype: whole numbers only. Its state (byte order, alignment) is not used."""
+    """A pickled dtype; integer types only. Of its state only the byte order is used."""
 
     def __init__(self, name: object, *rest: object) -> None:
         text = name.decode("ascii") if isinstance(name, bytes) else name
-        if not isinstance(text, str) or text.lstrip("<>=|") not in _WHOLE:
-            raise ValueError(f"dtype {name!r}; needed: whole numbers")
+        if not isinstance(text, str) or text.lstrip("<>=|") not in _INTEGER_TYPES:
+            raise ValueError(f"dtype {name!r}; needed: an integer type")
         self.dtype = np.dtype(text)
 
     def __setstate__(self, state: object) -> None:
@@ -115,10 +112,7 @@ class _Dtype:
 
 
 class _Array:
-    """An array of whole numbers, filled by its state with a copy of the bytes of the file.
-
-    numpy's own ndarray would take any dtype, objects included, over any buffer.
-    """
+    """A pickled array of integers, whose state brings a copy of the bytes."""
 
     def __init__(self, *args: object) -> None:
         self.values: np.ndarray = np.empty(0, dtype=np.uint8)
@@ -134,36 +128,36 @@ class _Array:
         self.values = np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if by_column else "C")
 
 
-class _ArraysOnly(pickle._Unpickler):
-    """Rebuilds arrays of whole numbers, dicts, lists, strings and numbers; refuses every other name.
+class _ArrayUnpickler(pickle._Unpickler):
+    """Rebuilds integer arrays, dicts, lists, strings and numbers; refuses every other name.
 
-    The one written in Python: that in C keeps what it has seen in a list, as long as a file says it to be.
+    Based on the Python implementation: the C one allocates a memo as large as the file says.
     """
-
-    def find_class(self, module: str, name: str) -> Any:
-        """What a pickle's name stands for."""
-        # Old and new home of one function.
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return _Maker(_Array)
-        if (module, name) == ("numpy", "ndarray"):
-            return None  # an argument of the above, which is not looked at
-        if (module, name) == ("numpy", "dtype"):
-            return _Maker(_Dtype)
-        if (module, name) == ("_codecs", "encode"):
-            return _Maker(_latin1)
-        raise ConfigError(f"data.root: {self._file_name} asks for {module}.{name}, which CIFAR's files never do")
 
     def __init__(self, file: Any, encoding: str) -> None:
         super().__init__(file, encoding=encoding)
         self._file_name = file.name
 
+    def find_class(self, module: str, name: str) -> Any:
+        """The object that a pickle refers to by name."""
+        # numpy moved this function.
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return _Callable(_Array)
+        if (module, name) == ("numpy", "ndarray"):
+            return None  # an unused argument of _reconstruct
+        if (module, name) == ("numpy", "dtype"):
+            return _Callable(_Dtype)
+        if (module, name) == ("_codecs", "encode"):
+            return _Callable(_encode_latin1)
+        raise ConfigError(f"data.root: {self._file_name} asks for {module}.{name}, which CIFAR's files never do")
 
-def _latin1(text: str, encoding: str) -> bytes:
-    # How Python 3 writes bytes for Python 2. Any other codec would be a way to import modules.
+
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    # Python 3 pickles bytes for Python 2 this way. Any other codec could import modules.
     if encoding != "latin1":
         raise ValueError(f"codec {encoding!r}")
     return text.encode("latin1")
 
 
-def _plain(value: object) -> np.ndarray:
+def _as_array(value: object) -> np.ndarray:
     return value.values if isinstance(value, _Array) else np.asarray(value)

@@ -1,4 +1,4 @@
-"""Layout: parquet shards with images of any size, read a chunk at a time and decoded only when they are stored."""
+"""Layout: parquet shards with images of any size, read in chunks and decoded only when they are stored."""
 
 from __future__ import annotations
 
@@ -13,44 +13,49 @@ from distcond.data.readers.folder_entries import printable
 from distcond.data.readers.layout import Files, Layout
 from distcond.data.readers.parquet_images import (
     FOLDERS,
+    class_names,
     encoded_rows,
-    label_names,
-    labels_of,
-    named_files,
+    find_shards,
+    linked_files,
     open_table,
-    shards,
+    read_labels,
 )
 
 LABEL = "label"
-#: Encoded images held at a time.
+#: Rows read at a time.
 _ROWS = 512
 
 
 def encoded_parquet(*choices: Mapping[str, str], side: int = 0) -> Layout:
-    """The layout. Each choice says how the names of the files of "train", "test" and perhaps "val" begin.
+    """The layout. Each choice maps "train", "test" and optionally "val" to a prefix of file names.
 
-    `side` is what every image of the published data set measures; 0 = any.
+    `side` is the side in pixels of every image of the published data set; 0 = any.
     """
     accepts = " or ".join(", ".join(f"{prefix}*.parquet" for prefix in splits.values()) for splits in choices)
-    classes, named = partial(label_names, label=LABEL), partial(named_files, label=LABEL)
-    return Layout(accepts, partial(_find, choices=choices), partial(_read, side=side), classes=classes, named=named)
+    return Layout(
+        accepts,
+        partial(_find, choices=choices),
+        partial(_read, side=side),
+        classes=partial(class_names, label=LABEL),
+        linked=partial(linked_files, label=LABEL),
+    )
 
 
 def _find(root: Path, choices: Sequence[Mapping[str, str]]) -> Files | None:
     for folder in FOLDERS:
         for prefixes in choices:
-            files = {split: shards(root / folder, prefix) for split, prefix in prefixes.items()}
+            files = {split: find_shards(root / folder, prefix) for split, prefix in prefixes.items()}
             if all(files.values()):
                 return files
     return None
 
 
 def _read(files: Files, dataset: Dataset, side: int) -> dict[str, EncodedSplit]:
-    labels = labels_of(files, LABEL)
-    return {split: _split(paths, labels[split], dataset, side) for split, paths in files.items()}
+    labels = read_labels(files, LABEL)
+    return {split: _encoded_split(paths, labels[split], dataset, side) for split, paths in files.items()}
 
 
-def _split(paths: Sequence[Path], labels: dict[Path, np.ndarray], dataset: Dataset, side: int) -> EncodedSplit:
+def _encoded_split(paths: Sequence[Path], labels: dict[Path, np.ndarray], dataset: Dataset, side: int) -> EncodedSplit:
     def chunks() -> Iterator[Sequence[EncodedImage]]:
         for path in paths:
             first = 0
@@ -61,6 +66,6 @@ def _split(paths: Sequence[Path], labels: dict[Path, np.ndarray], dataset: Datas
                 first += len(blobs)
 
     for path in paths:
-        # Without a stated number any class is one, but hidden test labels (-1) are none.
+        # Without a known number of classes any label is valid, except hidden test labels (-1).
         check_labels(labels[path], dataset.num_classes or 1 << 31, f"data.root: {path}")
     return EncodedSplit(np.concatenate([labels[path] for path in paths]), chunks, side)

@@ -1,4 +1,4 @@
-"""What lies in a folder of images: the images by name, and everything else, so that nothing is left out unsaid."""
+"""Scans folders of images and of classes. Entries that are no images are reported, never dropped silently."""
 
 from __future__ import annotations
 
@@ -10,47 +10,46 @@ from typing import NamedTuple
 
 from distcond.errors import ConfigError
 
-#: Read where Pillow is missing, only to say that it is.
-_USUAL = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
-#: What Pillow knows by name without being able to decode it alone.
-_STUBS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-#: Formats that a file says in its first bytes, whatever it is called.
-_SIGNED = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "JPEG2000", "AVIF", "QOI")
-#: Left by systems and tools in every folder that they show.
-_LITTER = ("thumbs.db", "desktop.ini")
-#: Of these a folder may hold some hundred thousand: so many are looked at to tell whether there are images below.
-_DEEP = 10_000
+#: Suffixes to look for without Pillow, so that its absence is reported instead of an empty folder.
+_DEFAULT_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
+#: Formats that Pillow registers but cannot decode by itself.
+_STUB_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+#: Formats recognised by their first bytes, whatever the file is called.
+_FORMATS_WITH_SIGNATURE = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "JPEG2000", "AVIF", "QOI")
+#: Files that operating systems leave in folders.
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+#: How many files below a folder are checked for images.
+_MAX_CHECKED = 10_000
 
-#: What is no file and is named as an image, by whether all of it are links.
-_NO_FILES = {True: "links that lead nowhere", False: "no files (pipes, sockets or links that lead nowhere)"}
+#: Entries that are no files but are named like images, by whether all of them are links.
+_NOT_FILES = {True: "broken links", False: "not files (pipes, sockets or broken links)"}
 
 
 class Entries(NamedTuple):
-    """Names of the images of a folder, sorted, and of what was not understood."""
+    """Sorted names of the images in a folder, and of all other entries."""
 
     images: list[str]
     others: list[str]
 
 
 def scan_image_folder(folder: Path) -> Entries:
-    """Look at a folder of images.
+    """The entries of a folder of images; empty if there is no such folder.
 
     Raises:
-        ConfigError: images would be lost: links to images that lead nowhere, pipes and sockets that are named as
-            images, or images in folders below.
+        ConfigError: images would be missed: broken links, pipes or sockets named like images, or images in subfolders.
     """
     images, others, lost = list[str](), list[str](), list[str]()
-    for entry in _listed(folder) if folder.is_dir() else []:
+    for entry in _visible_entries(folder) if folder.is_dir() else []:
         if _is_file(entry):
             (images if _is_image(entry) else others).append(entry.name)
         elif _is_dir(entry):
             (lost if _holds_images(Path(entry.path)) else others).append(f"{entry.name}/")
         else:
-            (lost if _perhaps_image(entry.name) else others).append(entry.name)
+            (lost if _possibly_image(entry.name) else others).append(entry.name)
     if lost:
         below = [name for name in lost if name.endswith("/")]
         links = all(os.path.islink(folder / name) for name in lost)
-        what = "folders of images below a class" if below else _NO_FILES[links]
+        what = "folders of images below a class" if below else _NOT_FILES[links]
         raise ConfigError(
             f"data.root: {folder} has {count_and_first(below or lost)}: {what}; move the images into it, or remove"
         )
@@ -58,51 +57,49 @@ def scan_image_folder(folder: Path) -> Entries:
 
 
 def scan_class_folders(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of the folders of classes in a split, sorted, and of everything else.
+    """Sorted names of the class folders of a split, and of all other entries.
 
     Raises:
-        ConfigError: a link to a class leads nowhere.
+        ConfigError: a link to a class is broken.
     """
-    found = _listed(folder)
-    dangling = [entry.name for entry in found if entry.is_symlink() and not os.path.exists(entry.path)]
-    if dangling:
-        raise ConfigError(
-            f"data.root: {folder} has {count_and_first(dangling)}: links that lead nowhere; mend or remove"
-        )
-    classes = [entry.name for entry in found if _is_dir(entry)]
-    return classes, [entry.name for entry in found if not _is_dir(entry)]
+    entries = _visible_entries(folder)
+    broken = [entry.name for entry in entries if entry.is_symlink() and not os.path.exists(entry.path)]
+    if broken:
+        raise ConfigError(f"data.root: {folder} has {count_and_first(broken)}: broken links; fix or remove them")
+    classes = [entry.name for entry in entries if _is_dir(entry)]
+    return classes, [entry.name for entry in entries if not _is_dir(entry)]
 
 
 def count_and_first(names: Sequence[str]) -> str:
-    """So many names and the first of them."""
+    """The number of names and the first one, for a message."""
     first = printable(names[0])
     return first if len(names) == 1 else f"{len(names)} entries such as {first}"
 
 
 def printable(name: str) -> str:
-    """A file's name whose bytes need not be UTF-8."""
+    """A file name as text; bytes that are not UTF-8 are escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def image_suffixes() -> tuple[str, ...]:
-    """What the names of images end with: everything that the installed Pillow reads."""
-    return _formats()[0] or _USUAL
+    """Suffixes of images: all that the installed Pillow reads."""
+    return _pillow_formats()[0] or _DEFAULT_SUFFIXES
 
 
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    """Entries by name; of hidden ones only images, which may have been meant."""
+def _visible_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Entries sorted by name. Hidden entries only if they are named like images, so that they get reported."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not _litter(entry.name)), key=lambda entry: entry.name)
+            return sorted((entry for entry in entries if not _is_clutter(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         raise ConfigError(f"data.root: {folder} cannot be read ({error.strerror})") from error
 
 
-def _litter(name: str) -> bool:
-    return name.lower() in _LITTER or (name[0] == "." and (name.startswith("._") or not _named_as_image(name)))
+def _is_clutter(name: str) -> bool:
+    return name.lower() in _SYSTEM_FILES or (name[0] == "." and (name.startswith("._") or not _named_as_image(name)))
 
 
-# Links that lead nowhere, or round in a circle, are neither.
+# Broken and circular links are neither.
 def _is_file(entry: os.DirEntry[str]) -> bool:
     return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
 
@@ -115,17 +112,17 @@ def _named_as_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in image_suffixes()
 
 
-def _perhaps_image(name: str) -> bool:
+def _possibly_image(name: str) -> bool:
     return _named_as_image(name) or not os.path.splitext(name)[1]
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    """By its suffix; of a file with another one or none, by its first bytes."""
-    return entry.name[0] != "." and (_named_as_image(entry.name) or _signed(entry.path))
+    """By suffix, else by the first bytes."""
+    return entry.name[0] != "." and (_named_as_image(entry.name) or _has_signature(entry.path))
 
 
-def _signed(path: str) -> bool:
-    formats = _formats()[1]
+def _has_signature(path: str) -> bool:
+    formats = _pillow_formats()[1]
     if not formats:
         return False
     from PIL import Image
@@ -133,32 +130,32 @@ def _signed(path: str) -> bool:
     try:
         with Image.open(path, formats=formats):
             return True
-    except Exception:  # whatever is in there
+    except Exception:  # Pillow raises anything on foreign content
         return False
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(_named_as_image(name) for name in _names_below(folder))
+    return any(_named_as_image(name) for name in _file_names_below(folder))
 
 
-def _names_below(folder: Path) -> Iterator[str]:
-    seen = 0
+def _file_names_below(folder: Path) -> Iterator[str]:
+    count = 0
     for _, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name[0] != "."]
         yield from names
-        seen += len(names)
-        if seen > _DEEP:
+        count += len(names)
+        if count > _MAX_CHECKED:
             return
 
 
 @cache
-def _formats() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Suffixes of the images that Pillow reads, and the formats that sign their files; empty without it."""
+def _pillow_formats() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Suffixes of the images that Pillow reads, and its formats with a signature; empty without Pillow."""
     try:
         from PIL import Image
     except ImportError:
         return (), ()
     Image.init()
-    readable = set(Image.OPEN) - _STUBS
-    named = {suffix for suffix, kind in Image.registered_extensions().items() if kind in readable}
-    return tuple(sorted(named)), tuple(kind for kind in _SIGNED if kind in readable)
+    readable = set(Image.OPEN) - _STUB_FORMATS
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in readable}
+    return tuple(sorted(suffixes)), tuple(kind for kind in _FORMATS_WITH_SIGNATURE if kind in readable)

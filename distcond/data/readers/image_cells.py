@@ -1,7 +1,7 @@
-"""One cell of a table's image column as an encoded image, whichever of the forms in use it has.
+"""One cell of a table's image column as an encoded image, in any form that published tables use.
 
-The bytes of a file; a struct with them, or with the path of a file; a path from the table's folder or the one above; or
-pixels, lists of whole numbers (H, W), (H, W, 1), (H, W, 3) or (3, H, W), which become a PNG.
+A cell holds the bytes of a file; a struct with bytes or a path; a path relative to the table's folder or its parent; or
+pixels as nested lists of integers (H, W), (H, W, 1), (H, W, 3) or (3, H, W), which are encoded as PNG.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ import numpy as np
 
 from distcond.errors import ConfigError
 
-_BYTES, _PATHS = ("bytes", "data", "image", "content"), ("path", "file_name", "filename")
-#: How encoded images begin: PNG, JPEG, GIF, BMP, WebP, TIFF.
+_BYTES_FIELDS, _PATH_FIELDS = ("bytes", "data", "image", "content"), ("path", "file_name", "filename")
+#: First bytes of PNG, JPEG, GIF, BMP, WebP, TIFF.
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 
 
 def image_of_cell(cell: Any, table: Path, row: int) -> bytes | Path:
-    """The encoded image of a cell, which is row `row` of `table`.
+    """The encoded image in a cell of row `row` of `table`.
 
     Raises:
-        ConfigError: there is none, or it is in no known form; the message names the file and the row.
+        ConfigError: there is none, or its form is unknown; the message names the file and the row.
     """
     where = f"data.root: {table}, row {row}"
     if isinstance(cell, dict):
-        return _of_struct(cell, table, row)
+        return _image_of_struct(cell, table, row)
     if isinstance(cell, bytes):
         if not cell:
             raise ConfigError(f"{where}: the image is empty")
         return cell
     if isinstance(cell, str):
-        return _file(cell, table, where)
+        return _existing_file(cell, table, where)
     if isinstance(cell, list):
-        return _of_list(cell, where)
+        return _image_of_list(cell, where)
     what = "there is no image" if cell is None else f"the image is a {type(cell).__name__}"
     raise ConfigError(f"{where}: {what}; needed: the bytes of a file, its path, or pixels")
 
 
-def _of_struct(cell: dict[str, Any], table: Path, row: int) -> bytes | Path:
-    found = [cell[name] for name in _image_fields(cell) if cell[name]]
-    if found:
-        return image_of_cell(found[0], table, row)
-    held = ", ".join(f"{name}={value!r:.20}" for name, value in cell.items())
-    raise ConfigError(f"data.root: {table}, row {row}: has images ({held}) but does not hold them; needed: the bytes")
+def _image_of_struct(cell: dict[str, Any], table: Path, row: int) -> bytes | Path:
+    values = [cell[name] for name in _image_fields(cell) if cell[name]]
+    if values:
+        return image_of_cell(values[0], table, row)
+    fields = ", ".join(f"{name}={value!r:.20}" for name, value in cell.items())
+    raise ConfigError(f"data.root: {table}, row {row}: refers to images ({fields}) but does not hold them; give bytes")
 
 
 def _image_fields(names: Iterable[str]) -> list[str]:
-    """The fields of a struct that hold its image: those of bytes, or else of paths."""
+    """The fields of a struct that hold its image: those with bytes, otherwise those with paths."""
     names = list(names)
-    return [name for name in _BYTES if name in names] or [name for name in _PATHS if name in names]
+    return [name for name in _BYTES_FIELDS if name in names] or [name for name in _PATH_FIELDS if name in names]
 
 
 def holds_paths_only(kind: Any) -> bool:
-    """Whether a column of an Arrow type holds the paths of files, which are then a part of the data."""
+    """Whether a column of an Arrow type holds paths of image files, which then belong to the data set."""
     import pyarrow as pa
 
     if pa.types.is_struct(kind):
@@ -66,33 +66,34 @@ def holds_paths_only(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _file(path: str, table: Path, where: str) -> Path:
-    places = [folder / path for folder in (table.parent, table.parent.parent)]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise ConfigError(f"{where}: names {path!r} but does not hold it, and there is no {places[0]}; give the bytes")
-    return found
+def _existing_file(path: str, table: Path, where: str) -> Path:
+    candidates = [folder / path for folder in (table.parent, table.parent.parent)]
+    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if file is None:
+        raise ConfigError(
+            f"{where}: refers to {path!r}, but {candidates[0]} does not exist; give the file or its bytes"
+        )
+    return file
 
 
-def _of_list(cell: Sequence[Any], where: str) -> bytes:
-    pixels = _array(cell)
+def _image_of_list(cell: Sequence[Any], where: str) -> bytes:
+    pixels = _to_array(cell)
     if pixels.ndim == 1 and pixels.dtype.kind in "iu" and 0 <= pixels.min(initial=0) <= pixels.max(initial=0) < 256:
         encoded = pixels.astype(np.uint8).tobytes()
         if encoded.startswith(_SIGNATURES):
             return encoded
     if pixels.ndim == 3 and pixels.shape[2] not in (1, 3) and pixels.shape[0] in (1, 3):
         pixels = pixels.transpose(1, 2, 0)
-    known = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
-    whole = known and pixels.size and pixels.dtype.kind in "iu" and pixels.min() >= 0 and pixels.max() <= 255
-    if not whole:
+    is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
+    if not (is_image and pixels.size and pixels.dtype.kind in "iu" and pixels.min() >= 0 and pixels.max() <= 255):
         form = f"{pixels.dtype} {pixels.shape}" if pixels.dtype != object else "lists of unequal lengths"
-        raise ConfigError(f"{where}: the image is {form}; needed: whole numbers 0 to 255, (H, W) or (H, W, 3)")
+        raise ConfigError(f"{where}: the image is {form}; needed: integers 0 to 255, (H, W) or (H, W, 3)")
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
-    return _png(pixels.astype(np.uint8))
+    return _encode_png(pixels.astype(np.uint8))
 
 
-def _array(cell: Sequence[Any]) -> np.ndarray:
+def _to_array(cell: Sequence[Any]) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -101,7 +102,7 @@ def _array(cell: Sequence[Any]) -> np.ndarray:
         return np.empty(0, dtype=object)
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def _encode_png(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()

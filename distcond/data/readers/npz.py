@@ -1,6 +1,6 @@
-"""Layout: one .npz of plain arrays, for machines that have numpy and nothing else.
+"""Layout: one .npz of plain arrays, for machines with nothing but numpy.
 
-Headers are checked before anything is unfolded: kilobytes can become gigabytes.
+Headers are checked before anything is decompressed: kilobytes can become gigabytes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from distcond.errors import ConfigError
 
 
 class NpyHeader(NamedTuple):
-    """The beginning of an .npy file."""
+    """Shape and type of the array in an .npy file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array."""
+        """Size of the array in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -38,35 +38,30 @@ def read_npy_header(archive: zipfile.ZipFile, member: str) -> NpyHeader:
 
     Raises:
         KeyError: no such member.
-        ValueError: it is no array of numbers, or its size is not that which the archive states.
+        ValueError: it holds Python objects, or its size differs from what the archive states.
     """
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         begin = file.tell()
-    found, stated = NpyHeader(shape, dtype), archive.getinfo(member).file_size
+    header, stated = NpyHeader(shape, dtype), archive.getinfo(member).file_size
     if dtype.hasobject:
         raise ValueError(f"{member} holds Python objects, which are not read")
-    if begin + found.nbytes != stated:
-        raise ValueError(f"{member} is {stated} bytes in place of the {begin + found.nbytes} of {dtype} {shape}")
-    return found
+    if begin + header.nbytes != stated:
+        raise ValueError(f"{member} is {stated} bytes in place of the {begin + header.nbytes} of {dtype} {shape}")
+    return header
 
 
-def check_size(nbytes: int, most: int, what: str) -> None:
-    """Refuse an array that cannot be what it is taken for.
-
-    Args:
-        nbytes: what it would take.
-        most: what it takes at most.
-        what: which array, for the message.
+def check_size(nbytes: int, limit: int, what: str) -> None:
+    """Refuse an array of more than `limit` bytes; `what` names it in the message.
 
     Raises:
         ConfigError: it is larger.
     """
-    if nbytes > most:
+    if nbytes > limit:
         raise ConfigError(
-            f"{what} would unfold to {nbytes / 1e9:.3g} GB; such an array has at most {most / 1e9:.3g} GB"
+            f"{what} would decompress to {nbytes / 1e9:.3g} GB; at most {limit / 1e9:.3g} GB are expected"
         )
 
 
@@ -87,7 +82,7 @@ def _read(files: Files, dataset: Dataset) -> dict[str, Arrays]:
     (path,) = files["all"]
     try:
         _check_sizes(path, dataset)
-        # numpy leaves a file that it opened itself open when the archive is damaged.
+        # Opened here: numpy does not close its own file when the archive is damaged.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             x_train, y_train, x_test, y_test = (archive[key] for key in KEYS)
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -102,7 +97,7 @@ def _read(files: Files, dataset: Dataset) -> dict[str, Arrays]:
 
 
 def _check_sizes(path: Path, dataset: Dataset) -> None:
-    """By the headers alone. A copy may be smaller than the data set, never larger."""
+    """Check the headers. A copy may be smaller than the data set, never larger."""
     image = 3 * dataset.image_size**2
     with zipfile.ZipFile(path) as archive:
         for key in KEYS:

@@ -163,7 +163,7 @@ def test_conversion_refuses_an_empty_split(tmp_path: Path, on_disk: Any, small: 
     ("write", "message"),
     [
         (break_shards, "1 of 2 shards of train"),
-        (break_cut, "not a whole parquet file"),
+        (break_cut, "not a complete parquet file"),
         (break_columns, "needed: img or image, and label"),
         (break_bytes, "does not hold them"),
         (break_size, "train/dog/train_99.png is 24x16, not 32x32"),
@@ -172,7 +172,7 @@ def test_conversion_refuses_an_empty_split(tmp_path: Path, on_disk: Any, small: 
         (break_npz_keys, "plain arrays"),
         (break_npz_objects, "plain arrays"),
         (break_npz_cut, "plain arrays"),
-        (break_npz_bomb, r"x_train would unfold to 30\.7 GB; .*at most 0\.154 GB"),
+        (break_npz_bomb, r"x_train would decompress to 30\.7 GB; .*at most 0\.154 GB"),
     ],
 )
 def test_damaged_roots_say_what_is_wrong(tmp_path: Path, on_disk: Any, small: Any, write: Any, message: str) -> None:

@@ -218,7 +218,7 @@ def test_what_is_wrong_is_named(squares: Path, on_disk: Any, harm: Any, message:
     assert "\n" not in str(failure.value)
 
 
-def test_a_class_without_test_images_is_only_told(squares: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_class_without_test_images_warns(squares: Path, caplog: pytest.LogCaptureFixture) -> None:
     for path in (squares / "test/class 2").iterdir():
         path.unlink()
     (squares / "test/class 2").rmdir()

@@ -148,7 +148,7 @@ def break_pickle_label(root: Path, content: Any, on_disk: Any) -> None:
     [
         (SVHN, break_mat_keys, r"test_32x32\.mat has no variable 'y'; needed: X and y"),
         (SVHN, break_mat_shape, r"test_32x32\.mat: X is uint8 \(20, 32, 32, 3\); needed: uint8 \(32, 32, 3, 20\)"),
-        (SVHN, break_mat_cut, r"train_32x32\.mat is not a whole MATLAB file"),
+        (SVHN, break_mat_cut, r"train_32x32\.mat is not a complete MATLAB file"),
         (SVHN, break_mat_label, r"test_32x32\.mat: labels reach 11; needed: 0 to 9"),
         (STL10, break_bin_cut, r"test_X\.bin has 552959 bytes; 20 labels need 552960"),
         (STL10, break_bin_label, r"train_y\.bin \(which counts from 1\): labels reach -1; needed: 0 to 9"),

@@ -1,4 +1,4 @@
-"""What lies in a folder of images: read, told of in a line, or refused where images would be lost."""
+"""Entries of image folders: read, reported as ignored, or refused if images would be missed."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def empty_class(root: Path) -> None:
     ("change", "where"),
     [
         (nested, r"train/cat has more/: folders of images below"),
-        (dangling, r"train/dog has 3 entries such as link0\.png: links that lead nowhere"),
-        (circle, r"train/dog has a\.png: links that lead nowhere"),
-        (dangling_class, r"train has emu: links that lead nowhere"),
+        (dangling, r"train/dog has 3 entries such as link0\.png: broken links"),
+        (circle, r"train/dog has a\.png: broken links"),
+        (dangling_class, r"train has emu: broken links"),
         (empty_class, r"train/emu holds no image"),
     ],
 )
@@ -103,7 +103,7 @@ def test_lost_images_are_refused(root: Path, change: Callable[[Path], None], whe
     assert "\n" not in str(refusal.value)
 
 
-def test_links_that_lead_somewhere_are_read(root: Path, tmp_path: Path) -> None:
+def test_valid_links_are_read(root: Path, tmp_path: Path) -> None:
     (root / "train" / "dog" / "link.png").symlink_to(root / "train" / "dog" / "0.png")
     (root / "train" / "dog").rename(tmp_path / "elsewhere")
     (root / "train" / "dog").symlink_to(tmp_path / "elsewhere")
@@ -121,14 +121,14 @@ def test_links_that_lead_somewhere_are_read(root: Path, tmp_path: Path) -> None:
         "val/cat/.1.png",
     ],
 )
-def test_what_is_not_read_is_told(root: Path, path: str, caplog: Any) -> None:
+def test_ignored_entries_are_reported(root: Path, path: str, caplog: Any) -> None:
     (root / path).parent.mkdir(exist_ok=True)
     (root / path).write_bytes(b"?")
     with caplog.at_level(logging.WARNING):
         assert sizes(root) == {"train": 12, "val": 12, "test": 12}
     (line,) = [record.getMessage() for record in caplog.records]
-    told = path.split("/")[0] if "unlabeled" in path else path.removesuffix("/x.txt")
-    assert line.startswith(f"data.root={root}: not read") and line.endswith(f": {told}")
+    entry = path.split("/")[0] if "unlabeled" in path else path.removesuffix("/x.txt")
+    assert line.startswith(f"data.root={root}: ignored") and line.endswith(f": {entry}")
 
 
 def test_many_are_counted_in_one_line(root: Path, caplog: Any) -> None:
@@ -140,7 +140,7 @@ def test_many_are_counted_in_one_line(root: Path, caplog: Any) -> None:
     assert line.endswith("5 entries such as train/cat/0.txt")
 
 
-def test_litter_of_systems_goes_without_saying(root: Path, caplog: Any) -> None:
+def test_system_files_are_not_reported(root: Path, caplog: Any) -> None:
     for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._0.png", ".gitkeep"):
         (root / "train" / "cat" / name).write_bytes(b"?")
     with caplog.at_level(logging.WARNING):
@@ -172,10 +172,10 @@ def test_names_need_not_be_utf8(root: Path) -> None:
 
 def test_a_pipe_among_images_is_refused(root: Path) -> None:
     os.mkfifo(root / "train" / "cat" / "pipe.png")
-    with pytest.raises(ConfigError, match=r"data\.root: .*pipe\.png: no files \(pipes"):
+    with pytest.raises(ConfigError, match=r"data\.root: .*pipe\.png: not files \(pipes"):
         sizes(root)
 
 
-def test_a_pipe_of_another_name_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pipe_of_another_name_is_reported(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.mkfifo(root / "train" / "cat" / "pipe.fifo")
     assert sizes(root)["train"] == 12

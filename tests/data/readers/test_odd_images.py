@@ -153,7 +153,7 @@ def overwritten_table(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        (cut_table, r"val\.parquet is not a whole parquet file"),
+        (cut_table, r"val\.parquet is not a complete parquet file"),
         (overwritten_table, r"val\.parquet"),
         (lambda root: (root / "val.parquet").write_bytes(b""), r"val\.parquet .*: the file is empty"),
         (lambda root: (root / "val.parquet").write_bytes(LFS), r"val\.parquet .*: a git-lfs pointer"),

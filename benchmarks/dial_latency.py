@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from distcond.config.overrides import resolve
-from distcond.layers.condition import AtLambda
+from distcond.models.conditional import AtLambda
 from distcond.models.dial import AtDial
 from distcond.runs.build import build_model
 

@@ -14,14 +14,14 @@ __all__ = ["AtDial", "AtLambda", "DialNetwork", "__version__", "fold", "load"]
 
 if TYPE_CHECKING:
     from distcond.exporting.load import load
-    from distcond.layers.condition import AtLambda
+    from distcond.models.conditional import AtLambda
     from distcond.models.dial import AtDial
     from distcond.models.dial_network import DialNetwork
     from distcond.models.plain_network import fold
 
 _HOMES = {
     "AtDial": "distcond.models.dial",
-    "AtLambda": "distcond.layers.condition",
+    "AtLambda": "distcond.models.conditional",
     "DialNetwork": "distcond.models.dial_network",
     "load": "distcond.exporting.load",
     "fold": "distcond.models.plain_network",

@@ -1,4 +1,4 @@
-"""The layers, one mechanism per file, all called `(x, cond)`; a model is written once over a `LayerSet` of them.
+"""Conditional layers, one mechanism per file, called as `layer(x, cond)`. Models are built from a `LayerSet` of them.
 
-May import condition, registry, seeding and errors; never launch, storage, runs, ray or pyarrow.
+May import registry, seeding and errors; never launch, storage, runs, ray or pyarrow.
 """

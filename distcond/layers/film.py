@@ -1,8 +1,8 @@
-"""Feature-wise linear modulation by a code of lam: the conditioning of OAT (arXiv 2010.11828).
+"""FiLM, feature-wise linear modulation by a code of lam: the conditioning of OAT (arXiv 2010.11828).
 
-    scale, shift = mlp(code(lam)),   post = scale * norm + shift   per channel
+    scale, shift = mlp(code(lam)),   out = scale * norm(x) + shift   per channel
 
-One follows every normalisation of the main path, none those of shortcuts.
+FiLM follows every normalisation of the main path, but not those of shortcuts.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from distcond.layers.condition import Condition
 
 
 class FiLM(nn.Module):
-    """`scale * x + shift` with one scale and one shift per channel and code, x (N, C, H, W).
+    """`scale * x + shift` with a scale and a shift per channel that depend on the code; x is (N, C, H, W).
 
-    As in the authors' code both pass a leaky ReLU of slope 0.01 and start as a Linear starts, so that at first they
-    are small: the next normalisation undoes it.
+    As in the authors' code, both pass through a leaky ReLU of slope 0.01 and have nn.Linear's initial weights. They
+    start small, which the next normalisation undoes.
 
     Args:
         channels: C.
         code_dim: D, length of a code.
-        identity_start: instead, `(1 + scale) * x + shift` without the leaky ReLU, both 0 at first.
+        identity_start: use `(1 + scale) * x + shift` without the leaky ReLU, both 0 at the start.
     """
 
     def __init__(self, channels: int, code_dim: int = 1, identity_start: bool = False) -> None:
@@ -47,11 +47,11 @@ class FiLM(nn.Module):
     def coefficients(self, cond: Condition) -> tuple[Tensor, Tensor]:
         """Scale and shift, (N|1, C) each."""
         assert cond.code is not None, "the model encodes lam before its layers run"
-        scale, shift = self.heads(cond.code.to(self.hidden.weight.dtype), cond.width)
+        scale, shift = self.run_mlp(cond.code.to(self.hidden.weight.dtype), cond.width)
         return (1 + scale, shift) if self.identity_start else (F.leaky_relu(scale), F.leaky_relu(shift))
 
-    def heads(self, code: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """The raw outputs (N|1, C) for scale and shift."""
+    def run_mlp(self, code: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """The MLP's outputs for scale and shift, (N|1, C) each."""
         scale, shift = self.out(F.leaky_relu(self.hidden(code))).chunk(2, dim=1)
         return scale, shift
 
@@ -62,6 +62,6 @@ def compose_affines(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor])
 
 
 def apply_modulation(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """`x * scale + shift` in the format of x (N, C, H, W), for scale and shift (N|1, C)."""
+    """`x * scale + shift` in the dtype of x (N, C, H, W), for scale and shift (N|1, C)."""
     scale, shift = (values.to(x.dtype)[:, :, None, None] for values in (scale, shift))
     return torch.addcmul(shift, x, scale)

@@ -1,8 +1,8 @@
-"""The units a network is made of between its activations, each of which folds into one operator when nothing moves.
+"""The units between a network's activations. In eval mode each folds into one operator.
 
-In eval mode, for one route and one draw of noise, normalisation is an affine of fixed numbers per channel. Folded into
-the weight (w' = w * scale per output channel, b' = shift), the attack runs convolutions with a bias and nothing else.
-`assign_indices` gives every unit its place in the folded weights and every noisy layer its place in the flat noise.
+For one route and one draw of noise, normalisation is a fixed affine map per channel. Folded into the weight
+(w' = w * scale per output channel, b' = shift), an attack runs convolutions with a bias and nothing else.
+`assign_indices` gives every unit its index in `Condition.folded` and every noisy layer its offset in `Condition.noise`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from distcond.layers.paired import PairedLinear
 
 
 class ConvNorm(nn.Module):
-    """`modulate(norm(conv(x)))`; with `cond.folded`, one convolution. `index` is its place there."""
+    """`modulate(norm(conv(x)))`. With `cond.folded` it is the one convolution `cond.folded[index]`."""
 
     def __init__(
         self,
@@ -44,22 +44,21 @@ class ConvNorm(nn.Module):
         return x if self.modulate is None else self.modulate(x, cond)
 
     def fold(self, cond: Condition, dtype: torch.dtype) -> FoldedUnit:
-        """Weight and bias of the one convolution this unit amounts to; a modulation per row is computed beside it."""
+        """Weight and bias of the equivalent convolution; a modulation per row stays separate."""
         affine = self.norm.as_affine(cond)
-        modulation, by_row = self.modulate.as_affine(cond) if self.modulate is not None else None, None
+        modulation, per_row = self.modulate.as_affine(cond) if self.modulate is not None else None, None
         if modulation is not None and cond.uniform:
             affine = compose_affines(affine, modulation)
         elif modulation is not None:
-            by_row = modulation[0].to(dtype), modulation[1].to(dtype)
+            per_row = modulation[0].to(dtype), modulation[1].to(dtype)
         weight = self.conv.effective_weight(cond) * affine[0][:, None, None, None]
-        return FoldedUnit(weight.to(dtype), affine[1].to(dtype), by_row)
+        return FoldedUnit(weight.to(dtype), affine[1].to(dtype), per_row)
 
 
 class ConvUnit(nn.Module):
-    """`conv(x)`: the stem, the shortcuts and the last convolutions of a pre-activation network.
+    """`conv(x)`: stem, shortcuts and last convolutions of a block in a pre-activation network.
 
-    With `cond.folded`, the convolution by what its weight amounts to, noise and mask included; `index` is its place
-    there.
+    With `cond.folded` it convolves with the weight `cond.folded[index]`, noise and mask included.
     """
 
     def __init__(
@@ -75,15 +74,15 @@ class ConvUnit(nn.Module):
         return self.conv(x, cond)
 
     def fold(self, cond: Condition, dtype: torch.dtype) -> FoldedUnit:
-        """The weight as it is at `cond`, always a copy: later changes of the layer are not seen."""
+        """The effective weight at `cond`, always a copy: later changes of the layer do not affect it."""
         return FoldedUnit(self.conv.effective_weight(cond).to(dtype, copy=True), None)
 
 
 class NormUnit(nn.Module):
-    """`modulate(norm(x))`: what a pre-activation block does first (He et al. 2016b), and such a network last.
+    """`modulate(norm(x))`: starts a pre-activation block (He et al. 2016b) and ends such a network.
 
-    The residual stream it reads goes on unchanged beside it, so it folds into no convolution. With `cond.folded` it is
-    `x * scale + shift`; `index` is its place there.
+    The residual stream bypasses it, so it folds into no convolution. With `cond.folded` it is `x * scale + shift` with
+    the values of `cond.folded[index]`.
     """
 
     def __init__(self, layers: LayerSet, channels: int, modulated: bool = True) -> None:
@@ -101,22 +100,22 @@ class NormUnit(nn.Module):
         return x if self.modulate is None else self.modulate(x, cond)
 
     def fold(self, cond: Condition, dtype: torch.dtype) -> FoldedUnit:
-        """Scale and shift (N|1, C): one per row where the modulation is per row, otherwise one for the pass."""
+        """Scale and shift (N|1, C): per row if the modulation is, otherwise one for all rows."""
         affine = self.norm.as_affine(cond)
         modulation = self.modulate.as_affine(cond) if self.modulate is not None else None
         scale, shift = affine if modulation is None else compose_affines(affine, modulation)
         return FoldedUnit(torch.atleast_2d(scale).to(dtype), torch.atleast_2d(shift).to(dtype))
 
 
-#: What a network is made of between its activations: what folds. A classifier does where networks have one each.
+#: The modules that fold. A classifier is one of them only where each of two networks has its own.
 Unit = ConvNorm | ConvUnit | NormUnit | PairedLinear
 
 
 def assign_indices(model: nn.Module) -> tuple[int, tuple[Unit, ...]]:
-    """Number the layers of `model` in module order.
+    """Number the units and noisy layers of `model` in module order.
 
     Returns:
-        The size P of the flat noise (0 for models without noise) and the foldable units in the order of their index.
+        The size P of the flat noise (0 for models without noise), and the units in the order of their index.
     """
     noise_size = 0
     units: list[Unit] = []

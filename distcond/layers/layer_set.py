@@ -1,4 +1,4 @@
-"""The parts a model is built from: give a model another set and it becomes another method's network."""
+"""Layer factories that a model is built from. A method chooses the `LayerSet`; the model's code stays the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from distcond.layers.slimmable import (
 
 
 class Conv(Protocol):
-    """A convolution; `convolve` is its stride and padding with another weight."""
+    """A convolution; `convolve` applies its stride and padding with another weight."""
 
     def effective_weight(self, cond: Condition) -> Tensor: ...
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor: ...
@@ -34,7 +34,7 @@ class Conv(Protocol):
 
 
 class Norm(Protocol):
-    """A normalisation; `as_affine` is the scale and shift (C,) that it amounts to in eval mode, `routed` the layer."""
+    """A normalisation; `as_affine` gives its scale and shift (C,) in eval mode, `routed` the layer itself."""
 
     def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor]: ...
     def routed(self, cond: Condition) -> nn.BatchNorm2d: ...
@@ -42,7 +42,7 @@ class Norm(Protocol):
 
 
 class Modulation(Protocol):
-    """What follows a normalisation; as an affine: scale and shift, (C,) if the condition is uniform, else (N, C)."""
+    """Follows a normalisation; `as_affine` gives scale and shift, (C,) for a uniform condition, else (N, C)."""
 
     def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor] | None: ...
     def __call__(self, x: Tensor, cond: Condition) -> Tensor: ...
@@ -52,11 +52,11 @@ class Narrow(NamedTuple):
     """The widths of a slimmable network."""
 
     width_mults: tuple[float, ...]  # widest first
-    shared_head: bool = True  # one classifier for all widths, else one each
+    shared_head: bool = True  # one classifier for all widths, otherwise one per width
 
 
 class LayerSet(NamedTuple):
-    """Makers of modules that are called `(x, cond)`."""
+    """Factories of modules that are called `(x, cond)`."""
 
     conv: Callable[..., Conv]  # (in_channels, out_channels, kernel_size=3, stride=1)
     norm: Callable[[int], Norm]  # (channels)
@@ -65,7 +65,7 @@ class LayerSet(NamedTuple):
 
 
 def plain(shared: bool = False) -> LayerSet:
-    """One network, no conditioning: PGD-AT, TRADES, standard training, the Birds."""
+    """No conditioning: PGD-AT, TRADES, standard training, Robust Bird, Flying Bird. `shared` = SyncBN, also below."""
     return LayerSet(Conv2d, partial(BatchNorm2d, shared=shared))
 
 
@@ -75,33 +75,33 @@ def dual(shared: bool = False) -> LayerSet:
 
 
 def noisy(alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
-    """Weight noise with dual batch normalisation: FLOAT. `alpha` is where the amplitudes start, or all layers' one."""
+    """FLOAT: weight noise, dual batch normalisation. `alpha`: initial amplitude, or one parameter for all layers."""
     return LayerSet(partial(NoisyConv2d, alpha=alpha), partial(DualBatchNorm2d, shared=shared))
 
 
 def masked_noisy(alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
-    """FLOAT's layers with the noise on the kept weights only: FLOATS."""
+    """FLOATS: FLOAT's layers with noise on kept weights only."""
     return LayerSet(partial(MaskedNoisyConv2d, alpha=alpha), partial(DualBatchNorm2d, shared=shared))
 
 
 def masked(shared: bool = False) -> LayerSet:
-    """A clean and an adversarial mask over one weight, dual batch normalisation: SMART. The classifier is dense."""
+    """SMART: a clean and an adversarial mask per weight, dual batch normalisation, a dense classifier."""
     return LayerSet(MaskedConv2d, partial(DualBatchNorm2d, shared=shared))
 
 
 def paired(shared: bool = False) -> LayerSet:
-    """Two independent plain networks side by side: a pair of runs."""
+    """Two independent plain networks: a pair of runs."""
     return LayerSet(PairedConv2d, partial(DualBatchNorm2d, shared=shared), linear=PairedLinear)
 
 
 def film(code_dim: int, identity_start: bool = False, shared: bool = False) -> LayerSet:
-    """Plain weights, dual batch normalisation, FiLM by a code of `code_dim` numbers: OAT."""
+    """OAT: plain weights, dual batch normalisation, FiLM by a code of `code_dim` numbers."""
     modulate = partial(FiLM, code_dim=code_dim, identity_start=identity_start)
     return LayerSet(Conv2d, partial(DualBatchNorm2d, shared=shared), modulate)
 
 
 def slimmable(narrow: Narrow, shared: bool = False) -> LayerSet:
-    """Plain weights of several widths, each width with its own dual batch normalisation."""
+    """Plain weights at several widths, with a dual batch normalisation per width."""
     mults = narrow.width_mults
     norm = partial(SwitchableDualBatchNorm2d, width_mults=mults, shared=shared)
     linear = partial(SlimmableLinear if narrow.shared_head else SwitchableLinear, width_mults=mults)
@@ -111,7 +111,7 @@ def slimmable(narrow: Narrow, shared: bool = False) -> LayerSet:
 def slimmable_film(
     narrow: Narrow, code_dim: int, identity_start: bool = False, concatenated: bool = False, shared: bool = False
 ) -> LayerSet:
-    """OAT's layers at several widths: OATS. `concatenated` is how the authors' code cuts FiLM."""
+    """OATS: OAT's layers at several widths. `concatenated` slices FiLM as the authors' code does."""
     modulate = partial(
         SlimmableFiLM, code_dim=code_dim, identity_start=identity_start, width_mults=narrow.width_mults,
         concatenated=concatenated,

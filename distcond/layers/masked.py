@@ -1,4 +1,4 @@
-"""Convolutions that know which weights are kept: masked noise (FLOATS), two masks over one weight (SMART)."""
+"""Convolutions with masks: noise on kept weights only (FLOATS), two masks over one weight (SMART)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from distcond.layers.plain import Conv2d
 
 
 class MaskedNoisyConv2d(NoisyConv2d):
-    """Noisy convolution of a sparse weight: the noise falls on the kept weights only and is scaled by their deviation.
+    """Noisy convolution of a sparse weight: noise on the kept weights only, scaled by their standard deviation.
 
-    Without that the noise fills the zeros and the network is dense again at lam > 0. `mask` (shape of `weight`, True =
-    kept) says where to put noise; keeping the weight itself at zero is up to whoever sets the mask.
+    Noise on all weights would make the network dense at lam > 0. `mask` (shape of `weight`, True = kept) masks the
+    noise only; whoever sets it also zeroes the weight.
     """
 
     mask: Tensor
@@ -26,13 +26,13 @@ class MaskedNoisyConv2d(NoisyConv2d):
         self.register_buffer("mask", torch.ones_like(self.weight, dtype=torch.bool))
 
     def scaled_noise(self, noise: Tensor) -> Tensor:
-        """This layer's part of a flat standard normal draw on the kept weights, with their standard deviation."""
-        mine = noise[self.noise_start : self.noise_start + self.weight.numel()].view_as(self.weight)
-        return mine * (self.mask * kept_std(self.weight.detach(), self.mask))
+        """This layer's part of flat standard normal noise (P,), masked and scaled by the kept weights' deviation."""
+        own = noise[self.noise_start : self.noise_start + self.weight.numel()].view_as(self.weight)
+        return own * (self.mask * kept_std(self.weight.detach(), self.mask))
 
 
 def kept_std(weight: Tensor, mask: Tensor) -> Tensor:
-    """Standard deviation (0-d) of the weights where `mask` is True, as `Tensor.std` of these alone would give it."""
+    """Standard deviation (0-d) of the weights where `mask` is True: `weight[mask].std()` without synchronisation."""
     count = mask.sum()
     mean = (weight * mask).sum() / count.clamp(min=1)
     squares = ((weight - mean).square() * mask).sum()
@@ -42,9 +42,8 @@ def kept_std(weight: Tensor, mask: Tensor) -> Tensor:
 class MaskedConv2d(Conv2d):
     """One weight under two masks, `clean_mask` and `adv_mask` (shape of `weight`, True = kept), chosen by `cond.route`.
 
-    A forward in training mode adds the dense gradient of each path, dL/d(weight * mask), to `dense_gradients[route]`
-    where somebody has put tensors there: the weight's own gradient is zero outside the mask, and growth has to see
-    beyond it.
+    Mask growth needs gradients outside the mask, where the weight's own gradient is zero. In training, the backward
+    adds the dense gradient dL/d(weight * mask) of a path to `dense_gradients[route]` if a tensor is there.
     """
 
     clean_mask: Tensor
@@ -64,7 +63,7 @@ class MaskedConv2d(Conv2d):
 
     def effective_weight(self, cond: Condition) -> Tensor:
         """The weight of the routed path; the route must be one bool."""
-        assert isinstance(cond.route, bool), "one route per pass has one weight; rows of both kinds have two"
+        assert isinstance(cond.route, bool), "needs one route per pass: rows of both routes have two weights"
         return self.path_weight(cond.route)
 
     def mask(self, route: bool) -> Tensor:
@@ -72,7 +71,7 @@ class MaskedConv2d(Conv2d):
         return self.adv_mask if route else self.clean_mask
 
     def path_weight(self, route: bool) -> Tensor:
-        """weight * mask of one path; in training its gradient is watched."""
+        """weight * mask of one path; in training its gradient is accumulated."""
         weight = self.weight * self.mask(route)
         if self.training and route in self.dense_gradients and weight.requires_grad:
             accumulate_gradient(weight, self.dense_gradients[route])
@@ -80,7 +79,7 @@ class MaskedConv2d(Conv2d):
 
 
 def accumulate_gradient(tensor: Tensor, total: Tensor) -> None:
-    """Add the gradient of `tensor` to `total` when it is computed; the gradient itself passes unchanged."""
+    """Add the gradient of `tensor` to `total` in the backward; the gradient itself does not change."""
 
     def add(gradient: Tensor) -> None:
         total.add_(gradient)

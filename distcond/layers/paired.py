@@ -1,7 +1,7 @@
-"""Two independent networks side by side, chosen by `cond.route`: what `python -m distcond.pair` makes of two runs.
+"""Two independent networks in one, chosen by `cond.route`; `python -m distcond.pair` makes them from two runs.
 
-False = the standard run's network, True = the robust run's. Every unit is there twice, the classifier too, which is a
-unit that folds: a blend of weights has to reach it.
+False = the standard run's network, True = the robust run's. Every unit exists twice. The classifier does too and is a
+foldable unit, so that weight blends include it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from distcond.layers.plain import Conv2d, Linear
 class PairedConv2d(nn.Module):
     """A convolution of each network; see `plain.Conv2d`."""
 
-    #: Looked for by those who blend networks.
+    #: Marks networks made of two runs (`ConditionalModel.two_networks`).
     two_networks = True
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
@@ -31,16 +31,16 @@ class PairedConv2d(nn.Module):
 
     def effective_weight(self, cond: Condition) -> Tensor:
         """The weight of the routed network; the route must be one bool."""
-        assert isinstance(cond.route, bool), "one route per pass has one weight; rows of both kinds have two"
+        assert isinstance(cond.route, bool), "needs one route per pass: rows of both routes have two weights"
         return (self.adv if cond.route else self.clean).weight
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """These layers' stride and padding with another weight."""
+        """Convolve with these layers' stride and padding and another weight."""
         return self.clean.convolve(x, weight, bias)
 
 
 class PairedLinear(nn.Module):
-    """A classifier of each network, (N, C) to (N, K); `index` is its place among folded units."""
+    """A classifier of each network, (N, C) to (N, K); `index` is its index in `cond.folded`."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -55,6 +55,6 @@ class PairedLinear(nn.Module):
         return torch.where(cond.route[:, None], self.adv(x, cond), self.clean(x, cond))
 
     def fold(self, cond: Condition, dtype: torch.dtype) -> FoldedUnit:
-        """Weight (K, C) and bias (K,) of the routed network's classifier, as copies."""
+        """Copies of the weight (K, C) and bias (K,) of the routed network's classifier."""
         head = self.adv if cond.route else self.clean
         return FoldedUnit(head.weight.to(dtype, copy=True), head.bias.to(dtype, copy=True))

@@ -1,4 +1,4 @@
-"""Convolution, batch normalisation and linear layer that ignore what they are conditioned on."""
+"""Convolution, batch normalisation and linear layer that ignore the condition."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Conv2d(nn.Conv2d):
         return self.convolve(x, self.effective_weight(cond))
 
     def effective_weight(self, cond: Condition) -> Tensor:
-        """The weight a uniform condition convolves with, shape of `weight`."""
+        """The weight at a uniform condition, shape of `weight`."""
         return self.weight
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """This layer's stride and padding with another weight."""
+        """Convolve with this layer's stride and padding and another weight."""
         return F.conv2d(x, weight, bias, self.stride, self.padding)
 
 
@@ -44,7 +44,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         return super().forward(x)
 
     def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
-        """Scale and shift (C,) that this layer amounts to in eval mode."""
+        """Scale and shift (C,) of this layer in eval mode."""
         return frozen_affine(self)
 
     def routed(self, cond: Condition) -> nn.BatchNorm2d:
@@ -53,7 +53,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 def frozen_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and shift (C,) of a batch normalisation by its running statistics."""
+    """Scale and shift (C,) of batch normalisation with its running statistics."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
@@ -67,7 +67,7 @@ class Linear(nn.Linear):
 
 
 class NoModulation(nn.Module):
-    """The modulation of methods that have none. `channels` is taken and ignored, as every modulation takes it."""
+    """The identity, for methods without modulation. `channels` is accepted, as for every modulation, and ignored."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

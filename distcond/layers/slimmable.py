@@ -1,7 +1,7 @@
-"""One network at several widths: the first channels of every layer are a narrower network (Yu et al. 2019).
+"""Slimmable layers: the first channels of every layer form a narrower network (Yu et al. 2019).
 
-OATS (arXiv 2010.11828) gives every width its own dual batch normalisation and shares all else. A width is
-an index into the width multipliers, widest first: a constant of a pass.
+OATS (arXiv 2010.11828) gives every width its own dual batch normalisation and shares everything else. A width is an
+index into the width multipliers, widest first, constant within a pass.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from distcond.layers.film import FiLM
 from distcond.layers.noisy import Amplitude, NoisyConv2d
 from distcond.layers.plain import Conv2d
 
-#: Colours of an image. A layer that reads these has nothing narrower to read.
+#: Channels of an image, which are never narrowed.
 IMAGE_CHANNELS = 3
 
 
 def channels_at_widths(full: int, width_mults: tuple[float, ...]) -> tuple[int, ...]:
-    """Channels kept of `full` at each width, rounded down but at least 1; those of an image are all kept."""
+    """Channels used of `full` at each width, rounded down, at least 1; all channels of an image."""
     if full == IMAGE_CHANNELS:
         return (full,) * len(width_mults)
-    # 0.29 * 100 is 28.999... in binary.
+    # The small term: 0.29 * 100 is 28.999... in binary.
     return tuple(max(1, int(full * width_mult + 1e-9)) for width_mult in width_mults)
 
 
 class SlimmableConv2d(Conv2d):
-    """Convolution by the first output and input channels of its weight."""
+    """Convolution with the first output and input channels of its weight."""
 
     def __init__(
         self,
@@ -39,10 +39,8 @@ class SlimmableConv2d(Conv2d):
         width_mults: tuple[float, ...] = (1.0,),
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride)
-        self.outs, self.ins = (
-            channels_at_widths(out_channels, width_mults),
-            channels_at_widths(in_channels, width_mults),
-        )
+        self.outs = channels_at_widths(out_channels, width_mults)
+        self.ins = channels_at_widths(in_channels, width_mults)
 
     def effective_weight(self, cond: Condition) -> Tensor:
         """The weight at `cond.width`, (C_out, C_in, k, k) of that width."""
@@ -50,9 +48,10 @@ class SlimmableConv2d(Conv2d):
 
 
 class NoisySlimmableConv2d(NoisyConv2d):
-    """Noise is drawn for and scaled by the full-width weight, then cut with it; one amplitude for all widths.
+    """Noisy convolution whose full-width noisy weight is sliced; one amplitude for all widths.
 
-    As in FLOAT's authors' later code (arXiv 2204.00426).
+    Noise is scaled by the deviation of the full-width weight, as in the later code of FLOAT's authors (arXiv
+    2204.00426).
     """
 
     def __init__(
@@ -65,18 +64,16 @@ class NoisySlimmableConv2d(NoisyConv2d):
         width_mults: tuple[float, ...] = (1.0,),
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, alpha)
-        self.outs, self.ins = (
-            channels_at_widths(out_channels, width_mults),
-            channels_at_widths(in_channels, width_mults),
-        )
+        self.outs = channels_at_widths(out_channels, width_mults)
+        self.ins = channels_at_widths(in_channels, width_mults)
 
-    def cut(self, weight: Tensor, cond: Condition) -> Tensor:
-        """The part of a full-width tensor that takes part at `cond.width`."""
+    def slice_weight(self, weight: Tensor, cond: Condition) -> Tensor:
+        """The part of a full-width tensor that `cond.width` uses."""
         return weight[: self.outs[cond.width], : self.ins[cond.width]]
 
 
 class SwitchableDualBatchNorm2d(nn.Module):
-    """One dual batch normalisation per width: statistics of one width are wrong for another."""
+    """One dual batch normalisation per width, because statistics differ between widths."""
 
     two_paths = True
 
@@ -104,13 +101,13 @@ class SwitchableDualBatchNorm2d(nn.Module):
 
 
 class SlimmableFiLM(FiLM):
-    """FiLM of the first channels; its hidden layer narrows with them.
+    """FiLM of the first channels, with a hidden layer that narrows with them.
 
     Args:
         channels, code_dim, identity_start: as for `FiLM`, at full width.
         width_mults: widest first.
-        concatenated: cut the concatenation of scale and shift, as the authors' code does, so that some rows are shift
-            at one width and scale at another; otherwise a channel keeps its scale and its shift at every width.
+        concatenated: slice the concatenation of scale and shift, as the authors' code does: some outputs are shift at
+            one width and scale at another. Otherwise a channel keeps its scale and shift at every width.
     """
 
     def __init__(
@@ -125,8 +122,8 @@ class SlimmableFiLM(FiLM):
         self.counts = channels_at_widths(channels, width_mults)
         self.concatenated = concatenated
 
-    def heads(self, code: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """The raw outputs for scale and shift of the channels at `width`, (N|1, C) of that width."""
+    def run_mlp(self, code: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """The MLP's outputs for scale and shift, (N|1, C) each, with C of `width`."""
         count = self.counts[width]
         hidden = F.leaky_relu(F.linear(code, self.hidden.weight[: 2 * count], self.hidden.bias[: 2 * count]))
         weight, shift_start = self.out.weight[:, : 2 * count], count if self.concatenated else self.channels
@@ -136,7 +133,7 @@ class SlimmableFiLM(FiLM):
 
 
 class SlimmableLinear(nn.Linear):
-    """One classifier for all widths, reading the first features."""
+    """One classifier for all widths, which reads the first features."""
 
     def __init__(self, in_features: int, out_features: int, width_mults: tuple[float, ...]) -> None:
         super().__init__(in_features, out_features)
@@ -147,7 +144,7 @@ class SlimmableLinear(nn.Linear):
 
 
 class SwitchableLinear(nn.Module):
-    """A classifier per width: the switchable output layer of SOLAR (arXiv 2509.16833)."""
+    """One classifier per width: the switchable output layer of SOLAR (arXiv 2509.16833)."""
 
     def __init__(self, in_features: int, out_features: int, width_mults: tuple[float, ...]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks, each written once over a `LayerSet` and so usable with every method; `ConditionalModel` holds one.
+"""Networks, each written once over a `LayerSet` and usable with every method; `ConditionalModel` wraps one.
 
-May import layers, condition, config, seeding, registry and errors; never launch, storage, runs, ray or pyarrow.
+May import layers, config, mixednuts, operating_point, seeding, registry and errors; never launch, storage, runs or ray.
 """

@@ -1,4 +1,4 @@
-"""A network with its normalisation and its conditioning inside: the thing every method trains."""
+"""`ConditionalModel`, which every method trains, and `AtLambda`, the plain network it is at one lam."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distcond.errors import ConfigError
-from distcond.layers.condition import Condition, Routing
+from distcond.layers.condition import Condition, FoldedUnit, Routing
 from distcond.layers.encode import Encoder
 from distcond.layers.folding import assign_indices
 from distcond.mixednuts import Mix
@@ -21,17 +21,17 @@ class ConditionalModel(nn.Module):
     """`forward(x, cond)`: x in [0, 1] (N, 3, H, W) to logits (N, K).
 
     Args:
-        backbone: a module of this room, called `(x, cond)`.
-        mean, std: the data set's channel statistics, in [0, 1] units; normalisation happens inside, so every attack
-            works on pixels.
-        routing: how lam becomes a condition.
-        encode: lam (N|1,) to codes (N|1, D), for methods that modulate by a code.
-        width_mults: the widths the layers can take, widest first; `Condition.width` is an index into them.
+        backbone: a network of this package, called `(x, cond)`.
+        mean, std: channel statistics of the data set, pixels in [0, 1]. Normalisation is inside the model, so attacks
+            work on pixels.
+        routing: maps lam to a condition.
+        encode: lam (N|1,) to codes (N|1, D), for methods with FiLM.
+        width_mults: widths of slimmable layers, widest first; `Condition.width` is an index into them.
 
     Attributes:
-        classes: their names in the order of the logits, of a network that a run trained on classes with names.
-        interpolate: of a pair of runs, (the pair, t) to the network of weights between them; None unless loaded.
-        mix: of a pair of runs, the fitted transformation of MixedNUTS; None where there is none.
+        classes: class names in the order of the logits; empty if unknown.
+        interpolate: for a pair of runs, (pair, t) -> the network with interpolated weights; None unless loaded.
+        mix: for a pair of runs, the fitted transformation of MixedNUTS; None if not fitted.
     """
 
     mean: Tensor
@@ -59,60 +59,60 @@ class ConditionalModel(nn.Module):
         self.noise_size, self.units = assign_indices(backbone)
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
-        cond = self.encoded(cond)
+        cond = self.add_code(cond)
         logits: Tensor = self.backbone((x - self.mean) / self.std, cond)
         return logits
 
     def condition(self, lam: float | Tensor, *, width: int = 0, noise: Tensor | None = None) -> Condition:
-        """The condition at one lam, or at one per row (N,) on the CPU, as tensors on this model's device.
+        """The condition at one lam, or at one lam per row (N,) as a CPU tensor; its tensors are on this model's device.
 
-        `width` is an index into `width_mults`, as inside a `Condition`; `width_index` gives it for a multiplier.
+        `width` is an index into `width_mults`; `width_index` converts a multiplier.
 
         Raises:
-            ConfigError: a lam without a code, or no such width.
+            ConfigError: a lam without a code, or an invalid width.
         """
         if not isinstance(width, int) or not 0 <= width < len(self.width_mults):
             last = len(self.width_mults) - 1
-            raise ConfigError(f"width={width}: an index here; valid: 0 to {last}, for {self._widths()}")
+            raise ConfigError(f"width={width}: must be an index, 0 to {last}, into {self._format_widths()}")
         if self.encode is not None:
             self.encode.check(lam)
         return self.routing.at(lam, self.mean.device)._replace(width=width, noise=noise)
 
     @property
     def two_paths(self) -> bool:
-        """Whether clean and adversarial rows take different normalisations: what a blend lies between."""
+        """Whether clean and adversarial rows use different normalisations, which blends interpolate."""
         return any(getattr(module, "two_paths", False) for module in self.backbone.modules())
 
     @property
     def two_networks(self) -> bool:
-        """Whether its paths are two runs' networks, which share nothing."""
+        """Whether the paths are the networks of two runs, which share no weights."""
         return any(getattr(module, "two_networks", False) for module in self.backbone.modules())
 
     def width_index(self, width_mult: float) -> int:
-        """The index of a width in `width_mults`, by its multiplier.
+        """The index of a width multiplier in `width_mults`.
 
         Raises:
-            ConfigError: the network was not built with that width; or an integer, which `AtLambda` took for an index
-                once and which would now be another width in silence.
+            ConfigError: the network does not have that width; or an integer that would have been an index in an earlier
+                version of `AtLambda` and would silently select another width.
         """
         if isinstance(width_mult, numbers.Integral):
             self._refuse_index(int(width_mult))
         for index, mult in enumerate(self.width_mults):
-            if math.isclose(width_mult, mult, rel_tol=1e-6):  # a float32 of an array or a file is that width, too
+            if math.isclose(width_mult, mult, rel_tol=1e-6):  # accepts float32 values from arrays and files
                 return index
-        raise ConfigError(f"width={width_mult:g}: valid: {self._widths()}")
+        raise ConfigError(f"width={width_mult:g}: valid: {self._format_widths()}")
 
     def _refuse_index(self, width: int) -> None:
-        # With one width, 1 was no index: it can only be the multiplier.
+        # In a model of one width, 1 cannot be an index: it is the multiplier.
         if 0 <= width < len(self.width_mults):
             mult = float(self.width_mults[width])
             full = ", or width=1.0 for full width" if width == 1 else ""
             raise ConfigError(f"width={width}: a multiplier, no longer an index; write width={mult}{full}")
 
     def draw_noise(self, *seed: object, on: str = "") -> Tensor | None:
-        """Flat standard normal weight noise (P,) on this model's device; None for models without.
+        """Flat standard normal weight noise (P,) on this model's device; None for models without noise.
 
-        A function of the seed parts and of the kind of device it is drawn `on`, this model's own unless given.
+        Depends on the seed parts and on the type of the device it is drawn `on` (default: this model's device).
         """
         if not self.noise_size:
             return None
@@ -121,15 +121,89 @@ class ConditionalModel(nn.Module):
         return noise.to(self.mean.device)
 
     def fold(self, cond: Condition, dtype: torch.dtype = torch.float32) -> Condition:
-        """`cond` with all that does not depend on x folded into weights of `dtype`; eval mode, one route per pass."""
-        cond = self.encoded(cond)
+        """`cond` with all that does not depend on x folded into weights of `dtype`. Eval mode and one route only."""
+        cond = self.add_code(cond)
         return cond._replace(folded=tuple(unit.fold(cond, dtype) for unit in self.units), noise=None)
 
-    def _widths(self) -> str:
+    def _format_widths(self) -> str:
         return ", ".join(f"{width_mult:g}" for width_mult in self.width_mults)
 
-    def encoded(self, cond: Condition) -> Condition:
-        """`cond` with the code of its lam, for models that are modulated by one."""
+    def add_code(self, cond: Condition) -> Condition:
+        """`cond` with the code of its lam, for models with FiLM."""
         if self.encode is None or cond.code is not None or cond.folded is not None:
             return cond
         return cond._replace(code=self.encode(cond.lam))
+
+
+class FoldedModel(nn.Module):
+    """A conditional network that runs with the folded weights of one condition.
+
+    `forward(x)` takes x in [0, 1] (N, 3, H, W) to logits (N, K). Later changes of the model's weights have no effect.
+    """
+
+    cond_lam: Tensor
+
+    def __init__(self, model: ConditionalModel, cond: Condition) -> None:
+        """`cond` must be folded. Its tensors become buffers, so that `.to(device)` moves them."""
+        super().__init__()
+        assert cond.folded is not None
+        self.model = model
+        self.route, self.width_index = cond.route, cond.width
+        self.register_buffer("cond_lam", cond.lam, persistent=False)
+        self.num_folded = len(cond.folded)
+        for index, folded in enumerate(cond.folded):
+            self.register_buffer(f"weight_{index}", folded.weight, persistent=False)
+            self.register_buffer(f"bias_{index}", folded.bias, persistent=False)
+        # Attack libraries restore the mode they found, which must not be a fresh module's training mode.
+        self.eval()
+
+    def folded(self, index: int) -> FoldedUnit:
+        """Weight and bias of one unit, in model order."""
+        return FoldedUnit(getattr(self, f"weight_{index}"), getattr(self, f"bias_{index}"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        folded = tuple(self.folded(index) for index in range(self.num_folded))
+        cond = Condition(self.cond_lam, self.route, self.width_index, folded=folded)
+        logits: Tensor = self.model(x, cond)
+        return logits
+
+
+class AtLambda(FoldedModel):
+    """A conditional network at one lam: `forward(x)` takes x in [0, 1] (N, 3, H, W) to logits (N, K).
+
+    Normalisation is inside. Everything that does not depend on x, including one draw of the weight noise, is folded
+    into the weights at construction: `forward` draws no random numbers. Later changes of the model's weights have no
+    effect. `distcond.models.dial.network_at` also handles blends.
+
+    Args:
+        model: a conditional model in eval mode.
+        lam: operating point in [0, 1]; 0 = most accurate, 1 = most robust.
+        width: width multiplier, one of the model's `width_mults`; 1.0 = full width.
+        noise_seed: seed of the weight noise; ignored by models without weight noise.
+
+    Raises:
+        ValueError: lam outside [0, 1], or a model in training mode.
+        ConfigError: a lam without a code, or a width that the model does not have.
+    """
+
+    def __init__(self, model: ConditionalModel, lam: float, width: float = 1.0, noise_seed: int = 0) -> None:
+        super().__init__(model, fold_at_lam(model, lam, width, noise_seed))
+        self.lam, self.width, self.noise_seed = lam, width, noise_seed
+
+
+@torch.no_grad()
+def fold_at_lam(model: ConditionalModel, lam: float, width: float = 1.0, noise_seed: int = 0) -> Condition:
+    """The folded condition at one lam; arguments and errors as `AtLambda`."""
+    dtype = torch.promote_types(torch.float32, model.mean.dtype)
+    return model.fold(condition_at_lam(model, lam, width, noise_seed), dtype)
+
+
+def condition_at_lam(model: ConditionalModel, lam: float, width: float = 1.0, noise_seed: int = 0) -> Condition:
+    """The condition at one lam, not folded; arguments and errors as `AtLambda`."""
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam={lam}: must be in [0, 1]")
+    if model.training:
+        raise ValueError("AtLambda folds running statistics: call model.eval() first")
+    # Drawn on the CPU: a noise seed means the same network on every device.
+    noise = model.draw_noise(noise_seed, on="cpu") if lam > 0 else None
+    return model.condition(lam, width=model.width_index(width), noise=noise)

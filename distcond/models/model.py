@@ -1,4 +1,4 @@
-"""What a file of this package exports, a named network; and what several of them share: stages, initial weights."""
+"""The `Model` value that each file of this package exports; and shared helpers: stage shapes, initial weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distcond.layers.layer_set import LayerSet
 class Model:
     """A named network.
 
-    `build(layers, num_classes, options)` gives a module called `(x, cond)`; its options are `model.*` in a config.
+    `build(layers, num_classes, options)` returns a module called `(x, cond)`. `options` are the settings `model.*`.
     """
 
     name: str
@@ -30,16 +30,16 @@ def stage_shapes(depths: tuple[int, ...], widths: tuple[int, ...]) -> tuple[tupl
     """(depth, width) of each stage.
 
     Raises:
-        ConfigError: other numbers of depths and widths, or none.
+        ConfigError: different numbers of depths and widths, or none.
     """
     if len(depths) != len(widths) or not depths:
-        given = f"model.depths={depths} with model.widths={widths}"
-        raise ConfigError(f"{given}: give one of each per stage, such as model.depths=2,2 model.widths=16,32")
+        settings = f"model.depths={depths} with model.widths={widths}"
+        raise ConfigError(f"{settings}: give one of each per stage, such as model.depths=2,2 model.widths=16,32")
     return tuple(zip(depths, widths, strict=True))
 
 
-def he_normal(net: nn.Module) -> None:
-    """Draw the weights of every convolution of `net` anew: N(0, 2 / (k k C_out))."""
+def init_he_normal(net: nn.Module) -> None:
+    """Initialise the weights of every convolution of `net` from N(0, 2 / (k k C_out))."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from distcond.layers.condition import AtLambda, Condition, FoldedModel, condition_at_lam
+from distcond.layers.condition import Condition
 from distcond.layers.film import compose_affines
 from distcond.layers.folding import ConvNorm, NormUnit, Unit
 from distcond.layers.paired import PairedLinear
 from distcond.layers.slimmable import SlimmableLinear, SwitchableLinear
-from distcond.models.conditional import ConditionalModel
+from distcond.models.conditional import AtLambda, ConditionalModel, FoldedModel, condition_at_lam
 from distcond.models.dial import OutputBlend, network_at
 from distcond.models.narrowing import remove_dead_channels
 from distcond.operating_point import PointLike
@@ -73,7 +73,7 @@ def _condition_of(network: FoldedModel) -> Condition | None:
     if not isinstance(network, AtLambda):
         return None
     model = cast("ConditionalModel", network.model)
-    return model.encoded(condition_at_lam(model, network.lam, network.width, network.noise_seed))
+    return model.add_code(condition_at_lam(model, network.lam, network.width, network.noise_seed))
 
 
 class _Normalised(nn.Module):

@@ -1,7 +1,7 @@
 """Pre-activation ResNets for small images (He et al. 2016b, "Identity mappings in deep residual networks").
 
-Normalisation and ReLU come before each convolution, so nothing acts on the sum of a block and its shortcut. FiLM
-follows both normalisations of a block; none follows the last one before pooling (OAT, arXiv 2010.11828, its code).
+Normalisation and ReLU precede each convolution, so nothing acts on the sum of a block and its shortcut. FiLM follows
+both normalisations of a block, but not the last one before pooling (as in the code of OAT, arXiv 2010.11828).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from distcond.models.model import Model, stage_shapes
 
 @dataclass(frozen=True, kw_only=True)
 class PreActResNetOptions(Options):
-    """Which pre-activation ResNet."""
+    """Size of a pre-activation ResNet."""
 
     depths: tuple[int, ...] = setting((2, 2, 2, 2), "blocks per stage", ge=1)
     widths: tuple[int, ...] = setting((64, 128, 256, 512), "channels per stage; as many as model.depths", ge=1)
 
 
 class PreActBlock(nn.Module):
-    """Two 3x3 convolutions, each of an activated input; a shortcut that reshapes reads the first of these.
+    """Two 3x3 convolutions, each after normalisation and ReLU. A shortcut convolution reads the first activated input.
 
-    `dropout` is the share of activations dropped between the convolutions in training (Zagoruyko & Komodakis 2016).
+    `dropout` is the dropout rate between the convolutions in training (Zagoruyko & Komodakis 2016).
     """
 
     def __init__(self, layers: LayerSet, in_planes: int, planes: int, stride: int, dropout: float = 0.0) -> None:
@@ -89,7 +89,7 @@ def build(layers: LayerSet, num_classes: int, options: PreActResNetOptions) -> P
     """The network that `options` describe; its first convolution is as wide as its first stage.
 
     Raises:
-        ConfigError: other numbers of depths and widths.
+        ConfigError: different numbers of depths and widths.
     """
     return PreActResNet(layers, num_classes, options.depths, options.widths, options.widths[0])
 

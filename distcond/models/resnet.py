@@ -1,4 +1,4 @@
-"""ResNets (He et al. 2016): basic blocks as every paper here uses them on CIFAR, bottlenecks for larger images."""
+"""ResNets (He et al. 2016): basic blocks for CIFAR, as in all papers here, and bottlenecks for larger images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from distcond.config.schema import Options
 from distcond.layers.condition import Condition
 from distcond.layers.folding import ConvNorm
 from distcond.layers.layer_set import LayerSet
-from distcond.models.model import Model, he_normal, stage_shapes
+from distcond.models.model import Model, init_he_normal, stage_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetOptions(Options):
-    """Which ResNet."""
+    """Size of a ResNet."""
 
     depths: tuple[int, ...] = setting((), "blocks per stage", ge=1)
     widths: tuple[int, ...] = setting((), "channels per stage, of a bottleneck's middle; as many as model.depths", ge=1)
@@ -46,9 +46,9 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions around a shortcut, four times as wide outside as in the middle.
+    """1x1, 3x3 and 1x1 convolutions around a shortcut; output four times as wide as the middle.
 
-    The stride is on the 3x3, as in the field's code; the paper has it on the first 1x1.
+    The stride is on the 3x3 convolution, as in common implementations; the paper has it on the first 1x1.
     """
 
     expansion = 4
@@ -103,22 +103,22 @@ class ResNet(nn.Module):
 
 
 def build(layers: LayerSet, num_classes: int, options: ResNetOptions) -> ResNet:
-    """The ResNet of basic blocks that `options` describe.
+    """The ResNet with basic blocks that `options` describe.
 
     Raises:
-        ConfigError: other numbers of depths and widths.
+        ConfigError: different numbers of depths and widths.
     """
     return ResNet(layers, num_classes, options.depths, options.widths, BasicBlock, options.stem == "large")
 
 
 def build_bottleneck(layers: LayerSet, num_classes: int, options: ResNetOptions) -> ResNet:
-    """The ResNet of bottlenecks that `options` describe, with He's initial weights.
+    """The ResNet with bottlenecks that `options` describe, with He initialisation.
 
     Raises:
-        ConfigError: other numbers of depths and widths.
+        ConfigError: different numbers of depths and widths.
     """
     net = ResNet(layers, num_classes, options.depths, options.widths, Bottleneck, options.stem == "large")
-    he_normal(net)
+    init_he_normal(net)
     return net
 
 

@@ -1,4 +1,4 @@
-"""A small convolutional network for images of 8 to 32 pixels: the embedded default."""
+"""A small convolutional network for images of 8 to 32 pixels: the default model."""
 
 from __future__ import annotations
 

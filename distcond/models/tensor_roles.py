@@ -1,4 +1,4 @@
-"""Tensor names: which tensors of a conditional network play the role of one tensor of the plain network."""
+"""Tensor roles: which tensors of a conditional network correspond to one tensor of the plain network."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _HEAD = re.compile(r"\.heads\.(?P<width>\d+)(?=\.\w+$)")
 
 
 class TensorRole(NamedTuple):
-    """A tensor's name in the plain build of the model, and for which width and path it holds."""
+    """A tensor's name in the plain network, and the width and path that it belongs to."""
 
     role: str
     width: int = 0
-    route: bool | None = None  # True = adversarial path; None = of both
+    route: bool | None = None  # True = adversarial path; None = both
 
 
 class Candidate(NamedTuple):
-    """A tensor that could be copied, by its name where it comes from."""
+    """A source tensor that could be copied."""
 
-    place: TensorRole
-    name: str
+    role: TensorRole
+    name: str  # in the source checkpoint
     tensor: Tensor
 
 
 def role_of(name: str) -> TensorRole:
-    """The part a tensor of any method's network plays."""
+    """The role of a tensor in the network of any method, by its name."""
     branch, head = _BRANCH.search(name), _HEAD.search(name)
     if branch:
         return TensorRole(_BRANCH.sub("", name), int(branch["width"] or 0), branch["route"] == "adv")
@@ -38,22 +38,25 @@ def role_of(name: str) -> TensorRole:
 
 
 def choose_candidate(
-    place: TensorRole, like: Tensor, full: Tensor, candidates: list[Candidate], route: bool
+    target: TensorRole, like: Tensor, full: Tensor, candidates: list[Candidate], route: bool
 ) -> Candidate | None:
-    """What to copy to one tensor: of its own path, else of the path `route`; of its own shape, else the full one.
+    """The candidate to copy to one tensor; None if no shape fits.
+
+    Prefers the target's own path, then its own shape over the full one (a narrower width takes the first channels),
+    then the widest source.
 
     Args:
-        place: of the tensor.
+        target: role of the tensor.
         like: the tensor.
-        full: the same part in the plain network: a narrower width takes the first channels of it.
-        candidates: tensors that play the same part.
-        route: the path that a network without paths takes after.
+        full: the tensor of the same role in the plain network.
+        candidates: source tensors of the same role.
+        route: the path to copy from if the target belongs to both.
     """
-    wanted = route if place.route is None else place.route
+    preferred = route if target.route is None else target.route
     usable = [each for each in candidates if each.tensor.shape in (like.shape, full.shape)]
 
     def distance(each: Candidate) -> tuple[bool, bool, int]:
-        other_path = each.place.route not in (None, wanted)
-        return other_path, each.tensor.shape != like.shape, each.place.width
+        other_path = each.role.route not in (None, preferred)
+        return other_path, each.tensor.shape != like.shape, each.role.width
 
     return min(usable, key=distance, default=None)

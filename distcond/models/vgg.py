@@ -1,4 +1,4 @@
-"""VGG with batch normalisation for small images (Simonyan & Zisserman 2015, configuration D): one linear layer."""
+"""VGG with batch normalisation for small images (Simonyan & Zisserman 2015, configuration D), with one linear layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distcond.models.model import Model, stage_shapes
 
 @dataclass(frozen=True, kw_only=True)
 class VggOptions(Options):
-    """Which VGG."""
+    """Size of a VGG."""
 
     depths: tuple[int, ...] = setting((2, 2, 3, 3, 3), "convolutions per stage; each stage ends in a max-pool", ge=1)
     widths: tuple[int, ...] = setting((64, 128, 256, 512, 512), "channels per stage; as many as model.depths", ge=1)
@@ -26,8 +26,8 @@ class VggOptions(Options):
 class Vgg(nn.Module):
     """`forward(x, cond)`: normalised images (N, 3, H, W) to logits (N, K).
 
-    3x3 convolutions without bias, which normalisation would undo. Global average pooling after the last max-pool, at
-    32 pixels the identity, takes images of any size; a map of one pixel stays one in further max-pools.
+    3x3 convolutions without bias, since normalisation follows. Global average pooling after the last max-pool (the
+    identity for images of 32 pixels) allows any image size; max-pools keep maps of one pixel.
     """
 
     def __init__(self, layers: LayerSet, num_classes: int, depths: tuple[int, ...], widths: tuple[int, ...]) -> None:
@@ -54,7 +54,7 @@ def build(layers: LayerSet, num_classes: int, options: VggOptions) -> Vgg:
     """The network that `options` describe.
 
     Raises:
-        ConfigError: other numbers of depths and widths.
+        ConfigError: different numbers of depths and widths.
     """
     return Vgg(layers, num_classes, options.depths, options.widths)
 

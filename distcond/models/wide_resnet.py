@@ -1,7 +1,7 @@
 """Wide ResNets for small images (Zagoruyko & Komodakis 2016): pre-activation blocks in three wide stages.
 
-WRN-d-k has (d - 4) / 6 blocks per stage, k times as many channels as 16-32-64, and a first convolution to 16. OAT
-trains WRN-16-8 (SVHN) and WRN-40-2 (STL-10) with a dropout of 0.3, Sparsity Winning Twice WRN-34-10 without.
+WRN-d-k has (d - 4) / 6 blocks per stage, k times the channels 16-32-64, and 16 channels in the first convolution. OAT
+trains WRN-16-8 (SVHN) and WRN-40-2 (STL-10) with dropout 0.3, Sparsity Winning Twice trains WRN-34-10 without.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from distcond.config.fields import setting
 from distcond.config.schema import Options
 from distcond.layers.layer_set import LayerSet
-from distcond.models.model import Model, he_normal
+from distcond.models.model import Model, init_he_normal
 from distcond.models.preact_resnet import PreActResNet
 
 
 @dataclass(frozen=True, kw_only=True)
 class WideResNetOptions(Options):
-    """Which wide ResNet."""
+    """Size of a wide ResNet."""
 
     depths: tuple[int, ...] = setting((), "blocks per stage", ge=1)
     widths: tuple[int, ...] = setting((), "channels per stage; as many as model.depths", ge=1)
@@ -26,14 +26,13 @@ class WideResNetOptions(Options):
 
 
 def build(layers: LayerSet, num_classes: int, options: WideResNetOptions) -> PreActResNet:
-    """The network that `options` describe, with He's initial weights as in the paper.
+    """The network that `options` describe, with He initialisation as in the paper.
 
     Raises:
-        ConfigError: other numbers of depths and widths.
+        ConfigError: different numbers of depths and widths.
     """
-    shape = options.depths, options.widths, options.stem_width
-    net = PreActResNet(layers, num_classes, *shape, options.dropout)
-    he_normal(net)
+    net = PreActResNet(layers, num_classes, options.depths, options.widths, options.stem_width, options.dropout)
+    init_he_normal(net)
     return net
 
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distcond.evaluation.plan import EvalPlan
 from distcond.evaluation.rows import keep_rows, tally
-from distcond.layers.condition import AtLambda
+from distcond.models.conditional import AtLambda
 from distcond.results.store import read_rows
 from distcond.runs.load_run import load
 

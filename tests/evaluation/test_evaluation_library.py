@@ -14,7 +14,7 @@ from distcond.attacks.starts import Seeds, example_seeds, joint_seed, normal, un
 from distcond.config.schema import AttackConfig
 from distcond.data.loader import to_float
 from distcond.evaluation.cascade import adaptive
-from distcond.layers.condition import AtLambda
+from distcond.models.conditional import AtLambda
 from distcond.registry import lookup
 from support.installed import needs
 

@@ -12,7 +12,7 @@ import torch
 from distcond.distributed.world import World
 from distcond.errors import ConfigError
 from distcond.evaluate import main, planned
-from distcond.layers.condition import AtLambda
+from distcond.models.conditional import AtLambda
 from distcond.runs.run_dir import RunDir
 from distcond.training.fit import fit
 

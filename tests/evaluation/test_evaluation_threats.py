@@ -16,7 +16,7 @@ from distcond.evaluation.cascade import adaptive
 from distcond.evaluation.networks import QueryCounter, attacked_model, target_model
 from distcond.evaluation.probes import agreement, gradient_signs
 from distcond.evaluation.rows import keep_rows
-from distcond.layers.condition import AtLambda
+from distcond.models.conditional import AtLambda
 from distcond.operating_point import OperatingPoint
 from distcond.results.row import Row
 from distcond.runs.load_run import load

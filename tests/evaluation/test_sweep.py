@@ -24,8 +24,7 @@ from distcond.evaluation.layout import Blocks
 from distcond.evaluation.make_plan import sweep_plan
 from distcond.evaluation.rows import Count
 from distcond.evaluation.sweep import sweep
-from distcond.layers.condition import AtLambda
-from distcond.models.conditional import ConditionalModel
+from distcond.models.conditional import AtLambda, ConditionalModel
 from distcond.operating_point import OperatingPoint
 from distcond.registry import lookup
 from distcond.runs.build import build_model, full_float32

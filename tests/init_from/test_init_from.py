@@ -13,8 +13,7 @@ from distcond.config.schema import Config
 from distcond.errors import ConfigError
 from distcond.init_from.initialise import check_init_from, copy_weights_into
 from distcond.init_from.report import InitReport
-from distcond.layers.condition import AtLambda
-from distcond.models.conditional import ConditionalModel
+from distcond.models.conditional import AtLambda, ConditionalModel
 from distcond.models.tensor_roles import role_of
 from distcond.registry import table
 from distcond.runs.build import build_model

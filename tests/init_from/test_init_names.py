@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distcond.init_from.initialise import copy_weights_into
-from distcond.layers.condition import AtLambda
+from distcond.models.conditional import AtLambda
 from distcond.runs.build import build_model
 from support.installed import needs
 

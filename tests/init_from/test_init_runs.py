@@ -20,7 +20,7 @@ from distcond.distributed.world import World
 from distcond.errors import ConfigError
 from distcond.init_from import initialise
 from distcond.init_from.initialise import check_init_from, read_weights
-from distcond.layers.condition import AtLambda
+from distcond.models.conditional import AtLambda
 from distcond.runs.build import build_model
 from distcond.runs.checkpoint import Position
 from distcond.runs.load_run import find_checkpoint, load

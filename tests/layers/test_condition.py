@@ -13,8 +13,8 @@ from distcond.attacks.pgd import pgd
 from distcond.config.overrides import resolve
 from distcond.config.schema import AttackConfig
 from distcond.errors import ConfigError
-from distcond.layers.condition import AtLambda, Condition, Routing
-from distcond.models.conditional import ConditionalModel
+from distcond.layers.condition import Condition, Routing
+from distcond.models.conditional import AtLambda, ConditionalModel
 from distcond.runs.build import build_model
 
 

@@ -98,7 +98,7 @@ def test_slicing_ordered_rows_gives_the_same_result(clean_rows: int, training: b
 
 
 def test_rows_in_order_never_meet_the_masked_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DualBatchNorm2d, "_by_row", None)
+    monkeypatch.setattr(DualBatchNorm2d, "_normalise_masked", None)
     cond = Routing().at(torch.tensor([0.0, 0.0, 0.3, 0.5, 1.0]))
     assert made(DualBatchNorm2d)(images(5), cond).isfinite().all()
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from distcond.errors import ConfigError
-from distcond.layers.encode import TOKENS, Codebook, RawLam, build_encoder, code_matrix
+from distcond.layers.encode import CODEBOOKS, Codebook, RawLam, build_encoder, code_matrix
 
 CHOICES = (0.0, 0.1, 0.2, 0.3, 0.4, 1.0)
 LAM = torch.tensor([0.4, 0.0, 1.0, 0.1, 0.1])
 
 
-@pytest.mark.parametrize("kind", TOKENS)
+@pytest.mark.parametrize("kind", CODEBOOKS)
 def test_a_lam_gets_the_row_of_its_choice(kind: str) -> None:
     rows = code_matrix(kind, 8, seed=3).float()
     assert torch.equal(Codebook(kind, CHOICES, 8, seed=3)(LAM), rows[[4, 0, 5, 1, 1]])
@@ -49,7 +49,7 @@ def test_without_encoding_lam_is_its_own_code() -> None:
     assert torch.equal(raw(LAM), LAM[:, None])
 
 
-@pytest.mark.parametrize("kind", TOKENS)
+@pytest.mark.parametrize("kind", CODEBOOKS)
 def test_an_unseen_lam_is_refused_by_name(kind: str) -> None:
     codes = Codebook(kind, CHOICES, 8)
     codes.check(0.4)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from distcond.errors import ConfigError
-from distcond.layers.condition import AtLambda
 from distcond.methods import float as float_method
 from distcond.methods.step_context import StepContext, StepRandomness
+from distcond.models.conditional import AtLambda
 from distcond.runs.build import build_model, build_step
 
 LAM = torch.tensor([0.0] * 4 + [1.0] * 4)

@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 from distcond.errors import ConfigError
-from distcond.layers.condition import AtLambda
 from distcond.layers.masked import MaskedNoisyConv2d
 from distcond.layers.noisy import NoisyConv2d
 from distcond.methods.float import METHOD as FLOAT
 from distcond.methods.floats import METHOD
-from distcond.models.conditional import ConditionalModel
+from distcond.models.conditional import AtLambda, ConditionalModel
 from distcond.runs.build import build_model
 
 

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
-from distcond.layers.condition import AtLambda
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.layers.film import FiLM
 from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
+from distcond.models.conditional import AtLambda
 from distcond.runs.build import build_model, build_step
 from distcond.samplers.distributions import FIXED_SHARE
 from support.groups import quick

@@ -18,10 +18,10 @@ from distcond.errors import ConfigError
 from distcond.evaluation.make_plan import sweep_plan
 from distcond.evaluation.rows import Provenance, sweep_rows
 from distcond.evaluation.sweep import sweep
-from distcond.layers.condition import AtLambda
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.methods import oat
 from distcond.methods.step_context import StepContext, StepRandomness
+from distcond.models.conditional import AtLambda
 from distcond.operating_point import OperatingPoint
 from distcond.runs.build import build_model, build_step
 from distcond.training.validate import point

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
-from distcond.layers.condition import AtLambda, Condition, Routing
+from distcond.layers.condition import Condition, Routing
 from distcond.layers.masked import MaskedConv2d
 from distcond.methods.smart import METHOD
 from distcond.methods.step_context import StepRandomness
 from distcond.methods.train_step import TrainStep
-from distcond.models.conditional import ConditionalModel
+from distcond.models.conditional import AtLambda, ConditionalModel
 from distcond.runs.build import build_model, build_step
 
 DRAWS = StepRandomness(1, 2, 3, 0, 1, torch.tensor([0.0] * 4 + [1.0] * 4))

@@ -20,9 +20,9 @@ from distcond.evaluation.cascade import adaptive
 from distcond.evaluation.outcomes import ROBUST
 from distcond.gradient_masking.diagnose import diagnose
 from distcond.gradient_masking.evidence import FULL
-from distcond.layers.condition import AtLambda, Condition
+from distcond.layers.condition import Condition
 from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d
-from distcond.models.conditional import ConditionalModel
+from distcond.models.conditional import AtLambda, ConditionalModel
 from distcond.models.dial import OutputBlend, network_at, point_on_dial, surrogate_networks
 from distcond.models.flops import cost_at
 from distcond.operating_point import OperatingPoint
@@ -208,7 +208,7 @@ def test_a_dial_outside_its_range_is_refused(rule: str, dial: float) -> None:
 
 def test_the_robust_end_lies_on_the_robust_path(tiny: Any) -> None:
     net = build_model(tiny("smart")).eval()
-    with pytest.raises(ConfigError, match=r"^dial_lam=0\.5: lies on the clean path"):
+    with pytest.raises(ConfigError, match=r"^dial_lam=0\.5: is on the clean path"):
         network_at(net, OperatingPoint(0.5, "weights", 0.5))
     with pytest.raises(ConfigError, match=r"^lam=0: the robust end of a blend must be above 0$"):
         network_at(net, OperatingPoint(0.0, "outputs", 0.5))

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from distcond.layers import layer_set
-from distcond.layers.condition import AtLambda, Condition
+from distcond.layers.condition import Condition
 from distcond.layers.encode import Codebook, Encoder, RawLam
 from distcond.layers.layer_set import LayerSet, Narrow
-from distcond.models.conditional import ConditionalModel
+from distcond.models.conditional import AtLambda, ConditionalModel
 from distcond.models.model import Model
 from distcond.registry import table
 from support.groups import quick

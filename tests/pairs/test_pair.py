@@ -23,9 +23,8 @@ from distcond.data.splits import stratified_order
 from distcond.errors import ConfigError
 from distcond.evaluation.blocks import BlockEvaluator
 from distcond.evaluation.by_class import classes_of
-from distcond.layers.condition import AtLambda
 from distcond.mixednuts import Mix, transform_logits
-from distcond.models.conditional import ConditionalModel
+from distcond.models.conditional import AtLambda, ConditionalModel
 from distcond.models.dial import network_at
 from distcond.models.flops import cost_at
 from distcond.operating_point import OperatingPoint

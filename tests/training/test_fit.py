@@ -13,7 +13,7 @@ from torch import Tensor
 from distcond.config.schema import Config
 from distcond.distributed.world import World
 from distcond.errors import ConfigError
-from distcond.layers.condition import AtLambda
+from distcond.models.conditional import AtLambda
 from distcond.results import history
 from distcond.results.store import read_rows
 from distcond.runs import checkpoint

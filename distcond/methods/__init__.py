@@ -1,5 +1,4 @@
-"""A paper is a value: each file exports the `Method` it implements, written over the passes of one training step.
+"""Training methods: each file exports the `Method` of one paper, whose loss is written in terms of `StepContext`.
 
-May import models, attacks, sparsity, samplers, layers, config and the root modules; never launch, storage, runs, ray or
-pyarrow.
+May import models, attacks, sparsity, samplers, layers, config and the root modules; never launch, storage, runs or ray.
 """

@@ -1,8 +1,9 @@
 """FLOAT: weight noise scaled by lam (Kundu et al., arXiv 2204.00426, WACV 2023).
 
-Per batch, the first half runs clean at lam = 0 through the clean statistics without noise, the second half is attacked
-at lam = 1 through the adversarial statistics with noise; the loss is half the mean of each. A fresh draw of noise in
-every forward, attack steps included. At test time lam scales the noise and lam > 0 chooses the adversarial statistics.
+The first half of a batch runs clean at lam = 0, with the clean statistics and without noise. The second half is
+attacked at lam = 1, with the adversarial statistics and noise. The loss is the mean of both halves' losses. Every
+forward pass draws new noise, attack steps included. At test time lam scales the noise, and lam > 0 selects the
+adversarial statistics.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from distcond.samplers.distributions import TwoPointOptions
 
 @dataclass(frozen=True, kw_only=True)
 class FloatOptions(Options):
-    """FLOAT's own settings."""
+    """Settings of FLOAT."""
 
-    alpha: float = setting(0.25, "where the learned noise amplitude of every layer starts (authors' code: 0.25)", ge=0)
+    alpha: float = setting(0.25, "initial value of every layer's learned noise amplitude (authors' code: 0.25)", ge=0)
     threshold: float = setting(
         0.0,
-        "lam above which the adversarial statistics serve; 0.5 = the authors' earlier two-range mapping",
+        "lam above which the adversarial statistics are used; 0.5 = the authors' earlier two-range mapping",
         ge=0,
         le=1,
     )
-    shared_alpha: bool = setting(False, "one amplitude for all layers in place of one each")
+    shared_alpha: bool = setting(False, "one amplitude for all layers instead of one per layer")
     scale: Scale = setting(
         "ranges",
-        "noise at lam: anew from 0 to 1 on each side of the threshold (ranges), as lam says (linear), or all of it "
-        "above the threshold and none below (constant)",
+        "noise amplitude: 0 to 1 on each side of the threshold (ranges), lam (linear), or 1 above the threshold and 0 "
+        "below (constant)",
     )
 
 
@@ -47,30 +48,30 @@ def layers(options: FloatOptions, shared: bool) -> LayerSet:
 
 
 def amplitude(options: FloatOptions) -> Amplitude:
-    """Where the amplitude of every layer starts, or a fresh one for all layers of a network."""
+    """The initial amplitude of every layer, or a new parameter for all layers of a network."""
     return nn.Parameter(torch.tensor(options.alpha)) if options.shared_alpha else options.alpha
 
 
 def routing(options: FloatOptions) -> Routing:
-    """The statistics and the noise of each lam."""
+    """Maps lam to the statistics and the noise amplitude."""
     return Routing(options.threshold, options.scale)
 
 
-def objective(passes: StepContext, x: Tensor, y: Tensor, width: int = 0) -> Outcome:
-    """Cross-entropy of the clean rows at lam = 0 and of the attacked rows at their lam, a mean over all rows.
+def objective(step: StepContext, x: Tensor, y: Tensor, width: int = 0) -> Outcome:
+    """Cross-entropy of the clean rows at lam = 0 and of the attacked rows at their lam, averaged over all rows.
 
-    With the method's own sampler, half the rows at 0 and half at 1, this is 0.5 L_clean + 0.5 L_adv.
+    With the default sampler, half the rows at 0 and half at 1, this is 0.5 L_clean + 0.5 L_adv.
     """
-    clean, adv = passes.split()
-    loss, seen_clean, seen_adv = x.new_zeros(()), None, None
+    clean, adv = step.split_by_lam()
+    loss, clean_pass, adv_pass = x.new_zeros(()), None, None
     if clean.stop > clean.start:
-        seen_clean = passes.logits(x[clean.rows], clean, "clean", width), y[clean.rows]
-        loss = loss + passes.cross_entropy(*seen_clean)
+        clean_pass = step.logits(x[clean.rows], clean, "clean", width), y[clean.rows]
+        loss = loss + step.cross_entropy(*clean_pass)
     if adv.stop > adv.start:
-        moved = passes.adversarial(x[adv.rows], y[adv.rows], adv, width)
-        seen_adv = passes.logits(moved, adv, "adversarial", width), y[adv.rows]
-        loss = loss + passes.cross_entropy(*seen_adv)
-    return Outcome(loss, count_correct(seen_clean, seen_adv))
+        x_adv = step.make_adversarial(x[adv.rows], y[adv.rows], adv, width)
+        adv_pass = step.logits(x_adv, adv, "adversarial", width), y[adv.rows]
+        loss = loss + step.cross_entropy(*adv_pass)
+    return Outcome(loss, count_correct(clean_pass, adv_pass))
 
 
 METHOD = Method(

@@ -1,7 +1,7 @@
 """FLOAT at several widths of one slimmable network (Kundu et al., arXiv 2204.00426).
 
-Noise is drawn for the full-width weight and cut with it. The authors published the layers but no training loop; this
-one is that of slimmable networks (Yu et al. 2019), as in OATS.
+Noise is drawn for the full-width weight and sliced with it. The authors published the layers but no training loop; this
+is the loop of slimmable networks (Yu et al. 2019), as in OATS.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from distcond.samplers.distributions import TwoPointOptions
 
 @dataclass(frozen=True, kw_only=True)
 class FloatSlimOptions(FloatOptions):
-    """Slimmable FLOAT's own settings besides FLOAT's."""
+    """Settings of slimmable FLOAT."""
 
     width_mults: tuple[float, ...] = setting((1.0, 0.5), "share of the channels at each width", gt=0, le=1)
-    heads: Literal["shared", "per_width"] = setting("shared", "one classifier for all widths, or one each")
+    heads: Literal["shared", "per_width"] = setting("shared", "one classifier for all widths, or one per width")
 
 
 def layers(options: FloatSlimOptions, shared: bool) -> LayerSet:

@@ -1,11 +1,12 @@
-"""FLOATS: FLOAT with sparse weights, one mask for every lam (Kundu et al., arXiv 2204.00426; sparse learning as in DNR,
-arXiv 2011.03083, by the sparse momentum of Dettmers & Zettlemoyer 2019).
+"""FLOATS: FLOAT with sparse weights and one mask for all lam (Kundu et al., arXiv 2204.00426).
 
-Sparse from the start, one training run. After every epoch each layer drops its smallest weights and all of them
-together grow as many, layer by layer in proportion to the momentum on what they keep, where the momentum is largest:
-the density of the network stays, those of the layers are learned. Only convolutions are masked. The mechanics are those
-of the authors' code, made exact in the number of weights. Two things differ from it: noise falls on the kept weights
-only (`dense_noise` for the other), and density 1 leaves out all of this instead of shuffling weights about.
+Sparse learning as in DNR (arXiv 2011.03083), with the sparse momentum of Dettmers & Zettlemoyer (2019). The network is
+sparse from the start. After every epoch each layer drops its smallest weights. The network then grows as many weights
+where momentum is largest, distributed over layers in proportion to the momentum of their kept weights. The density of
+the network is constant, the densities of the layers are learned. Only convolutions are masked.
+
+Follows the authors' code, with exact weight counts and two differences: noise is on kept weights only (`dense_noise`
+restores theirs), and density 1 disables masks instead of exchanging weights.
 """
 
 from __future__ import annotations
@@ -31,29 +32,29 @@ from distcond.sparsity.update import GRANULARITIES, SCHEDULES
 
 @dataclass(frozen=True, kw_only=True)
 class FloatsOptions(FloatOptions):
-    """FLOATS's own settings besides FLOAT's."""
+    """Settings of FLOATS."""
 
     density: float = setting(0.1, "kept share of the convolutions' weights; 1 = FLOAT", gt=0, le=1)
-    drop_fraction: float = setting(0.5, "share of a layer's weights an update drops at first; falls to 0", ge=0, le=1)
-    schedule: Literal["linear", "cosine"] = setting("linear", "how that share falls over the run")
-    by: Literal["weight", "channel"] = setting("weight", "drop and grow single weights, or whole input channels")
+    drop_fraction: float = setting(0.5, "share of each layer's weights that updates drop; decays to 0", ge=0, le=1)
+    schedule: Literal["linear", "cosine"] = setting("linear", "decay of drop_fraction over the run")
+    by: Literal["weight", "channel"] = setting("weight", "drop and grow single weights, or complete input channels")
     dense_noise: bool = setting(
         False, "noise on dropped weights too, as in the authors' code: the network is then dense for lam > 0"
     )
 
 
 def layers(options: FloatsOptions, shared: bool) -> LayerSet:
-    """Noisy convolutions that know their mask, and dual batch normalisation."""
+    """Noisy convolutions with a mask, and dual batch normalisation."""
     if options.density == 1 or options.dense_noise:
         return noisy(amplitude(options), shared)
     return masked_noisy(amplitude(options), shared)
 
 
 def sparsity(config: Config, model: ConditionalModel) -> MomentumRegrowth | None:
-    """The one mask of the run; None at density 1.
+    """The mask of the run; None at density 1.
 
     Raises:
-        ConfigError: no momentum to grow by, or a network that is not made of the method's layers.
+        ConfigError: optim.momentum is 0, or the network has none of the method's layers.
     """
     options = config.method
     assert isinstance(options, FloatsOptions)

@@ -1,11 +1,11 @@
-"""Flying Bird and Flying Bird+: adversarial training of a sparse network whose mask moves while it trains (Chen et al.,
-Sparsity Winning Twice, arXiv 2202.09844, ICLR 2022, section 3.3).
+"""Flying Bird and Flying Bird+: adversarial training of a sparse network with a dynamic mask (Chen et al., Sparsity
+Winning Twice, arXiv 2202.09844, ICLR 2022, section 3.3).
 
 Convolutions and classifier are masked from the start (ERK; authors' code: IGQ). Every `update_every` steps each layer
-drops its smallest weights and grows as many by gradient (authors' scripts: at random): its density stays. In Flying
-Bird+ the density follows the run: from half of it on, an update drops weights for good while the robust generalisation
-gap (train RA - val RA) grows, and grows more than it dropped while the adversarial validation loss rises. Amounts are
-the authors'; a layer that is fully dense takes no part, and what grows is rounded down.
+drops its smallest weights and grows as many by gradient (authors' scripts: at random), so its density is constant.
+Flying Bird+ adapts the density in the second half of the run: an update drops extra weights while the robust
+generalisation gap (train RA - val RA) grows, and grows extra weights while the adversarial validation loss rises.
+Amounts are the authors'. Fully dense layers are not updated, and growth counts are rounded down.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from distcond.sparsity.update import SCHEDULES
 
 @dataclass(frozen=True, kw_only=True)
 class FlyingBirdOptions(Options):
-    """Flying Bird's own settings."""
+    """Settings of Flying Bird."""
 
     density: float = setting(0.2, "kept share of convolutions and classifier; 1 = adversarial training", gt=0, le=1)
     distribution: Literal["erk", "igq", "uniform"] = setting(
-        "erk", "how density is shared out over the layers (authors' code: igq)"
+        "erk", "distribution of the density over layers (authors' code: igq)"
     )
     growth: Literal["gradient", "random"] = setting(
-        "gradient", "grow where the gradient is largest, or anywhere (authors' scripts: random)"
+        "gradient", "grow where the gradient is largest, or at random (authors' scripts: random)"
     )
     update_every: int = setting(900, "steps between updates of the mask", ge=1)
     update_every_late: int = setting(
-        0, "the same in the second half of the run; 0 = no change (authors' scripts: 1200)", ge=0
+        0, "update_every in the second half of the run; 0 = the same (authors' scripts: 1200)", ge=0
     )
-    drop_fraction: float = setting(0.5, "share of a layer's weights an update drops at first", ge=0, le=1)
-    drop_fraction_end: float = setting(0.005, "the same at the end of the run", ge=0, le=1)
-    schedule: Literal["cosine", "linear"] = setting("cosine", "how that share falls over the run")
+    drop_fraction: float = setting(0.5, "share of a layer's weights that the first update drops", ge=0, le=1)
+    drop_fraction_end: float = setting(0.005, "drop_fraction at the end of the run", ge=0, le=1)
+    schedule: Literal["cosine", "linear"] = setting("cosine", "decay of drop_fraction over the run")
 
 
 def build_sparsity(config: Config, model: ConditionalModel, trend: DensityTrend | None = None) -> DropAndGrow:
-    """The moving mask of a run.
+    """The dynamic mask of a run.
 
     Raises:
-        ConfigError: a network without convolutions or linear layers.
+        ConfigError: the network has no convolution or linear layer.
     """
     options = config.method
     assert isinstance(options, FlyingBirdOptions)
@@ -66,15 +66,15 @@ def build_sparsity(config: Config, model: ConditionalModel, trend: DensityTrend 
 
 
 def sparsity(config: Config, model: ConditionalModel) -> DropAndGrow | None:
-    """The moving mask of a run; None at density 1."""
+    """The dynamic mask of a run; None at density 1."""
     assert isinstance(config.method, FlyingBirdOptions)
     return None if config.method.density == 1 else build_sparsity(config, model)
 
 
 METHOD = Method(
     name="flying_bird",
-    summary="sparse adversarial training with a mask that moves: each layer drops and grows as many weights",
-    paper="Flying Bird, arXiv 2202.09844 section 3.3; first layer densities are an interpretation",
+    summary="sparse adversarial training with a dynamic mask: each layer drops and grows as many weights",
+    paper="Flying Bird, arXiv 2202.09844 section 3.3; initial layer densities are an interpretation",
     options=FlyingBirdOptions(name="flying_bird"),
     layers=pgd_at.layers,
     objective=lambda options: pgd_at.objective,
@@ -86,20 +86,20 @@ METHOD = Method(
 
 @dataclass(frozen=True, kw_only=True)
 class FlyingBirdPlusOptions(FlyingBirdOptions):
-    """Flying Bird+'s own settings besides Flying Bird's."""
+    """Settings of Flying Bird+."""
 
-    adapt_from: float = setting(0.5, "share of the run after which the density follows it", ge=0, le=1)
-    window: int = setting(4, "differences between consecutive epochs that are looked at", ge=1)
-    threshold: float = setting(0.5, "share of them that has to point upwards", gt=0, le=1)
-    extra_drop: float = setting(0.4, "dropped for good while the gap grows, as a share of what an update drops", ge=0)
-    extra_grow: float = setting(0.05, "grown beyond that while the loss rises, as a share of what was dropped", ge=0)
+    adapt_from: float = setting(0.5, "share of the run after which the density adapts", ge=0, le=1)
+    window: int = setting(4, "number of differences between consecutive epochs in a trend", ge=1)
+    threshold: float = setting(0.5, "share of them that must be upwards", gt=0, le=1)
+    extra_drop: float = setting(0.4, "extra weights dropped while the gap grows, as a share of those dropped", ge=0)
+    extra_grow: float = setting(0.05, "extra weights grown while the loss rises, as a share of those dropped", ge=0)
 
 
 def plus_sparsity(config: Config, model: ConditionalModel) -> DropAndGrow:
-    """The moving mask of a run and the history it follows.
+    """The dynamic mask of a run, with the trend that adapts its density.
 
     Raises:
-        ConfigError: no validation after every epoch, or no adversarial training: nothing for the density to follow.
+        ConfigError: eval.every is not 1, or there is no adversarial training: the trend needs both.
     """
     options = config.method
     assert isinstance(options, FlyingBirdPlusOptions)
@@ -114,7 +114,7 @@ def plus_sparsity(config: Config, model: ConditionalModel) -> DropAndGrow:
 
 PLUS_METHOD = Method(
     name="flying_bird_plus",
-    summary="Flying Bird whose density follows the robust generalisation gap and the validation loss",
+    summary="Flying Bird with a density that adapts to the robust generalisation gap and the validation loss",
     paper="Flying Bird+, arXiv 2202.09844 section 3.3; amounts from the authors' code",
     options=FlyingBirdPlusOptions(name="flying_bird_plus"),
     layers=pgd_at.layers,

@@ -1,7 +1,4 @@
-"""What a file of this package exports: a training method as a value. Its stages, its masks, its loss at every width.
-
-A slimmable network's step adds up the loss of each width, widest first (Yu et al. 2019; OATS).
-"""
+"""The `Method` value that each file of this package exports, the `Sparsity` protocol, and losses over widths."""
 
 from __future__ import annotations
 
@@ -21,78 +18,78 @@ from distcond.layers.layer_set import LayerSet
 from distcond.methods.step_context import Outcome, StepContext
 from distcond.models.conditional import ConditionalModel
 
-#: (passes of the step, images in [0, 1], labels) -> loss and counts.
+#: (step, images in [0, 1], labels) -> loss and counts.
 Objective = Callable[[StepContext, Tensor, Tensor], Outcome]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Epochs with one loss, one optimiser and one learning-rate schedule; the next stage starts both anew."""
+    """Epochs with one loss, optimiser and learning-rate schedule; the next stage starts with new ones."""
 
     name: str
-    epochs: int  # at most; a stage ends early when the method's sparsity says so
+    epochs: int  # at most; `Sparsity.after_epoch` may end a stage early
     objective: Objective
     optim: OptimConfig
 
 
 class Sparsity(Protocol):
-    """Masks over a run. Every call happens on every rank with the same arguments and must decide the same there:
-    decisions use reduced gradients, momenta or weights, and generators keyed by (seed, step, layer).
+    """The masks of a run. Every rank makes the same calls with the same arguments and must take the same decisions:
+    use reduced gradients, momenta or weights, and generators keyed by (seed, step, layer).
     """
 
     def start(self, stage: str) -> None:
-        """At the beginning of a stage (not when one is resumed): make or fix masks, apply them to the weights."""
+        """Called at the start of a stage, but not on resume: create or fix masks and apply them to the weights."""
 
     def after_step(self, optimiser: torch.optim.Optimizer, done: float, step: int) -> None:
-        """After each optimiser update; the reduced gradients are still there.
+        """Called after each optimiser update, while the reduced gradients are still there.
 
-        `done` is the share of the stage behind us in (0, 1], `step` counts the updates of the whole run from 1.
+        `done` is the finished share of the stage in (0, 1]; `step` counts the updates of the complete run from 1.
         """
 
     def after_epoch(self, record: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> bool:
-        """After each epoch's validation, with its history record; True ends the stage here."""
+        """Called after each epoch's validation with its history record; True ends the stage."""
 
     def report(self) -> dict[str, float]:
-        """What the masks are now: at least "density" (kept share of the maskable weights)."""
+        """Current numbers for the history: at least "density" (kept share of the maskable weights)."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the ranks share, masks and histories included, as tensors and plain values."""
+        """State that all ranks share, such as masks and histories, as tensors and plain values."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Resume from `state_dict`."""
 
-    def own_state(self) -> dict[str, Tensor]:
-        """What differs between ranks in the middle of an epoch, such as sums of their own gradients."""
+    def rank_state(self) -> dict[str, Tensor]:
+        """State that differs between ranks within an epoch, such as sums of their gradients."""
 
-    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from `own_state`, or from its mean over the ranks of another world."""
+    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
+        """Resume from `rank_state`, or from its mean over ranks if their number changed."""
 
 
 def sum_over_widths(objective: Callable[[StepContext, Tensor, Tensor, int], Outcome], num_widths: int) -> Objective:
-    """The sum of an objective over all widths, in one backward and one optimiser step.
+    """Sum an objective over all widths, widest first, in one step (Yu et al. 2019; OATS).
 
-    Every width has its own attack, of its own random start, on the same images at the same lam. Counts add up too, so
-    an accuracy in training is the mean over widths.
+    Every width has its own attack with its own random start, on the same images at the same lam. Counts are summed too,
+    so training accuracies are means over widths.
     """
 
-    def summed(passes: StepContext, x: Tensor, y: Tensor) -> Outcome:
-        outcomes = [objective(passes, x, y, width) for width in range(num_widths)]
-        losses, tallies = zip(*outcomes, strict=True)
-        return Outcome(torch.stack(losses).sum(), torch.stack(tallies).sum(0))
+    def summed(step: StepContext, x: Tensor, y: Tensor) -> Outcome:
+        outcomes = [objective(step, x, y, width) for width in range(num_widths)]
+        losses, counts = zip(*outcomes, strict=True)
+        return Outcome(torch.stack(losses).sum(), torch.stack(counts).sum(0))
 
     return summed
 
 
 def check_width_mults(width_mults: tuple[float, ...]) -> tuple[float, ...]:
-    """`width_mults` as they are.
+    """Return `width_mults` if they descend from 1.
 
     Raises:
-        ConfigError: not descending from 1: then some weights would belong to no network.
+        ConfigError: they do not; some weights would then belong to no network.
     """
     descending = all(wide > narrow for wide, narrow in pairwise(width_mults))
     if not width_mults or width_mults[0] != 1 or not descending:
-        given = ",".join(f"{width_mult:g}" for width_mult in width_mults)
-        raise ConfigError(f"method.width_mults={given}: must start with 1 and descend, such as 1,0.75,0.5")
+        text = ",".join(f"{width_mult:g}" for width_mult in width_mults)
+        raise ConfigError(f"method.width_mults={text}: must start with 1 and descend, such as 1,0.75,0.5")
     return width_mults
 
 
@@ -112,28 +109,28 @@ def _dense(config: Config, model: ConditionalModel) -> Sparsity | None:
     return None
 
 
-def _whole_grid(config: Config) -> tuple[float, ...]:
+def _configured_grid(config: Config) -> tuple[float, ...]:
     return config.eval.lam_grid
 
 
 @dataclass(frozen=True)
 class Method:
-    """A training method. `fit` composes these parts and never asks which method it runs.
+    """A training method. Training composes these parts and never branches on the method.
 
     Attributes:
-        paper: citation with section, or "interpretation" where the paper does not settle it.
-        layers: (options, shared BN statistics) to the parts the network is built from.
-        objective: options to the loss of one step.
-        sampler: options of the sampler the method uses unless told otherwise.
-        default_grid: `eval.lam_grid` unless told otherwise.
-        routing: options to how lam becomes a condition.
-        lam_grid: the operating points that make sense for a trained network.
-        encode: options to the module that encodes lam for FiLM, or None.
-        widths: options to the width multipliers, widest first.
-        sparsity: the masks of a run, or None for a dense network.
-        stages: the stages of a run; None = one stage of `objective` over all epochs.
-        trains: whether there is anything to train.
-        reads_ra_loss: whether training follows the loss of validation images under attack.
+        paper: citation with section, or "interpretation" where the paper leaves it open.
+        layers: (options, shared BN statistics) -> the layers of the network.
+        objective: options -> the loss of one step.
+        sampler: default sampler options.
+        default_grid: default of `eval.lam_grid`.
+        routing: options -> how lam becomes a condition.
+        lam_grid: config -> the lams to evaluate.
+        encode: options -> the encoder of lam for FiLM, or None.
+        widths: options -> the width multipliers, widest first.
+        sparsity: (config, model) -> the masks of a run, or None for a dense network.
+        stages: config -> the stages of a run; None = one stage of `objective` over all epochs.
+        trains: whether the method trains at all.
+        reads_ra_loss: whether training needs the adversarial loss of validation.
     """
 
     name: str
@@ -145,7 +142,7 @@ class Method:
     sampler: Options
     default_grid: tuple[float, ...] = EvalConfig.lam_grid
     routing: Callable[[Any], Routing] = _default_routing
-    lam_grid: Callable[[Config], tuple[float, ...]] = _whole_grid
+    lam_grid: Callable[[Config], tuple[float, ...]] = _configured_grid
     encode: Callable[[Any], Encoder | None] = _no_code
     widths: Callable[[Any], tuple[float, ...]] = _full_width
     sparsity: Callable[[Config, ConditionalModel], Sparsity | None] = _dense
@@ -154,5 +151,5 @@ class Method:
     reads_ra_loss: bool = False
 
     def has_two_paths(self, options: Any) -> bool:
-        """Whether its networks have a standard and a robust path, which a dial can blend."""
+        """Whether its networks have a clean and an adversarial path, which a dial can blend."""
         return hasattr(self.layers(options, False).norm(1), "two_paths")

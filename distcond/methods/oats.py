@@ -1,7 +1,7 @@
 """OATS: OAT at several widths of one slimmable network (Wang et al., arXiv 2010.11828, NeurIPS 2020).
 
-The authors published the layers but no training loop. This one is that of slimmable networks (Yu et al. 2019): every
-step adds up the losses of all widths, widest first, each with an attack on itself, all at the same lam per row.
+The authors published the layers but no training loop. This is the loop of slimmable networks (Yu et al. 2019): every
+step sums the losses of all widths, widest first. Each width has its own attack; lam per row is the same for all.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from distcond.samplers.distributions import FixedShareOptions
 
 @dataclass(frozen=True, kw_only=True)
 class OatsOptions(OatOptions):
-    """OATS's own settings besides OAT's."""
+    """Settings of OATS."""
 
     width_mults: tuple[float, ...] = setting((1.0, 0.75, 0.5), "share of the channels at each width", gt=0, le=1)
     heads: Literal["shared", "per_width"] = setting(
-        "shared", "one classifier for all widths, or one each (SOLAR, arXiv 2509.16833)"
+        "shared", "one classifier for all widths, or one per width (SOLAR, arXiv 2509.16833)"
     )
     film_slices: Literal["separate", "concatenated"] = setting(
-        "separate", "how FiLM narrows: scale and shift apart, or their concatenation as in the authors' code"
+        "separate", "how FiLM is sliced: scale and shift separately, or concatenated as in the authors' code"
     )
 
 
@@ -40,8 +40,8 @@ def layers(options: OatsOptions, shared: bool) -> LayerSet:
 
 def objective(options: OatsOptions) -> Objective:
     """OAT's loss, summed over the widths."""
-    one = partial(oat.objective, skip_clean_of_adversarial=options.skip_clean_of_adversarial)
-    return sum_over_widths(one, len(options.width_mults))
+    one_width = partial(oat.objective, skip_clean_of_adversarial=options.skip_clean_of_adversarial)
+    return sum_over_widths(one_width, len(options.width_mults))
 
 
 METHOD = Method(

@@ -1,7 +1,7 @@
-"""Two networks that were trained apart, as one: a standard run's and a robust run's, made by `python -m distcond.pair`.
+"""A standard run's and a robust run's network as one model, made by `python -m distcond.pair`.
 
-The rivals of one conditional network: its dial interpolates their weights or mixes their outputs. There is nothing to
-train. lam 0 is the standard run, any larger lam the robust one; there is no network between them without a blend.
+The baseline of conditional networks: a dial interpolates the weights or mixes the outputs of the two. It is not
+trained. lam 0 is the standard run, any larger lam the robust one; only blends are in between.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from distcond.samplers.distributions import FixedOptions
 
 
 def layers(options: Options, shared: bool) -> LayerSet:
-    """Every layer twice."""
+    """Every layer exists twice."""
     return paired(shared)
 
 
 def objective(options: Options) -> Objective:
-    """None: refused.
+    """There is none: a pair is not trained.
 
     Raises:
         ConfigError: always.
     """
-    raise ConfigError("method=pair: is not trained; made from two runs by python -m distcond.pair STANDARD ROBUST")
+    raise ConfigError("method=pair: is not trained; make it from two runs: python -m distcond.pair STANDARD ROBUST")
 
 
 def lam_grid(config: Config) -> tuple[float, ...]:
-    """0 and 1, as far as `eval.lam_grid` has them: the two runs.
+    """The lams 0 and 1 of `eval.lam_grid`: the two runs.
 
     Raises:
-        ConfigError: it has neither.
+        ConfigError: the grid has neither.
     """
     points = tuple(lam for lam in config.eval.lam_grid if lam in (0, 1))
     if not points:
@@ -41,7 +41,7 @@ def lam_grid(config: Config) -> tuple[float, ...]:
 
 METHOD = Method(
     name="pair",
-    summary="two runs as one network, made by distcond.pair: the rivals of one conditional network; not trained",
+    summary="two runs as one model, made by distcond.pair: the baseline of conditional networks; not trained",
     paper="adaptive smoothing, arXiv 2301.12554; robust soups, arXiv 2302.10164; MixedNUTS, arXiv 2402.02263",
     options=Options(name="pair"),
     layers=layers,

@@ -1,9 +1,9 @@
-"""Adversarial training at one fixed lam: the dedicated networks that once-for-all methods compare with.
+"""Adversarial training at one fixed lam: the dedicated networks that conditional methods are compared with.
 
     L = (1 - lam) * CE(f(x), y) + lam * CE(f(x_adv), y)
 
-lam = 1 is Madry et al. (2018), lam = 0 standard training (no attack is run), between them OAT's PGD-AT baseline
-(arXiv 2010.11828, section 4), whose adversarial forward comes before the clean one.
+lam = 1 is Madry et al. (2018), lam = 0 is standard training (without attack). In between it is OAT's PGD-AT baseline
+(arXiv 2010.11828, section 4), which runs the adversarial forward pass before the clean one.
 """
 
 from __future__ import annotations
@@ -19,27 +19,31 @@ from distcond.samplers.distributions import FixedOptions
 
 
 def layers(options: Options, shared: bool) -> LayerSet:
-    """Plain layers: nothing is conditioned."""
+    """Plain layers without conditioning."""
     return plain(shared)
 
 
-def objective(passes: StepContext, x: Tensor, y: Tensor) -> Outcome:
-    """The hybrid loss at one lam for the whole batch; a pass of weight 0 is not run."""
-    everything = passes.draws.everything()
-    lam = float(everything.lam)
-    loss, seen_clean, seen_adv = x.new_zeros(()), None, None
+def objective(step: StepContext, x: Tensor, y: Tensor) -> Outcome:
+    """The hybrid loss at one lam for all rows. Passes with weight 0 are skipped."""
+    rows = step.randomness.all_rows()
+    lam = float(rows.lam)
+    loss, clean_pass, adv_pass = x.new_zeros(()), None, None
     if lam > 0:
-        moved = passes.adversarial(x, y, everything)
-        seen_adv = passes.logits(moved, everything, "adversarial"), y
-        loss = loss + lam * passes.cross_entropy(*seen_adv)
+        x_adv = step.make_adversarial(x, y, rows)
+        adv_pass = step.logits(x_adv, rows, "adversarial"), y
+        loss = loss + lam * step.cross_entropy(*adv_pass)
     if lam < 1:
-        seen_clean = passes.logits(x, everything, "clean"), y
-        loss = loss + (1 - lam) * passes.cross_entropy(*seen_clean)
-    return Outcome(loss, count_correct(seen_clean, seen_adv))
+        clean_pass = step.logits(x, rows, "clean"), y
+        loss = loss + (1 - lam) * step.cross_entropy(*clean_pass)
+    return Outcome(loss, count_correct(clean_pass, adv_pass))
 
 
 def lam_grid(config: Config) -> tuple[float, ...]:
-    """The one lam it was trained at."""
+    """The lam of training.
+
+    Raises:
+        ConfigError: the sampler draws more than one lam.
+    """
     if not isinstance(config.sampler, FixedOptions):
         raise ConfigError(
             f"sampler={config.sampler.name}: method {config.method.name} trains at one lam; use sampler=fixed"

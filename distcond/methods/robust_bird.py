@@ -1,10 +1,10 @@
 """Robust Bird: find a sparse ticket early in standard training, then train it adversarially (Chen et al., Sparsity
 Winning Twice, arXiv 2202.09844, ICLR 2022, section 3.2).
 
-Stage "search": standard training of the dense network, until masks by global magnitude stop changing. Stage "train":
-adversarial training of the network under that mask with a fresh optimiser; weights keep their values. The search makes
-its masks of convolutions, the ticket includes the classifier, as in the authors' code. The length and the schedule of
-the search are an interpretation: at most 60 epochs, a learning-rate drop after 50.
+Stage "search": standard training of the dense network until its global magnitude masks stop changing. Stage "train":
+adversarial training under that mask with a new optimiser; weights keep their values. As in the authors' code, the
+search masks convolutions and the ticket includes the classifier. Length and schedule of the search are an
+interpretation: at most 60 epochs, a learning-rate drop after 50.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from distcond.sparsity.masks import layers_by_weight
 
 @dataclass(frozen=True, kw_only=True)
 class RobustBirdOptions(Options):
-    """Robust Bird's own settings."""
+    """Settings of Robust Bird."""
 
-    density: float = setting(0.2, "kept share of convolutions and classifier, by magnitude over all", gt=0, le=1)
-    search_epochs: int = setting(60, "epochs of the search at most; `epochs` are those of the training after it", ge=1)
+    density: float = setting(0.2, "kept share of convolutions and classifier, by global magnitude", gt=0, le=1)
+    search_epochs: int = setting(60, "maximum epochs of the search; `epochs` counts the training after it", ge=1)
     search_milestones: tuple[float, ...] = setting(
-        (5 / 6,), "where the search drops its learning rate, as shares of search_epochs", ge=0, le=1
+        (5 / 6,), "learning-rate drops of the search, as shares of search_epochs", ge=0, le=1
     )
-    queue_length: int = setting(5, "masks of consecutive epochs that have to agree", ge=2)
-    tolerance: float = setting(0.08, "share of entries in which two masks that agree may differ", ge=0, le=1)
+    queue_length: int = setting(5, "number of consecutive epochs whose masks must agree", ge=2)
+    tolerance: float = setting(0.08, "largest share of entries in which agreeing masks differ", ge=0, le=1)
 
 
 def stages(config: Config) -> tuple[Stage, ...]:
-    """The search and the training."""
+    """The stages "search" and "train"."""
     options = config.method
     assert isinstance(options, RobustBirdOptions)
     optim = replace(config.optim, schedule="multistep", milestones=options.search_milestones, warmup=0.0)
@@ -50,7 +50,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
 
 
 def sparsity(config: Config, model: ConditionalModel) -> EarlyTicket:
-    """The search for the ticket, and the ticket.
+    """The masks of the search and of the ticket.
 
     Raises:
         ConfigError: density 1, or a network without convolutions.

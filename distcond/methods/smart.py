@@ -1,10 +1,11 @@
 """SMART: a clean and an adversarial path, each with its own sparse mask over shared weights (arXiv 2302.03523).
 
-The first half of a batch runs clean on the clean path, the second half is attacked and runs on the adversarial path;
-each path has its own batch normalisation, the losses weigh the same, the classifier is shared and dense. There is no
-official code, and the paper's text was not at hand. Interpretation: masks learn as in FLOATS, by sparse momentum with
-the path's own dense gradients, clean masks after even epochs and adversarial ones after odd epochs, at layer densities
-that both paths share. There are two operating points: lam up to 0.5 is the clean path, above it the adversarial one.
+The first half of a batch runs clean on the clean path; the second half is attacked and runs on the adversarial path.
+Each path has its own batch normalisation, both losses have the same weight, and the classifier is shared and dense.
+There is no official code, and the text of the paper was not available. Interpretation: masks learn as in FLOATS, by
+sparse momentum with the path's own dense gradients. Clean masks are updated after even epochs, adversarial masks after
+odd epochs, and both have the same layer densities. There are two operating points: the clean path for lam up to 0.5,
+the adversarial path above.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from distcond.sparsity.update import SCHEDULES
 
 @dataclass(frozen=True, kw_only=True)
 class SmartOptions(Options):
-    """SMART's own settings."""
+    """Settings of SMART."""
 
-    density: float = setting(0.5, "kept share of the convolutions' weights on each path; 1 = dual BN only", gt=0, le=1)
+    density: float = setting(0.5, "kept share of the convolutions' weights per path; 1 = dual BN only", gt=0, le=1)
     overlap: float | None = setting(
-        None, "share of a path's weights that the other has too, at the start; none = independent masks", ge=0, le=1
+        None, "initial share of a path's kept weights that the other path keeps; none = independent masks", ge=0, le=1
     )
-    drop_fraction: float = setting(0.5, "share of a layer's weights an update drops at first; falls to 0", ge=0, le=1)
-    schedule: Literal["linear", "cosine"] = setting("linear", "how that share falls over the run")
+    drop_fraction: float = setting(0.5, "share of each layer's weights that updates drop; decays to 0", ge=0, le=1)
+    schedule: Literal["linear", "cosine"] = setting("linear", "decay of drop_fraction over the run")
 
 
 def layers(options: SmartOptions, shared: bool) -> LayerSet:
@@ -49,7 +50,7 @@ def sparsity(config: Config, model: ConditionalModel) -> DualMaskTraining | None
     """The two masks of the run; None at density 1.
 
     Raises:
-        ConfigError: an overlap that cannot be, or a network that is not made of the method's layers.
+        ConfigError: an impossible overlap, or a network without the method's layers.
     """
     options = config.method
     assert isinstance(options, SmartOptions)
@@ -67,10 +68,10 @@ def sparsity(config: Config, model: ConditionalModel) -> DualMaskTraining | None
 
 
 def lam_grid(config: Config) -> tuple[float, ...]:
-    """0 and 1, as far as `eval.lam_grid` has them: everything between is one of the two.
+    """The lams 0 and 1 of `eval.lam_grid`; any other lam equals one of them.
 
     Raises:
-        ConfigError: it has neither.
+        ConfigError: the grid has neither.
     """
     points = tuple(lam for lam in config.eval.lam_grid if lam in (0, 1))
     if not points:
@@ -80,8 +81,8 @@ def lam_grid(config: Config) -> tuple[float, ...]:
 
 METHOD = Method(
     name="smart",
-    summary="two sparse masks over one weight, dual BN; two operating points, lam <= 0.5 clean and above robust",
-    paper="SMART, arXiv 2302.03523; how the masks learn and what lam between 0 and 1 means are interpretations",
+    summary="two sparse masks over one weight, dual BN; two operating points: clean for lam <= 0.5, else robust",
+    paper="SMART, arXiv 2302.03523; mask learning and the meaning of lam between 0 and 1 are interpretations",
     options=SmartOptions(name="smart"),
     layers=layers,
     objective=lambda options: objective,

@@ -1,4 +1,4 @@
-"""Standard training: clean images only. The accuracy that every trade-off starts from."""
+"""Standard training on clean images: the accuracy that all trade-offs start from."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from distcond.methods.step_context import Outcome, StepContext, count_correct
 from distcond.samplers.distributions import FixedOptions
 
 
-def objective(passes: StepContext, x: Tensor, y: Tensor) -> Outcome:
-    """Cross-entropy of the clean images, whatever lam is."""
-    seen = passes.logits(x, passes.draws.everything(), "clean"), y
-    return Outcome(passes.cross_entropy(*seen), count_correct(seen, None))
+def objective(step: StepContext, x: Tensor, y: Tensor) -> Outcome:
+    """Cross-entropy of the clean images at any lam."""
+    clean_pass = step.logits(x, step.randomness.all_rows(), "clean"), y
+    return Outcome(step.cross_entropy(*clean_pass), count_correct(clean_pass, None))
 
 
 def lam_grid(config: Config) -> tuple[float, ...]:
-    """lam = 0: there is one network."""
+    """lam = 0 only: there is one network."""
     return (0.0,)
 
 
 METHOD = Method(
     name="standard",
     summary="standard training on clean images",
-    paper="no adversarial training; the SA that other methods give up some of",
+    paper="no adversarial training; the SA that other methods trade for robustness",
     options=Options(name="standard"),
     layers=layers,
     objective=lambda options: objective,

@@ -1,7 +1,7 @@
-"""Where the time of a training step goes: one step in a while is timed part by part, the others run untouched.
+"""Times the parts of training steps: about one step per second is timed, the others run unchanged.
 
-A device works behind the host's back, so a part's time is known only if the device is waited for at both its ends.
-That is done in the timed steps alone, about one a second; they lose whatever would have overlapped.
+A GPU runs asynchronously, so timing a part needs synchronisation at both its ends. Only timed steps synchronise; they
+lose the overlap of host and device.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-#: Parts in the order in which they are shown. "rest" is what no part covers: the optimiser, masks, drawing, saving.
+#: Parts in display order. "rest" is everything else: optimiser, masks, random numbers, checkpoints.
 PARTS = ("data", "attack", "passes", "reduction", "rest")
 
 #: Seconds between two timed steps.
@@ -22,10 +22,10 @@ INTERVAL = 1.0
 
 
 class Stopwatch:
-    """Times the parts of some steps: within one, every moment counts as the innermost part that is open, or "rest".
+    """Times parts of a step. Within a timed step, time counts for the innermost open part, or for "rest".
 
     Args:
-        device: what is waited for.
+        device: the device to synchronise.
         active: False = time nothing.
         interval: seconds between two timed steps.
     """
@@ -33,7 +33,7 @@ class Stopwatch:
     def __init__(self, device: torch.device, active: bool = True, interval: float = INTERVAL) -> None:
         self.device, self.active, self.interval = device, active, interval
         self.seconds = dict.fromkeys(PARTS, 0.0)  # over the timed steps since `reset`
-        self._part = ""  # the open one; empty outside of timed steps
+        self._part = ""  # the open part; empty outside timed steps
         self._since = self._last = -math.inf
 
     @property
@@ -42,55 +42,55 @@ class Stopwatch:
         return bool(self._part)
 
     def reset(self) -> None:
-        """Forget what was timed."""
+        """Set all times to zero."""
         self.seconds, self._part = dict.fromkeys(PARTS, 0.0), ""
 
     def begin(self) -> None:
-        """A step begins, before its images are waited for: time it if the last timed one is long enough ago."""
+        """Start a step, before its batch is read; it is timed if the last timed step is at least `interval` ago."""
         if self.active and time.perf_counter() - self._last >= self.interval:
             self._part, self._since = "rest", self._now()
             self._last = self._since
 
     def end(self) -> None:
-        """The step is over."""
+        """End the step."""
         if self.running:
-            self._turn_to("")
+            self._switch_to("")
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """What runs in the block counts as `name`."""
+        """Count the time of the block for `name`."""
         if not self.running:
             yield
             return
         outer = self._part
-        self._turn_to(name)
+        self._switch_to(name)
         yield
-        self._turn_to(outer)
+        self._switch_to(outer)
 
     @contextmanager
     def backward(self, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-        """As "passes" up to the last gradient of `parameters`; what then is waited for is "reduction" between ranks."""
+        """Count a backward pass: "passes" up to the last gradient of `parameters`, then "reduction" between ranks."""
         if not self.running:
             yield
             return
-        ready = _Mark(self.device)
-        handles = [p.register_post_accumulate_grad_hook(ready.set) for p in parameters if p.requires_grad]
+        last_gradient = _Timestamp(self.device)
+        handles = [p.register_post_accumulate_grad_hook(last_gradient.set) for p in parameters if p.requires_grad]
         try:
             with self.part("passes"):
                 yield
         finally:
             for handle in handles:
                 handle.remove()
-        exposed = min(ready.seconds_until(self._since), self.seconds["passes"])
+        exposed = min(last_gradient.seconds_until(self._since), self.seconds["passes"])
         self.seconds["passes"] -= exposed
         self.seconds["reduction"] += exposed
 
     def shares(self) -> dict[str, float] | None:
-        """Each part's share of the timed steps, adding up to 1; None before the first."""
+        """Each part's share of the timed steps, adding up to 1; None before the first timed step."""
         total = sum(self.seconds.values())
         return {name: spent / total for name, spent in self.seconds.items()} if total > 0 else None
 
-    def _turn_to(self, part: str) -> None:
+    def _switch_to(self, part: str) -> None:
         now = self._now()
         self.seconds[self._part] += now - self._since
         self._part, self._since = part, now
@@ -101,8 +101,8 @@ class Stopwatch:
         return time.perf_counter()
 
 
-class _Mark:
-    """The last moment at which it was set: on a GPU, as the GPU sees it."""
+class _Timestamp:
+    """The time of the last `set`; on a GPU, when the GPU reached it."""
 
     def __init__(self, device: torch.device) -> None:
         self.event = torch.cuda.Event(enable_timing=True) if device.type == "cuda" else None
@@ -114,7 +114,7 @@ class _Mark:
             self.event.record()
 
     def seconds_until(self, end: float) -> float:
-        """From there to `end`, at which the device was waited for; 0 if it was not set."""
+        """Seconds from the last `set` to `end`, when the device was synchronised; 0 if it was never set."""
         if self.time == math.inf:
             return 0.0
         if self.event is None:
@@ -122,9 +122,9 @@ class _Mark:
         now = torch.cuda.Event(enable_timing=True)
         now.record()
         now.synchronize()
-        # The device stood idle since `end`.
+        # The device has been idle since `end`.
         return max(0.0, self.event.elapsed_time(now) / 1000 - (time.perf_counter() - end))
 
 
-#: Times nothing.
+#: A stopwatch that times nothing.
 NULL_TIMER = Stopwatch(torch.device("cpu"), active=False)

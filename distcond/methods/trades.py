@@ -2,9 +2,9 @@
 
     L = CE(f(x), y) + beta * KL(f(x) || f(x_adv)),   x_adv maximises the same KL
 
-The attack pulls away from the clean outputs of the network in eval mode, computed once; both terms of the loss see
-train-mode outputs and send gradients into both. One network per beta: there is no lam. The authors start the attack a
-hair from x; here it starts where `attack.random_start` says, at a random point of the ball.
+The attack maximises the KL to the clean outputs in eval mode, which are computed once. Both terms of the loss use
+train-mode outputs and propagate gradients into both passes. One network per beta: there is no lam. The authors start
+the attack at x plus tiny noise; here it starts at a random point of the threat model (`attack.random_start`).
 """
 
 from __future__ import annotations
@@ -27,49 +27,49 @@ from distcond.samplers.distributions import FixedOptions
 
 @dataclass(frozen=True, kw_only=True)
 class TradesOptions(Options):
-    """TRADES's own settings."""
+    """Settings of TRADES."""
 
     beta: float = setting(6.0, "weight of the agreement term: larger = more robust (authors: 6)", ge=0)
 
 
-def divergence(adversarial: Tensor, clean: Tensor) -> Tensor:
+def kl_divergence(adversarial: Tensor, clean: Tensor) -> Tensor:
     """KL(softmax(clean) || softmax(adversarial)) per row (n,), float32, from logits (n, K)."""
     log_clean, log_adversarial = F.log_softmax(clean.float(), 1), F.log_softmax(adversarial.float(), 1)
     return (log_clean.exp() * (log_clean - log_adversarial)).sum(1)
 
 
-def objective(passes: StepContext, x: Tensor, y: Tensor, beta: float) -> Outcome:
-    """The loss of one step: attack, clean pass, adversarial pass, in the authors' order."""
-    everything = passes.draws.everything()
-    target = passes.once("target", lambda: _target(passes, x))
-    moved = passes.adversarial(x, target, everything, loss=lambda logits, clean: divergence(logits, clean).sum())
-    clean = passes.logits(x, everything, "clean")
-    adversarial = passes.logits(moved, everything, "adversarial")
-    loss = passes.cross_entropy(clean, y) + beta * passes.share(divergence(adversarial, clean))
+def objective(step: StepContext, x: Tensor, y: Tensor, beta: float) -> Outcome:
+    """The loss of one step. Order of the passes as in the authors' code: attack, clean, adversarial."""
+    rows = step.randomness.all_rows()
+    target = step.cached("target", lambda: _target_logits(step, x))
+    x_adv = step.make_adversarial(x, target, rows, loss=lambda logits, clean: kl_divergence(logits, clean).sum())
+    clean = step.logits(x, rows, "clean")
+    adversarial = step.logits(x_adv, rows, "adversarial")
+    loss = step.cross_entropy(clean, y) + beta * step.global_mean(kl_divergence(adversarial, clean))
     return Outcome(loss, count_correct((clean, y), (adversarial, y)))
 
 
 @torch.no_grad()
-def _target(passes: StepContext, x: Tensor) -> Tensor:
-    """The clean outputs that the attack moves away from."""
-    with eval_mode(passes.model):
-        return passes.logits(x, passes.draws.everything(), "target")
+def _target_logits(step: StepContext, x: Tensor) -> Tensor:
+    """The clean logits in eval mode, from which the attack diverges."""
+    with eval_mode(step.model):
+        return step.logits(x, step.randomness.all_rows(), "target")
 
 
 def make_objective(options: TradesOptions) -> Objective:
-    """The objective at the options' beta."""
+    """The objective with its options bound."""
     return partial(objective, beta=options.beta)
 
 
 def lam_grid(config: Config) -> tuple[float, ...]:
-    """lam = 1: there is one network.
+    """lam = 1 only: there is one network.
 
     Raises:
-        ConfigError: an attack that starts at the clean image, where the divergence has no slope.
+        ConfigError: the attack starts at the clean image, where the gradient of the divergence is zero.
     """
     if not config.attack.random_start:
         raise ConfigError(
-            "attack.random_start=false: trades attacks a loss that is flat at the clean image; set it true"
+            "attack.random_start=false: the loss that trades attacks has no gradient at the clean image; set it true"
         )
     return (1.0,)
 

@@ -1,4 +1,4 @@
-"""One training step as a module: DDP wraps it, so there is one DDP forward per step and one reduction per gradient."""
+"""A training step as a module that DDP wraps: one DDP forward per step and one reduction per gradient."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from distcond.models.conditional import ConditionalModel
 
 
 class TrainStep(nn.Module):
-    """Model and objective: `forward(x, y, draws)` does the passes in the paper's order and gives the loss.
+    """Model and objective: `forward(x, y, randomness)` runs the passes of the method and returns loss and counts.
 
     Args:
-        model: the bare conditional model; the attack runs on it, out of DDP's sight.
+        model: the bare conditional model. Attacks run on it without DDP.
         objective: the method's loss.
-        attack: the attack of training.
-        autocast: number format of the forward passes, None = as the weights are.
+        attack: the training attack.
+        autocast: dtype of the forward passes; None = that of the weights.
         fold_attack: attack a folded copy of the weights.
         label_smoothing: share of every label spread over all classes, in [0, 1).
-        awp_gamma: size of the adversarial weight perturbation, 0 = none. With one, `after_backward` has to follow
-            every backward.
+        awp_gamma: relative size of the adversarial weight perturbation; 0 = none. Call `after_backward` after every
+            backward if it is not 0.
     """
 
     def __init__(
@@ -46,30 +46,30 @@ class TrainStep(nn.Module):
         self.fold_dtype = (autocast or torch.float32) if fold_attack else None
         self.label_smoothing = label_smoothing
         self.perturbation = WeightPerturbation(model, awp_gamma) if awp_gamma else None
-        self.spent: dict[int, float] = {}  # what the last step cost, see Passes
+        self.spent: dict[int, float] = {}  # cost of the last step, see `StepContext.spent`
         self.watch = NULL_TIMER
         self.two_paths = any(isinstance(module, DualBatchNorm2d) for module in model.modules())
 
-    def forward(self, x: Tensor, y: Tensor, draws: StepRandomness) -> Outcome:
-        passes = StepContext(self.model, self.attack, draws, self.fold_dtype, self.label_smoothing, self.watch)
+    def forward(self, x: Tensor, y: Tensor, randomness: StepRandomness) -> Outcome:
+        step = StepContext(self.model, self.attack, randomness, self.fold_dtype, self.label_smoothing, self.watch)
         if self.perturbation is not None:
-            self.perturbation.apply(lambda: self._outcome(passes, x, y).loss)
-        outcome = self._outcome(passes, x, y)
-        self.spent = passes.spent
-        one_path = draws.common_route(draws.everything(), self.model.routing) is not None
-        return self._with_every_parameter(outcome) if self.two_paths and one_path else outcome
+            self.perturbation.apply(lambda: self._run_objective(step, x, y).loss)
+        outcome = self._run_objective(step, x, y)
+        self.spent = step.spent
+        one_path = randomness.common_route(randomness.all_rows(), self.model.routing) is not None
+        return self._touch_all_parameters(outcome) if self.two_paths and one_path else outcome
 
     def after_backward(self) -> None:
-        """Put perturbed weights back where they were, before the optimiser moves them."""
+        """Restore perturbed weights before the optimiser updates them."""
         if self.perturbation is not None:
             self.perturbation.undo()
 
-    def _outcome(self, passes: StepContext, x: Tensor, y: Tensor) -> Outcome:
-        # A context of its own each time: autocast keeps its copies of the weights until it is left.
+    def _run_objective(self, step: StepContext, x: Tensor, y: Tensor) -> Outcome:
+        # A new context each time: autocast caches copies of the weights until the context ends.
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            return self.objective(passes, x, y)
+            return self.objective(step, x, y)
 
-    def _with_every_parameter(self, outcome: Outcome) -> Outcome:
-        """The same loss with a gradient of zero to the path that no row took: DDP waits for every parameter."""
-        nothing = torch.stack([parameter.sum() for parameter in self.model.parameters()]).sum() * 0
-        return outcome._replace(loss=outcome.loss + nothing)
+    def _touch_all_parameters(self, outcome: Outcome) -> Outcome:
+        """Add zero gradients for the path that no row took, because DDP waits for every parameter."""
+        zero = torch.stack([parameter.sum() for parameter in self.model.parameters()]).sum() * 0
+        return outcome._replace(loss=outcome.loss + zero)

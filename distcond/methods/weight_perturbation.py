@@ -1,12 +1,11 @@
-"""Adversarial weight perturbation (Wu et al. 2020, arXiv 2004.05884): the step is taken for the worst weights nearby.
+"""Adversarial weight perturbation, AWP (Wu et al. 2020, arXiv 2004.05884): the gradient is taken at perturbed weights.
 
-    v = gamma * |w| * g / |g|   per weight tensor, with g the gradient of the step's own loss,
+    v = gamma * |w| * g / |g|   per weight tensor, with g the gradient of the step's loss,
     w <- w - lr * (gradient of the loss at w + v)
 
-The adversarial images are made once, at w (the authors' AT-AWP and TRADES-AWP). The weights are back at w before the
-optimiser moves them, as in AT-AWP; the authors' TRADES-AWP subtracts v after the step, so that decay acts on w + v, and
-begins after ten epochs. All ranks share one perturbation: g is
-the mean over ranks, one all-reduce more per step.
+Adversarial images are computed once, at w, as in the authors' AT-AWP and TRADES-AWP. Weights are restored to w before
+the optimiser step, as in AT-AWP; the authors' TRADES-AWP subtracts v after the step, so that weight decay acts on
+w + v, and starts after ten epochs. All ranks share one perturbation: g is averaged by one extra all-reduce per step.
 """
 
 from __future__ import annotations
@@ -24,10 +23,11 @@ _TINY = 1e-12
 
 
 class WeightPerturbation:
-    """Moves the weights of `model` before a forward and back after its backward.
+    """Perturbs the weights of `model` before a forward pass and restores them after its backward.
 
     Args:
-        gamma: length of the perturbation relative to each weight tensor's, above 0. Biases and normalisations stay.
+        model: the model. Biases and normalisation parameters are not perturbed.
+        gamma: norm of the perturbation relative to the norm of each weight tensor, above 0.
     """
 
     def __init__(self, model: nn.Module, gamma: float) -> None:
@@ -36,27 +36,27 @@ class WeightPerturbation:
         self._before: list[Tensor] = []
 
     def apply(self, loss: Callable[[], Tensor]) -> None:
-        """Add v for `loss()`, this rank's loss at the present weights; running statistics do not move."""
+        """Add v for `loss()`, this rank's loss at the current weights. Running statistics do not change."""
         with without_side_effects(self.model):
             grads = torch.autograd.grad(loss(), self.weights, allow_unused=True, materialize_grads=True)
         steps = mean_over_ranks(grads)
         with torch.no_grad():
             self._before = [weight.detach().clone() for weight in self.weights]
             for weight, step in zip(self.weights, steps, strict=True):
-                # A weight of zero is outside a mask: it stays there.
+                # Zero weights are outside a mask and must stay zero.
                 step = step * (weight != 0)
                 weight.add_(step * (self.gamma * weight.norm() / (step.norm() + _TINY)))
 
     @torch.no_grad()
     def undo(self) -> None:
-        """Back to the weights before `apply`, bit for bit; after the backward of the perturbed forward."""
+        """Restore the weights before `apply` bit for bit; call it after the backward of the perturbed forward."""
         for weight, before in zip(self.weights, self._before, strict=True):
             weight.copy_(before)
         self._before = []
 
 
 def mean_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The mean over the ranks of each tensor, by one all-reduce."""
+    """The mean of each tensor over ranks, by one all-reduce."""
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     average_over_ranks([flat])
     parts = flat.split([tensor.numel() for tensor in tensors])
@@ -65,11 +65,11 @@ def mean_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 @contextmanager
 def without_side_effects(model: nn.Module) -> Iterator[None]:
-    """A pass inside leaves no trace: running statistics and the gradients that masks grow by are those from before."""
+    """Restore running statistics and the dense gradients of masked layers after a forward and backward pass."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     masked = [module for module in model.modules() if isinstance(module, MaskedConv2d)]
     statistics = [buffer for norm in norms for buffer in norm.buffers()]
-    before, watched = [buffer.clone() for buffer in statistics], [layer.dense_gradients for layer in masked]
+    before, dense_gradients = [buffer.clone() for buffer in statistics], [layer.dense_gradients for layer in masked]
     for layer in masked:
         layer.dense_gradients = {}
     try:
@@ -77,5 +77,5 @@ def without_side_effects(model: nn.Module) -> Iterator[None]:
     finally:
         for buffer, kept in zip(statistics, before, strict=True):
             buffer.copy_(kept)
-        for layer, gradients in zip(masked, watched, strict=True):
+        for layer, gradients in zip(masked, dense_gradients, strict=True):
             layer.dense_gradients = gradients

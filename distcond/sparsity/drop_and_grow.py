@@ -157,11 +157,11 @@ class DropAndGrow:
         if self.trend is not None:
             self.trend.load_state_dict(state["trend"])
 
-    def own_state(self) -> dict[str, Tensor]:
+    def rank_state(self) -> dict[str, Tensor]:
         """Nothing differs between ranks."""
         return {}
 
-    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
         """Nothing to load."""
 
     @torch.no_grad()

@@ -194,12 +194,12 @@ class DualMaskTraining:
         self.two.load_state_dict(state)
         self.due, self.targets = state["due"], list(state["targets"])
 
-    def own_state(self) -> dict[str, Tensor]:
+    def rank_state(self) -> dict[str, Tensor]:
         """The sums of both paths' gradients on this rank."""
         return self.two.sums()
 
-    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from `own_state`."""
+    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from `rank_state`."""
         self.two.load_sums(state)
 
     def _pair(self, name: str, weight: Tensor, count: int) -> tuple[Tensor, Tensor]:

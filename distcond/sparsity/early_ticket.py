@@ -88,9 +88,9 @@ class EarlyTicket:
         self.queue = [fit_saved_masks(masks, self.searched) for masks in state["queue"]]
         self.stage, self.distances, self.found = state["stage"], list(state["distances"]), state["found"]
 
-    def own_state(self) -> dict[str, Tensor]:
+    def rank_state(self) -> dict[str, Tensor]:
         """Nothing differs between ranks."""
         return {}
 
-    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
         """Nothing to load."""

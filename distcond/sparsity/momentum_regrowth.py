@@ -77,11 +77,11 @@ class MomentumRegrowth:
         self.masked.load_state_dict(state["masks"])
         self.due, self.num_updates = state["due"], state["num_updates"]
 
-    def own_state(self) -> dict[str, Tensor]:
+    def rank_state(self) -> dict[str, Tensor]:
         """Nothing differs between ranks."""
         return {}
 
-    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
         """Nothing to load."""
 
     @torch.no_grad()

@@ -168,7 +168,7 @@ class Trainer:
         seconds = time.perf_counter() - self.started_at if self.started_at is not None else 0.0
         return {
             "averaged": self.averaged.rank_state() if self.averaged is not None else {},
-            "sparsity": self.sparsity.own_state() if self.sparsity is not None else {},
+            "sparsity": self.sparsity.rank_state() if self.sparsity is not None else {},
             "sums": self.accumulator.state_dict(seconds) if self.accumulator is not None else None,
         }
 
@@ -182,7 +182,7 @@ class Trainer:
         self.optimiser.load_state_dict(shared["optimiser"])
         if self.sparsity is not None:
             self.sparsity.load_state_dict(shared["sparsity"])
-            self.sparsity.load_own_state(rank_state["sparsity"])
+            self.sparsity.load_rank_state(rank_state["sparsity"])
         if self.averaged is not None:
             self.averaged.load_state_dict(shared["averaged"], rank_state["averaged"])
         self.accumulator = EpochAccumulator(**rank_state["sums"]) if rank_state["sums"] is not None else None

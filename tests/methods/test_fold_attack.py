@@ -33,7 +33,7 @@ def step_of(tiny: Any, method: str, model: str, precision: str = "float32") -> T
 
 def adversarial(step: TrainStep, dtype: torch.dtype | None, lam: float = 1.0) -> Tensor:
     passes = StepContext(step.model, step.attack, StepRandomness(0, 0, 1, 0, 1, torch.full((N,), lam)), dtype)
-    return passes.adversarial(images(), Y, passes.draws.everything())
+    return passes.make_adversarial(images(), Y, passes.randomness.all_rows())
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def made(tiny: Any, lam: float, fold: bool = False) -> TrainStep:
 def test_the_loss_and_the_statistics_by_hand(tiny: Any, lam: float) -> None:
     step, cond = made(tiny, lam), Condition(torch.tensor([lam]), lam > 0)
     net, fixed = copy.deepcopy(step.model), copy.deepcopy(step.model).eval()
-    unit = at(lam).unit(at(lam).everything(), images(), "attack0")
+    unit = at(lam).uniform(at(lam).all_rows(), images(), "attack0")
     moved = pgd(lambda x, number: fixed(x, cond), images(), Y, step.attack, unit)
     wanted = torch.zeros(())
     if lam > 0:  # the adversarial forward comes first, and so does its update of the statistics

@@ -30,7 +30,7 @@ def lam_of(part: RowSlice) -> Tensor:
 def test_ranks_are_dealt_the_whole_in_turn(world: int, start: int, stop: int) -> None:
     whole = torch.arange(7)
     for rank in range(world):
-        part = of(rank, world).part(start, stop)
+        part = of(rank, world).slice_rows(start, stop)
         mine = whole[rank::world][part.rows]
         assert mine.tolist() == [n for n in range(start, stop) if n % world == rank]
         assert torch.equal(lam_of(part), LAM[mine])
@@ -41,22 +41,22 @@ def test_ranks_are_dealt_the_whole_in_turn(world: int, start: int, stop: int) ->
 def test_all_ranks_agree_whether_lam_is_one(world: int) -> None:
     for rank in range(world):
         draws = of(rank, world)
-        assert draws.part(0, 3).lam == 0.0
-        assert draws.part(5, 7).lam == 1.0
-        assert isinstance(draws.part(3, 7).lam, Tensor)
-        assert isinstance(draws.everything().lam, Tensor)
+        assert draws.slice_rows(0, 3).lam == 0.0
+        assert draws.slice_rows(5, 7).lam == 1.0
+        assert isinstance(draws.slice_rows(3, 7).lam, Tensor)
+        assert isinstance(draws.all_rows().lam, Tensor)
         assert draws.num_clean == 3
 
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize(("start", "stop"), [(0, 7), (3, 7)])
 def test_random_starts_of_ranks_equal_one_ranks(world: int, start: int, stop: int) -> None:
-    alone = of().part(start, stop)
-    whole = of().unit(alone, torch.zeros(rows(alone), 3, 4, 4), "attack")
+    alone = of().slice_rows(start, stop)
+    whole = of().uniform(alone, torch.zeros(rows(alone), 3, 4, 4), "attack")
     found = torch.empty(7, 3, 4, 4)
     for rank in range(world):
-        part = of(rank, world).part(start, stop)
-        found[rank::world][part.rows] = of(rank, world).unit(part, torch.zeros(rows(part), 3, 4, 4), "attack")
+        part = of(rank, world).slice_rows(start, stop)
+        found[rank::world][part.rows] = of(rank, world).uniform(part, torch.zeros(rows(part), 3, 4, 4), "attack")
     assert torch.equal(found[start:stop], whole)
 
 
@@ -64,7 +64,7 @@ def test_random_starts_are_uniform_and_keyed_by_purpose() -> None:
     like = torch.zeros(7, 3, 16, 16)
 
     def unit(purpose: str = "attack", **other: int) -> Tensor:
-        return of(**other).unit(of().everything(), like, purpose)
+        return of(**other).uniform(of().all_rows(), like, purpose)
 
     base = unit()
     assert torch.equal(base, unit())
@@ -95,4 +95,4 @@ def test_keys_are_the_same_on_all_ranks() -> None:
 def test_a_common_route_by_hand(start: int, stop: int, threshold: float, route: bool | None) -> None:
     for rank in range(3):
         draws = of(rank, 3)
-        assert draws.common_route(draws.part(start, stop), Routing(threshold)) is route
+        assert draws.common_route(draws.slice_rows(start, stop), Routing(threshold)) is route

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from distcond.errors import ConfigError
 from distcond.layers.condition import Condition
 from distcond.methods.step_context import StepRandomness
-from distcond.methods.trades import divergence
+from distcond.methods.trades import kl_divergence
 from distcond.methods.train_step import TrainStep
 from distcond.runs.build import build_model, build_step
 from distcond.seeding import generator
@@ -37,10 +37,10 @@ def test_divergence_by_hand() -> None:
     clean = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
     adversarial = torch.tensor([[1.0, 0.0], [2.0, 0.0]])
     p = torch.tensor([1 / (1 + torch.e), torch.e / (1 + torch.e)])
-    assert divergence(adversarial, clean)[0].item() == pytest.approx(-0.5 * float((4 * p[0] * p[1]).log()), abs=1e-6)
-    assert divergence(adversarial, clean)[1].item() == pytest.approx(0, abs=1e-6)
+    assert kl_divergence(adversarial, clean)[0].item() == pytest.approx(-0.5 * float((4 * p[0] * p[1]).log()), abs=1e-6)
+    assert kl_divergence(adversarial, clean)[1].item() == pytest.approx(0, abs=1e-6)
     wanted = F.kl_div(F.log_softmax(adversarial, 1), F.softmax(clean, 1), reduction="none").sum(1)
-    assert torch.allclose(divergence(adversarial, clean), wanted, atol=1e-6)
+    assert torch.allclose(kl_divergence(adversarial, clean), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("fold", [True, False])

@@ -42,7 +42,7 @@ def test_union_over_ranks_ignores_the_number_of_ranks(name: str) -> None:
     sampler = SAMPLERS[name]
     lam = sampler.draw(sampler.options, 11, seeded(3)).sort().values
     for world in (1, 2, 3):
-        parts = [StepRandomness(0, 0, 0, rank, world, lam).everything() for rank in range(world)]
+        parts = [StepRandomness(0, 0, 0, rank, world, lam).all_rows() for rank in range(world)]
         rows = [
             part.lam
             if isinstance(part.lam, torch.Tensor)

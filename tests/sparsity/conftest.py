@@ -39,7 +39,7 @@ class Bench(NamedTuple):
     def state(self) -> bytes:
         """A checkpoint, as the engine writes it."""
         file = io.BytesIO()
-        parts = self.model.state_dict(), self.optimiser.state_dict(), self.masks.state_dict(), self.masks.own_state()
+        parts = self.model.state_dict(), self.optimiser.state_dict(), self.masks.state_dict(), self.masks.rank_state()
         torch.save(parts, file)
         return file.getvalue()
 
@@ -49,7 +49,7 @@ class Bench(NamedTuple):
         self.model.load_state_dict(model)
         self.optimiser.load_state_dict(optimiser)
         self.masks.load_state_dict(masks)
-        self.masks.load_own_state(own)
+        self.masks.load_rank_state(own)
 
 
 def record(epoch: int) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def resumes() -> Callable[[Callable[[bool], Bench], int], None]:
             again.run(step, total)
             assert alike(again.model.state_dict(), whole.model.state_dict()), step
             assert alike(again.masks.state_dict(), whole.masks.state_dict()), step
-            assert alike(again.masks.own_state(), whole.masks.own_state()), step
+            assert alike(again.masks.rank_state(), whole.masks.rank_state()), step
             assert again.masks.report() == whole.masks.report(), step
 
     return check

@@ -55,7 +55,6 @@ def cost_at(model: ConditionalModel, point: PointLike, width: int, image_size: i
 def _measure(network: nn.Module, image_size: int) -> Cost:
     assert isinstance(network, FoldedModel)
     model = network.model  # for a pair's interpolated weights not the pair itself
-    assert isinstance(model, ConditionalModel)
     parts: list[tuple[Tensor, int]] = []  # weight, number of positions it is applied at
 
     def record_unit(unit: Any, _: object, out: Tensor) -> None:

@@ -72,7 +72,7 @@ def _condition_of(network: FoldedModel) -> Condition | None:
     """The condition of a network at one lam before it was folded; None of a blend, which has none."""
     if not isinstance(network, AtLambda):
         return None
-    model = cast("ConditionalModel", network.model)
+    model = network.model
     return model.add_code(condition_at_lam(model, network.lam, network.width, network.noise_seed))
 
 

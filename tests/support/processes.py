@@ -80,6 +80,11 @@ class Process:
         return self._popen.pid
 
     @property
+    def variable(self) -> str:
+        """NAME=VALUE in the environment of this process and of all it starts, for `leftovers.processes_with`."""
+        return f"{_MARK}={self._mark}"
+
+    @property
     def output(self) -> str:
         """What was printed so far."""
         return "".join(self._parts)
@@ -127,7 +132,7 @@ class Process:
         """End it and all that it started, at once."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        while left := [one for one in processes_with(f"{_MARK}={self._mark}") if one != self.pid]:
+        while left := [one for one in processes_with(self.variable) if one != self.pid]:
             for one in left:
                 with suppress(ProcessLookupError):
                     os.kill(one, signal.SIGKILL)

@@ -1,0 +1,96 @@
+"""The service of a run in this process, under uvicorn."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from contextlib import closing
+
+import numpy as np
+import torch
+import uvicorn
+
+from distcond.config.schema import Config
+from distcond.data.loader import to_float
+from distcond.data.prepare import open_source, prepare_data, resolve_dataset
+from distcond.distributed.world import choose_device
+from distcond.errors import ConfigError
+from distcond.models.conditional import ConditionalModel
+from distcond.models.dial_network import DialNetwork
+from distcond.models.plain_network import fold
+from distcond.results.store import read_rows
+from distcond.runs.load_run import load
+from distcond.runs.run_cache import fetch_run
+from distcond.runs.run_dir import RunDir
+from distcond.serving.app import Service, make_app
+from distcond.serving.policy import measured_positions
+from distcond.serving.settings import ServeSettings
+
+_log = logging.getLogger(__name__)
+
+
+def serve(place: str, settings: ServeSettings) -> int:
+    """Serve the run at `place` as `ServeSettings` say, until interrupted.
+
+    Raises:
+        ConfigError: no such run, or the port is taken.
+    """
+    app = make_app(service_of(place, settings), settings.max_batch, settings.max_wait / 1000, settings.max_queue)
+    listener = _listen(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    print(f"serving {place} on http://{host}:{port}", flush=True)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=30))
+    server.run(sockets=[listener])
+    return 0
+
+
+def service_of(place: str, settings: ServeSettings) -> Service:
+    """The network of a run with what its rows and its test images say.
+
+    Raises:
+        ConfigError: no run or checkpoint there, or a width the network was not built with.
+    """
+    run = RunDir(fetch_run(place, checkpoints=True))
+    config = run.config()
+    model = load(run.path, settings.checkpoint)
+    device = choose_device(settings.device)
+    blend = "folded" if model.two_networks else "weights"
+    rows = read_rows(run.path)
+    measured, threat = measured_positions(rows, blend, settings.lam, settings.width, settings.checkpoint)
+    return Service(
+        name=run.name,
+        network=_network(model, settings).to(device),
+        image_size=resolve_dataset(config.data).image_size,
+        classes=model.classes,
+        measured=measured,
+        examples=_examples(config, settings.examples),
+        threat=threat,
+    )
+
+
+def _network(model: ConditionalModel, settings: ServeSettings) -> torch.nn.Module:
+    if not model.two_paths:
+        return fold(model, settings.lam, settings.width)
+    return DialNetwork(model, settings.lam, settings.width)
+
+
+def _examples(config: Config, count: int) -> tuple[torch.Tensor, list[int]]:
+    """The first test images; none where the data set is not at hand."""
+    if not count:
+        return torch.empty(0), []
+    try:
+        source = open_source(prepare_data(config.data), "test")
+    except ConfigError as error:
+        _log.warning("no example images: %s", error)
+        return torch.empty(0), []
+    count = min(count, len(source))
+    with closing(source.read([np.arange(count)])) as batches:
+        x, y = next(batches)
+    return to_float(x).contiguous(), y.tolist()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), reuse_port=False)
+    except OSError as error:
+        raise ConfigError(f"port={port}: cannot listen on {host} ({error.strerror}); name another") from error

@@ -1,0 +1,210 @@
+"""The HTTP service in process: answers, refusals, batches, policies."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from distcond.errors import ConfigError
+from distcond.models.dial import network_at
+from distcond.operating_point import OperatingPoint
+from distcond.runs.load_run import load
+from distcond.serve import main
+from distcond.serving.app import MAX_BODY, make_app
+from distcond.serving.local import service_of
+from distcond.serving.policy import Measured, position_of
+from distcond.serving.settings import ServeSettings, parse_settings
+
+testclient = pytest.importorskip("fastapi.testclient")
+
+
+@pytest.fixture(scope="module")
+def float_run(small: Callable[..., Any], whole: Callable[..., Path]) -> Path:
+    """A finished FLOAT run whose dial blends weights."""
+    return whole(small("float", eval__dial="weights", eval__dial_grid="0,0.5,1"))
+
+
+@pytest.fixture(scope="module")
+def client(float_run: Path) -> Iterator[Any]:
+    service = service_of(str(float_run), ServeSettings(device="cpu"))
+    with testclient.TestClient(make_app(service)) as client:
+        yield client
+
+
+def images(count: int = 3, seed: int = 0) -> Tensor:
+    return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def logits_of(answer: Any) -> Tensor:
+    assert answer.status_code == 200, answer.text
+    return torch.tensor([one["logits"] for one in answer.json()["predictions"]])
+
+
+def close(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1))
+
+
+def png(side: int = 8, mode: str = "RGB", kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    pixels = np.arange(side * side * 3, dtype=np.uint8).reshape(side, side, 3)
+    Image.fromarray(pixels).convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+def at(run: Path, t: float, x: Tensor) -> Tensor:
+    logits: Tensor = network_at(load(run), OperatingPoint(1.0, "weights", t))(x)
+    return logits.detach()
+
+
+def test_answer_is_that_of_the_offline_network(client: Any, float_run: Path) -> None:
+    found = client.post("/predict", json={"images": images().tolist(), "dial": 0.3})
+    assert close(logits_of(found), at(float_run, 0.3, images()))
+
+
+def test_rows_may_be_at_different_positions(client: Any, float_run: Path) -> None:
+    found = client.post("/predict", json={"images": images().tolist(), "dial": [0, 0.5, 1]})
+    expected = torch.cat([at(float_run, t, images()[row : row + 1]) for row, t in enumerate((0, 0.5, 1))])
+    assert close(logits_of(found), expected)
+    assert [one["dial"] for one in found.json()["predictions"]] == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_encoded_images_are_pixels_of_them(client: Any, float_run: Path, mode: str) -> None:
+    found = client.post("/predict?dial=1", content=png(mode=mode), headers={"content-type": "image/png"})
+    with Image.open(io.BytesIO(png(mode=mode))) as opened:
+        x = torch.from_numpy(np.asarray(opened.convert("RGB")).copy()).permute(2, 0, 1)[None].float() / 255
+    assert close(logits_of(found), at(float_run, 1.0, x))
+
+
+def test_many_clients_get_their_own_answers(client: Any, float_run: Path) -> None:
+    """Requests at mixed positions are answered in common passes, each with what it asked for."""
+
+    def ask(number: int) -> tuple[int, Tensor]:
+        body = {"images": images(1, number).tolist(), "dial": number % 5 / 4}
+        return number, logits_of(client.post("/predict", json=body))
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = dict(pool.map(ask, range(60)))
+    for number, found in answers.items():
+        assert close(found, at(float_run, number % 5 / 4, images(1, number))), number
+    text = client.get("/metrics").text
+    assert 'distcond_requests_total{status="200"}' in text and "distcond_batch_images_bucket" in text
+
+
+def test_policy_chooses_a_measured_position(client: Any) -> None:
+    for policy, place in (("accurate", 0), ("robust", 1)):
+        found = client.post("/predict", json={"images": images(1).tolist(), "policy": policy}).json()
+        assert found["predictions"][0]["dial"] == place
+    measured = client.get("/info").json()["measured"]
+    assert [point["position"] for point in measured] == [0, 0.5, 1]
+
+
+POINTS = [Measured(0.0, 0.98, 0.1), Measured(0.5, 0.96, 0.5), Measured(1.0, 0.9, 0.54)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "place"),
+    [("accurate", 0), ("robust", 1), ("balanced", 0.5), ("ra>=0.2", 0.5), ("ra>=52%", 1), ("sa >= 0.95", 0.5)],
+)
+def test_policy_means_a_position(policy: str, place: float) -> None:
+    assert position_of(policy, POINTS) == place
+
+
+@pytest.mark.parametrize("policy", ["best", "ra>=0.9", "ra>0.2", ""])
+def test_policy_that_cannot_be_met_is_refused(policy: str) -> None:
+    with pytest.raises(ConfigError, match="policy="):
+        position_of(policy, POINTS)
+
+
+GOOD = {"images": images(2).tolist(), "dial": 0.5}
+JSON = "application/json"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "query", "status", "named"),
+    [
+        (b"", "", "", 415, "content-type"),
+        (b"x", "text/plain", "", 415, "text/plain"),
+        (b"x", "image/png", "?dial=0.5", 422, "image"),
+        (png()[:40], "image/png", "?dial=0.5", 422, "image"),
+        (png(kind="JPEG"), "image/png", "?dial=0.5", 422, "PNG"),
+        (png(side=9), "image/png", "?dial=0.5", 422, "8 x 8"),
+        (png(), "image/png", "", 422, "dial"),
+        (png(), "image/png", "?dial=1.5", 422, "dial"),
+        (png(), "image/png", "?dial=0.5&policy=robust", 422, "policy"),
+        (png(), "image/png", "?policy=best", 422, "policy"),
+        (b"{", JSON, "", 422, "JSON"),
+        (b"[" * 100000, JSON, "", 422, "JSON"),
+        (b"[]", JSON, "", 422, "images"),
+        ({**GOOD, "dial": "x"}, JSON, "", 422, "dial"),
+        ({**GOOD, "dial": [0.5]}, JSON, "", 422, "1 positions"),
+        ({**GOOD, "dial": True}, JSON, "", 422, "dial"),
+        ({**GOOD, "lam": 1}, JSON, "", 422, "lam"),
+        ({**GOOD, "images": []}, JSON, "", 422, "shape"),
+        ({**GOOD, "images": [[[[2.0] * 8] * 8] * 3]}, JSON, "", 422, "[0, 1]"),
+        (b'{"images": [[[[NaN]]]], "dial": 0}', JSON, "", 422, "shape"),
+        ({**GOOD, "images": "x"}, JSON, "", 422, "images"),
+        (b"0" * (MAX_BODY + 1), JSON, "", 413, "bytes"),
+    ],
+)
+def test_bad_requests_get_one_line(client: Any, body: Any, kind: str, query: str, status: int, named: str) -> None:
+    headers = {"content-type": kind} if kind else {}
+    sent = {"content": body} if isinstance(body, bytes) else {"json": body}
+    answer = client.post(f"/predict{query}", headers=headers, **sent)
+    assert answer.status_code == status, answer.text
+    assert named in answer.json()["error"] and "\n" not in answer.json()["error"]
+    assert client.get("/health").json()["status"] == "ok"
+
+
+def test_too_many_waiting_images_are_turned_away(float_run: Path) -> None:
+    service = service_of(str(float_run), ServeSettings(device="cpu", examples=0))
+    started, go_on = threading.Event(), threading.Event()
+
+    def wait(module: Any, args: Any) -> None:
+        started.set()
+        go_on.wait(60)
+
+    service.network.register_forward_pre_hook(wait)
+    with testclient.TestClient(make_app(service, max_batch=1, max_queue=1)) as client, ThreadPoolExecutor(1) as pool:
+        body = {"images": images(1).tolist(), "dial": 0.5}
+        first = pool.submit(client.post, "/predict", json=body)
+        assert started.wait(60)
+        busy = client.post("/predict", json=body)
+        go_on.set()
+        assert first.result(60).status_code == 200
+    assert busy.status_code == 503 and busy.headers["retry-after"]
+
+
+def test_one_path_takes_no_position(small: Any, whole: Any) -> None:
+    run = whole(small("pgd_at"))
+    service = service_of(str(run), ServeSettings(device="cpu"))
+    with testclient.TestClient(make_app(service)) as client:
+        found = client.post("/predict", json={"images": images().tolist()})
+        assert close(logits_of(found), network_at(load(run), 1.0)(images()).detach())
+        assert client.post("/predict", json={"images": images().tolist(), "dial": 0.5}).status_code == 422
+
+
+def test_schema_names_both_kinds_of_body(client: Any) -> None:
+    content = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert set(content) == {"image/png", "image/jpeg", "image/webp", "application/json"}
+
+
+@pytest.mark.parametrize("word", ["prot=1", "port=x", "port=70000", "device=tpu", "lam=2", "examples=-1", "launch=k8s"])
+def test_bad_settings_are_refused_by_name(word: str) -> None:
+    with pytest.raises(ConfigError, match=word.partition("=")[0]):
+        parse_settings([word])
+
+
+def test_missing_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run"):
+        main([str(tmp_path), "port=0"])

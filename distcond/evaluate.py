@@ -40,7 +40,8 @@ Count what a run's network gets right at every lam of a grid, without attack (SA
   python -m distcond.evaluate runs/RUN attack=autoattack launch=ray            workers of a Ray cluster
   python -m distcond.evaluate runs/RUN attack=apgd-ce threat=adaptive,transfer,worst noise=fixed,fresh,eot
 
-Examples are counted in blocks of eval.batch_size, each with a seed of its own: the number of workers changes nothing.
+Examples are counted in blocks of eval.batch_size. Each example has random starts of its own, whatever the block or the
+number of workers.
 What is counted stays in RUN_DIR/outcomes, example by example. A command that was stopped goes on where it was; the
 same command again only prints its table. Rows stand in RUN_DIR/results, those of another setting beside the run's own;
 of a run that cannot be written, both are kept in ./evaluations/RUN.

@@ -2,8 +2,7 @@
 
 `distcond.load(run_dir)` gives a finished run's network to Python; `AtLambda(model, 0.3)` is a plain
 `x in [0, 1] -> logits` module at one lam, `AtDial(model, 0.3)` at a blend of the network's two paths, and
-`fold(model, point)` is either in torch's own layers alone. `trials(sweep)` are the trials of a sweep as a pandas frame.
-None needs Ray or FFCV. All of it is in `distcond.api`.
+`fold(model, point)` is either in torch's own layers alone. None needs Ray or FFCV.
 """
 
 from __future__ import annotations
@@ -11,16 +10,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AtDial", "AtLambda", "DialNetwork", "__version__", "fold", "load", "trials"]
+__all__ = ["AtDial", "AtLambda", "DialNetwork", "__version__", "fold", "load"]
 
 if TYPE_CHECKING:
-    from distcond.api import AtDial, AtLambda, DialNetwork, fold, load, trials
+    from distcond.exporting.load import load
+    from distcond.models.conditional import AtLambda
+    from distcond.models.dial import AtDial
+    from distcond.models.dial_network import DialNetwork
+    from distcond.models.plain_network import fold
+
+_HOMES = {
+    "AtDial": "distcond.models.dial",
+    "AtLambda": "distcond.models.conditional",
+    "DialNetwork": "distcond.models.dial_network",
+    "load": "distcond.exporting.load",
+    "fold": "distcond.models.plain_network",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `import distcond` alone stays free of torch."""
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'distcond' has no attribute {name!r}")
-    from distcond import api
+    from importlib import import_module
 
-    return getattr(api, name)
+    return getattr(import_module(_HOMES[name]), name)

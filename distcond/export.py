@@ -17,6 +17,8 @@ the programs asked for. `distcond.load(FOLDER)` reads it; model.pt2 and model.on
   narrow=true        remove channels that are constant or that nothing reads
   formats=safetensors,pt2    besides: onnx
   card=true          write the model card; refused where the test rows of this operating point are missing
+  push=USER/NAME     upload the one export to the Hugging Face hub (pip install huggingface_hub; hf auth login)
+  private=true       whether a new repository is private
   out=DIR            where the folders go; RUN_DIR/exports unless given
 """
 
@@ -43,6 +45,7 @@ from distcond.data.prepare import resolve_dataset
 from distcond.errors import ConfigError
 from distcond.exporting.card import rows_of, write_card
 from distcond.exporting.folder import CONFIG_FILE, WEIGHTS_FILE, ExportConfig, is_exported, read_config, write_folder
+from distcond.exporting.hub import check_repository, push
 from distcond.exporting.programs import ONNX_FILE, PT2_FILE, require_onnx, write_onnx, write_pt2
 from distcond.models.conditional import ConditionalModel
 from distcond.models.dial import point_on_dial
@@ -73,6 +76,8 @@ class ExportSettings:
     narrow: bool = True
     formats: tuple[str, ...] = ("safetensors", "pt2")
     card: bool = True
+    push: str = ""
+    private: bool = True
     out: str = ""
 
 
@@ -100,6 +105,8 @@ def main(argv: Sequence[str]) -> int:
             if settings.card:
                 write_card(aside, exports[point], cards[point], files)
         print(folder)
+    if settings.push:
+        print(push(next(iter(folders.values())), settings.push, settings.private))
     return 0
 
 
@@ -124,7 +131,15 @@ def parse_settings(words: Sequence[str]) -> ExportSettings:
         check_choice("formats", name, FORMATS)
     if "onnx" in settings.formats:
         require_onnx()
+    if settings.push:
+        _check_push(settings)
     return settings
+
+
+def _check_push(settings: ExportSettings) -> None:
+    check_repository(settings.push)
+    if len(settings.dial or settings.lam) != 1 or "safetensors" not in settings.formats or not settings.card:
+        raise ConfigError(f"push={settings.push}: needed one operating point, formats=safetensors and card=true")
 
 
 def points_of(settings: ExportSettings, config: Config) -> tuple[OperatingPoint, ...]:

@@ -1,4 +1,1 @@
-"""Manifests for Kubernetes: templates, one file of values, and the command that fills them in.
-
-May import what `cluster` may.
-"""
+"""Manifests for Kubernetes: templates, one file of values, and `python -m cluster.kubernetes` that joins them."""

@@ -9,6 +9,7 @@ from torch import fx
 
 from distcond.config.schema import DataConfig
 from distcond.exporting.folder import is_exported, read_folder
+from distcond.exporting.hub import SCHEME, pull
 from distcond.models.conditional import ConditionalModel
 from distcond.runs import load_run
 from distcond.storage.uri import is_uri
@@ -24,7 +25,8 @@ def load(
     (N, 3, H, W) to logits (N, K). No code from the folder is run.
 
     Args:
-        place: the directory a run printed, the URI of a run, or a folder of `python -m distcond.export`.
+        place: the directory a run printed, the URI of a run, a folder of `python -m distcond.export`, or
+            `hf://USER/NAME` for an export on the Hugging Face hub.
         checkpoint: of a run: "best" (mean of SA and RA over the grid, on validation), "last" or "last_raw", the last
             weights as trained where the run averaged them.
         device: where to put it.
@@ -33,6 +35,8 @@ def load(
     Raises:
         ConfigError: no run, checkpoint or export there, or one this version cannot read.
     """
+    if str(place).startswith(SCHEME):
+        return read_folder(pull(str(place)), device)
     if not is_uri(str(place)) and is_exported(Path(place)):
         return read_folder(Path(place), device)
     return load_run.load(place, checkpoint, device, data)

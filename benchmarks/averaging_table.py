@@ -1,6 +1,6 @@
 """PGD-AT on CIFAR-10 with ResNet-20, with and without weight averaging at equal budget, as one table.
 
-    python benchmarks/averaging_table.py ~/cifar10 --run-root runs/averaging --write docs/averaging.md
+    python benchmarks/averaging_table.py ~/cifar10 --run-root runs/averaging --write docs/reports/averaging.md
 
 Averaging does not touch the training, so every run gives both: its last weights as trained and their average. Ten
 epochs of 6,000 images under a learning rate that falls to zero, five under one that stays. A run that is there already

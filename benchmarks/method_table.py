@@ -1,6 +1,6 @@
 """Every method on CIFAR-10 with ResNet-20 at the same counted work, as one table.
 
-    python benchmarks/method_table.py ~/cifar10 --run-root runs/methods --write docs/methods.md
+    python benchmarks/method_table.py ~/cifar10 --run-root runs/methods --write docs/reports/methods.md
 
 The work is that of three epochs of 10,000 images of PGD-AT with PGD-7: 510,000 forward-equivalents times images, where
 a narrower width counts by its FLOPs and a zero weight counts like any other. Each method gets as many images per epoch

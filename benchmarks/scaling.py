@@ -1,6 +1,6 @@
 """What a step costs on many GPUs, on paper: forward-equivalents, gradient bytes, ring and tree, overlap.
 
-    python benchmarks/scaling.py                                      # the tables of docs/scaling.md
+    python benchmarks/scaling.py                                      # the tables of docs/reports/scaling.md
     python benchmarks/scaling.py --flops 60e12 --within 200e9 --between 25e9 --per-node 4
     python benchmarks/scaling.py --measure                            # this machine's own constants, two processes
 

@@ -1,6 +1,6 @@
 """Pull the plug on a small run, again and again, and look whether it comes to the end it would have come to.
 
-    python tests/faults/campaign.py --kills 50 --seed 0 --write docs/faults.md
+    python tests/faults/campaign.py --kills 50 --seed 0 --write docs/reports/faults.md
 
 Each turn takes a kind of fault, a launcher and a loader, starts the run (two workers), lets the fault happen at a
 random moment, and gives the same command again until the run is finished. Then: the last checkpoint is bit for bit that

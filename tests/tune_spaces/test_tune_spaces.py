@@ -20,7 +20,7 @@ from distcond.tuning.words import words_of
 SPACES = sorted(Path(__file__).parents[2].glob("tune_spaces/*.toml"))
 #: What a space need not name itself: minutes on two CPU cores.
 MOST_IMAGES = 8 * 512
-#: What hours are told by: 36 minutes of training on two CPU cores, as docs/results.md has it.
+#: What hours are told by: 36 minutes of training on two CPU cores, as docs/reports/results.md has it.
 PACE, HOURS = "float_cifar10_resnet20", 0.6
 
 

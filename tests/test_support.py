@@ -1,4 +1,4 @@
-"""What the other tests stand on."""
+"""The helpers of the other tests."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_signal_ends_a_process_with_its_status() -> None:
         assert process.wait() == -signal.SIGTERM
 
 
-@pytest.mark.parametrize(("words", "told"), [(["stay"], "runs on after"), ([], "ended with 0, but")])
-def test_time_limit_kills_children_and_shows_output(words: list[str], told: str) -> None:
-    with start([sys.executable, "-c", PARENT, *words]) as process:
+@pytest.mark.parametrize(("arguments", "message"), [(["stay"], "still running after"), ([], "ended with 0, but")])
+def test_time_limit_kills_children_and_shows_output(arguments: list[str], message: str) -> None:
+    with start([sys.executable, "-c", PARENT, *arguments]) as process:
         wait_until(lambda: "child" in process.output, "the child")
-        with pytest.raises(AssertionError, match=rf"(?s){told}.*pid \d+"):
+        with pytest.raises(AssertionError, match=rf"(?s){message}.*pid \d+"):
             process.wait(0.5)
         child = int(process.output.split("pid ")[1].split()[0])
         assert not _runs(child)

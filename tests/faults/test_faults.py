@@ -1,4 +1,4 @@
-"""Each kind of fault once; `campaign.py` does them by the dozen, each to a run of its own."""
+"""Each kind of fault once; `campaign.py` injects many, each into its own run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from distcond.data.ffcv.source import ffcv_problem
+from support.faults.fault_bench import FaultBench, FaultSequence
 from support.faults.kinds import KINDS
 from support.faults.storage import why_no_storage
-from support.faults.turn import Bench, Tour
 
-#: By launcher, what the starts of one run meet.
+#: The faults of each start of one run, by launcher.
 STARTS = {
     "local": [
         ("worker SIGKILL", "everything SIGKILL"),
@@ -28,28 +28,28 @@ STARTS = {
         ("storage lost",),
     ],
 }
-#: By a test of its own, with files of the nodes' own.
+#: Tested separately, on nodes with their own files.
 ELSEWHERE = {"node lost (another comes)"}
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
+def bench() -> Iterator[FaultBench]:
     folder = Path(tempfile.mkdtemp(prefix="dcf-", dir="/tmp"))
-    yield Bench(folder)
+    yield FaultBench(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.cluster
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("launcher", ["local", pytest.param("ray", marks=pytest.mark.ray)])
-def test_run_survives_faults_bit_for_bit(bench: Bench, tmp_path: Path, launcher: str) -> None:
+def test_run_survives_faults_bit_for_bit(bench: FaultBench, tmp_path: Path, launcher: str) -> None:
     loader = "memory" if launcher == "local" or ffcv_problem() else "ffcv"
     no_disk = bool(why_no_storage(tmp_path))
     starts = [start for start in STARTS[launcher] if not (no_disk and KINDS[start[0]].disk)]
-    outcome = bench.tour(Tour(starts, launcher, loader, disk=not no_disk), random.Random(launcher))
+    outcome = bench.run_sequence(FaultSequence(starts, launcher, loader, disk=not no_disk), random.Random(launcher))
     assert outcome["ok"], json.dumps(outcome, indent=1)
     stopped = [start[-1] == "driver SIGTERM" for start in starts]
-    assert [word.startswith("stopped: checkpoint") for word in outcome["said"]] == stopped
+    assert [line.startswith("stopped: checkpoint") for line in outcome["last_lines"]] == stopped
 
 
 def test_every_kind_of_fault_is_tested() -> None:

@@ -14,7 +14,7 @@ from distcond.atomic_io import read_json
 from distcond.runs.attempts import last_attempt
 from distcond.training.progress import read_progress
 from support.ray_nodes import RayNodes
-from support.same_end import same_end
+from support.same_run import assert_same_end
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -59,4 +59,4 @@ def test_run_at_uri_survives_lost_node_and_stop(
         uninterrupted = other.start("launch=local", *LONG, torchrun=2)
         assert uninterrupted.end() == 0, uninterrupted.output
     copy = shutil.copytree(remote, tmp_path / "copy", ignore=shutil.ignore_patterns("complete.json"))
-    same_end(copy, uninterrupted.path)
+    assert_same_end(copy, uninterrupted.path)

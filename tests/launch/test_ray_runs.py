@@ -12,7 +12,7 @@ from distcond.results import history
 from distcond.results.store import read_rows
 from distcond.runs.attempts import last_attempt
 from support.leftovers import processes_with
-from support.same_end import same_end
+from support.same_run import assert_same_end
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -39,7 +39,7 @@ def test_run_with_a_dead_worker_equals_torchrun(place: Any, torchrun_run: Any) -
     attempts = {(row.split, row.epoch): row.attempt for row in read_rows(run.path) if row.split == "val"}
     assert attempts == {("val", 1): 0, ("val", 2): 0, ("val", 3): 1}
     assert {row.attempt for row in read_rows(run.path) if row.split == "test"} == {1}
-    same_end(run.path, torchrun_run.path)
+    assert_same_end(run.path, torchrun_run.path)
 
 
 @pytest.mark.cluster

@@ -1,1 +1,1 @@
-"""What tests of several folders stand on; `tests` is on the path, so `from support.x import y`."""
+"""Helpers for the tests of several folders. `tests` is on the path: `from support.x import y`."""

@@ -1,4 +1,4 @@
-"""A small Debian or Ubuntu from this machine's own sources: told apart are a mirror that is not there and a fault."""
+"""Builds a minimal Debian or Ubuntu from this machine's apt sources, and detects unreachable mirrors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from support.processes import LIMIT, run
 
 PACKAGES = "python3,python3-venv,python3-dev,ca-certificates"
 QUIET = ("path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/locale/*")
-#: Debian's Python where the Python image has it, and the user that Ubuntu has.
+#: Python where the Python image has it, and the default user of Ubuntu images.
 HOOKS = (
     '--customize-hook=chroot "$1" python3 -m venv /usr/local',
     '--customize-hook=chroot "$1" useradd --uid 1000 --user-group --create-home ubuntu',
 )
-#: apt's words for a host that is not there or does not answer; what a host answers is none of these.
+#: apt's messages for a host that does not exist or answer. Errors that a host returns do not match.
 UNREACHABLE = re.compile(
     r"^E: (Failed to fetch .*(?:Could not (?:resolve|connect)|Temporary failure resolving|Unable to connect"
     r"|Cannot initiate the connection|connection timed out|Connection timed out|Connection failed"
@@ -26,10 +26,10 @@ UNREACHABLE = re.compile(
 
 
 def unreachable_mirror(sources: Path) -> str:
-    """Why no mirror of this file answers, in apt's words; "" where one does, whatever it answers.
+    """apt's message if no mirror of a sources file answers; "" if one does, whatever it answers.
 
     Args:
-        sources: a file of apt's, `.list` or `.sources`.
+        sources: An apt sources file, `.list` or `.sources`.
     """
     with tempfile.TemporaryDirectory() as lists:
         options = {
@@ -38,19 +38,19 @@ def unreachable_mirror(sources: Path) -> str:
             "Dir::State::Lists": lists,
             "Acquire::Retries": "0",
             "Acquire::Languages": "none",
-            "Acquire::IndexTargets::deb::Packages::DefaultEnabled": "false",  # what is signed will do
+            "Acquire::IndexTargets::deb::Packages::DefaultEnabled": "false",  # signed indices are enough
             "APT::Update::Error-Mode": "any",
         }
-        asked = run(["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items()), "update"])
-    found = UNREACHABLE.search(asked.output)
-    return found[1] if asked.status != 0 and found else ""
+        update = run(["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items()), "update"])
+    message = UNREACHABLE.search(update.output)
+    return message[1] if update.status != 0 and message else ""
 
 
 def bootstrap(sources: Path, tar: Path, hooks: Sequence[str] = HOOKS) -> None:
-    """Write a minimal system with Python as an archive.
+    """Write a minimal system with Python as a tar archive.
 
     Raises:
-        AssertionError: mmdebstrap failed, with all that it printed. Ask `unreachable_mirror` first.
+        AssertionError: mmdebstrap failed; with its output. Call `unreachable_mirror` first.
     """
     release = dict(
         line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line

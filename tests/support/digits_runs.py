@@ -1,4 +1,4 @@
-"""Runs on a few digits that take a second."""
+"""Fixtures: runs on a few digits that take about a second."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distcond.config.schema import Config
 
 @pytest.fixture(scope="session")
 def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the converted digits lie, once for all runs."""
+    """A cache directory for the converted digits, shared by all runs."""
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     return tmp_path_factory.mktemp("digits")
 
@@ -27,7 +27,7 @@ def same_run() -> Any:
 
 @pytest.fixture(scope="session")
 def small(tiny: Any, digits_cache: Path) -> Callable[..., Config]:
-    """`small(method, **settings)`: four epochs of three steps."""
+    """`small(method, **settings)`: the config of a run of four epochs with three steps each."""
 
     def config(method: str = "float", model: str = "small_cnn", **settings: Any) -> Config:
         few: dict[str, Any] = {
@@ -47,35 +47,35 @@ def small(tiny: Any, digits_cache: Path) -> Callable[..., Config]:
             "precision__train": "float32",
             "launch": "local",
         }
-        found: Config = tiny(method, model, **few | settings)
-        return found
+        run: Config = tiny(method, model, **few | settings)
+        return run
 
     return config
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Config], Path]:
-    """`whole(config)`: the directory of its run from start to end, trained once for all who ask; to be read only."""
+    """`whole(config)`: the directory of an uninterrupted run, trained once per session. Read only."""
     from distcond.distributed.world import World
     from distcond.runs.run_dir import RunDir
     from distcond.training.fit import fit
 
-    held: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
 
     def path(config: Config) -> Path:
-        if repr(config) not in held:
-            found = tmp_path_factory.mktemp("whole") / "run"
-            with RunDir(found).begin(config):
-                fit(config, World(), found)
-            held[repr(config)] = found
-        return held[repr(config)]
+        if repr(config) not in paths:
+            run_path = tmp_path_factory.mktemp("whole") / "run"
+            with RunDir(run_path).begin(config):
+                fit(config, World(), run_path)
+            paths[repr(config)] = run_path
+        return paths[repr(config)]
 
     return path
 
 
 @pytest.fixture(scope="session")
 def trained(tiny: Any, digits_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a FLOAT run on the digits, good enough that attacks break some examples and not all."""
+    """The directory of a FLOAT run on the digits, accurate enough that attacks break some examples but not all."""
     from distcond.distributed.world import World
     from distcond.runs.run_dir import RunDir
     from distcond.training.fit import fit

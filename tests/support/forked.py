@@ -1,7 +1,6 @@
-"""Processes that are copies of this one: what is to die or to run beside need not import torch again first.
+"""Forks of this process, for code that must die or run in parallel without importing torch again.
 
-A copy has this process's one thread and none of its others. What it runs must need none of those: files and numpy,
-no network, no training.
+A fork has only the calling thread. It may use files and numpy, but no networks and no training.
 """
 
 from __future__ import annotations
@@ -16,23 +15,23 @@ from support.processes import LIMIT
 
 
 def fork(function: Callable[..., Any], *args: object) -> BaseProcess:
-    """Start a copy that calls `function(*args)` and ends."""
+    """Start a fork that calls `function(*args)` and ends."""
     process = multiprocessing.get_context("fork").Process(target=function, args=args)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, from Python 3.12 on
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks in a process with threads
         process.start()
     return process
 
 
 def status(process: BaseProcess) -> int:
-    """What it ended with, 1 where the function raised, -N by signal N.
+    """Wait for a fork; its exit status: 1 if the function raised, -N for signal N.
 
     Raises:
-        AssertionError: it did not end in time, and was killed.
+        AssertionError: it did not end in time and was killed.
     """
     process.join(LIMIT)
     if process.exitcode is None:
         process.kill()
         process.join()
-        raise AssertionError(f"a copy of this process runs on after {LIMIT:g} s")
+        raise AssertionError(f"a fork is still running after {LIMIT:g} s")
     return process.exitcode

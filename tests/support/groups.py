@@ -1,4 +1,4 @@
-"""One behaviour over many methods: a few of them, one for each mechanism, in the quick group, all in the other."""
+"""Parametrises tests over many methods: a few run in the quick group, all in the `cluster` group."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from distcond.registry import table
 
 
 def quick(*few: object, of: Iterable[object]) -> list[Any]:
-    """Values for `pytest.mark.parametrize`: all but `few` are marked `cluster`; tuples are for several names.
+    """Values for `pytest.mark.parametrize`: all except `few` are marked `cluster`. Tuples are values of several names.
 
     Raises:
-        AssertionError: one of the few is not among the others.
+        AssertionError: one of `few` is not in `of`.
     """
     every = list(of)
     assert set(few) <= set(every), few
@@ -23,5 +23,5 @@ def quick(*few: object, of: Iterable[object]) -> list[Any]:
 
 
 def trained() -> list[str]:
-    """The methods that there is something to train of."""
+    """The names of all methods that are trained."""
     return [name for name, method in table("method").items() if method.trains]

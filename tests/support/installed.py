@@ -1,4 +1,4 @@
-"""Skips of whole files where a package is missing, without an import of it: every process collects all files."""
+"""Skips test files without importing the package they need: every process collects all files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import pytest
 
 
 def needs(package: str, reason: str) -> None:
-    """Skip the file that is being collected unless `package` is installed."""
+    """Skip the current test file unless `package` is installed."""
     if find_spec(package) is None:
         pytest.skip(reason, allow_module_level=True)

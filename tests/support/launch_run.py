@@ -1,4 +1,4 @@
-"""`launch_run.py RUN_PATH [PATH=VALUE ...]` starts a small run the way the entry point does; so does `main` here."""
+"""`launch_run.py RUN_PATH [PATH=VALUE ...]` starts a small run like `distcond.train`, in a given directory."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ SETTINGS = {
 }
 
 
-def main(run_path: Path, words: list[str]) -> int:
+def main(run_path: Path, overrides: list[str]) -> int:
+    """Start the run; return the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    config = resolve("float_digits", SETTINGS | dict(word.split("=", 1) for word in words))
+    config = resolve("float_digits", SETTINGS | dict(override.split("=", 1) for override in overrides))
     try:
         driver.check(config)
         config = replace(config, data=infer_from_root(config.data))

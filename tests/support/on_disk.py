@@ -1,4 +1,4 @@
-"""Writes small data sets in the true on-disk form of each: a fixture of that name gives it to the tests of data."""
+"""Writes small data sets in their original file formats. Tests of data get this module by the fixture `on_disk`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ Small = Mapping[str, Arrays]
 
 
 def images(count: int, side: int, classes: int, seed: int = 0) -> Arrays:
-    """Random images, every class among them if `count` allows."""
+    """Random images (count, side, side, 3) uint8 with labels, of every class if `count` allows."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     return Arrays(pixels, rng.permutation(np.arange(count) % classes).astype(np.int64))
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Something smooth, as photographs are, (H, W, 3) uint8."""
+    """A smooth image like a photograph, (H, W, 3) uint8."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (max(2, height // 16), max(2, width // 16), 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def encode(image: np.ndarray, kind: str = "PNG") -> bytes:
+    """An image as the bytes of a PNG, JPEG or lossless WEBP file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **({"lossless": True} if kind == "WEBP" else {}))
     return buffer.getvalue()
@@ -47,7 +48,7 @@ def parquet(
     rows: slice = slice(None),
     label: str = "label",
 ) -> None:
-    """One file as the hubs publish it, an image struct<bytes, path> and a label per row."""
+    """One parquet file as published on hubs: an image struct<bytes, path> and a label per row."""
     encoded = [{"bytes": encode(image, kind), "path": None} for image in arrays.images[rows]]
     struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     schema = pa.schema([(column, struct), (label, pa.int64())])
@@ -75,7 +76,7 @@ def parquet_binary(root: Path, small: Small) -> None:
 
 
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
-    """Writes bytes as Python 2 wrote its strings, and numpy's names as they were: the original files' form."""
+    """Pickles bytes like Python 2 strings, with numpy's old module names, as in the original files."""
 
     dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 

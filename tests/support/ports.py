@@ -1,4 +1,4 @@
-"""Ports that the kernel gives, and nobody else takes."""
+"""Reserves free ports."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_port(host: str = "127.0.0.1") -> Iterator[int]:
-    """A port for a server that is to start, stop and start again there; kept from everybody else within the block.
+    """A free port, reserved within the block, on which a server can start, stop and start again.
 
-    While no server listens, connections are refused. A server can listen that sets SO_REUSEADDR, as node, asyncio and
-    torch do.
+    While no server listens, connections are refused. The server must set SO_REUSEADDR, as node, asyncio and torch do.
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

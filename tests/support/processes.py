@@ -1,4 +1,4 @@
-"""Processes that tests start: one time limit, all output in one string, nothing left running.
+"""Starts processes for tests: one time limit, all output in one string, nothing left running.
 
 with start([sys.executable, "-m", "distcond.train", ...], cwd=folder) as process:
     wait_until(file.exists, "the first checkpoint", process=process)
@@ -23,30 +23,30 @@ from pathlib import Path
 
 from support.leftovers import processes_with
 
-#: Seconds that anything a test waits for may take; below pytest's own timeout, so that it can say what was printed.
+#: Seconds that a test waits at most. Below pytest's own timeout, so that the failure shows the output.
 LIMIT = 280.0
 
-#: Set in a process and all that it starts: also what leaves its process group, as Ray's processes do, is found by it.
+#: Set for a process and its descendants, to find those that leave its process group, as Ray's processes do.
 _MARK = "DISTCOND_TEST_PROCESS"
 
 
 @dataclass(frozen=True)
 class Finished:
-    """How a process ended (status -N: by signal N) and what it and its children printed."""
+    """The exit status of a process (-N for signal N) and the output of it and its children."""
 
     status: int
     output: str
 
 
 class Process:
-    """A process in a group of its own; as a context, it and all that it started are gone after the block.
+    """A process in its own process group. As a context manager it kills the process and its descendants at the end.
 
     Args:
-        argv: the command.
-        cwd: where it runs; where pytest runs if not given.
-        env: its whole environment; that of pytest if not given.
-        stderr: as for subprocess.Popen; into the same output by default.
-        limit: seconds that `wait` gives it.
+        argv: The command.
+        cwd: Its working directory; pytest's by default.
+        env: Its complete environment; pytest's by default.
+        stderr: As for subprocess.Popen; joined with the output by default.
+        limit: Time limit of `wait` in seconds.
     """
 
     def __init__(
@@ -86,34 +86,34 @@ class Process:
 
     @property
     def output(self) -> str:
-        """What was printed so far."""
+        """The output so far."""
         return "".join(self._parts)
 
     def poll(self) -> int | None:
-        """The exit status, None while it runs."""
+        """The exit status; None while it runs."""
         return self._popen.poll()
 
     def send_signal(self, number: int) -> None:
-        """To the process alone, not to what it started."""
+        """Send a signal to the process only, not to its children."""
         self._popen.send_signal(number)
 
     def write(self, text: str) -> None:
-        """To its standard input, which stays open."""
+        """Write to its standard input, which stays open."""
         assert self._popen.stdin is not None
         self._popen.stdin.write(text)
         self._popen.stdin.flush()
 
     def close_input(self) -> None:
-        """End its standard input."""
+        """Close its standard input."""
         assert self._popen.stdin is not None
         with suppress(BrokenPipeError):
             self._popen.stdin.close()
 
     def wait(self, limit: float | None = None) -> int:
-        """The exit status, once it has ended and nothing can print any more.
+        """Wait until it and everything that writes to its output have ended; return the exit status.
 
         Raises:
-            AssertionError: it took longer than `limit` seconds; everything of it was killed.
+            AssertionError: this took longer than `limit` seconds; all its processes were killed.
         """
         limit = self.limit if limit is None else limit
         end = time.monotonic() + limit
@@ -125,11 +125,11 @@ class Process:
                 return self._popen.returncode
         ended = self._popen.poll()
         self.kill()
-        what = "runs on" if ended is None else f"ended with {ended}, but what it started prints on"
-        raise AssertionError(f"{' '.join(self.argv)}\n{what} after {limit:g} s. Its output:\n{self.output}")
+        state = "still running" if ended is None else f"ended with {ended}, but its children are still running"
+        raise AssertionError(f"{' '.join(self.argv)}\n{state} after {limit:g} s. Its output:\n{self.output}")
 
     def kill(self) -> None:
-        """End it and all that it started, at once."""
+        """Kill it and its descendants."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         while left := [one for one in processes_with(self.variable) if one != self.pid]:
@@ -154,7 +154,7 @@ class Process:
                 self._parts.append(line)
 
 
-#: For what is used without `with`.
+#: Killed at exit, for use without `with`.
 _started: weakref.WeakSet[Process] = weakref.WeakSet()
 
 
@@ -173,7 +173,7 @@ def start(
     stderr: int = subprocess.STDOUT,
     limit: float = LIMIT,
 ) -> Process:
-    """Start a process; best as `with start(...) as process`."""
+    """Start a process; preferably as `with start(...) as process`."""
     return Process(argv, cwd=cwd, env=env, stderr=stderr, limit=limit)
 
 
@@ -185,6 +185,6 @@ def run(
     stderr: int = subprocess.STDOUT,
     limit: float = LIMIT,
 ) -> Finished:
-    """Start a process and wait for its end."""
+    """Run a process to its end."""
     with start(argv, cwd=cwd, env=env, stderr=stderr, limit=limit) as process:
         return Finished(process.wait(), process.output)

@@ -1,7 +1,7 @@
-"""Functions of a test file run on several gloo processes, which stay up: importing torch again costs seconds.
+"""Runs functions of a test file on several gloo processes, which are reused, since importing torch takes seconds.
 
-As a script this is one such process. It reads the path of a request per line and answers each with a line; a request
-names a test file, a function in it and its arguments. Tests reach it by the fixture `run_ranks`.
+As a script this is one such process. It reads the path of a request per line and answers each with a line. A request
+names a test file, a function in it and its arguments. Tests use the fixture `run_ranks`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import pytest
 
 from support.processes import LIMIT
 
-#: Each waits after the handshake until all have been through it: one whose function has little to do would close its
-#: connections while others still make theirs, and they fail with "connectFullMesh failed".
+#: All ranks wait for each other after the handshake. Otherwise a rank with little to do closes its connections while
+#: others still connect, and these fail with "connectFullMesh failed".
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCH_DIST_INIT_BARRIER": "1"}
 
-#: Seconds that the other ranks get to say what they met once one has failed.
+#: Seconds for the other ranks to report their errors after one has failed.
 GRACE = 0.5
 
 
 class Ranks:
-    """`Ranks(folder).run(function, world, *arguments)`: what the function gave on every rank, in order of rank.
+    """`Ranks(folder).run(function, world, *arguments)` returns the results of all ranks, in order.
 
     The function is called `(rank, world, *arguments)` with the process group set up, one thread, and warnings as
-    errors. Arguments are pickled; results are anything that `torch.load(weights_only=True)` reads.
+    errors. Arguments are pickled; results must be readable by `torch.load(weights_only=True)`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,7 +83,7 @@ class Ranks:
             if not ready:
                 break
             answers |= {waiting.pop(out): out.readline().strip() for out in ready}
-            if set(answers.values()) != {"done"}:  # the others may wait for a failed one in a collective
+            if set(answers.values()) != {"done"}:  # the others may block on the failed one in a collective
                 deadline = min(deadline, time.monotonic() + GRACE)
         if waiting or set(answers.values()) != {"done"}:
             self.close()
@@ -146,5 +146,5 @@ def _module(path: Path) -> Any:
 
 if __name__ == "__main__":
     channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the code under test prints is not an answer
+    os.dup2(2, 1)  # keep the output of the code under test apart from the answers
     serve(channel)

@@ -1,8 +1,9 @@
-"""One Ray for all tests of a process that need a Ray and not its life: `shared_ray`.
+"""`shared_ray`: one Ray per test process, for tests that only need a running Ray.
 
     with start(command, env=place.environment | shared_ray.joining) as process: ...
 
-It starts when the first test asks for it (15 s). Variables such as FAULT of what joins do not reach its workers.
+It starts with the first test that uses it (15 s). Environment variables of a driver, such as FAULT, do not reach its
+workers.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from pathlib import Path
 
 import pytest
 
-#: What Ray Train would start beside a run's workers.
+#: Disables extra processes of Ray Train.
 _LEAN = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
 
 
-#: No workers before there is anything to do.
+#: Disables idle workers.
 _IDLE = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
 
 
 @dataclass(frozen=True)
 class Ray:
-    """A Ray that is up.
+    """A running Ray.
 
     Attributes:
         address: HOST:PORT of its head.
-        joining: the variables with which a driver joins it: RAY_ADDRESS, the token it demands, and less of Ray Train.
-        dashboard: the port of its dashboard, 0 without.
-        agent: host and port of its agent, which begins jobs.
+        joining: The environment variables of a driver: RAY_ADDRESS, the token, and fewer processes of Ray Train.
+        dashboard: The port of its dashboard; 0 without.
+        agent: Host and port of its agent, which starts jobs.
     """
 
     address: str
@@ -44,10 +45,10 @@ class Ray:
 
 @contextmanager
 def ray_of_one_node(cpus: int = 2, dashboard: bool = False, **variables: str) -> Iterator[Ray]:
-    """A Ray with so many cores, with these variables in its processes; gone after the block."""
+    """A Ray with `cpus` cores and `variables` in the environment of its processes, stopped after the block."""
     from support.ray_nodes import RayNodes
 
-    # Not below pytest's own directory: Ray's sockets need a short path.
+    # Not in pytest's directory: Ray's sockets need a short path.
     folder = Path(tempfile.mkdtemp(prefix="dr-", dir="/tmp"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment = {**kept, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", **_IDLE, **variables}

@@ -1,4 +1,4 @@
-"""A Ray of several nodes on this machine: each has an address of its own and, where asked, files of its own."""
+"""A Ray of several nodes on this machine, each with its own address and, optionally, its own files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from support.ports import held_port
 from support.processes import LIMIT
 from support.waiting import wait_until
 
-#: So that a lost node is missed soon, and leaving takes no half minute.
-SWIFT = {
+#: Detects a lost node within seconds, and shortens shutdown.
+FAST_HEALTH_CHECKS = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "4",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     "RAY_worker_niceness": "0",
-    "RAY_memory_monitor_refresh_ms": "0",  # a machine that others fill must not end a test, by memory or disk
+    "RAY_memory_monitor_refresh_ms": "0",  # a full machine must not fail a test
     "RAY_local_fs_capacity_threshold": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
@@ -35,15 +35,15 @@ SWIFT = {
 
 @dataclass
 class RayNodes:
-    """`with RayNodes(folder, environment) as nodes`: a head at 127.X.Y.1, and what `add` adds from 127.X.Y.2 on.
+    """`with RayNodes(folder, environment) as nodes`: a head at 127.X.Y.1; `add` starts nodes from 127.X.Y.2 on.
 
-    X and Y are its own: some of Ray's ports are fixed, and other tests have a Ray of theirs up at the same time.
+    X and Y are random: some of Ray's ports are fixed, and other tests may run a Ray at the same time.
 
     Args:
-        folder: a directory with a short path.
-        environment: of everything that is started.
-        dashboard: whether the head has one, for jobs.
-        cpus: of the head.
+        folder: A directory with a short path.
+        environment: The environment of all processes.
+        dashboard: Whether the head has a dashboard, for jobs.
+        cpus: Cores of the head.
     """
 
     folder: Path
@@ -61,13 +61,13 @@ class RayNodes:
         token = self.folder / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
-        self.environment |= SWIFT | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self.environment |= FAST_HEALTH_CHECKS | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         words = ["--include-dashboard=false"]
         if self.dashboard:
             self.dashboard_port = self._held.enter_context(held_port())
             words = ["--include-dashboard=true", f"--dashboard-port={self.dashboard_port}"]
         words += [f"--num-cpus={self.cpus}", f"--temp-dir={self.folder / 'r'}"]
-        self._start(1, "--head", "--port=0", *words)  # Ray takes a free one and says which
+        self._start(1, "--head", "--port=0", *words)  # Ray chooses a free one and prints it
         address = wait_until(
             lambda: re.search(rf"--address='{self.host(1)}:(\d+)'", self._log(1).read_text()),
             "the address of Ray's head",
@@ -82,7 +82,7 @@ class RayNodes:
 
     @property
     def joining(self) -> dict[str, str]:
-        """The environment of a driver that joins."""
+        """The environment of a driver."""
         return self.environment | {"RAY_ADDRESS": self.address}
 
     @property
@@ -94,12 +94,12 @@ class RayNodes:
         return f"{self.net}.{number}"
 
     def add(self, number: int, own: Path | None = None, cpus: int = 1, gpus: int = 0) -> None:
-        """Start node `number`, with an empty directory of its own in place of `own`."""
+        """Start node `number`. It sees an empty directory at `own`."""
         words = [f"--address={self.address}", f"--num-cpus={cpus}", *([f"--num-gpus={gpus}"] if gpus else [])]
         self._start(number, *words, own=own)
 
     def lose(self, number: int) -> None:
-        """Kill everything of a node at once."""
+        """Kill all processes of a node."""
         deadline = time.monotonic() + LIMIT
         while left := self.processes(number):
             assert time.monotonic() < deadline, left
@@ -110,19 +110,19 @@ class RayNodes:
         self.nodes.pop(number).wait()
 
     def processes(self, number: int) -> dict[int, str]:
-        """Command names by process id of what runs on a node."""
+        """The command names of a node's processes, by process ID."""
         return processes_with(f"NODE={self.folder}/{number}")
 
     @staticmethod
     def why_no_mounts() -> str:
-        """Why this machine gives no process a file system of its own; empty if it does."""
+        """Why a process cannot have its own mounts here; empty if it can."""
         if shutil.which("unshare") is None:
-            return "no unshare"
+            return "unshare is not installed"
         done = subprocess.run([*_in_own_mount(Path("/mnt")), "true"], capture_output=True, text=True)
-        return "" if done.returncode == 0 else f"no mounts of one's own: {done.stderr.strip()}"
+        return "" if done.returncode == 0 else f"unshare --mount fails: {done.stderr.strip()}"
 
     def seen_by(self, number: int, folder: Path) -> Path:
-        """Where `folder` of a node's own file system can be looked at from here."""
+        """The path from here to `folder` in a node's own file system."""
         raylet = next(process for process, name in self.processes(number).items() if name == "raylet")
         return Path(f"/proc/{raylet}/root{folder}")
 
@@ -137,7 +137,7 @@ class RayNodes:
             own.mkdir(exist_ok=True)
             command = [*_in_own_mount(own), *command]
         deadline, log = time.monotonic() + LIMIT, self._log(number)
-        while not self._started(number, command, log):  # Ray gives up on a node that takes more than 30 s to start
+        while not self._started(number, command, log):  # Ray gives up on nodes that take more than 30 s to start
             assert time.monotonic() < deadline, log.read_text()
             for process in self.processes(number):
                 _kill(process)
@@ -157,7 +157,7 @@ class RayNodes:
 
 
 def _in_own_mount(folder: Path) -> list[str]:
-    """The beginning of a command that sees an empty `folder` of its own."""
+    """A command prefix that mounts an empty file system at `folder`."""
     return ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(folder)]
 
 

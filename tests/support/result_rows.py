@@ -1,4 +1,4 @@
-"""Rows that look like those of a real run."""
+"""Fixtures: result rows like those of a real run."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def _row(**changes: Any) -> Row:
 
 @pytest.fixture(scope="session")
 def make_row() -> Callable[..., Row]:
-    """A function that makes a row, an SA row of one test evaluation unless told otherwise."""
+    """`make_row(**changes)`: a row, by default an SA row of a test evaluation."""
     return _row
 
 
 @pytest.fixture(scope="session")
 def make_sweep() -> Callable[..., list[Row]]:
-    """A function that makes the SA and PGD-20 rows of a lam grid."""
+    """`make_sweep(grid, n, **changes)`: the SA and PGD-20 rows of a lam grid."""
 
     def sweep(grid: Iterable[float] = (0.0, 0.2, 1.0), n: int = 10000, **changes: Any) -> list[Row]:
         rows = []

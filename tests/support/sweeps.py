@@ -1,4 +1,4 @@
-"""Small sweeps started as commands, for the tests of sweeps."""
+"""Starts small sweeps as commands."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from distcond.results import history
 from distcond.results.pareto import area
 from support import processes
 
-#: Seconds for a whole sweep.
+#: Time limit of a sweep in seconds.
 LIMIT = 5 * processes.LIMIT
 
-#: A trial costs a process, and each of its legs two more, of seconds each: with one at a time a sweep has one trial's.
+#: One trial at a time: a trial costs a process, and each of its segments two more, of seconds each.
 ONE = "concurrent=1"
 
-#: Runs of a second or two, once their processes are up.
+#: Runs of a second or two after start-up.
 TINY = (
     "epochs=2", "train_examples=64", "batch_size=32", "model.widths=4,8", "attack.num_steps=1", "eval.every=1",
     "eval.lam_grid=0,1", "eval.val_examples=32", "eval.val_steps=1", "eval.test_examples=32", "eval.attack.num_steps=1",
@@ -37,9 +37,9 @@ high = 0.3
 
 
 def command(place: Any, *words: str, **variables: str) -> processes.Process:
-    """Start `python -m distcond.tune` there, on a Ray of its own.
+    """Start `python -m distcond.tune` in `place.path`, with its own Ray.
 
-    One that others started costs a trial more: Ray Train puts a process beside it that cleans up.
+    On a Ray that was started elsewhere trials are slower: Ray Train adds a clean-up process.
     """
     environment = {**place.environment, **variables}
     command = [sys.executable, "-m", "distcond.tune", *words]
@@ -52,17 +52,17 @@ def begin(place: Any, trials: int, *words: str, space: str = SPACE, **variables:
 
 
 def small(folder: Path, trials: int, space: str = SPACE) -> list[str]:
-    """The words of a small sweep in `folder / "sweep"`, whose space is written there."""
+    """The arguments of a small sweep in `folder / "sweep"`; writes its space to `folder`."""
     (folder / "space.toml").write_text(space.format(trials=trials))
     return ["space.toml", "dir=sweep", f"data.cache_dir={folder / 'cache'}", "data.loader=memory", *TINY]
 
 
 def trials(sweep: Path) -> list[dict[str, Any]]:
-    """The trials' files."""
+    """The contents of the trial files."""
     return [json.loads(file.read_text()) for file in sorted((sweep / "trials").glob("[0-9]*.json"))]
 
 
 def volume(run: Path) -> float:
-    """The hypervolume of the best checkpoint of a run, on validation images."""
+    """The hypervolume of a run's best checkpoint on validation."""
     best = max(history.read(run), key=lambda record: record["val_score"])["val"]
     return area([(at["sa"], at["ra"]) for at in best])

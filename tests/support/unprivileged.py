@@ -1,4 +1,4 @@
-"""Permissions that hold for root, too: its power over those of files is put down for the length of a block."""
+"""Drops root's power over file permissions within a block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OVER_FILES = (1 << 1) | (1 << 2)
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Within the block this thread reads and writes what the permission bits allow it, and nothing else."""
+    """Within the block, file permissions apply to this thread even if it is root."""
     if os.geteuid():
         yield
         return

@@ -1,4 +1,4 @@
-"""Waiting for what happens, never for seconds."""
+"""Waits for conditions, never for a fixed time."""
 
 from __future__ import annotations
 
@@ -9,27 +9,32 @@ from typing import Any, Protocol
 from support.processes import LIMIT
 
 
-class Ends(Protocol):
-    """A process: `support.processes.Process` or a `subprocess.Popen`."""
+class Pollable(Protocol):
+    """A process: `support.processes.Process` or `subprocess.Popen`."""
 
     def poll(self) -> int | None:
-        """The exit status, None while it runs."""
+        """The exit status; None while it runs."""
 
 
 def wait_until(
-    condition: Callable[[], Any], what: str, seconds: float = LIMIT, *, process: Ends | None = None, every: float = 0.05
+    condition: Callable[[], Any],
+    what: str,
+    seconds: float = LIMIT,
+    *,
+    process: Pollable | None = None,
+    every: float = 0.05,
 ) -> Any:
-    """Wait until `condition()` is true, and return what it gave.
+    """Wait until `condition()` is true and return its value.
 
     Args:
-        condition: looked at every `every` seconds.
-        what: names it where it does not come.
-        seconds: for how long it is waited for.
-        process: what it depends on: once that has ended, it is not waited for any longer.
-        every: seconds between two looks.
+        condition: Polled.
+        what: Its name in the error.
+        seconds: Time limit.
+        process: Stop waiting once this process has ended.
+        every: Seconds between polls.
 
     Raises:
-        AssertionError: it did not come, or the process ended before it did.
+        AssertionError: the condition did not become true in time, or before the process ended.
     """
     end = time.monotonic() + seconds
     while True:
@@ -38,7 +43,7 @@ def wait_until(
             return found
         output = getattr(process, "output", "")
         if ended is not None:
-            raise AssertionError(f"{what}: the process ended before, with status {ended}\n{output}")
+            raise AssertionError(f"{what}: the process ended first, with status {ended}\n{output}")
         if time.monotonic() > end:
             raise AssertionError(f"{what}: not within {seconds:g} s\n{output}")
         time.sleep(every)

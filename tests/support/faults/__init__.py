@@ -1,1 +1,1 @@
-"""What `tests/faults` does to a run: the kinds of fault, the run they happen to, and what must hold afterwards."""
+"""Fault injection for `tests/faults`: the kinds of fault, the run they happen to, and the checks afterwards."""

@@ -1,4 +1,4 @@
-"""What can go wrong, each done for real to a run that is going on, and what it takes until the run can go on again."""
+"""The kinds of fault, injected into a real run, and the repair before the command is given again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.faults.victim import Victim
 
 
 class Scene(NamedTuple):
-    """A run, its disk and, where it has one, its cluster."""
+    """A run, its disk and, optionally, its cluster."""
 
     victim: Victim
     disk: Storage | None
@@ -26,16 +26,16 @@ class Kind(NamedTuple):
     """One kind of fault.
 
     Attributes:
-        strike: do it; False if the run was over before.
-        mend: what somebody does before the same command is given again.
-        launchers: under which it can happen.
-        nodes: whether it needs a cluster of several.
-        disk: whether it needs a disk of its own.
-        prepare: environment variables, for a fault that comes from inside the run.
+        inject: Injects the fault; False if the run had already ended.
+        repair: The repair before the same command is given again.
+        launchers: The launchers under which it can happen.
+        nodes: Whether it needs a cluster of several nodes.
+        disk: Whether it needs its own disk.
+        prepare: Environment variables, for a fault that comes from inside the run.
     """
 
-    strike: Callable[[Scene], bool]
-    mend: Callable[[Scene], None] = lambda scene: None
+    inject: Callable[[Scene], bool]
+    repair: Callable[[Scene], None] = lambda scene: None
     launchers: tuple[str, ...] = ("local", "ray")
     nodes: bool = False
     disk: bool = False
@@ -43,28 +43,28 @@ class Kind(NamedTuple):
 
 
 def _signal_worker(number: int) -> Callable[[Scene], bool]:
-    def strike(scene: Scene) -> bool:
+    def inject(scene: Scene) -> bool:
         worker = scene.victim.wait_for_workers(scene.source)
-        return worker is not None and _sent(worker, number)
+        return worker is not None and _send(worker, number)
 
-    return strike
+    return inject
 
 
 def _signal_driver(number: int) -> Callable[[Scene], bool]:
-    def strike(scene: Scene) -> bool:
+    def inject(scene: Scene) -> bool:
         driver = scene.victim.process
-        return driver is not None and driver.poll() is None and _sent(driver.pid, number)
+        return driver is not None and driver.poll() is None and _send(driver.pid, number)
 
-    return strike
+    return inject
 
 
-def _machine_gone(scene: Scene) -> bool:
+def _kill_everything(scene: Scene) -> bool:
     running = scene.victim.process is not None and scene.victim.process.poll() is None
     scene.victim.kill_all()
     return running
 
 
-def _node_gone(scene: Scene) -> bool:
+def _replace_node(scene: Scene) -> bool:
     over = scene.victim.process is None or scene.victim.process.poll() is not None
     if not over:
         last = max(scene.nodes.nodes)
@@ -73,49 +73,49 @@ def _node_gone(scene: Scene) -> bool:
     return not over
 
 
-def _on_disk(what: Callable[[Storage], None]) -> Callable[[Scene], bool]:
-    def strike(scene: Scene) -> bool:
+def _on_disk(fault: Callable[[Storage], None]) -> Callable[[Scene], bool]:
+    def inject(scene: Scene) -> bool:
         assert scene.disk is not None
         running = scene.victim.process is not None and scene.victim.process.poll() is None
         if running:
-            what(scene.disk)
+            fault(scene.disk)
         return running
 
-    return strike
+    return inject
 
 
-def _mended(what: Callable[[Storage], None]) -> Callable[[Scene], None]:
-    def mend(scene: Scene) -> None:
+def _repair_disk(repair: Callable[[Storage], None]) -> Callable[[Scene], None]:
+    def repair_scene(scene: Scene) -> None:
         assert scene.disk is not None
-        what(scene.disk)
+        repair(scene.disk)
 
-    return mend
+    return repair_scene
 
 
-def _raises(source: random.Random) -> dict[str, str]:
+def _fault_variables(source: random.Random) -> dict[str, str]:
     return {"FAULT": "chance", "FAULT_STEP": str(source.randint(1, 30)), "FAULT_RANK": str(source.randint(0, 1))}
 
 
-def _sent(process: int, number: int) -> bool:
+def _send(process: int, number: int) -> bool:
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, number)
         return True
     return False
 
 
-def _raised(scene: Scene) -> bool:
-    return True  # the run does it to itself
+def _already_injected(scene: Scene) -> bool:
+    return True  # the run raises it itself
 
 
 KINDS = {
-    "worker exception": Kind(_raised, prepare=_raises),
+    "worker exception": Kind(_already_injected, prepare=_fault_variables),
     "worker SIGKILL": Kind(_signal_worker(signal.SIGKILL)),
     "worker hangs (SIGSTOP)": Kind(_signal_worker(signal.SIGSTOP)),
     "driver SIGTERM": Kind(_signal_driver(signal.SIGTERM)),
     "driver SIGKILL": Kind(_signal_driver(signal.SIGKILL), launchers=("ray",)),
-    "everything SIGKILL": Kind(_machine_gone),
-    "node lost (another comes)": Kind(_node_gone, launchers=("ray",), nodes=True),
-    "disk full": Kind(_on_disk(Storage.fill), _mended(Storage.empty), disk=True),
-    "disk full in a checkpoint": Kind(_on_disk(Storage.nearly_fill), _mended(Storage.empty), disk=True),
-    "storage lost": Kind(_on_disk(Storage.go_away), _mended(Storage.come_back), disk=True),
+    "everything SIGKILL": Kind(_kill_everything),
+    "node lost (another comes)": Kind(_replace_node, launchers=("ray",), nodes=True),
+    "disk full": Kind(_on_disk(Storage.fill), _repair_disk(Storage.empty), disk=True),
+    "disk full in a checkpoint": Kind(_on_disk(Storage.nearly_fill), _repair_disk(Storage.empty), disk=True),
+    "storage lost": Kind(_on_disk(Storage.go_away), _repair_disk(Storage.come_back), disk=True),
 }

@@ -1,4 +1,4 @@
-"""A small disk of a run's own that can fill up and go away: a real file system, where this process may mount one."""
+"""A small disk that can fill up and disappear: a real file system, if this process may mount one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 import subprocess
 from pathlib import Path
 
-ROOM = "64m"
-SOME = 24 * 2**10
+SIZE = "64m"
+#: Bytes left by `nearly_fill`.
+NEARLY_FULL = 24 * 2**10
 
 
 class Storage:
-    """`with Storage(folder) as disk`: `disk.path` is a directory on it. What lies below it is read-only."""
+    """`with Storage(folder) as disk`: `disk.path` is a directory on it, mounted over a read-only one."""
 
     def __init__(self, folder: Path) -> None:
         self._disk, self._below = folder / "disk", folder / "below"
@@ -20,7 +21,7 @@ class Storage:
     def __enter__(self) -> Storage:
         self._disk.mkdir()
         self._below.mkdir()
-        _run("mount", "-t", "tmpfs", "-o", f"size={ROOM}", "none", str(self._disk))
+        _run("mount", "-t", "tmpfs", "-o", f"size={SIZE}", "none", str(self._disk))
         _run("mount", "-t", "tmpfs", "none", str(self._below))
         self.path.mkdir()
         _run("mount", "-o", "remount,ro", str(self._below))
@@ -32,29 +33,29 @@ class Storage:
             subprocess.run(["umount", "-l", str(place)], capture_output=True)
 
     def fill(self, but: int = 0) -> None:
-        """Leave room for so many bytes more, in whole pages."""
+        """Leave `but` bytes free, rounded to pages."""
         for _ in range(100):
             state = os.statvfs(self._disk)
             used = (state.f_blocks - state.f_bfree) * state.f_frsize
-            done = _tried("mount", "-o", f"remount,size={used + but}", str(self._disk))
-            if done.returncode == 0:  # else something was written meanwhile
+            done = _try_run("mount", "-o", f"remount,size={used + but}", str(self._disk))
+            if done.returncode == 0:  # otherwise something was written meanwhile
                 return
         raise RuntimeError(done.stderr)
 
     def nearly_fill(self) -> None:
-        """Leave room for small files and for a part of a checkpoint, but not for all of it."""
-        self.fill(but=SOME)
+        """Leave space for small files and a part of a checkpoint, but not for all of it."""
+        self.fill(but=NEARLY_FULL)
 
     def empty(self) -> None:
-        """Have room again."""
-        _run("mount", "-o", f"remount,size={ROOM}", str(self._disk))
+        """Restore the free space."""
+        _run("mount", "-o", f"remount,size={SIZE}", str(self._disk))
 
     def go_away(self) -> None:
-        """Vanish with all that is on it, also under open files' names."""
+        """Unmount it, with its open files."""
         _run("umount", "-l", str(self.path))
 
     def come_back(self) -> None:
-        """Be there again, as it was."""
+        """Mount it again, unchanged."""
         _run("mount", "--bind", str(self._disk), str(self.path))
 
 
@@ -64,14 +65,14 @@ def why_no_storage(folder: Path) -> str:
         with Storage(folder):
             return ""
     except (OSError, RuntimeError) as error:
-        return f"no file system can be mounted here: {error}"
+        return f"cannot mount a file system: {error}"
 
 
-def _tried(*words: str) -> subprocess.CompletedProcess[str]:
+def _try_run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True)
 
 
 def _run(*words: str) -> None:
-    done = _tried(*words)
+    done = _try_run(*words)
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""A small run that is started again and again until it is finished, and what can be seen of it meanwhile."""
+"""A small run that is restarted until it is finished, and its observable state."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from distcond.runs.attempts import last_attempt
 from support.leftovers import processes_with
 
 ROOT = Path(__file__).parents[3]
-#: The script of a run, and where the methods with a fault are.
+#: The script of a run, and the directory of the methods with a fault.
 SCRIPT = ROOT / "tests" / "support" / "launch_run.py"
 LAUNCH = ROOT / "tests" / "launch"
 
-#: A start that takes longer counts as hanging.
+#: Seconds after which a start counts as hung.
 BOUND = 300.0
 
-#: What stands for its exit status then. Signals are -N, so that none is that low.
+#: The exit status of a hung start. Signals are -N, and no N is that large.
 HUNG = -100
 
-#: Seconds in which everything of a run is gone once its driver is.
+#: Seconds within which all processes of a run end after its driver.
 GONE = 90.0
 
 SETTINGS = (
@@ -37,9 +37,9 @@ SETTINGS = (
 
 @dataclass
 class Victim:
-    """One run under `launcher` ("local" or "ray"): its directory, its processes, and how its starts ended.
+    """One run under `launcher` ("local" or "ray"): its directory, its processes, and the ends of its starts.
 
-    `folder` has a short path (Ray's sockets lie below it); `store` is where the run directory lies.
+    `folder` has a short path, for Ray's sockets; `store` contains the run directory.
     """
 
     launcher: str
@@ -56,14 +56,14 @@ class Victim:
         return self.store / "run"
 
     def start(self) -> None:
-        """Start it, or start it again."""
+        """Start or restart it."""
         with open(self.folder / "output.txt", "w") as log:
             self.process = subprocess.Popen(
-                self._command(), env=self._environment(), cwd=self.folder, stdout=log, stderr=log, text=True
+                self._command(), env=self.full_environment(), cwd=self.folder, stdout=log, stderr=log, text=True
             )
 
     def end(self) -> int:
-        """Its exit status; HUNG if it hangs. Kills what is left then."""
+        """Wait for its exit status; HUNG after `BOUND` seconds."""
         assert self.process is not None
         try:
             status = self.process.wait(timeout=BOUND)
@@ -74,7 +74,7 @@ class Victim:
         return status
 
     def left(self) -> list[str]:
-        """Names of its processes that are there long after its driver's end."""
+        """Names of its processes that are still running long after its driver ended; kills them."""
         deadline = time.monotonic() + GONE
         while (found := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -82,42 +82,42 @@ class Victim:
         return sorted(found.values())
 
     def processes(self) -> dict[int, str]:
-        """Everything that was started for it."""
+        """All processes started for it."""
         return processes_with(f"TMPDIR={self.folder}")
 
     def workers(self) -> list[int]:
-        """Process ids of its workers, by id."""
+        """Process IDs of its workers, sorted."""
         if self.launcher == "ray":
             return sorted(p for p, name in self.processes().items() if name.startswith("ray::RayTrain"))
         return sorted(set(self.processes()) & {p for rank in "01" for p in processes_with(f"RANK={rank}")})
 
     def wait_for_step(self, step: int) -> None:
-        """Until the first worker has begun so many steps, or the run ends; 0: until the workers have begun at all."""
+        """Wait until the first worker has started so many steps, or the run ends; 0: until the workers have started."""
         assert self.process is not None
         file = self.folder / "steps" if step else self.path / "attempt.json"
         while self.process.poll() is None and not (file.exists() and file.stat().st_size >= step):
             time.sleep(0.005)
 
     def steps(self) -> int:
-        """How many steps its first worker has begun in all."""
+        """The number of steps that its first worker has started in total."""
         file = self.folder / "steps"
         return file.stat().st_size if file.exists() else 0
 
     def wait_for_restart(self, attempt: int | None) -> int:
-        """Until its workers were started again since `attempt`, or the run ends; its steps by then."""
+        """Wait until its workers were restarted since `attempt`, or the run ends; its steps by then."""
         assert self.process is not None
         while self.process.poll() is None and last_attempt(self.path) == attempt:
             time.sleep(0.02)
         return self.steps()
 
     def kill_all(self) -> None:
-        """Kill every process of it."""
+        """Kill all its processes."""
         for process in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
     def wait_for_workers(self, source: random.Random) -> int | None:
-        """One of its two workers once both are there; None if the run ended first."""
+        """A random one of its two workers, once both are running; None if the run ended first."""
         assert self.process is not None
         while len(found := self.workers()) < 2:
             if self.process.poll() is not None:
@@ -133,7 +133,8 @@ class Victim:
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]
         return [sys.executable, *torchrun, *words]
 
-    def _environment(self) -> dict[str, str]:
+    def full_environment(self) -> dict[str, str]:
+        """The environment of its processes."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONDONTWRITE"))}
         paths = os.pathsep.join([str(ROOT), str(LAUNCH)])
         own = {"TMPDIR": str(self.folder), "PYTHONPATH": paths, "FAULT_ONCE": str(self.folder / "fault")}

@@ -1,4 +1,4 @@
-"""Submit runs to clusters: Ray jobs, SLURM, Kubernetes. For checkouts; the installed package does without.
+"""Submit runs to clusters (Ray jobs, SLURM, Kubernetes). Part of the checkout, not of the installed package.
 
-May import the public api, config, runs and results of distcond, and nothing else of it.
+May import distcond.api, config, runs and results, and the root modules errors, atomic_io, registry and run_layout.
 """

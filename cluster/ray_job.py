@@ -1,11 +1,11 @@
 """Submit this checkout as a Ray job with its commit recorded: `python -m cluster.ray_job [RECIPE] [PATH=VALUE ...]`.
 
-The same as `ray job submit --working-dir . -- python -m distcond.train ...`, except that the run knows its commit: Ray
-leaves .git out of the directory it ships. The command line is checked here, before anything is uploaded. The cluster is
-the one of RAY_API_SERVER_ADDRESS or RAY_ADDRESS; where it asks for a token, Ray reads RAY_AUTH_TOKEN_PATH.
+The same as `ray job submit --working-dir . -- python -m distcond.train ...`, except that the run records its commit:
+Ray does not ship .git. The command line is checked here, before anything is uploaded. The cluster is the one at
+RAY_API_SERVER_ADDRESS or RAY_ADDRESS; if it requires a token, set RAY_AUTH_TOKEN_PATH.
 
-`ray job stop JOB` asks the run to stop with a checkpoint, for which the cluster has to be started with
-RAY_JOB_STOP_WAIT_TIME_S above launch.grace (25): Ray's own 3 seconds are too few. See docs/ray.md.
+`ray job stop JOB` makes the run save a checkpoint and stop. For that the cluster must be started with
+RAY_JOB_STOP_WAIT_TIME_S above launch.grace (25): Ray's default of 3 seconds is too short. See docs/ray.md.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from distcond.config.command_line import parse, run_cli
 from distcond.errors import ConfigError
 from distcond.runs.provenance import COMMIT_VARIABLE, git_commit
 
-#: What Ray's client, its job server or the store behind it say of a package that is too large.
+#: Errors of Ray's client, its job server or its store about a package that is too large.
 _TOO_LARGE = re.compile(r"exceeds the maximum size|Maximum request body size|status code 413", re.IGNORECASE)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Submit, follow the log to the end; status 0 if the job succeeded, 1 otherwise."""
+    """Submit the job and print its log until it ends. Returns status 0 if the job succeeded, else 1."""
     if set(argv) & {"--help", "-h"}:
-        print(f"{__doc__}\nWhat RECIPE and PATH=VALUE may be, python -m distcond.train --help says.")
+        print(f"{__doc__}\nFor RECIPE and PATH=VALUE see python -m distcond.train --help.")
         return 0
     parse(argv)
     try:
@@ -52,10 +52,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _submit(client: Any, argv: Sequence[str]) -> str:
-    """Ship this directory and start the job; its id.
+    """Ship this directory and start the job. Returns its ID.
 
     Raises:
-        ConfigError: the directory is larger than the cluster accepts; the largest files of it are named.
+        ConfigError: the directory is larger than the cluster accepts; the message names its largest files.
     """
     folder = Path.cwd()
     try:
@@ -66,23 +66,23 @@ def _submit(client: Any, argv: Sequence[str]) -> str:
     except (RuntimeError, ValueError) as error:
         if not _TOO_LARGE.search(str(error)):
             raise
-        named = ", ".join(f"{path} ({size / 1e6:.0f} MB)" for path, size in largest_files(folder))
-        limit = f"{folder} is larger than the cluster accepts; the largest files: {named}"
-        raise ConfigError(f"{limit}; list what the job does not need in .rayignore or .gitignore") from error
+        largest = ", ".join(f"{path} ({size / 1e6:.0f} MB)" for path, size in largest_files(folder))
+        problem = f"{folder} is larger than the cluster accepts; the largest files: {largest}"
+        raise ConfigError(f"{problem}; list what the job does not need in .rayignore or .gitignore") from error
     return job
 
 
 def largest_files(folder: Path, count: int = 5) -> list[tuple[str, int]]:
-    """The largest files that Ray would ship, with their bytes, largest first: all that git does not ignore."""
+    """(path, bytes) of the largest files that Ray would ship, largest first. Ray ships what git does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=folder, capture_output=True
     )
     if listed.returncode == 0:
         paths = [folder / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
-    else:  # no checkout: everything is shipped
+    else:  # no git checkout: everything is shipped
         paths = list(folder.rglob("*"))
     sizes = [(str(path.relative_to(folder)), path.lstat().st_size) for path in paths if path.is_file()]
-    return sorted(sizes, key=lambda found: -found[1])[:count]
+    return sorted(sizes, key=lambda item: -item[1])[:count]
 
 
 async def _follow(client: object, job: str) -> None:

@@ -2,7 +2,8 @@
 
 `distcond.load(run_dir)` gives a finished run's network to Python; `AtLambda(model, 0.3)` is a plain
 `x in [0, 1] -> logits` module at one lam, `AtDial(model, 0.3)` at a blend of the network's two paths, and
-`fold(model, point)` is either in torch's own layers alone. None needs Ray or FFCV.
+`fold(model, point)` is either in torch's own layers alone. `trials(sweep)` are the trials of a sweep as a pandas frame.
+None needs Ray or FFCV. All of it is in `distcond.api`.
 """
 
 from __future__ import annotations
@@ -10,28 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AtDial", "AtLambda", "DialNetwork", "__version__", "fold", "load"]
+__all__ = ["AtDial", "AtLambda", "DialNetwork", "__version__", "fold", "load", "trials"]
 
 if TYPE_CHECKING:
-    from distcond.exporting.load import load
-    from distcond.models.conditional import AtLambda
-    from distcond.models.dial import AtDial
-    from distcond.models.dial_network import DialNetwork
-    from distcond.models.plain_network import fold
-
-_HOMES = {
-    "AtDial": "distcond.models.dial",
-    "AtLambda": "distcond.models.conditional",
-    "DialNetwork": "distcond.models.dial_network",
-    "load": "distcond.exporting.load",
-    "fold": "distcond.models.plain_network",
-}
+    from distcond.api import AtDial, AtLambda, DialNetwork, fold, load, trials
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `import distcond` alone stays free of torch."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'distcond' has no attribute {name!r}")
-    from importlib import import_module
+    from distcond import api
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(api, name)

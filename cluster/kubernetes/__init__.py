@@ -1,1 +1,4 @@
-"""Manifests for Kubernetes: templates, one file of values, and `python -m cluster.kubernetes` that joins them."""
+"""Manifests for Kubernetes: templates, one file of values, and the command that fills them in.
+
+May import what `cluster` may.
+"""

@@ -19,42 +19,42 @@ Print a manifest for kubectl. MANIFEST is one of: {manifests}
   python -m cluster.kubernetes ray_job image=REGISTRY/distcond:0.1.0-cuda -- oat_svhn_wrn16_8 data.root=/storage/svhn
   python -m cluster.kubernetes job worker_gpus=4 | kubectl apply -f -
 
-What follows -- is the command line of distcond.train, and checked like that one. The values of values.toml:
+The arguments after -- are those of distcond.train, and are checked. The values of values.toml:
 """
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print what was asked for.
+    """Print a manifest. Returns the exit status.
 
     Raises:
         ConfigError: no such manifest, value or setting.
     """
-    words, settings = _split(list(argv))
-    if not words or {"-h", "--help"} & set(words):
+    args, settings = _split_args(list(argv))
+    if not args or {"-h", "--help"} & set(args):
         print(_usage())
         return 0
-    if words[0] not in manifests():
-        raise ConfigError(f"{words[0]}: no such manifest; valid: {', '.join(manifests())}")
+    if args[0] not in manifests():
+        raise ConfigError(f"{args[0]}: no such manifest; valid: {', '.join(manifests())}")
     values = defaults() | ({"settings": settings} if settings else {})
-    for word in words[1:]:
-        name, equals, text = word.partition("=")
+    for arg in args[1:]:
+        name, equals, text = arg.partition("=")
         if not equals or name not in values:
-            raise ConfigError(f"{word}: not NAME=VALUE of a known name; valid: {', '.join(values)}")
-        values[name] = _read(name, text, values[name])
+            raise ConfigError(f"{arg}: not NAME=VALUE of a known name; valid: {', '.join(values)}")
+        values[name] = _parse_value(name, text, values[name])
     parse([*values["places"], *values["settings"]])  # type: ignore[misc]
-    print(render(words[0], values), end="")
+    print(render(args[0], values), end="")
     return 0
 
 
-def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+def _split_args(argv: list[str]) -> tuple[list[str], list[str]]:
     cut = argv.index("--") if "--" in argv else len(argv)
     return argv[:cut], argv[cut + 1 :]
 
 
-def _read(name: str, text: str, like: Value) -> Value:
-    if isinstance(like, list):
+def _parse_value(name: str, text: str, default: Value) -> Value:
+    if isinstance(default, list):
         return shlex.split(text)
-    if isinstance(like, str):
+    if isinstance(default, str):
         return text
     if not text.isdecimal():
         raise ConfigError(f"{name}={text}: valid: a whole number")

@@ -1,4 +1,4 @@
 """Sweeps on SLURM: planned, submitted, watched, retried and gathered, all from one sweep directory.
 
-May import what `cluster` may; submitit only where jobs are submitted or run.
+May import what `cluster` may; submitit only in `sbatch` and `task`.
 """

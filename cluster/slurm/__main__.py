@@ -1,4 +1,4 @@
-"""Sweeps on SLURM: `python -m cluster.slurm --help`."""
+"""Sweeps on SLURM: the commands of `python -m cluster.slurm`; `--help` lists them."""
 
 from __future__ import annotations
 
@@ -12,101 +12,99 @@ from distcond.errors import ConfigError
 
 
 def main(argv: Sequence[str]) -> int:
-    """One command; its exit status."""
-    command, words = parse_command(argv)
+    """Run one command. Returns its exit status."""
+    command, args = parse_command(argv)
     commands = {
         "plan": plan, "submit": submit, "status": status, "logs": logs, "retry": retry, "cancel": cancel,
         "gather": gather,
     }  # fmt: skip
     try:
-        return commands[command](words)
+        return commands[command](args)
     except ModuleNotFoundError as error:
         if error.name != "submitit":
             raise
         raise ConfigError("submitit is not installed here: pip install submitit") from error
 
 
-def plan(words: Sequence[str]) -> int:
-    """Show what would be submitted."""
+def plan(args: Sequence[str]) -> int:
+    """Print what would be submitted."""
     from cluster.slurm.process import run_command
     from cluster.slurm.sbatch import sbatch_text
     from cluster.slurm.status import runs_table
     from cluster.slurm.submit import plan_runs
 
-    sweep, ask, profile, _ = parse_request(words)
-    runs = plan_runs(sweep, ask, profile)
+    sweep, request, profile, _ = parse_request(args)
+    runs = plan_runs(sweep, request, profile)
     print(sbatch_text(profile, "distcond", sweep.jobs, len(runs)) if profile.executor == "slurm" else "local processes")
     print(f"the first run, in each of its {profile.tasks} task(s):\n  {shlex.join(run_command(runs[0], profile))}\n")
     print(f"{len(runs)} run(s) below {sweep.path}; nothing is submitted\n\n{runs_table(runs)}")
     return 0
 
 
-def submit(words: Sequence[str]) -> int:
-    """Submit what was not submitted before."""
+def submit(args: Sequence[str]) -> int:
+    """Submit the runs that were not submitted before."""
     from cluster.slurm.submit import submit_sweep
 
-    sweep, ask, profile, again = parse_request(words)
-    sent = submit_sweep(sweep, ask, profile, again)
-    before = len(sweep.runs) - len(sent)
-    left = f", {before} submitted or finished before (--again for all, `retry` for those that failed)" if before else ""
-    print(f"{len(sent)} of {len(sweep.runs)} runs submitted{left}\npython -m cluster.slurm status {sweep.path}")
+    sweep, request, profile, again = parse_request(args)
+    submitted = submit_sweep(sweep, request, profile, again)
+    before = len(sweep.runs) - len(submitted)
+    note = f", {before} submitted or finished before (--again for all, `retry` for those that failed)" if before else ""
+    print(f"{len(submitted)} of {len(sweep.runs)} runs submitted{note}\npython -m cluster.slurm status {sweep.path}")
     return 0
 
 
-def status(words: Sequence[str]) -> int:
-    """Say how the runs stand."""
+def status(args: Sequence[str]) -> int:
+    """Print the status of the runs."""
     from cluster.slurm.status import run_statuses, status_table
 
-    found = parse_sweep_args(words, flag="all")
-    print(status_table(run_statuses(found.sweep), found.all), end="")
+    parsed = parse_sweep_args(args, flag="all")
+    print(status_table(run_statuses(parsed.sweep), parsed.all), end="")
     return 0
 
 
-def logs(words: Sequence[str]) -> int:
-    """Print the end of what a run's last job wrote."""
+def logs(args: Sequence[str]) -> int:
+    """Print the last lines of a run's last job."""
     from cluster.slurm.status import last_lines
 
-    found = parse_sweep_args(words, rest="run", number="lines")
-    print(last_lines(found.sweep, found.sweep.run(found.run), found.lines))
+    parsed = parse_sweep_args(args, more="run", number="lines")
+    print(last_lines(parsed.sweep, parsed.sweep.run(parsed.run), parsed.lines))
     return 0
 
 
-def retry(words: Sequence[str]) -> int:
-    """Submit the failed and the missing again, into the same directories."""
+def retry(args: Sequence[str]) -> int:
+    """Submit failed and missing runs again, into the same directories."""
     from cluster.slurm.sbatch import require_slurm
     from cluster.slurm.status import count_states, run_statuses
     from cluster.slurm.submit import is_claimed, submit_runs
 
-    sweep = parse_sweep_args(words).sweep
+    sweep = parse_sweep_args(args).sweep
     require_slurm(sweep.profile)
     with sweep.exclusive():
-        found = run_statuses(sweep)
-        again = [one.run for one in found if one.state in ("failed", "missing") and not is_claimed(one.run, sweep)]
+        statuses = run_statuses(sweep)
+        again = [one.run for one in statuses if one.state in ("failed", "missing") and not is_claimed(one.run, sweep)]
         submit_runs(sweep, again)
-    print(
-        f"{count_states(found)}; {len(again)} submitted again" if again else f"{count_states(found)}; nothing to retry"
-    )
+    result = f"{len(again)} submitted again" if again else "nothing to retry"
+    print(f"{count_states(statuses)}; {result}")
     return 0
 
 
-def cancel(words: Sequence[str]) -> int:
-    """End jobs."""
-    from cluster.slurm.submit import cancel_runs as end
+def cancel(args: Sequence[str]) -> int:
+    """Cancel the jobs of runs."""
+    from cluster.slurm.submit import cancel_runs
 
-    found = parse_sweep_args(words, rest="runs*")
-    ended = end(found.sweep, [found.sweep.run(word) for word in found.runs] or found.sweep.runs)
-    print(f"{ended} job(s) cancelled" if ended else "no job of theirs runs or waits")
+    parsed = parse_sweep_args(args, more="runs*")
+    cancelled = cancel_runs(parsed.sweep, [parsed.sweep.run(key) for key in parsed.runs] or parsed.sweep.runs)
+    print(f"{cancelled} job(s) cancelled" if cancelled else "no running or waiting job of these runs")
     return 0
 
 
-def gather(words: Sequence[str]) -> int:
-    """Bring the rows together and report."""
-    from cluster.slurm.gather import gather as bring
+def gather(args: Sequence[str]) -> int:
+    """Gather the rows of all runs and print the report."""
+    from cluster.slurm.gather import gather as gather_sweep
 
-    sweep = parse_sweep_args(words).sweep
-    if not sweep.exists:
-        raise ConfigError(f"{sweep.path}: no sweep here (slurm.json is missing); name the directory of `submit`")
-    print(bring(sweep))
+    sweep = parse_sweep_args(args).sweep
+    sweep.manifest  # noqa: B018  raises without a sweep
+    print(gather_sweep(sweep))
     return 0
 
 

@@ -1,6 +1,6 @@
-"""Wait until a Ray has all its nodes: `python -m cluster.slurm.await_nodes HOST:PORT NODES SECONDS FILE`.
+"""Wait until all nodes have joined a Ray cluster: `python -m cluster.slurm.await_nodes HOST:PORT NODES SECONDS FILE`.
 
-FILE is made as soon as the head is there, for the others to join it.
+Creates FILE as soon as the head is up, for the other nodes to join it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def main(address: str, wanted: int, seconds: float, file: Path) -> int:
-    """Status 0 once they are there, 1 after so many seconds."""
+def main(address: str, nodes: int, seconds: float, file: Path) -> int:
+    """Returns status 0 once all nodes are there, 1 after so many seconds without."""
     import ray
 
     end = time.monotonic() + seconds
@@ -25,11 +25,11 @@ def main(address: str, wanted: int, seconds: float, file: Path) -> int:
             alive = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
             if alive:
                 file.touch()
-            if alive >= wanted:
+            if alive >= nodes:
                 print(f"Ray at {address}: {alive} nodes", file=sys.stderr)
                 return 0
         time.sleep(0.5)
-    print(f"Ray at {address}: {alive} of {wanted} nodes after {seconds:.0f} s", file=sys.stderr)
+    print(f"Ray at {address}: {alive} of {nodes} nodes after {seconds:.0f} s", file=sys.stderr)
     return 1
 
 

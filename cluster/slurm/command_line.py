@@ -1,4 +1,4 @@
-"""The words of `python -m cluster.slurm`."""
+"""The command line of `python -m cluster.slurm`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from distcond.errors import ConfigError
 USAGE = """\
 usage: python -m cluster.slurm COMMAND SWEEP [...]
 
-A sweep of training runs as SLURM jobs. SWEEP is its directory, on a disk that all nodes share; everything that is
-needed later is in it, so every command returns at once and any shell may ask.
+A sweep of training runs as SLURM jobs. SWEEP is its directory, on a disk that all nodes share. It holds everything
+that later commands need, so every command returns at once and works from any shell.
 
   plan   SWEEP [RECIPE] [PATH=VALUE ...] [options]   the sbatch text and a table of the runs; nothing is submitted
-  submit SWEEP [RECIPE] [PATH=VALUE ...] [options]   submit those that were not submitted before
-  status SWEEP [--all]                               how the runs stand: counts, and all that are not finished
-  logs   SWEEP RUN [--lines N]                       the end of what a run's last job printed
-  retry  SWEEP                                       submit the failed and the missing again; they resume
-  cancel SWEEP [RUN ...]                             end the jobs of these runs, or of all
-  gather SWEEP                                       all rows in one parquet data set, and the report
+  submit SWEEP [RECIPE] [PATH=VALUE ...] [options]   submit the runs that were not submitted before
+  status SWEEP [--all]                               counts by state, and all runs that are not finished
+  logs   SWEEP RUN [--lines N]                       the last lines that a run's last job printed
+  retry  SWEEP                                       submit failed and missing runs again; they resume
+  cancel SWEEP [RUN ...]                             cancel the jobs of these runs, or of all
+  gather SWEEP                                       all rows in one parquet data set, and a report
 
   python -m cluster.slurm submit sweeps/first float_digits epochs=5 --profile local
   python -m cluster.slurm submit ~/sweeps/noise float_cifar10_resnet20 data.root=~/cifar10 --profile gpu \\
@@ -34,26 +34,26 @@ needed later is in it, so every command returns at once and any shell may ask.
   python -m cluster.slurm submit ~/sweeps/tuned --tune noise_scale scheduler=asha --profile ray
 
 options of plan and submit:
-  --profile NAME       how jobs are asked for: cluster/profiles/NAME.toml, or a file FILE.toml [local]
+  --profile NAME       resources of a job: cluster/profiles/NAME.toml, or a file FILE.toml [local]
   --set KEY=VALUE      change one key of the profile, such as account=NAME or time_min=60
-  --grid PATH=A,B,C    vary a setting; several make a grid (A;B where the values hold commas)
+  --grid PATH=A,B,C    vary a setting; several make a grid (A;B where values contain commas)
   --seeds 0,1 or 0-4   vary the seed
-  --space NAME         what distcond.tune would try at random in this search space; --trials N, --sample-seed S
-  --tune               the words are those of `python -m distcond.tune`, which one job runs, on the Ray of its nodes
-  --parallel N         so many runs at a time
-  --again              submit: also what was submitted before
+  --space NAME         sample this search space as distcond.tune search=random does; --trials N, --sample-seed S
+  --tune               one job runs `python -m distcond.tune` with these arguments, on Ray on its nodes
+  --parallel N         run at most N runs at a time
+  --again              submit: also runs that were submitted before
 """
 
 COMMANDS = ("plan", "submit", "status", "logs", "retry", "cancel", "gather")
 
 
-def open_sweep(word: str) -> Sweep:
-    """The sweep of a directory."""
-    return Sweep(Path(word).expanduser().absolute())
+def open_sweep(path: str) -> Sweep:
+    """The sweep in a directory."""
+    return Sweep(Path(path).expanduser().absolute())
 
 
 def parse_command(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """The command and its words; --help prints and leaves.
+    """The command and its arguments. --help prints the usage and exits.
 
     Raises:
         ConfigError: no such command.
@@ -66,14 +66,14 @@ def parse_command(argv: Sequence[str]) -> tuple[str, list[str]]:
     return argv[0], list(argv[1:])
 
 
-def parse_request(words: Sequence[str]) -> tuple[Sweep, SweepRequest, Profile, bool]:
-    """What `plan` and `submit` are told: the sweep, its runs, the profile, and whether all over again.
+def parse_request(argv: Sequence[str]) -> tuple[Sweep, SweepRequest, Profile, bool]:
+    """The arguments of `plan` and `submit`: the sweep, its runs, the profile, and whether to submit all again.
 
     Raises:
-        ConfigError: a word or a profile that cannot be read.
+        ConfigError: an invalid argument or profile.
     """
-    parser = _parser()
-    parser.add_argument("words", nargs="*")
+    parser = _make_parser()
+    parser.add_argument("args", nargs="*")
     parser.add_argument("--profile", default="local")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--grid", action="append", default=[])
@@ -84,45 +84,51 @@ def parse_request(words: Sequence[str]) -> tuple[Sweep, SweepRequest, Profile, b
     parser.add_argument("--parallel", type=int)
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--again", action="store_true")
-    found = parser.parse_intermixed_args(words)
-    changes = dict(_pair(word) for word in found.set)
-    if found.parallel is not None:
-        changes["parallel"] = str(found.parallel)
-    ask = SweepRequest(
-        tuple(found.words), tuple(found.grid), found.seeds, found.space, found.trials, found.sample_seed, found.tune
+    parsed = parser.parse_intermixed_args(argv)
+    changes = dict(_split_pair(text) for text in parsed.set)
+    if parsed.parallel is not None:
+        changes["parallel"] = str(parsed.parallel)
+    request = SweepRequest(
+        args=tuple(parsed.args),
+        grid=tuple(parsed.grid),
+        seeds=parsed.seeds,
+        space=parsed.space,
+        trials=parsed.trials,
+        sample_seed=parsed.sample_seed,
+        tune=parsed.tune,
     )
-    return open_sweep(found.sweep), ask, load_profile(found.profile, changes), found.again
+    return open_sweep(parsed.sweep), request, load_profile(parsed.profile, changes), parsed.again
 
 
-def parse_sweep_args(words: Sequence[str], rest: str = "", flag: str = "", number: str = "") -> argparse.Namespace:
-    """What the other commands are told: `sweep`, perhaps further words, a flag and a number.
+def parse_sweep_args(argv: Sequence[str], more: str = "", flag: str = "", number: str = "") -> argparse.Namespace:
+    """The arguments of the other commands: `sweep`, and if named `more` (NAME or NAME*), a flag and a number.
 
     Raises:
-        ConfigError: a word that does not belong there.
+        ConfigError: an invalid argument.
     """
-    parser = _parser()
-    if rest:
-        parser.add_argument(rest.rstrip("*"), nargs="*" if rest.endswith("*") else None)
+    parser = _make_parser()
+    if more:
+        parser.add_argument(more.rstrip("*"), nargs="*" if more.endswith("*") else None)
     if flag:
         parser.add_argument(f"--{flag}", action="store_true")
     if number:
         parser.add_argument(f"--{number}", type=int, default=40)
-    found = parser.parse_intermixed_args(words)
-    found.sweep = open_sweep(found.sweep)
-    return found
+    parsed = parser.parse_intermixed_args(argv)
+    parsed.sweep = open_sweep(parsed.sweep)
+    return parsed
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cluster.slurm", add_help=False, allow_abbrev=False)
     parser.error = _refuse  # type: ignore[method-assign]
     parser.add_argument("sweep")
     return parser
 
 
-def _pair(word: str) -> tuple[str, str]:
-    key, equals, value = word.partition("=")
+def _split_pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(f"--set {word}: needed: KEY=VALUE, a key of the profile")
+        raise ConfigError(f"--set {text}: needed: KEY=VALUE, a key of the profile")
     return key, value
 
 

@@ -1,4 +1,4 @@
-"""The task of a job that this process is, its ports, and torchrun's variables for plain DDP."""
+"""JobEnvironment: which task of a job this process is; its ports; and torchrun's variables for plain DDP."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ import re
 import socket
 from typing import NamedTuple
 
+#: Ports of jobs: below those that the system hands out itself (32768 and up), above those of services.
+FIRST_PORT, PORTS_PER_JOB, PORT_BLOCKS = 10240, 256, 88
+
+#: Ports of a block that are checked: those that Ray opens at once.
+PROBED_PORTS = 8
+
 
 class JobEnvironment(NamedTuple):
     """One task of a job.
 
     Attributes:
-        job: the job's name; of an array's task ARRAY_TASK.
-        number: of this job alone, the same in all its tasks.
+        job: the job's ID; ARRAY_TASK in an array.
+        number: a number of this job alone, the same in all its tasks.
         restart: how often SLURM started the job before.
-        rank: this task among `tasks`.
-        tasks: of the whole job.
-        local_rank: this task among those of its node.
-        node: this node among `nodes`.
-        nodes: how many.
+        rank: index of this task among `tasks`.
+        tasks: number of tasks of the job.
+        local_rank: index of this task on its node.
+        node: index of this node among `nodes`.
+        nodes: number of nodes of the job.
         head: name of the first node.
     """
 
@@ -35,71 +41,58 @@ class JobEnvironment(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The name of this start of the job."""
+        """Identifies this start of the job."""
         return f"{self.job}-{self.restart}"
 
 
 def read_job_environment() -> JobEnvironment:
-    """This process's place, from SLURM's variables or submitit's local ones."""
-    read = os.environ.get
-    if read("SUBMITIT_EXECUTOR") == "local":
-        job, local = read("SUBMITIT_LOCAL_JOB_ID", "0"), int(read("SUBMITIT_LOCAL_LOCALID", "0"))
-        return JobEnvironment(job, int(job), 0, local, int(read("SUBMITIT_LOCAL_NTASKS", "1")), local)
-    own, array = read("SLURM_JOB_ID", "0"), read("SLURM_ARRAY_JOB_ID")
+    """The task that this process is, from SLURM's variables or those of submitit's local executor."""
+    get = os.environ.get
+    if get("SUBMITIT_EXECUTOR") == "local":
+        job, local_rank = get("SUBMITIT_LOCAL_JOB_ID", "0"), int(get("SUBMITIT_LOCAL_LOCALID", "0"))
+        return JobEnvironment(job, int(job), 0, local_rank, int(get("SUBMITIT_LOCAL_NTASKS", "1")), local_rank)
+    job_id, array = get("SLURM_JOB_ID", "0"), get("SLURM_ARRAY_JOB_ID")
     return JobEnvironment(
-        job=f"{array}_{read('SLURM_ARRAY_TASK_ID')}" if array else own,
-        number=int(own),  # an array's tasks have one each
-        restart=int(read("SLURM_RESTART_COUNT", "0")),
-        rank=int(read("SLURM_PROCID", "0")),
-        tasks=int(read("SLURM_NTASKS", "1")),
-        local_rank=int(read("SLURM_LOCALID", "0")),
-        node=int(read("SLURM_NODEID", "0")),
-        nodes=int(read("SLURM_JOB_NUM_NODES", "1")),
-        head=first_host(read("SLURM_JOB_NODELIST", "localhost")),
+        job=f"{array}_{get('SLURM_ARRAY_TASK_ID')}" if array else job_id,
+        number=int(job_id),  # each task of an array has its own
+        restart=int(get("SLURM_RESTART_COUNT", "0")),
+        rank=int(get("SLURM_PROCID", "0")),
+        tasks=int(get("SLURM_NTASKS", "1")),
+        local_rank=int(get("SLURM_LOCALID", "0")),
+        node=int(get("SLURM_NODEID", "0")),
+        nodes=int(get("SLURM_JOB_NUM_NODES", "1")),
+        head=first_host(get("SLURM_JOB_NODELIST", "localhost")),
     )
 
 
-def first_host(nodes: str) -> str:
-    """The first name of SLURM's short form: "gpu[003-5,9],cpu1" begins with gpu003."""
-    found = re.match(r"([^\[,]+)(?:\[(\d+))?([^,\[\]]*)", nodes)
-    assert found is not None, nodes
-    return found[1] + (found[2] or "")
-
-
-def last_host(nodes: str) -> str:
-    """The last name of it: there cpu1."""
-    last = re.findall(r"[^\[,]+(?:\[[^\]]*\])?[^,]*", nodes)[-1]
-    prefix, _, ranges = last.partition("[")
-    return str(prefix) + str(re.split(r"[,-]", ranges.rstrip("]"))[-1] if ranges else "")
-
-
-def own_address(other: str) -> str:
-    """This machine's IPv4 address on the network on which `other`, a host, is; loopback if that is this machine."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((other, 9))  # sends nothing
-        address: str = probe.getsockname()[0]
-    return address
-
-
-#: Below the ports that the system hands out itself (32768 and up), above those of services.
-FIRST_PORT, PORTS_PER_JOB, PORT_BLOCKS = 10240, 256, 88
-#: How many of a block are looked at: those that Ray opens at once.
-PROBED_PORTS = 8
+def rank_variables(job_env: JobEnvironment, tasks_per_node: int) -> dict[str, str]:
+    """torchrun's variables for one task; none for a run of one process."""
+    if job_env.tasks == 1:
+        return {}
+    # Not checked for being free: all tasks must compute the same port, and a restart another one.
+    port = FIRST_PORT + (job_env.number * 31 + job_env.restart) % (PORTS_PER_JOB * PORT_BLOCKS)
+    return {
+        "RANK": str(job_env.rank),
+        "WORLD_SIZE": str(job_env.tasks),
+        "LOCAL_RANK": str(job_env.local_rank),
+        "LOCAL_WORLD_SIZE": str(tasks_per_node),
+        "MASTER_ADDR": job_env.head,
+        "MASTER_PORT": str(port),
+    }
 
 
 def free_port_block(number: int) -> range:
     """The ports of job `number` on this node.
 
     Raises:
-        RuntimeError: not one block is free.
+        RuntimeError: no block is free.
     """
     for step in range(PORT_BLOCKS):
         first = FIRST_PORT + (number + step) % PORT_BLOCKS * PORTS_PER_JOB
         if all(_is_free(port) for port in range(first, first + PROBED_PORTS)):
             return range(first, first + PORTS_PER_JOB)
-    raise RuntimeError(
-        f"no free ports from {FIRST_PORT} to {FIRST_PORT + PORT_BLOCKS * PORTS_PER_JOB - 1} on this node"
-    )
+    last = FIRST_PORT + PORT_BLOCKS * PORTS_PER_JOB - 1
+    raise RuntimeError(f"no free ports from {FIRST_PORT} to {last} on this node")
 
 
 def _is_free(port: int) -> bool:
@@ -111,17 +104,23 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def rank_variables(place: JobEnvironment, tasks_per_node: int) -> dict[str, str]:
-    """For one task; nothing for a run of a single process."""
-    if place.tasks == 1:
-        return {}
-    # Not looked at for being free: every task has to come to the same one, and a restart to another.
-    port = FIRST_PORT + (place.number * 31 + place.restart) % (PORTS_PER_JOB * PORT_BLOCKS)
-    return {
-        "RANK": str(place.rank),
-        "WORLD_SIZE": str(place.tasks),
-        "LOCAL_RANK": str(place.local_rank),
-        "LOCAL_WORLD_SIZE": str(tasks_per_node),
-        "MASTER_ADDR": place.head,
-        "MASTER_PORT": str(port),
-    }
+def first_host(nodes: str) -> str:
+    """The first host in SLURM's node list: gpu003 in "gpu[003-5,9],cpu1"."""
+    found = re.match(r"([^\[,]+)(?:\[(\d+))?([^,\[\]]*)", nodes)
+    assert found is not None, nodes
+    return found[1] + (found[2] or "")
+
+
+def last_host(nodes: str) -> str:
+    """The last host in SLURM's node list: cpu1 in "gpu[003-5,9],cpu1"."""
+    last = re.findall(r"[^\[,]+(?:\[[^\]]*\])?[^,]*", nodes)[-1]
+    prefix, _, ranges = last.partition("[")
+    return str(prefix) + str(re.split(r"[,-]", ranges.rstrip("]"))[-1] if ranges else "")
+
+
+def own_address(host: str) -> str:
+    """This machine's IPv4 address on the network of `host`; loopback if `host` is this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing
+        address: str = probe.getsockname()[0]
+    return address

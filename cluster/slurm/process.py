@@ -1,4 +1,4 @@
-"""The commands a job runs, with their environment, in a container or not; and child processes that never outlive it."""
+"""The commands that a job runs, with their environment, in a container or not; and child processes that end with it."""
 
 from __future__ import annotations
 
@@ -15,61 +15,74 @@ from typing import IO
 from cluster.slurm.profile import RAY_SHUTDOWN_SECONDS, Profile
 from cluster.slurm.runs import Run
 
-#: The checkout: what a job runs is what lies here when it runs.
+#: The checkout. A job runs the code that is there when it starts.
 ROOT = Path(__file__).resolve().parents[2]
-#: The variable with the time at which a job's script began: its Python comes later, from a slow disk much later.
+
+#: Set by the job script to the time at which it began: Python may start much later from a slow disk.
 BEGAN_VARIABLE = "DISTCOND_JOB_BEGAN"
 
-
-def module_command(name: str, words: Sequence[str], profile: Profile) -> list[str]:
-    """`python -m NAME WORDS` as the profile wants it run."""
-    box = profile.container
-    python = [sys.executable] if box is None else [*box.command(profile.cpus_per_task), box.python]
-    return [*python, "-u", "-m", name, *words]
+#: Seconds between two polls.
+POLL = 0.2
 
 
 def run_command(run: Run, profile: Profile) -> list[str]:
-    """The run as a command: from its start, or on from where it is."""
-    if run.tune:
-        begun = Path(run.run_dir, "sweep.json").exists()
-        given = any(word.startswith("launch.grace=") for word in run.tune)
-        words = [*run.tune, *([] if given else [grace_setting(profile)]), f"dir={run.run_dir}"]
-        return module_command("distcond.tune", ["--resume", run.run_dir] if begun else words, profile)
-    return train_command(run.asked.words(), profile)
+    """The command that starts or resumes a run."""
+    if not run.tune:
+        return train_command(run.spec.args(), profile)
+    if Path(run.run_dir, "sweep.json").exists():
+        return module_command("distcond.tune", ["--resume", run.run_dir], profile)
+    has_grace = any(arg.startswith("launch.grace=") for arg in run.tune)
+    grace = [] if has_grace else [grace_setting(profile)]
+    return module_command("distcond.tune", [*run.tune, *grace, f"dir={run.run_dir}"], profile)
 
 
-def train_command(words: Sequence[str], profile: Profile) -> list[str]:
-    """`distcond.train` with the launcher that the profile's mode stands for."""
+def train_command(args: Sequence[str], profile: Profile) -> list[str]:
+    """`distcond.train ARGS` with the launcher of the profile's mode."""
     launcher = "ray" if profile.mode == "ray" else "local"
-    return module_command("distcond.train", [*words, f"launch={launcher}", grace_setting(profile)], profile)
+    return module_command("distcond.train", [*args, f"launch={launcher}", grace_setting(profile)], profile)
+
+
+def module_command(name: str, args: Sequence[str], profile: Profile) -> list[str]:
+    """`python -m NAME ARGS`, in the profile's container if it has one."""
+    box = profile.container
+    python = [sys.executable] if box is None else [*box.command(profile.cpus_per_task), box.python]
+    return [*python, "-u", "-m", name, *args]
 
 
 def grace_setting(profile: Profile) -> str:
-    """The time to save in: that before the limit but for that in which Ray is taken down and the job requeued."""
-    seconds = max(
-        profile.signal_seconds / 2, profile.signal_seconds - 20 - (RAY_SHUTDOWN_SECONDS if profile.mode == "ray" else 0)
-    )
+    """`launch.grace=SECONDS`: the time before the limit, less what it takes to shut Ray down and requeue the job."""
+    shutdown = RAY_SHUTDOWN_SECONDS if profile.mode == "ray" else 0
+    seconds = max(profile.signal_seconds / 2, profile.signal_seconds - 20 - shutdown)
     return f"launch.grace={seconds:g}"
 
 
 def child_environment(profile: Profile) -> dict[str, str]:
-    """The variables of everything that a job starts."""
+    """The environment of everything that a job starts."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(profile.cpus_per_task), **profile.environment}
 
 
-#: Seconds between two looks.
-POLL = 0.2
+def processes_with_token(token: Path) -> list[int]:
+    """IDs of the other processes of the Ray cluster that uses `token`, found by their environment."""
+    # The same as in distcond.launch.ray.local_auth, which this package may not import.
+    entry = f"RAY_AUTH_TOKEN_PATH={token}".encode()
+    processes = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with suppress(OSError):  # ended meanwhile, or another user's
+                if entry in (folder / "environ").read_bytes().split(b"\0"):
+                    processes.append(int(folder.name))
+    return processes
 
 
 class ChildProcess:
-    """A started command, in a process group of its own.
+    """A child process in its own process group.
 
     Args:
-        command: its words.
+        command: the program and its arguments.
         environment: all its variables.
-        out: a file for its output; None = where this process writes.
-        deaf: whether SIGUSR2 must not reach it. Some SLURMs send it to every process of a job, and it would end Ray.
+        out: a file for its output; None = this process's.
+        ignore_sigusr2: whether it ignores SIGUSR2. Some SLURMs send it to every process of a job, and it would end Ray.
     """
 
     def __init__(
@@ -86,9 +99,9 @@ class ChildProcess:
             file.close()
 
     def status(self) -> int | None:
-        """How it ended, negative for a signal; None while it runs.
+        """The exit status, negative for a signal; None while it runs.
 
-        Without the lock of Popen: a signal handler asks, too, while the main thread may be holding it.
+        Does not take the lock of Popen: a signal handler calls this too, while the main thread may hold the lock.
         """
         if self.process.returncode is not None:
             return self.process.returncode
@@ -98,20 +111,20 @@ class ChildProcess:
         return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """How it ended, None if it has not after so many seconds."""
+        """Wait for the exit status; None if the process still runs after so many seconds."""
         end = None if seconds is None else time.monotonic() + seconds
         while (status := self.status()) is None and (end is None or time.monotonic() < end):
             time.sleep(POLL)
         return status
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal; its own children hear of it from itself."""
+        """Send a signal to the process, not to its children."""
         if self.status() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
 
     def end(self, seconds: float = 0.0) -> None:
-        """SIGTERM and, for what is left of its group after so many seconds, SIGKILL."""
+        """Send SIGTERM; after so many seconds SIGKILL what is left of its process group."""
         if self.status() is None and seconds:
             self.send_signal(signal.SIGTERM)
             self.wait(seconds)

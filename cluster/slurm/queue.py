@@ -1,4 +1,4 @@
-"""What SLURM says of a sweep's jobs, asked once for all of them: squeue, and sacct where there is one."""
+"""The state of a sweep's jobs in SLURM, by one call for all of them: squeue, and sacct where it is available."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from distcond.errors import ConfigError
 
-#: States of a job that SLURM will still do something about; one that a lost node took with it is among them.
+#: States of jobs that run or that SLURM will run, including those that lost their node.
 LIVE = frozenset(
     ("PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED",
      "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT")
 )  # fmt: skip
-#: Seconds that SLURM's programs get to answer.
+#: Seconds until a SLURM program counts as not answering.
 TIMEOUT = 60.0
 
 
@@ -30,40 +30,47 @@ class Job(NamedTuple):
 
     @property
     def live(self) -> bool:
-        """Whether it runs or will."""
+        """Whether it runs or will run."""
         return self.state in LIVE
 
 
-#: Name of a submission and index in its array -> the job.
+#: (name of the submission, index in its array) -> the job.
 Jobs = dict[tuple[str, int], Job]
 
 
 def squeue(names: Collection[str]) -> Jobs:
-    """The jobs of these names that SLURM still holds: all that are not over, and for minutes those that are.
+    """The jobs of these names that SLURM still lists: all that have not ended, and others for some minutes.
 
     Raises:
-        ConfigError: it does not answer. Jobs that cannot be seen must not be taken for gone.
+        ConfigError: it does not answer. Jobs must not count as gone then.
     """
-    words = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%j|%T|%r|%N", f"--name={','.join(names)}"]
-    lines = _run_program(words)
+    command = [
+        "squeue",
+        "--noheader",
+        "--array",
+        "--states=all",
+        "--format=%i|%j|%T|%r|%N",
+        f"--name={','.join(names)}",
+    ]
+    lines = _run_program([*command, f"--name={','.join(names)}"])
     if isinstance(lines, str):
-        raise ConfigError(f"squeue does not answer ({lines}); nothing is known of the jobs, try again")
+        raise ConfigError(f"squeue does not answer ({lines}), so the state of the jobs is unknown; try again")
     return _parse_jobs(lines)
 
 
 def sacct(names: Collection[str], since: str) -> Jobs | str:
-    """The jobs of these names in SLURM's accounts since a time, ISO; or why there are none."""
+    """The jobs of these names in SLURM's accounting since an ISO time; or why it is not available."""
     fields = "--format=JobID,JobName,State,Reason,NodeList"
-    words = ["sacct", "--noheader", "--allocations", "--parsable2", fields, f"--name={','.join(names)}"]
-    lines = _run_program([*words, f"--starttime={since}"])
+    command = ["sacct", "--noheader", "--allocations", "--parsable2", fields, f"--name={','.join(names)}"]
+    lines = _run_program([*command, f"--starttime={since}"])
     return lines if isinstance(lines, str) else _parse_jobs(lines)
 
 
 def scancel(ids: Collection[str]) -> None:
-    """End these jobs.
+    """Cancel these jobs.
 
     Raises:
-        ConfigError: SLURM does not.
+        ConfigError: SLURM refuses or does not answer.
     """
     lines = _run_program(["scancel", *ids])
     if isinstance(lines, str):
@@ -71,7 +78,7 @@ def scancel(ids: Collection[str]) -> None:
 
 
 def alive_local_jobs(ids: Collection[str], jobs: Path) -> set[str]:
-    """Those of submitit's local jobs, named by their process, that still run."""
+    """Those of submitit's local jobs, whose IDs are process IDs, that still run."""
     return {name for name in ids if str(jobs).encode() in _command_line(name)}
 
 
@@ -87,19 +94,19 @@ def _parse_jobs(lines: list[str]) -> Jobs:
     for line in lines:
         number, name, state, reason, nodes = line.split("|", 4)
         match = re.fullmatch(r"(\d+)(?:_(\d+))?", number)
-        if match is None:  # tasks of an array that wait, under one line in sacct: squeue has them one by one
+        if match is None:  # waiting tasks of an array, one line in sacct; squeue lists them one by one
             continue
-        # "CANCELLED by 1000" in accounts.
+        # sacct says "CANCELLED by 1000".
         found[name, int(match[2] or 0)] = Job(number, state.split(" ")[0], reason, nodes)
     return found
 
 
-def _run_program(words: list[str]) -> list[str] | str:
+def _run_program(command: list[str]) -> list[str] | str:
     """The lines of a program's output, or what went wrong."""
-    if shutil.which(words[0]) is None:
-        return f"{words[0]} is not on PATH"
+    if shutil.which(command[0]) is None:
+        return f"{command[0]} is not on PATH"
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         return f"no answer in {TIMEOUT:.0f} s"
     if done.returncode:

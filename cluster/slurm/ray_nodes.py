@@ -1,7 +1,7 @@
-"""A Ray over the nodes of one job: its head on the first, the others join, and at the end all of it is gone.
+"""A Ray cluster on the nodes of one job: the head on the first node, the others join, and all of it ends with the job.
 
-Never `ray stop`, which ends every Ray on a machine: each node ends the processes that it started, and those that carry
-this job's token.
+Never calls `ray stop`, which would end every Ray cluster on a machine. Each node ends the processes that it started and
+those that have this job's token.
 """
 
 from __future__ import annotations
@@ -17,88 +17,87 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.slurm.job_environment import JobEnvironment, free_port_block, last_host, own_address
-from cluster.slurm.process import POLL, ChildProcess, child_environment, module_command
+from cluster.slurm.process import POLL, ChildProcess, child_environment, module_command, processes_with_token
 from cluster.slurm.profile import Profile
 from distcond.atomic_io import atomic_write_text
-from distcond.launch.ray.local_auth import processes_with_token
 
-#: Seconds for all nodes to be there, and for Ray's processes to end by themselves.
+#: Seconds for all nodes to join, and for Ray's processes to exit by themselves.
 START, GRACE = 300.0, 10.0
-#: Nothing large goes through Ray.
+
+#: Small, since nothing large goes through Ray.
 _OBJECT_STORE = 100 * 2**20
-#: Unless the profile says otherwise: nobody else is on these cores, and nothing is reported to Ray's makers.
-_ALONE = {
+
+#: Defaults, which the profile may change: the job has its cores to itself, and no usage statistics are sent.
+_RAY_DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
-    # When Ray is ended the run is over; but the head would wait to be drained for half a minute.
+    # When Ray is ended the run is over, but by default the head would wait 30 s to be drained.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
 }
 
 
 class RayFailed(Exception):
-    """The nodes did not come together."""
+    """The Ray cluster of the job did not start, or lost a node."""
 
 
 @contextmanager
-def start_head(place: JobEnvironment, profile: Profile, sweep: Path) -> Iterator[dict[str, str]]:
-    """On the first node: the head, and the variables with which a driver joins it, once every node is there.
+def start_head(job_env: JobEnvironment, profile: Profile, sweep: Path) -> Iterator[dict[str, str]]:
+    """On the first node: run the head. Once every node has joined, yields the variables for a driver to join.
 
     Raises:
         RayFailed: the head does not start, or nodes are missing.
     """
-    folder = _folder(place, sweep)
+    folder = _exchange_folder(job_env, sweep)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     _write_token(folder / "token")
-    ports, address = free_port_block(place.number), own_address(_other_host(place))
-    variables = _variables(profile, folder) | {"RAY_ADDRESS": f"{address}:{ports[0]}"}
-    words = ["--head", f"--port={ports[0]}", "--include-dashboard=false"]
+    ports, address = free_port_block(job_env.number), own_address(_host_on_job_network(job_env))
+    variables = _ray_environment(profile, folder) | {"RAY_ADDRESS": f"{address}:{ports[0]}"}
+    args = ["--head", f"--port={ports[0]}", "--include-dashboard=false"]
     atomic_write_text(folder / "address.json", json.dumps({"host": address, "port": ports[0]}))
     try:
-        with _node(place, profile, folder, address, ports, words) as head:
-            _wait_for_nodes(place, profile, variables, head)
+        with _run_node(job_env, profile, folder, address, ports, args) as head:
+            _wait_for_nodes(job_env, profile, variables, head)
             try:
                 yield variables
             finally:
-                _mark_done(folder)  # while the head still answers: the others leave in peace
+                _mark_done(folder)  # while the head still answers, so that the other nodes leave without errors
     finally:
         _mark_done(folder)
-        end = time.monotonic() + GRACE
-        while len(list(folder.glob("left-*"))) < place.nodes - 1 and time.monotonic() < end:
-            time.sleep(POLL)  # the end of this task may be the end of the others
+        _wait_for_others_to_leave(folder, job_env.nodes - 1)
         (folder / "token").unlink(missing_ok=True)
 
 
-def start_worker(place: JobEnvironment, profile: Profile, sweep: Path) -> None:
-    """On every other node: join the head, and stay until it is done.
+def start_worker(job_env: JobEnvironment, profile: Profile, sweep: Path) -> None:
+    """On every other node: join the head, and return once the head is done.
 
     Raises:
-        RayFailed: there is no head, or this node's Ray has ended.
+        RayFailed: there is no head, or this node's Ray has exited.
     """
-    folder = _folder(place, sweep)
-    told = _await_head(folder)
-    address, ports = own_address(told["host"]), free_port_block(place.number)
-    words = [f"--address={told['host']}:{told['port']}"]
-    with _node(place, profile, folder, address, ports, words) as node:
-        while not _done(folder):
-            if not node.is_alive() and not _done(folder):
-                raise RayFailed(f"Ray on node {place.node} has ended; see {_log(folder, place)}")
+    folder = _exchange_folder(job_env, sweep)
+    head = _wait_for_head(folder)
+    address, ports = own_address(head["host"]), free_port_block(job_env.number)
+    args = [f"--address={head['host']}:{head['port']}"]
+    with _run_node(job_env, profile, folder, address, ports, args) as node:
+        while not _is_done(folder):
+            if not node.is_alive() and not _is_done(folder):
+                raise RayFailed(f"Ray on node {job_env.node} has exited; see {_log_file(folder, job_env)}")
             time.sleep(POLL)
-    (folder / f"left-{place.node}").touch()
+    (folder / f"left-{job_env.node}").touch()
 
 
 class Node:
-    """Ray on this node. It gives itself half a minute to start; where that is too short, it is started again."""
+    """Ray on this node. Restarted until `START` seconds have passed: Ray gives itself only 30 s to start."""
 
     def __init__(self, command: list[str], variables: dict[str, str], log: Path) -> None:
         self.command, self.variables, self.log = command, variables, log
-        self.until = time.monotonic() + START
+        self.start_deadline = time.monotonic() + START
         self.child = self._start()
 
     def is_alive(self) -> bool:
-        """Whether it runs, perhaps anew."""
-        if self.child.status() is not None and time.monotonic() < self.until:
+        """Whether it runs, after a restart if that was needed."""
+        if self.child.status() is not None and time.monotonic() < self.start_deadline:
             self.child.end()
             self.child = self._start()
         return self.child.status() is None
@@ -108,80 +107,87 @@ class Node:
 
 
 @contextmanager
-def _node(
-    place: JobEnvironment, profile: Profile, folder: Path, address: str, ports: range, words: list[str]
+def _run_node(
+    job_env: JobEnvironment, profile: Profile, folder: Path, address: str, ports: range, args: list[str]
 ) -> Iterator[Node]:
-    """Ray on this node, gone after the block."""
-    temporary = Path(f"/tmp/dc-{place.key}-{place.node}")
+    """Within the block Ray runs on this node. Its processes and files are removed afterwards."""
+    temporary = Path(f"/tmp/dc-{job_env.key}-{job_env.node}")
     shutil.rmtree(temporary, ignore_errors=True)
     start = ["start", "--block", f"--node-ip-address={address}", f"--temp-dir={temporary}"]
-    start += [*words, *_resources(profile), *_ports(ports)]
-    variables = _variables(profile, folder) | {"RAY_TMPDIR": str(temporary)}
-    node = Node(module_command("ray.scripts.scripts", start, profile), variables, _log(folder, place))
+    start += [*args, *_resource_args(profile), *_port_args(ports)]
+    variables = _ray_environment(profile, folder) | {"RAY_TMPDIR": str(temporary)}
+    node = Node(module_command("ray.scripts.scripts", start, profile), variables, _log_file(folder, job_env))
     try:
         yield node
     finally:
         node.child.end(GRACE)
-        _end_rest(folder / "token")
+        _kill_remaining(folder / "token")
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _end_rest(token: Path) -> None:
-    """End what has left the process group, and wait for it: what still runs still writes into the directory."""
+def _kill_remaining(token: Path) -> None:
+    """Kill processes that have left the process group and wait for them: they would write into deleted directories."""
     end = time.monotonic() + GRACE
-    while (left := processes_with_token(token)) and time.monotonic() < end:
-        for process in left:
+    while (remaining := processes_with_token(token)) and time.monotonic() < end:
+        for process in remaining:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(POLL)
 
 
-def _resources(profile: Profile) -> list[str]:
-    """What SLURM has given this node: Ray itself would count the whole machine."""
-    words = [f"--num-cpus={profile.cpus_per_task}", f"--num-gpus={profile.gpus_per_node}"]
-    words += [f"--memory={int(profile.memory_gb * 2**30) - _OBJECT_STORE}"] if profile.memory_gb else []
-    return [*words, f"--object-store-memory={_OBJECT_STORE}", "--disable-usage-stats"]
+def _resource_args(profile: Profile) -> list[str]:
+    """What SLURM has given this job on the node: Ray itself would count the full machine."""
+    args = [f"--num-cpus={profile.cpus_per_task}", f"--num-gpus={profile.gpus_per_node}"]
+    args += [f"--memory={int(profile.memory_gb * 2**30) - _OBJECT_STORE}"] if profile.memory_gb else []
+    return [*args, f"--object-store-memory={_OBJECT_STORE}", "--disable-usage-stats"]
 
 
-def _ports(ports: range) -> list[str]:
-    """All that Ray would open at a fixed or random port; the first is the head's."""
+def _port_args(ports: range) -> list[str]:
+    """All ports that Ray would otherwise open at fixed or random numbers; the first is the head's."""
     names = (
         "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port", "node-manager-port",
         "object-manager-port", "metrics-export-port",
     )  # fmt: skip
-    words = [f"--{name}={port}" for name, port in zip(names, ports[1:], strict=False)]
-    return [*words, f"--min-worker-port={ports[16]}", f"--max-worker-port={ports[-1]}"]
+    args = [f"--{name}={port}" for name, port in zip(names, ports[1:], strict=False)]
+    return [*args, f"--min-worker-port={ports[16]}", f"--max-worker-port={ports[-1]}"]
 
 
-def _variables(profile: Profile, folder: Path) -> dict[str, str]:
-    """The environment of everything of this Ray: it admits nobody without the token."""
-    # A token of one's own in the environment would come before the path; an address would lead elsewhere.
-    not_ours = ("RAY_AUTH_TOKEN", "RAY_ADDRESS")
-    given = {name: value for name, value in child_environment(profile).items() if name not in not_ours}
-    return {**_ALONE, **given, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+def _ray_environment(profile: Profile, folder: Path) -> dict[str, str]:
+    """The environment of all processes of this cluster, which requires its token."""
+    # A token in the environment takes precedence over the path; an address would lead to another cluster.
+    removed = ("RAY_AUTH_TOKEN", "RAY_ADDRESS")
+    inherited = {name: value for name, value in child_environment(profile).items() if name not in removed}
+    return {**_RAY_DEFAULTS, **inherited, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
 
 
-def _wait_for_nodes(place: JobEnvironment, profile: Profile, variables: dict[str, str], head: Node) -> None:
+def _wait_for_nodes(job_env: JobEnvironment, profile: Profile, variables: dict[str, str], head: Node) -> None:
     folder = Path(variables["RAY_AUTH_TOKEN_PATH"]).parent
-    words = [variables["RAY_ADDRESS"], str(place.nodes), str(START), str(folder / "up")]
-    waiting = ChildProcess(module_command("cluster.slurm.await_nodes", words, profile), variables)
+    args = [variables["RAY_ADDRESS"], str(job_env.nodes), str(START), str(folder / "up")]
+    child = ChildProcess(module_command("cluster.slurm.await_nodes", args, profile), variables)
     try:
-        while (status := waiting.status()) is None and head.is_alive():
+        while (status := child.status()) is None and head.is_alive():
             time.sleep(POLL)
     finally:
-        waiting.end()
+        child.end()
     if status != 0:
-        raise RayFailed(f"no Ray over {place.nodes} nodes; see {folder}/node-*.log")
+        raise RayFailed(f"no Ray cluster on {job_env.nodes} nodes; see {folder}/node-*.log")
 
 
-def _await_head(folder: Path) -> dict[str, str]:
+def _wait_for_head(folder: Path) -> dict[str, str]:
     end = time.monotonic() + START
     while not (folder / "up").exists():
-        if time.monotonic() > end or _done(folder):
-            raise RayFailed(f"no head of Ray after {START:.0f} s; see {folder}")
+        if time.monotonic() > end or _is_done(folder):
+            raise RayFailed(f"no Ray head after {START:.0f} s; see {folder}")
         time.sleep(POLL)
-    told: dict[str, str] = json.loads((folder / "address.json").read_text())
-    return told
+    head: dict[str, str] = json.loads((folder / "address.json").read_text())
+    return head
+
+
+def _wait_for_others_to_leave(folder: Path, others: int) -> None:
+    """The end of the first task may end the others before they have cleaned up."""
+    end = time.monotonic() + GRACE
+    while len(list(folder.glob("left-*"))) < others and time.monotonic() < end:
+        time.sleep(POLL)
 
 
 def _write_token(file: Path) -> None:
@@ -189,23 +195,22 @@ def _write_token(file: Path) -> None:
         handle.write(secrets.token_hex(32))
 
 
-def _folder(place: JobEnvironment, sweep: Path) -> Path:
-    """What the nodes tell each other: on the shared disk, a new one for each start of the job."""
-    return sweep / "ray" / place.key
+def _exchange_folder(job_env: JobEnvironment, sweep: Path) -> Path:
+    """Where the nodes exchange files: on the shared disk, a new folder for each start of the job."""
+    return sweep / "ray" / job_env.key
 
 
-def _log(folder: Path, place: JobEnvironment) -> Path:
-    return folder / f"node-{place.node}.log"
+def _log_file(folder: Path, job_env: JobEnvironment) -> Path:
+    return folder / f"node-{job_env.node}.log"
 
 
 def _mark_done(folder: Path) -> None:
     (folder / "done").touch()
 
 
-def _done(folder: Path) -> bool:
+def _is_done(folder: Path) -> bool:
     return (folder / "done").exists()
 
 
-def _other_host(place: JobEnvironment) -> str:
-    """A host on the network that the nodes talk over."""
-    return last_host(os.environ.get("SLURM_JOB_NODELIST", "localhost")) if place.nodes > 1 else "localhost"
+def _host_on_job_network(job_env: JobEnvironment) -> str:
+    return last_host(os.environ.get("SLURM_JOB_NODELIST", "localhost")) if job_env.nodes > 1 else "localhost"

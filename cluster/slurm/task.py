@@ -1,8 +1,8 @@
-"""What submitit calls in each task of a job: train in a child process; on the signal, save a checkpoint and requeue.
+"""Task: what submitit calls in each task of a job. Trains in a child process; on the signal, saves and requeues.
 
-A child, because its exit status and signal handlers are its own: nothing that Ray or submitit installs in one process
-disturbs the other, and the child may live in a container where SLURM's programs, which the requeue needs, are not.
-Local sweeps hold one of `parallel` slots: file locks, which the system releases when a job dies.
+In a child, because its exit status and signal handlers are its own: what Ray or submitit installs in one process does
+not disturb the other. The child may also run in a container, where SLURM's programs, which requeue, are missing.
+Local sweeps run `parallel` tasks at a time: each holds a slot, a file lock that the system releases when a job dies.
 """
 
 from __future__ import annotations
@@ -32,42 +32,20 @@ from cluster.slurm.sweep import write_exit_record
 from distcond.atomic_io import atomic_write_text
 from distcond.run_layout import FINISHED_FILE
 
-#: Seconds between two looks.
+#: Exit status of a run that SIGTERM has stopped.
+STOPPED = 128 + signal.SIGTERM
+
+#: Seconds before the time limit that are kept for requeuing.
+KEPT = 8.0
+
+#: Seconds between two tries to get a slot.
 SLOT_POLL = 0.5
 
-
-@contextmanager
-def slot(folder: Path, places: int, wanted: Callable[[], bool]) -> Iterator[int | None]:
-    """Hold one of the places, waiting as long as one is `wanted`, else None; the system takes it from the dead."""
-    folder.mkdir(parents=True, exist_ok=True)
-    while wanted():
-        for number in range(places):
-            with open(folder / str(number), "w") as file:
-                if _is_taken(file):
-                    continue
-                yield number
-                return
-        time.sleep(SLOT_POLL)
-    yield None
-
-
-def _is_taken(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    return False
-
-
-#: Exit status of a run that was asked by SIGTERM to stop.
-STOPPED = 128 + signal.SIGTERM
-#: Seconds of the time before the limit that are kept for requeuing.
-KEPT = 8.0
 _log = logging.getLogger("submitit")
 
 
 class RunFailed(Exception):
-    """The child did not finish the run."""
+    """The child process did not finish the run."""
 
 
 class Task:
@@ -77,105 +55,105 @@ class Task:
         run: what to train.
         profile: how.
         sweep: the sweep directory.
-        timeouts: how often this run came to its time limit before.
+        timeouts: how often this run has reached its time limit before.
     """
 
-    # The signal may come before the call does.
+    # Class attributes: the signal may arrive before `__call__` does.
     child: ChildProcess | None = None
     resources: ExitStack | None = None
     began = math.inf
-    told = 0
+    signal_number = 0  # of the signal that was forwarded; 0 = none
 
     def __init__(self, run: Run, profile: Profile, sweep: str, timeouts: int = 0) -> None:
         self.run, self.profile, self.sweep, self.timeouts = run, profile, sweep, timeouts
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("run", "profile", "sweep", "timeouts")}
+
     def __call__(self) -> None:
-        """Run it to its end.
+        """Run to the end.
 
         Raises:
-            RunFailed: it did not finish.
+            RunFailed: the run did not finish.
         """
-        self.began, place = time.time(), read_job_environment()
+        self.began, job_env = time.time(), read_job_environment()
         signal.signal(signal.SIGTERM, self._forward_signal)
-        if place.rank > 0:
-            signal.signal(signal.SIGUSR2, self._forward_signal)  # submitit's own is for the first task
-        if self.profile.mode == "ray" and place.node > 0:
-            start_worker(place, self.profile, Path(self.sweep))
+        if job_env.rank > 0:
+            signal.signal(signal.SIGUSR2, self._forward_signal)  # submitit's own handler is for the first task
+        if self.profile.mode == "ray" and job_env.node > 0:
+            start_worker(job_env, self.profile, Path(self.sweep))
             return
         with ExitStack() as self.resources:
-            variables = self.resources.enter_context(self._resources(place))
+            variables = self.resources.enter_context(self._resources(job_env))
             status = self._train(variables)
-        self._record_exit(place, status)
+        self._record_exit(job_env, status)
 
     def checkpoint(self) -> DelayedSubmission | None:
-        """The signal has come, in the first task: let the run write its checkpoint; what to requeue, None = nothing."""
-        # submitit's `scontrol requeue` is a child of this process: it gets the SIGTERM of its own requeue, and if it
-        # dies of that, submitit takes the requeue for failed.
+        """Called by submitit in the first task at the signal: let the run save. Returns what to requeue, if any."""
+        # submitit's `scontrol requeue` is a child of this process and gets the SIGTERM of its own requeue. If it died
+        # of that, submitit would report that the requeue failed.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        over, place = self.at_limit(), read_job_environment()
-        self.timeouts += over
+        at_limit, job_env = self.at_limit(), read_job_environment()
+        self.timeouts += at_limit
         status = self._stop_child()
         if self.resources is not None:
             self.resources.close()  # once the job is requeued, SLURM leaves no time to clean up
         if status == 0:
-            write_exit_record(self.sweep, self.run.run_id, place, 0, "finished")
+            write_exit_record(self.sweep, self.run.run_id, job_env, 0, "finished")
             sys.exit(0)
         most = self.profile.most_timeouts
         if self.timeouts > most:
-            why = f"came to the time limit {self.timeouts} times; `retry` goes on from the last checkpoint"
-            write_exit_record(self.sweep, self.run.run_id, place, status, why)
+            why = f"reached the time limit {self.timeouts} times; `retry` resumes from the last checkpoint"
+            write_exit_record(self.sweep, self.run.run_id, job_env, status, why)
             return None
-        why = f"requeued at the time limit ({self.timeouts} of {most})" if over else "requeued"
-        write_exit_record(self.sweep, self.run.run_id, place, status, why)
+        why = f"requeued at the time limit ({self.timeouts} of {most})" if at_limit else "requeued"
+        write_exit_record(self.sweep, self.run.run_id, job_env, status, why)
         return DelayedSubmission(Task(self.run, self.profile, self.sweep, self.timeouts))
 
     def at_limit(self) -> bool:
-        """Whether the time limit is the reason for the signal: it may come `SIGNAL_EARLY_SECONDS` seconds early."""
-        return self._end() - time.time() <= self.profile.signal_seconds + SIGNAL_EARLY_SECONDS + 15
+        """Whether the time limit is the reason for the signal, which may come `SIGNAL_EARLY_SECONDS` early."""
+        return self._time_limit() - time.time() <= self.profile.signal_seconds + SIGNAL_EARLY_SECONDS + 15
 
-    def _end(self) -> float:
-        """When the job's time is up, in seconds since 1970: as SLURM says, where it does."""
-        told = os.environ.get("SLURM_JOB_END_TIME") if self.profile.executor == "slurm" else None
-        return float(told or float(os.environ.get(BEGAN_VARIABLE, self.began)) + 60 * self.profile.time_min)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("run", "profile", "sweep", "timeouts")}
+    def _time_limit(self) -> float:
+        """When the job's time is up, in seconds since 1970."""
+        end = os.environ.get("SLURM_JOB_END_TIME") if self.profile.executor == "slurm" else None
+        return float(end or float(os.environ.get(BEGAN_VARIABLE, self.began)) + 60 * self.profile.time_min)
 
     @contextmanager
-    def _resources(self, place: JobEnvironment) -> Iterator[dict[str, str]]:
-        """The child's variables, with whatever it needs around it."""
+    def _resources(self, job_env: JobEnvironment) -> Iterator[dict[str, str]]:
+        """Within the block the child's slot or Ray cluster is held. Yields the child's environment."""
         base = child_environment(self.profile)
         if self.profile.executor == "local":
-            with slot(Path(self.sweep) / "slots", max(1, self.profile.parallel), lambda: not self.told):
+            slots = Path(self.sweep) / "slots"
+            with hold_slot(slots, max(1, self.profile.parallel), lambda: not self.signal_number):
                 yield base
         elif self.profile.mode == "ray":
-            with start_head(place, self.profile, Path(self.sweep)) as of_ray:
-                yield base | of_ray
+            with start_head(job_env, self.profile, Path(self.sweep)) as ray_variables:
+                yield base | ray_variables
         else:
-            yield base | rank_variables(place, self.profile.tasks_per_node)
+            yield base | rank_variables(job_env, self.profile.tasks_per_node)
 
     def _train(self, variables: dict[str, str]) -> int:
-        """The run's exit status; a task that is told to stop before it has a child gets none."""
+        """Train in a child. Returns its exit status; a task that is stopped before starts no child."""
         status = STOPPED
-        if not self.told:
-            # Deaf: some SLURMs send SIGUSR2 to every process of a job, and the run takes a second signal for an order
-            # to end at once. It hears SIGTERM from here.
+        if not self.signal_number:
+            # Some SLURMs send SIGUSR2 to every process of a job, and a second signal would end the run at once. So the
+            # child ignores SIGUSR2 and gets SIGTERM from here.
             self.child = ChildProcess(run_command(self.run, self.profile), variables, ignore_sigusr2=True)
-            if self.told:  # in between
+            if self.signal_number:  # it arrived while the child started
                 self.child.send_signal(signal.SIGTERM)
             try:
-                status = self._wait()
+                status = self._wait_for_child(self.child)
             finally:
                 self.child.end()
-        if status != 0 and self.told and self.profile.executor == "slurm":
-            # SLURM is about to end this job. A task that leaves with an error before would end the others, and
-            # perhaps the job, which is to be requeued.
+        if status != 0 and self.signal_number and self.profile.executor == "slurm":
+            # SLURM is about to end this job. A task that exits with an error before would end the other tasks, and
+            # possibly the job, which is to be requeued.
             time.sleep(self.profile.signal_seconds)
         return status
 
-    def _wait(self) -> int:
-        assert self.child is not None
-        while (status := self.child.status()) is None:
+    def _wait_for_child(self, child: ChildProcess) -> int:
+        while (status := child.status()) is None:
             time.sleep(POLL)
         return status
 
@@ -183,28 +161,27 @@ class Task:
         if self.child is None:
             return None
         self.child.send_signal(signal.SIGTERM)
-        status = self.child.wait(
-            self.profile.signal_seconds - KEPT - (RAY_SHUTDOWN_SECONDS if self.profile.mode == "ray" else 0)
-        )
+        shutdown = RAY_SHUTDOWN_SECONDS if self.profile.mode == "ray" else 0
+        status = self.child.wait(self.profile.signal_seconds - KEPT - shutdown)
         if status is None:
-            _log.warning("the run wrote no checkpoint in time: it will go on from the one before")
+            _log.warning("the run saved no checkpoint in time: it will resume from the one before")
         self.child.end()
         return status
 
     def _forward_signal(self, number: int, frame: FrameType | None) -> None:
-        self.told = number
-        _log.warning("passing %s on to the run", signal.Signals(number).name)
+        self.signal_number = number
+        _log.warning("forwarding %s to the run", signal.Signals(number).name)
         if self.child is not None:
             self.child.send_signal(signal.SIGTERM)
 
-    def _record_exit(self, place: JobEnvironment, status: int) -> None:
+    def _record_exit(self, job_env: JobEnvironment, status: int) -> None:
         why = describe_exit(status) if self.child else "stopped before it began"
-        if status == 0 and self.run.tune:  # a run says so itself
-            atomic_write_text(Path(self.run.run_dir, FINISHED_FILE), json.dumps({"job": place.job}) + "\n")
-        if place.rank == 0:
-            write_exit_record(self.sweep, self.run.run_id, place, status, why)
+        if status == 0 and self.run.tune:  # a training run writes this file itself
+            atomic_write_text(Path(self.run.run_dir, FINISHED_FILE), json.dumps({"job": job_env.job}) + "\n")
+        if job_env.rank == 0:
+            write_exit_record(self.sweep, self.run.run_id, job_env, status, why)
         if status != 0:
-            raise RunFailed(f"{self.run.run_id} {why}; its own words are above")
+            raise RunFailed(f"{self.run.run_id} {why}; its own error is above")
 
 
 def describe_exit(status: int | None) -> str:
@@ -214,3 +191,29 @@ def describe_exit(status: int | None) -> str:
     if status in (0, STOPPED):
         return "finished" if status == 0 else "stopped with a checkpoint"
     return f"ended with status {status}" if status > 0 else f"was killed by {signal.Signals(-status).name}"
+
+
+@contextmanager
+def hold_slot(folder: Path, slots: int, is_needed: Callable[[], bool]) -> Iterator[int | None]:
+    """Within the block hold one of the slots. Yields its number, or None once it `is_needed` no more.
+
+    Waits for a free slot. The system releases the slot of a process that dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    while is_needed():
+        for number in range(slots):
+            with open(folder / str(number), "w") as file:
+                if _is_locked(file):
+                    continue
+                yield number
+                return
+        time.sleep(SLOT_POLL)
+    yield None
+
+
+def _is_locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False

@@ -1,4 +1,4 @@
-"""Manifests, strictly and offline: Kubernetes' own schemas, KubeRay's fields, Ray's parser, and what the image is."""
+"""Manifests, checked offline against Kubernetes' schemas, KubeRay's fields, Ray's parser and the Dockerfiles."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ KINDS = {
 }
 KUBERAY = json.loads(Path(__file__).with_name("kuberay.schema.json").read_text())
 
-# Kubernetes' schemas call these strings and leave the words to the server.
-WORDS = {
+# Values that Kubernetes' schemas only call strings.
+VALUES = {
     "action": {"FailJob", "Ignore", "Count", "FailIndex"},
     "effect": {"NoSchedule", "PreferNoSchedule", "NoExecute"},
     "fsGroupChangePolicy": {"OnRootMismatch", "Always"},
@@ -58,7 +58,7 @@ def document(manifest: str, **values: Value) -> dict[str, Any]:
 
 @functools.cache
 def validator(version: str, kind: str) -> Any:
-    """What judges documents of a kind as the server of a Kubernetes version would."""
+    """A validator for documents of a kind, as strict as the server of a Kubernetes version."""
     folder = files("kubernetes_validate") / "kubernetes-json-schema" / f"v{version}.0-local-strict"
     core = Resource(contents=json.loads((folder / "_definitions.json").read_text()), specification=DRAFT202012)
     schema = {"$ref": f"urn:kubernetes#/$defs/{KINDS[kind]}"} if kind in KINDS else KUBERAY
@@ -66,32 +66,32 @@ def validator(version: str, kind: str) -> Any:
 
 
 def check(found: dict[str, Any], *versions: str) -> None:
-    """Raise ValidationError for what a server would not take."""
+    """Raises ValidationError for a document that a server would refuse."""
     for version in versions or KUBERNETES:
         validator(version, f"{found['apiVersion']} {found['kind']}").validate(found)
-    for key, value in every(found):
-        for word in value if isinstance(value, list) else [value]:
-            if isinstance(word, str) and word not in WORDS.get(key, {word}):
-                raise ValidationError(f"{key}: {word}")
+    for key, value in walk(found):
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str) and item not in VALUES.get(key, {item}):
+                raise ValidationError(f"{key}: {item}")
 
 
-def every(node: Any) -> Iterator[tuple[str, Any]]:
+def walk(node: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(node, list):
         for item in node:
-            yield from every(item)
+            yield from walk(item)
     if isinstance(node, dict):
         for key, value in node.items():
             yield key, value
-            yield from every(value)
+            yield from walk(value)
 
 
 def put(found: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy with `value` at `path`, whose words are keys and places in lists."""
+    """A copy with `value` at `path`: keys and list indices, separated by dots."""
     changed = copy.deepcopy(found)
     node: Any = changed
-    *way, last = [int(word) if word.isdecimal() else word for word in path.split(".")]
-    for word in way:
-        node = node[word]
+    *parents, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
+    for part in parents:
+        node = node[part]
     node[last] = value
     return changed
 
@@ -102,7 +102,7 @@ def test_every_manifest_is_valid(manifest: str) -> None:
     check(document(manifest, storage_class="fast", max_workers=16, settings=["pgd_at_digits"]))
 
 
-def test_these_are_the_manifests() -> None:
+def test_kinds_of_all_manifests() -> None:
     kinds = {manifest: document(manifest)["kind"] for manifest in manifests()}
     assert kinds == {
         "job": "Job",
@@ -135,18 +135,18 @@ WORKERS = "spec.workerGroupSpecs.0"
         ("ray_job", "spec.rayClusterSpec.workers", []),
     ],
 )
-def test_the_check_sees_a_mistake(manifest: str, path: str, value: Any) -> None:
+def test_check_finds_mistakes(manifest: str, path: str, value: Any) -> None:
     wrong = put(document(manifest), path, value)
     with pytest.raises(ValidationError):
         check(wrong, KUBERNETES[0])
 
 
 @pytest.mark.parametrize("manifest", ["ray_cluster", "ray_job"])
-def test_ray_reads_the_pool_as_it_is_meant(manifest: str) -> None:
+def test_ray_parses_the_worker_pool(manifest: str) -> None:
     module = "ray.autoscaler._private.kuberay.autoscaling_config"
     derive = pytest.importorskip(module, reason="Ray is not installed")._derive_autoscaling_config_from_ray_cr
     found = document(manifest, worker_gpus=2, min_workers=1, max_workers=3)
-    # The operator makes a cluster of what a job says of one.
+    # The operator creates a cluster from the cluster spec of a job.
     spec = found["spec"]["rayClusterSpec"] if manifest == "ray_job" else found["spec"]
     cluster = {"metadata": {"name": "pool", "namespace": "default"}, "spec": spec}
     types = derive(cluster)["available_node_types"]
@@ -159,8 +159,8 @@ def test_ray_reads_the_pool_as_it_is_meant(manifest: str) -> None:
 
 
 @pytest.mark.parametrize("manifest", ["ray_cluster", "ray_job", "job"])
-def test_pods_have_shared_memory_storage_and_no_rights(manifest: str) -> None:
-    pods = [value["spec"] for key, value in every(document(manifest)) if key == "template"]
+def test_pods_have_shared_memory_and_no_privileges(manifest: str) -> None:
+    pods = [value["spec"] for key, value in walk(document(manifest)) if key == "template"]
     assert len(pods) == (1 if manifest == "job" else 2)
     for pod in pods:
         (container,) = pod["containers"]
@@ -172,19 +172,19 @@ def test_pods_have_shared_memory_storage_and_no_rights(manifest: str) -> None:
 
 
 @pytest.mark.parametrize("manifest", ["ray_cluster", "ray_job"])
-def test_a_ray_cluster_asks_for_a_token(manifest: str) -> None:
-    assert [value for key, value in every(document(manifest)) if key == "authOptions"] == [{"mode": "token"}]
+def test_ray_cluster_requires_a_token(manifest: str) -> None:
+    assert [value for key, value in walk(document(manifest)) if key == "authOptions"] == [{"mode": "token"}]
 
 
 def test_every_ray_node_fixes_the_runtime_env_port() -> None:
     for manifest in ("ray_cluster", "ray_job"):
-        nodes = [value for key, value in every(document(manifest)) if key == "rayStartParams"]
+        nodes = [value for key, value in walk(document(manifest)) if key == "rayStartParams"]
         assert [node["runtime-env-agent-port"] for node in nodes] == ["52366", "52366"]
     services = yaml.safe_load((ROOT / "cluster" / "compose.yaml").read_text())["services"]
     assert all("--runtime-env-agent-port=52366" in service["command"] for service in services.values())
 
 
-def test_manifests_name_what_the_build_makes() -> None:
+def test_manifests_match_the_images() -> None:
     constraints = (ROOT / "constraints.txt").read_text()
     assert f"\nray=={defaults()['ray_version']}\n" in constraints
     assert defaults()["image"] == f"distcond:{__version__}-cuda"
@@ -194,12 +194,12 @@ def test_manifests_name_what_the_build_makes() -> None:
     job, train = document("ray_job")["spec"], document("job")["spec"]["template"]["spec"]["containers"][0]
     assert shlex.split(job["entrypoint"]) == [*train["command"], *train["args"]]
     assert train["command"] == defaults()["command"]
-    versions = [value for key, value in every(document("ray_job")) if key == "rayVersion"]
+    versions = [value for key, value in walk(document("ray_job")) if key == "rayVersion"]
     assert versions == [defaults()["ray_version"]]
 
 
 @pytest.mark.parametrize("values", [{"name": "Mine"}, {"name": "x" * 48}, {"min_workers": 5}, {"min_workers": 0}])
-def test_what_the_operator_would_refuse_is_refused_before(values: dict[str, Any]) -> None:
+def test_invalid_values_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"^{next(iter(values))}="):
         document("ray_job", **values)
 
@@ -214,10 +214,10 @@ def test_command_prints_a_manifest_of_checked_settings(capsys: pytest.CaptureFix
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("words", [["nothing"], ["job", "images=1"], ["job", "worker_gpus=some"]])
-def test_wrong_option_names_the_valid_ones(words: list[str]) -> None:
-    with pytest.raises(ConfigError, match=f"^{words[-1]}: .*valid: "):
-        main(words)
+@pytest.mark.parametrize("args", [["nothing"], ["job", "images=1"], ["job", "worker_gpus=some"]])
+def test_wrong_option_names_the_valid_ones(args: list[str]) -> None:
+    with pytest.raises(ConfigError, match=f"^{args[-1]}: .*valid: "):
+        main(args)
 
 
 def test_refusal_of_the_command_is_one_line() -> None:

@@ -1,4 +1,4 @@
-"""The job command refuses before it looks for a cluster."""
+"""The Ray job command: what it refuses, and what it names in a checkout that is too large."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from support.processes import run
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No cluster is known."""
+    """No cluster in the environment."""
     for name in [name for name in os.environ if name.startswith("RAY_")]:
         monkeypatch.delenv(name)
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What a call that ends with status 2 writes to standard error."""
+def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """Standard error of a call that ends with status 2."""
     with pytest.raises(SystemExit) as end:
-        run_cli(lambda: main(words))
+        run_cli(lambda: main(args))
     assert end.value.code == 2
     return capsys.readouterr().err
 
 
 def test_bad_setting_submits_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    said = refusal(capsys, "attack.epsilon=-1")
-    assert said.startswith("error: attack.epsilon=-1: ") and said.count("\n") == 1
+    error = refusal(capsys, "attack.epsilon=-1")
+    assert error.startswith("error: attack.epsilon=-1: ") and error.count("\n") == 1
 
 
 def test_no_cluster_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,8 +49,8 @@ def test_largest_shipped_files_come_first(tmp_path: Path, checkout: bool) -> Non
         (tmp_path / name).write_bytes(b"0" * size)
     if checkout:
         (tmp_path / ".gitignore").write_text("*.pt\n")
-        for words in (["init", "-q"], ["add", "small.py"]):
-            assert run(["git", *words], cwd=tmp_path).status == 0
+        for args in (["init", "-q"], ["add", "small.py"]):
+            assert run(["git", *args], cwd=tmp_path).status == 0
     found = largest_files(tmp_path, 2)
     assert found == (
         [("data/big.bin", 3_000), ("new.npz", 2_000)] if checkout else [("ignored.pt", 9_000), ("data/big.bin", 3_000)]
@@ -58,7 +58,7 @@ def test_largest_shipped_files_come_first(tmp_path: Path, checkout: bool) -> Non
 
 
 class Full(BaseHTTPRequestHandler):
-    """Stands in for a cluster's job server, which is not started here: has no package, and refuses to take one."""
+    """A stand-in for a cluster's job server: it has no package and refuses to take one."""
 
     def do_GET(self) -> None:
         body = json.dumps({"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": ""}).encode()
@@ -76,7 +76,7 @@ class Full(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing on standard error."""
+        """Write nothing to standard error."""
 
 
 def test_too_large_checkout_names_its_largest_files(
@@ -92,6 +92,6 @@ def test_too_large_checkout_names_its_largest_files(
     assert last.startswith("error: ") and "weights.bin (2 MB)" in last and ".rayignore" in last
 
 
-def test_help_says_where_it_submits_to(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_the_cluster_variables(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "RAY_API_SERVER_ADDRESS" in capsys.readouterr().out

@@ -76,7 +76,7 @@ def test_a_choice_named_again_keeps_recipe_options() -> None:
 
 
 def test_sweeps_take_a_fitting_recipe_too(tmp_path: Path) -> None:
-    runs = expand_runs(SweepRequest(words=("data=cifar10",), grid=("method=float,oat",)))
+    runs = expand_runs(SweepRequest(args=("data=cifar10",), grid=("method=float,oat",)))
     assert [run.recipe for run in runs] == ["float_cifar10_resnet20", "oat_cifar10_resnet20"]
     space = asked(["noise_scale", "data=cifar100", f"dir={tmp_path / 'sweep'}"])[1]
     assert space.recipe == "float_cifar100_resnet34"

@@ -1,4 +1,4 @@
-"""A real SLURM for the tests that are marked so, and sweeps of runs that take seconds."""
+"""A real SLURM for tests that are marked `cluster`, and sweeps of runs that take seconds."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ SMALL = (
     "eval.test_examples=20", "eval.val_examples=20", "eval.train_examples=0", "eval.lam_grid=0,1", "attack.num_steps=2",
     "eval.attack.num_steps=2", "data.loader=memory",
 )  # fmt: skip
-#: Seconds for jobs that come one after the other.
+#: Seconds for several jobs in sequence.
 PATIENCE = 3 * LIMIT
-#: States of runs that are not over.
-GOING = {"running", "waiting"}
+#: States of unfinished runs.
+ACTIVE = {"running", "waiting"}
 
 
 @dataclass
 class Cluster:
-    """The SLURM that is up."""
+    """A running SLURM, and what it supports on this machine."""
 
     abilities: dict[str, bool] = field(default_factory=dict)
 
@@ -47,14 +47,14 @@ class Cluster:
         """Switch a node "on" or "off"."""
         subprocess.run([sys.executable, str(CLUSTER), command, name], check=True, timeout=LIMIT)
 
-    def ask(self, words: str) -> str:
-        """What one of SLURM's programs prints."""
-        return subprocess.run(words.split(), check=True, capture_output=True, text=True, timeout=LIMIT).stdout.strip()
+    def ask(self, command: str) -> str:
+        """The output of one of SLURM's programs."""
+        return subprocess.run(command.split(), check=True, capture_output=True, text=True, timeout=LIMIT).stdout.strip()
 
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Cluster]:
-    """A SLURM of four nodes, alone on this machine, gone after the tests."""
+    """A SLURM of four nodes, the only one on this machine, removed after the tests."""
     with open("/tmp/distcond-slurm-tests.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,7 +77,7 @@ def slurm() -> Iterator[Cluster]:
 
 @pytest.fixture
 def separate(slurm: Cluster) -> Cluster:
-    """The same, where its nodes are machines of their own."""
+    """The same, with nodes that have their own networks and processes."""
     if not slurm.abilities["namespaces"]:
         pytest.skip("nodes cannot have networks and processes of their own here (no namespaces)")
     return slurm
@@ -85,95 +85,95 @@ def separate(slurm: Cluster) -> Cluster:
 
 @dataclass
 class Bench:
-    """Where a test's sweep lies, and its commands."""
+    """The sweep of a test, and its commands."""
 
     path: Path
 
     @property
     def sweep(self) -> Sweep:
-        """As a fresh process would see it."""
+        """The sweep as a new process reads it."""
         return Sweep(self.path / "sweep")
 
     def profile(self, **keys: Any) -> str:
-        """A profile for the tests' SLURM; `environment` and the other tables are dicts."""
-        told = {"cpus_per_task": 1, "memory_gb": 1.5, "time_min": 60, "signal_seconds": 60, "shared_tmp": True} | keys
-        tables = {key: told.pop(key, {}) for key in ("environment", "sbatch", "container")}
-        lines = [f"{key} = {json.dumps(value)}" for key, value in told.items()]
+        """Write a profile for the tests' SLURM; tables such as `environment` are dicts. Returns its path."""
+        values = {"cpus_per_task": 1, "memory_gb": 1.5, "time_min": 60, "signal_seconds": 60, "shared_tmp": True} | keys
+        tables = {key: values.pop(key, {}) for key in ("environment", "sbatch", "container")}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
         for key, table in ((key, table) for key, table in tables.items() if table):
             lines += [f"[{key}]", *(f"{name} = {json.dumps(str(value))}" for name, value in table.items())]
         (self.path / "profile.toml").write_text("\n".join(lines))
         return str(self.path / "profile.toml")
 
-    def call(self, command: str, *words: str) -> tuple[int, str, str]:
-        """Status, standard output and standard error of `python -m cluster.slurm COMMAND SWEEP WORDS`."""
+    def call(self, command: str, *args: str) -> tuple[int, str, str]:
+        """Status, standard output and standard error of `python -m cluster.slurm COMMAND SWEEP ARGS`."""
         from cluster.slurm.__main__ import main
         from distcond.config.command_line import run_cli
 
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-            run_cli(lambda: main([command, str(self.sweep.path), *words]))
+            run_cli(lambda: main([command, str(self.sweep.path), *args]))
         return int(end.value.code or 0), out.getvalue(), err.getvalue()
 
-    def submit(self, *words: str, **profile: Any) -> list[RunStatus]:
-        """Submit runs with these settings over `SMALL`; how they stand."""
+    def submit(self, *args: str, **profile: Any) -> list[RunStatus]:
+        """Submit runs with these arguments after `SMALL`. Returns their statuses."""
         cache = f"data.cache_dir={self.path / 'cache'}"
-        status, _, error = self.call("submit", *SMALL, cache, *words, "--profile", self.profile(**profile))
+        status, _, error = self.call("submit", *SMALL, cache, *args, "--profile", self.profile(**profile))
         assert status == 0, error
         return run_statuses(self.sweep)
 
     def wait(self, holds: Callable[[list[RunStatus]], bool], what: str) -> list[RunStatus]:
-        """The standings once `holds` of them."""
-        found: list[RunStatus] = []
+        """Wait until `holds(statuses)`. Returns the statuses."""
+        statuses: list[RunStatus] = []
 
-        def looked_at() -> bool:
-            found[:] = run_statuses(self.sweep)
-            return holds(found)
+        def check() -> bool:
+            statuses[:] = run_statuses(self.sweep)
+            return holds(statuses)
 
         try:
-            wait_until(looked_at, what, PATIENCE, every=0.3)
+            wait_until(check, what, PATIENCE, every=0.3)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.call('status')[1]}{self.logs()}") from None
-        return found
+        return statuses
 
     def settle(self) -> list[RunStatus]:
-        """The standings once nothing runs or waits any more."""
-        return self.wait(lambda found: not {one.state for one in found} & GOING, "the end")
+        """Wait until no run is active. Returns the statuses."""
+        return self.wait(lambda found: not {one.state for one in found} & ACTIVE, "the end")
 
     def in_training(self, number: int = 0, epoch: int = 0) -> None:
-        """Wait until a run is in an epoch, as it says itself."""
+        """Wait until the progress file of a run says that it trains in this epoch or a later one."""
         file = Path(self.sweep.runs[number].run_dir) / "progress.json"
 
         def trains(found: list[RunStatus]) -> bool:
-            assert found[number].state in GOING, found[number]
+            assert found[number].state in ACTIVE, found[number]
             return file.exists() and json.loads(file.read_text()).get("epoch", -1) >= epoch
 
         self.wait(trains, "training")
 
-    def swift(self) -> None:
-        """Let slow runs be as swift as they can."""
+    def speed_up(self) -> None:
+        """Let slow runs continue at full speed."""
         (self.path / "swift").touch()
 
     def interrupted(self) -> dict[str, Any]:
-        """What the first run's job said when it ended, once it has said anything."""
+        """Wait for the exit record of the first run's job. Returns it."""
         name = self.sweep.runs[0].run_id
 
         def ended(found: list[RunStatus]) -> bool:
-            said = name in read_exit_records(self.sweep.path)
-            assert said or found[0].state in GOING, found[0]
-            return said
+            recorded = name in read_exit_records(self.sweep.path)
+            assert recorded or found[0].state in ACTIVE, found[0]
+            return recorded
 
         self.wait(ended, "the end of the first job")
         return read_exit_records(self.sweep.path)[name]
 
     def logs(self) -> str:
-        """The end of all that was printed."""
+        """The last part of all output of jobs."""
         files = sorted(self.sweep.jobs.glob("*_log.*"))
         return "\n".join(f"{file.name}:\n{file.read_text()[-6000:]}" for file in files)
 
 
 @pytest.fixture(scope="module")
 def slow_runs() -> Iterator[Callable[..., dict[str, Any]]]:
-    """`slow_runs(bench)`: the variables with which a run of `method=faulty:METHOD` is slow until `bench.swift()`."""
+    """`slow_runs(bench)`: variables that make `method=faulty:METHOD` slow until `bench.speed_up()`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(LAUNCH))
         patch.setenv("PYTHONPATH", f"{ROOT}:{LAUNCH}")
@@ -188,11 +188,11 @@ def small(bench: Bench) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def make_bench() -> Iterator[Callable[[], Bench]]:
-    """Benches that last for the session."""
+    """`make_bench()`: a bench that lasts for the session."""
     made: list[Path] = []
 
     def make() -> Bench:
-        # Not pytest's own directory, whose path is too long for some, and which stays.
+        # Not tmp_path, whose path is too long for some tools, and which is kept.
         made.append(Path(tempfile.mkdtemp(prefix="dcs-")))
         return Bench(made[-1])
 
@@ -203,5 +203,5 @@ def make_bench() -> Iterator[Callable[[], Bench]]:
 
 @pytest.fixture
 def bench(make_bench: Callable[[], Bench]) -> Bench:
-    """An empty one."""
+    """An empty bench."""
     return make_bench()

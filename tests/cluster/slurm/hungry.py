@@ -1,4 +1,4 @@
-"""FLOAT that takes more memory than its job has: `method=hungry:METHOD`."""
+"""FLOAT that allocates more memory than its job has: `method=hungry:METHOD`."""
 
 from __future__ import annotations
 

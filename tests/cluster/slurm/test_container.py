@@ -1,4 +1,4 @@
-"""How a run in a container hears of the signal. An srun of the test's own is on PATH, and does as SLURM's does."""
+"""How signals reach a run in a container. A script on PATH behaves like SLURM's srun."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cluster.slurm.profile import Container
 from support.processes import LIMIT
 from support.waiting import wait_until
 
-#: Tasks begin with all signals as they are by default. On SIGTERM srun kills them; SIGUSR1 it passes on.
+#: Tasks start with default signal handlers. srun kills them on SIGTERM and forwards SIGUSR1.
 SRUN = f"""#!{sys.executable}
 import signal, subprocess, sys
 def default():
@@ -26,7 +26,7 @@ signal.signal(signal.SIGTERM, lambda *_: task.kill())
 signal.signal(signal.SIGUSR1, lambda *_: task.send_signal(signal.SIGUSR1))
 sys.exit(task.wait() % 256)
 """
-#: Says that it lives; takes a second SIGTERM for an order to end at once.
+#: Prints that it is alive; exits at once on a second SIGTERM.
 RUN = """
 import os, signal, sys, time
 def stop(*_):
@@ -44,7 +44,7 @@ while True:
 
 @pytest.fixture
 def started(tmp_path: Path) -> tuple[ChildProcess, Path, list[int]]:
-    """A Pyxis container, what it prints, and the process ids of its step's task and of the run in it."""
+    """A Pyxis container, its output, and the process IDs of the step's task and of the run in it."""
     (tmp_path / "srun").write_text(SRUN)
     (tmp_path / "srun").chmod(0o755)
     words = Container("pyxis", "/image.sqsh").command(1)
@@ -52,16 +52,16 @@ def started(tmp_path: Path) -> tuple[ChildProcess, Path, list[int]]:
     child = ChildProcess(
         [*words, sys.executable, "-c", RUN], {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"}, out, True
     )
-    shown(child, out, "alive")
+    wait_for(child, out, "alive")
     return child, out, [int(word) for word in out.read_text().splitlines()[0].split()]
 
 
-def shown(child: ChildProcess, out: Path, word: str, count: int = 1) -> None:
-    """Wait until the run has printed a word so many times."""
+def wait_for(child: ChildProcess, out: Path, word: str, count: int = 1) -> None:
+    """Wait until the run has printed a word `count` times."""
     wait_until(lambda: out.read_text().count(word) >= count, word, process=child.process)
 
 
-def test_the_wish_to_stop_goes_through_srun(started: tuple[ChildProcess, Path, list[int]]) -> None:
+def test_sigterm_reaches_the_run_through_srun(started: tuple[ChildProcess, Path, list[int]]) -> None:
     child, _, _ = started
     child.send_signal(signal.SIGTERM)
     assert child.wait(LIMIT) == 143
@@ -71,11 +71,11 @@ def test_the_wish_to_stop_goes_through_srun(started: tuple[ChildProcess, Path, l
 def test_slurms_own_signals_to_steps_are_harmless(started: tuple[ChildProcess, Path, list[int]]) -> None:
     child, out, (task, run) = started
     os.kill(task, signal.SIGUSR2)  # the time limit
-    for number in (signal.SIGUSR1, signal.SIGUSR2):  # where SLURM has no cgroups, it tells every process of a step
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # without cgroups SLURM signals every process of a step
         os.kill(run, number)
-    shown(child, out, "alive", count=out.read_text().count("alive") + 5)  # more than what was on its way
-    os.kill(task, signal.SIGTERM)  # scancel, at which the job's own step tells it, too
-    shown(child, out, "stopping")
+    wait_for(child, out, "alive", count=out.read_text().count("alive") + 5)  # more than were already on the way
+    os.kill(task, signal.SIGTERM)  # scancel, after which the job's own step forwards it too
+    wait_for(child, out, "stopping")
     child.send_signal(signal.SIGTERM)
     assert child.wait(LIMIT) == 143
     child.end()

@@ -1,4 +1,4 @@
-"""A job that explores a search space: judged by what its profile asks for, not by the machine that submits it."""
+"""`--tune` jobs: checked against the nodes of their profile, not against this machine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 LARGE = {"mode": "ray", "nodes": 2, "cpus_per_task": 64, "gpus_per_node": 4}
 
 
-def plan(bench: Any, *words: str, **profile: Any) -> tuple[int, str, str]:
+def plan(bench: Any, *args: str, **profile: Any) -> tuple[int, str, str]:
     found: tuple[int, str, str] = bench.call(
-        "plan", "--tune", "noise_scale", "budget=small", *words, "--profile", bench.profile(**profile)
+        "plan", "--tune", "noise_scale", "budget=small", *args, "--profile", bench.profile(**profile)
     )
     return found
 
@@ -25,8 +25,8 @@ def test_job_may_exceed_the_submitting_machine(bench: Any) -> None:
 
 def test_grace_follows_signal_seconds_unless_set(bench: Any) -> None:
     assert "launch.grace=140 dir=" in plan(bench, **LARGE, signal_seconds=180)[1]
-    told = plan(bench, "launch.grace=50", **LARGE, signal_seconds=180)[1]
-    assert told.count("launch.grace=") == 1 and "launch.grace=50 dir=" in told
+    out = plan(bench, "launch.grace=50", **LARGE, signal_seconds=180)[1]
+    assert out.count("launch.grace=") == 1 and "launch.grace=50 dir=" in out
 
 
 REFUSED = {
@@ -40,8 +40,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_could_never_run_is_one_line(case: str, bench: Any) -> None:
-    words, profile, said = REFUSED[case]
-    status, out, error = plan(bench, *words, **profile)
+def test_impossible_jobs_are_refused(case: str, bench: Any) -> None:
+    args, profile, parts = REFUSED[case]
+    status, out, error = plan(bench, *args, **profile)
     assert (status, out) == (2, ""), error
-    assert all(word in error for word in said) and error.count("\n") == 1
+    assert all(part in error for part in parts) and error.count("\n") == 1

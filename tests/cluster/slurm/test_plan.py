@@ -1,4 +1,4 @@
-"""What would be submitted, as text: compared with files, since these flags are what a site's SLURM sees."""
+"""The sbatch text of every shipped profile, compared with files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ GOLDEN = Path(__file__).with_name("golden")
 NAMES = sorted(file.stem for file in PROFILES_FOLDER.glob("*.toml") if file.stem != "local")
 
 
-def planned(name: str) -> str:
-    """The sbatch text and a run's command, with this machine's paths named."""
+def plan_text(name: str) -> str:
+    """The sbatch text and a run's command, with placeholders for this machine's paths."""
     profile = load_profile(name, {})
     text = sbatch_text(profile, "distcond", Path("/shared/sweep/jobs"), 12 if name == "gpu" else 1)
     text += f"\n\n# each task\n{shlex.join(train_command(['float_digits', 'seed=1'], profile))}\n"
@@ -25,12 +25,12 @@ def planned(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_text_of_every_shipped_profile(name: str) -> None:
-    assert planned(name) == (GOLDEN / f"{name}.sbatch").read_text()
+def test_sbatch_text_of_shipped_profiles(name: str) -> None:
+    assert plan_text(name) == (GOLDEN / f"{name}.sbatch").read_text()
 
 
-def test_enroot_without_its_plugin(tmp_path: Path) -> None:
+def test_enroot_without_slurm_plugin(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('[container]\nform = "enroot"\nimage = "/i.sqsh"\npython = "python3"\nmounts = ["/a:/b"]\n')
-    words = train_command(["float_digits"], load_profile(str(file), {}))
-    assert words[:7] == ["enroot", "start", "--mount", "/a:/b", "/i.sqsh", "python3", "-u"]
+    command = train_command(["float_digits"], load_profile(str(file), {}))
+    assert command[:7] == ["enroot", "start", "--mount", "/a:/b", "/i.sqsh", "python3", "-u"]

@@ -1,4 +1,4 @@
-"""Profiles: what is refused, and in which words."""
+"""Profiles: what is refused, and that they round-trip."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.slurm.profile import PROFILES_FOLDER, from_plain, load_profile, to_plain
+from cluster.slurm.profile import PROFILES_FOLDER, load_profile, parse_profile, profile_to_dict
 from distcond.errors import ConfigError
 
 LOCAL = ("nodes=1", "tasks_per_node=1", "mode=plain")
@@ -29,26 +29,26 @@ BAD = {
     "gpus": ({"gpus_per_node": 4}, ("tasks_per_node=4",)),
     "form": ({"container": {"form": "docker", "image": "i"}}, ("container.form 'docker'", "apptainer")),
     "image": ({"container": {"form": "pyxis"}}, ("container.image",)),
-    "word": ({"container": {"form": "pyxis", "images": "i"}}, ("'container.images'", "container.image")),
+    "key": ({"container": {"form": "pyxis", "images": "i"}}, ("'container.images'", "container.image")),
     "table": ({"environment": "A=1"}, ("environment=A=1: ", "[environment]")),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_profile_is_one_line(case: str) -> None:
-    told, said = BAD[case]
+def test_bad_profile_is_refused(case: str) -> None:
+    values, parts = BAD[case]
     with pytest.raises(ConfigError) as error:
-        from_plain(told, "profile x")
-    assert all(word in str(error.value) for word in said)
+        parse_profile(values, "profile x")
+    assert all(part in str(error.value) for part in parts)
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_profile_names_those_there_are() -> None:
+def test_unknown_profile_lists_the_valid_ones() -> None:
     with pytest.raises(ConfigError, match=r"'gpus'.*gpu.*apptainer, cpu, ddp, "):
         load_profile("gpus", {})
 
 
-def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
+def test_invalid_toml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("nodes = ")
     with pytest.raises(ConfigError, match=r"bad\.toml: "):
         load_profile(str(tmp_path / "bad.toml"), {})
@@ -58,4 +58,4 @@ def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
 def test_profile_round_trips_with_single_keys_changed(name: str) -> None:
     profile = load_profile(name, {"account": "mine"})
     assert profile.account == "mine"
-    assert from_plain(to_plain(profile), "there") == profile
+    assert parse_profile(profile_to_dict(profile), "there") == profile

@@ -1,4 +1,4 @@
-"""On a real SLURM: a rank that dies, and a Ray that comes and goes with its job, over two nodes and on one."""
+"""On a real SLURM: a rank that dies, and Ray clusters that end with their jobs, on two nodes and on one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ values = [0.05, 0.1]
 
 
 def test_dead_rank_does_not_hang_the_other(separate: Any, bench: Any, slow_runs: Any) -> None:
-    # The other is in no collective, which would end with a socket: it sleeps for longer than `settle` waits.
+    # The other rank is in no collective, which a closed socket would end: it sleeps longer than `settle` waits.
     variables = {"FAULT": "desert", "FAULT_STEP": 2, "FAULT_RANK": 1, "FAULT_ONCE": bench.path / "fault"}
     bench.submit("method=faulty:METHOD", "launch.timeout=600", nodes=2, environment=variables)
     (found,) = bench.settle()
@@ -36,24 +36,24 @@ def test_dead_rank_does_not_hang_the_other(separate: Any, bench: Any, slow_runs:
 
 
 @pytest.mark.ray
-def test_ray_on_two_nodes_lives_with_its_job(separate: Any, bench: Any, slow_runs: Any) -> None:
+def test_ray_on_two_nodes_ends_with_its_job(separate: Any, bench: Any, slow_runs: Any) -> None:
     long = ("method=faulty:METHOD", "epochs=3", "eval.every=3", "train_examples=1200", "batch_size=32")
     variables = {**_tested_ray(), **slow_runs(bench)}
     profile = {"mode": "ray", "nodes": 2, "cpus_per_task": 2, "memory_gb": 3.5, "environment": variables}
-    bench.submit("launch.workers=2", "launch.timeout=3000", *long, **profile)  # patience on a slow machine
+    bench.submit("launch.workers=2", "launch.timeout=3000", *long, **profile)  # for a slow machine
     bench.in_training()
     folder = next((bench.sweep.path / "ray").iterdir())
     assert stat.S_IMODE((folder / "token").stat().st_mode) == 0o600
     assert _with_token(folder) != []
     separate.ask(f"scancel --signal=USR2 {folder.name.partition('-')[0]}")
     assert bench.interrupted()["why"] == "requeued", bench.logs()
-    bench.swift()
+    bench.speed_up()
     (found,) = bench.settle()
     assert found.state == "finished", bench.logs()
     assert (folder.parent / f"{folder.name[:-1]}1").is_dir(), bench.logs()
     assert len(json.loads((Path(found.run.run_dir) / "starts.json").read_text())) == 2, bench.logs()
-    said = "".join(file.read_text() for file in bench.sweep.jobs.glob("*_0_log.err"))
-    assert "stopped: checkpoint in epoch" in said
+    logs = "".join(file.read_text() for file in bench.sweep.jobs.glob("*_0_log.err"))
+    assert "stopped: checkpoint in epoch" in logs
     assert {row.world_size for row in read_rows(found.run.run_dir)} == {2}
     bench.wait(lambda _: separate.ask("squeue -h") == "", "the end of the job")
     assert _with_token(folder.parent) == []
@@ -62,13 +62,13 @@ def test_ray_on_two_nodes_lives_with_its_job(separate: Any, bench: Any, slow_run
 
 
 @pytest.mark.ray
-def test_an_error_on_ray_is_that_jobs_alone(separate: Any, bench: Any, make_bench: Any, slow_runs: Any) -> None:
+def test_ray_error_does_not_affect_other_jobs(separate: Any, bench: Any, make_bench: Any, slow_runs: Any) -> None:
     job = {"mode": "ray", "memory_gb": 2.9, "sbatch": {"nodelist": "n1"}}
-    other = make_bench()  # explores a space on a Ray of its own, on the same node
+    other = make_bench()  # explores a space on its own Ray cluster on the same node
     (other.path / "space.toml").write_text(SPACE)
     words = ("--tune", str(other.path / "space.toml"), "method=faulty:METHOD", "eval.every=1")
     other.submit(*words, environment={**_tested_ray(), **slow_runs(other)}, **job)
-    other.wait(lambda _: list(other.sweep.path.glob("ray/*/up")), "the Ray of the other job")
+    other.wait(lambda _: list(other.sweep.path.glob("ray/*/up")), "the Ray cluster of the other job")
     (foreign,) = (other.sweep.path / "ray").iterdir()
     before = [one for one in _with_token(foreign) if "/gcs_server" in one or "/raylet/raylet" in one]
     fault = {"FAULT": "raise", "FAULT_STEP": 2, "FAULT_RANK": 0, "FAULT_ONCE": bench.path / "fault"}
@@ -81,7 +81,7 @@ def test_an_error_on_ray_is_that_jobs_alone(separate: Any, bench: Any, make_benc
     assert (_with_token(folder), _temporary(folder)) == ([], [])
     assert len(before) == 2 and set(before) <= set(_with_token(foreign)), before
     assert _temporary(foreign) and (foreign / "token").exists()
-    other.swift()
+    other.speed_up()
     (explored,) = other.settle()
     assert explored.state == "finished", other.logs()
     trials = sorted(Path(explored.run.run_dir, "trials").glob("[0-9]*.json"))
@@ -96,12 +96,12 @@ def _tested_ray() -> dict[str, str]:
 
 
 def _temporary(folder: Path) -> list[Path]:
-    """What a Ray keeps on its nodes, which share this machine's disk."""
+    """Temporary directories of a Ray cluster on all nodes, which share this machine's disk."""
     return list(Path("/tmp").glob(f"dc-{folder.name}*"))
 
 
 def _with_token(folder: Path) -> list[str]:
-    """Numbers and commands of a job's Ray, on any node: all process tables are part of the machine's."""
+    """IDs and commands of a job's Ray processes on all nodes, which are processes of this machine."""
     mark, found = f"RAY_AUTH_TOKEN_PATH={folder}/".encode(), []
     for entry in Path("/proc").iterdir():
         try:

@@ -1,6 +1,6 @@
-"""On a real SLURM: signals, preemption and a node that goes dark; the run goes on by itself to the same bits.
+"""On a real SLURM: signals, preemption and a lost node. The run resumes by itself and ends with the same weights.
 
-What must never happen: work done twice, a requeue that is lost, a job that hangs.
+No work may be done twice, no requeue be lost, and no job hang.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from distcond.results.store import read_rows
 from distcond.runs.checkpoint import latest, step_of
 
 pytestmark = pytest.mark.timeout(2400)
-#: With places to stop at within an epoch.
+#: Long enough to be stopped within an epoch.
 EPOCHS = 3
 LONG = ("method=faulty:METHOD", f"epochs={EPOCHS}", "train_examples=1200", "batch_size=32", f"eval.every={EPOCHS}")
 
 
 def weights(run: Path) -> dict[str, list[float]]:
-    """Of a run's last checkpoint."""
+    """The weights in a run's last checkpoint."""
     last = latest(run / "checkpoints")
     assert last is not None
     return {name: value.tolist() for name, value in torch.load(last / "shared.pt", weights_only=True)["model"].items()}
@@ -34,36 +34,36 @@ def weights(run: Path) -> dict[str, list[float]]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(slurm: Any, make_bench: Any, slow_runs: Any) -> Any:
-    """The bench of a run that nobody disturbs: submitted, and waited for by who needs its end."""
+    """The bench of an uninterrupted run: submitted here; tests that need its end wait for it."""
     bench = make_bench()
-    bench.submit(*LONG, sbatch={"nodelist": "n2"})  # where no test preempts jobs or switches the node off
+    bench.submit(*LONG, sbatch={"nodelist": "n2"})  # no test preempts jobs on this node or switches it off
     return bench
 
 
 def finished(bench: Any) -> Path:
-    """The directory of a bench's only run, once that is finished."""
+    """Wait until the only run of a bench is finished. Returns its directory."""
     assert bench.settle()[0].state == "finished", bench.logs()
     return Path(bench.sweep.runs[0].run_dir)
 
 
 def check(bench: Any, uninterrupted: Any, starts: int) -> None:
-    """The run is finished, by one job, every epoch counted once, with the weights of a run without interruptions."""
-    run, wanted = finished(bench), weights(finished(uninterrupted))
+    """Check that one job finished the run, with every epoch once and the weights of the uninterrupted run."""
+    run, expected = finished(bench), weights(finished(uninterrupted))
     assert len(json.loads((run / "starts.json").read_text())) == starts, bench.logs()
     assert len(bench.sweep.submissions()) == 1
     assert [record["epoch"] for record in history.read(run)] == list(range(1, EPOCHS + 1))
-    assert not [name for name, value in weights(run).items() if value != wanted[name]]
+    assert not [name for name, value in weights(run).items() if value != expected[name]]
 
 
 def account(name: str, since: str) -> Job:
-    """What `status` would take from sacct for a job of this name, were squeue to have forgotten it."""
+    """The job of this name in sacct, which `status` reads once squeue has dropped the job."""
     accounts = sacct([name], since)
     assert not isinstance(accounts, str), accounts
     return accounts[name, 0]
 
 
 def test_signal_leads_to_checkpoint_and_requeue(slurm: Any, bench: Any, uninterrupted: Any, slow_runs: Any) -> None:
-    # submitit would call every signal to so short a job a time-out
+    # So short that submitit itself would count every signal as a time-out.
     bench.submit(*LONG, time_min=9, environment=slow_runs(bench))
     bench.in_training()
     (job,) = (one.job for one in bench.wait(lambda found: bool(found[0].job), "a job"))
@@ -72,7 +72,7 @@ def test_signal_leads_to_checkpoint_and_requeue(slurm: Any, bench: Any, uninterr
     assert (end["status"], end["why"]) == (143, "requeued"), bench.logs()
     last = latest(Path(bench.sweep.runs[0].run_dir) / "checkpoints")
     assert last is not None and step_of(last).step > 0
-    bench.swift()
+    bench.speed_up()
     check(bench, uninterrupted, starts=2)
 
 
@@ -84,7 +84,7 @@ def test_submitted_run_trains(slurm: Any, uninterrupted: Any) -> None:
 
 
 @pytest.mark.cluster
-def test_two_nodes_stop_and_go_on_together(separate: Any, bench: Any, make_bench: Any, slow_runs: Any) -> None:
+def test_two_nodes_stop_and_resume_together(separate: Any, bench: Any, make_bench: Any, slow_runs: Any) -> None:
     undisturbed = make_bench()
     undisturbed.submit(*LONG, nodes=2)
     bench.submit(*LONG, nodes=2, environment=slow_runs(bench))
@@ -93,8 +93,8 @@ def test_two_nodes_stop_and_go_on_together(separate: Any, bench: Any, make_bench
     separate.ask(f"scancel --signal=USR2 {job}")
     assert bench.interrupted()["why"] == "requeued", bench.logs()
     (second,) = bench.sweep.jobs.glob("*_1_log.err")
-    assert "passing SIGUSR2 on to the run" in second.read_text()
-    bench.swift()
+    assert "forwarding SIGUSR2 to the run" in second.read_text()
+    bench.speed_up()
     check(bench, undisturbed, starts=2)
     for run in (undisturbed.sweep.runs[0], bench.sweep.runs[0]):
         assert {row.world_size for row in read_rows(run.run_dir)} == {2}
@@ -102,7 +102,7 @@ def test_two_nodes_stop_and_go_on_together(separate: Any, bench: Any, make_bench
 
 @pytest.mark.cluster
 def test_signal_reaches_a_container_step(slurm: Any, bench: Any, slow_runs: Any) -> None:
-    srun = bench.path / "srun"  # without the plugin: its words are left out
+    srun = bench.path / "srun"  # drops the options of the plugin, which is not installed
     srun.write_text(
         f'#!/bin/bash\nfor w; do [[ $w == --container-* ]] || a+=("$w"); done\nexec {which("srun")} "${{a[@]}}"\n'
     )
@@ -112,46 +112,44 @@ def test_signal_reaches_a_container_step(slurm: Any, bench: Any, slow_runs: Any)
     bench.submit(*LONG, container=container, setup=path, environment=slow_runs(bench))
     bench.in_training()
     (job,) = (one.job for one in bench.wait(lambda found: bool(found[0].job), "a job"))
-    assert len(slurm.ask(f"squeue -h -s -j {job}").splitlines()) == 3, "batch, the job's step and the container's"
+    assert len(slurm.ask(f"squeue -h -s -j {job}").splitlines()) == 3, "not three steps: batch, the job, the container"
     slurm.ask(f"scancel --signal=USR2 {job}")
     end = bench.interrupted()
     assert (end["status"], end["why"]) == (143, "requeued"), bench.logs()
-    bench.swift()
+    bench.speed_up()
     assert bench.settle()[0].state == "finished", bench.logs()
 
 
 @pytest.mark.cluster
-def test_a_job_of_a_higher_partition_only_interrupts(
-    slurm: Any, bench: Any, uninterrupted: Any, slow_runs: Any
-) -> None:
+def test_preempted_run_resumes(slurm: Any, bench: Any, uninterrupted: Any, slow_runs: Any) -> None:
     bench.submit(*LONG, sbatch={"nodelist": "n1"}, environment=slow_runs(bench))
     bench.in_training()
     slurm.ask("sbatch --partition=high --nodelist=n1 --cpus-per-task=2 --mem=3000 --output=/dev/null --wrap=true")
     assert bench.interrupted()["why"] == "requeued", bench.logs()
-    bench.swift()
+    bench.speed_up()
     check(bench, uninterrupted, starts=2)
 
 
 @pytest.mark.cluster
-def test_dark_node_costs_time_but_no_work(separate: Any, bench: Any, uninterrupted: Any, slow_runs: Any) -> None:
+def test_lost_node_loses_no_work(separate: Any, bench: Any, uninterrupted: Any, slow_runs: Any) -> None:
     bench.submit(*LONG, "save_steps=5", sbatch={"exclude": "n[1-2]"}, environment=slow_runs(bench))
     bench.in_training()
-    dark = bench.wait(lambda found: found[0].state == "running", "running")[0]
-    node = separate.ask(f"squeue -h -j {dark.job} -o %N")
+    running = bench.wait(lambda found: found[0].state == "running", "running")[0]
+    node = separate.ask(f"squeue -h -j {running.job} -o %N")
     separate.node("off", node)
     try:
-        # For the accounts the job is over (NODE_FAIL), for SLURM it is not: submitting it again would do it twice.
-        bench.wait(lambda found: found[0].state == "waiting" and "starts" not in found[0].detail, "the requeue")
+        # sacct says that the job is over (NODE_FAIL), but SLURM will run it again: do not submit it twice.
+        bench.wait(lambda found: found[0].state == "waiting" and "starting" not in found[0].detail, "the requeue")
         assert "nothing to retry" in bench.call("retry")[1]
-        bench.swift()
+        bench.speed_up()
         check(bench, uninterrupted, starts=2)
         assert "nothing to retry" in bench.call("retry")[1]
         if not separate.abilities["accounting"]:
-            pytest.skip("no slurmdbd and MariaDB here: all of it held but for what sacct says, which was not looked at")
-        said = separate.ask(f"sacct -D -n -X -P -j {dark.job} --format=State,NodeList")
-        assert f"NODE_FAIL|{node}" in said.splitlines(), said
-        name, since = bench.sweep.submissions()[0]["name"], bench.sweep.about["created"]
+            pytest.skip("no slurmdbd and MariaDB here: only the output of sacct was not checked")
+        accounts = separate.ask(f"sacct -D -n -X -P -j {running.job} --format=State,NodeList")
+        assert f"NODE_FAIL|{node}" in accounts.splitlines(), accounts
+        name, since = bench.sweep.submissions()[0]["name"], bench.sweep.manifest["created"]
         bench.wait(lambda _: account(name, since).state == "COMPLETED", "the end in the accounts")
-        assert account(name, since).id == dark.job
+        assert account(name, since).id == running.job
     finally:
         separate.node("on", node)

@@ -1,4 +1,4 @@
-"""Which runs a command comes to."""
+"""The runs of a request, and their IDs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from distcond.tune import main
 from distcond.tuning.space import find_space
 
 
-def test_a_grid_over_seeds_has_every_combination_once() -> None:
-    ask = SweepRequest(("float_digits", "epochs=2"), ("method.alpha=0.1,0.5", "sampler=two_point,beta"), "0-2")
-    found = expand_runs(ask)
+def test_grid_and_seeds_are_combined() -> None:
+    request = SweepRequest(("float_digits", "epochs=2"), ("method.alpha=0.1,0.5", "sampler=two_point,beta"), "0-2")
+    found = expand_runs(request)
     assert len(found) == 12
-    assert len({tuple(one.words()) for one in found}) == 12
-    assert found[0].words() == ["float_digits", "epochs=2", "method.alpha=0.1", "sampler=two_point", "seed=0"]
+    assert len({tuple(one.args()) for one in found}) == 12
+    assert found[0].args() == ["float_digits", "epochs=2", "method.alpha=0.1", "sampler=two_point", "seed=0"]
 
 
-def test_values_that_hold_commas() -> None:
+def test_semicolons_separate_values_with_commas() -> None:
     found = expand_runs(SweepRequest(grid=("eval.lam_grid=0,1;0,0.5,1",)))
     assert [one.overrides["eval.lam_grid"] for one in found] == ["0,1", "0,0.5,1"]
 
@@ -33,9 +33,9 @@ def test_recipes_can_vary() -> None:
     assert [one.recipe for one in found] == ["float_digits", "oat_digits"]
 
 
-def test_a_space_is_sampled_alike_every_time() -> None:
-    ask = SweepRequest(space="noise_scale", trials=5, sample_seed=3)
-    first, second = expand_runs(ask), expand_runs(ask)
+def test_sampling_a_space_is_deterministic() -> None:
+    request = SweepRequest(space="noise_scale", trials=5, sample_seed=3)
+    first, second = expand_runs(request), expand_runs(request)
     assert first == second and len(first) == 5
     assert {one.recipe for one in first} == {"float_cifar10_resnet20"}
     assert len({one.overrides["method.alpha"] for one in first}) == 5
@@ -45,14 +45,14 @@ def test_a_space_is_sampled_alike_every_time() -> None:
     assert expand_runs(SweepRequest(("float_digits",), space="noise_scale", trials=1))[0].recipe == "float_digits"
 
 
-def test_a_sampled_space_tries_what_tuning_would(capsys: pytest.CaptureFixture[str]) -> None:
+def test_samples_equal_those_of_tuning(capsys: pytest.CaptureFixture[str]) -> None:
     main(["lam_sampler", "search=random", "search_seed=7", "--show"])
     found = expand_runs(SweepRequest(space="lam_sampler", trials=3, sample_seed=7))
     shown = capsys.readouterr().out.splitlines()[1:]
     assert shown == [f"  trial {number}: {one.overrides}" for number, one in enumerate(found)]
 
 
-def test_axes_that_depend_on_others_and_whole_numbers(tmp_path: Path) -> None:
+def test_conditional_and_integer_axes(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text(
         'question = "?"\nrecipe = "float_digits"\ntrials = 40\n[space.epochs]\nkind = "integer"\nlow = 1\nhigh = 3\n'
@@ -65,7 +65,7 @@ def test_axes_that_depend_on_others_and_whole_numbers(tmp_path: Path) -> None:
     assert len({"optim.warmup" in one for one in found}) == 2
 
 
-def test_words_give_back_what_was_meant() -> None:
+def test_formatted_values_parse_back() -> None:
     for value in (0.1 + 0.2, True, [1.0, 0.5], "cosine", 3, 1e-7):
         config = {float: "optim.weight_decay", bool: "data.augment", str: "optim.schedule", int: "epochs"}
         path = config.get(type(value), "optim.milestones")
@@ -73,8 +73,8 @@ def test_words_give_back_what_was_meant() -> None:
 
 
 def test_run_ids_match_training_and_are_unique(tmp_path: Path) -> None:
-    ask = SweepRequest((f"data.cache_dir={tmp_path / 'cache'}", "data.loader=memory"), ("optim.lr=0.1,0.10,0.2",))
-    runs = assign_run_ids(expand_runs(ask), tmp_path)
+    request = SweepRequest((f"data.cache_dir={tmp_path / 'cache'}", "data.loader=memory"), ("optim.lr=0.1,0.10,0.2",))
+    runs = assign_run_ids(expand_runs(request), tmp_path)
     assert len(runs) == 2
     config = resolve(runs[1].recipe, runs[1].overrides)
     assert runs[1].run_id == run_id(config, prepare_data(config.data).fingerprint)
@@ -96,8 +96,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_words_are_one_line(case: str, tmp_path: Path) -> None:
-    ask, said = BAD[case]
+def test_bad_arguments_are_refused(case: str, tmp_path: Path) -> None:
+    request, parts = BAD[case]
     with pytest.raises(ConfigError) as error:
-        assign_run_ids(expand_runs(ask), tmp_path)
-    assert all(word in str(error.value) for word in said) and "\n" not in str(error.value)
+        assign_run_ids(expand_runs(request), tmp_path)
+    assert all(part in str(error.value) for part in parts) and "\n" not in str(error.value)

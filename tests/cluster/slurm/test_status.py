@@ -1,4 +1,4 @@
-"""How runs stand, told from what SLURM's programs print. Programs of the test's own stand on PATH in their place."""
+"""Status of runs from the output of SLURM's programs, which scripts on PATH replace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.slurm.gather import export_trials
-from cluster.slurm.profile import from_plain
+from cluster.slurm.profile import parse_profile
 from cluster.slurm.runs import Run
 from cluster.slurm.status import run_statuses
 from cluster.slurm.sweep import Sweep
@@ -22,7 +22,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """Twelve runs, submitted as one array."""
     made = Sweep(tmp_path / "sweep")
     runs = [Run(f"run-{n}", str(tmp_path / "runs" / f"run-{n}"), "float_digits", {"seed": n}) for n in range(12)]
-    made.create(runs, from_plain({}, "test"), created="2026-01-01T00:00:00", host="here")
+    made.create(runs, parse_profile({}, "test"), created="2026-01-01T00:00:00", host="here")
     made.record_submission(name="s", runs=[run.run_id for run in runs[:11]], time=0.0)
     made.record_submission(name="s", jobs=[f"7_{n}" for n in range(11)])
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
@@ -30,11 +30,11 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
 
 
 def program(tmp_path: Path, name: str, lines: list[str], status: int = 0) -> None:
-    """A program that prints these lines and counts how often it was called."""
+    """A script that prints these lines and counts its calls."""
     (tmp_path / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
     out = " >&2" if status else ""
-    said = f"echo x >>{tmp_path}/{name}.calls\ncat {tmp_path}/{name}.txt{out}\nexit {status}\n"
-    (tmp_path / name).write_text(f"#!/bin/sh\n{said}")
+    script = f"echo x >>{tmp_path}/{name}.calls\ncat {tmp_path}/{name}.txt{out}\nexit {status}\n"
+    (tmp_path / name).write_text(f"#!/bin/sh\n{script}")
     (tmp_path / name).chmod(0o755)
 
 
@@ -57,17 +57,17 @@ def test_every_state_has_its_reason(sweep: Sweep, tmp_path: Path) -> None:
     (ended / "run-7.json").write_text(json.dumps({"why": "ended with status 1"}))
     found = [(one.state, one.detail) for one in run_statuses(sweep)]
     assert found == [
-        ("waiting", "has its nodes, starts"),
+        ("waiting", "has its nodes, starting"),
         ("running", "epoch 3 of 9, train"),
         ("waiting", "pending (Priority)"),
-        # The accounts say NODE_FAIL, but SLURM will run it again.
+        # sacct says NODE_FAIL, but SLURM will run it again.
         ("waiting", "pending (BeginTime), requeued after: requeued"),
         ("failed", "timeout on n2"),
         ("failed", "out of memory on n1"),
         ("failed", "cancelled"),
         ("failed", "ended with status 1"),
         ("finished", ""),
-        ("waiting", "has its nodes, starts"),
+        ("waiting", "has its nodes, starting"),
         ("waiting", "requeue_hold (JobHeldUser)"),
         ("missing", "not submitted"),
     ]
@@ -84,10 +84,10 @@ def test_running_jobs_are_not_gathered_as_failed(sweep: Sweep, tmp_path: Path) -
     assert [trials[n].error for n in range(4)] == ["", "", "timeout on n2", ""]
 
 
-def test_without_accounts_the_runs_speak_for_themselves(sweep: Sweep, tmp_path: Path) -> None:
+def test_without_accounting_exit_records_are_used(sweep: Sweep, tmp_path: Path) -> None:
     program(tmp_path, "squeue", [])
     program(tmp_path, "sacct", ["Slurm accounting storage is disabled"], status=1)
-    assert run_statuses(sweep)[0][1:] == ("failed", "7_0", "its job is gone and left no word")
+    assert run_statuses(sweep)[0][1:] == ("failed", "7_0", "its job is gone without an exit record")
 
 
 def test_unreachable_squeue_does_not_mean_jobs_are_gone(sweep: Sweep, tmp_path: Path, bench: Any) -> None:
@@ -102,10 +102,10 @@ def test_unreachable_squeue_does_not_mean_jobs_are_gone(sweep: Sweep, tmp_path: 
     assert len(sweep.submissions()) == 1
 
 
-def test_slurm_is_asked_once_for_five_hundred_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_is_queried_once_for_many_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Sweep(tmp_path / "many")
     runs = [Run(f"run-{n}", str(tmp_path / "runs" / f"run-{n}"), "float_digits", {"seed": n}) for n in range(500)]
-    made.create(runs, from_plain({}, "test"), created="2026-01-01T00:00:00", host="here")
+    made.create(runs, parse_profile({}, "test"), created="2026-01-01T00:00:00", host="here")
     made.record_submission(name="s", runs=[run.run_id for run in runs], time=0.0)
     made.record_submission(name="s", jobs=[f"7_{n}" for n in range(500)])
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")

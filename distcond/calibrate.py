@@ -49,8 +49,8 @@ from distcond.evaluation.calibrate import (
 from distcond.evaluation.make_plan import make_plan
 from distcond.evaluation.plan import EvalPlan
 from distcond.evaluation.spec import attack_settings, read_spec
-from distcond.launch.block_pool import counting
-from distcond.launch.evaluate_driver import workers_for
+from distcond.launch.block_pool import block_pool
+from distcond.launch.evaluate_driver import choose_plan_workers
 from distcond.models.conditional import ConditionalModel
 from distcond.operating_point import BLENDS
 from distcond.registry import describe_unknown
@@ -95,7 +95,7 @@ def _fit_even(plan: EvalPlan, even: str, words: dict[str, str]) -> int:
     """Fit the map of the dial, keep it and say it."""
     settings, checkpoint = plan.config.eval, plan.spec.checkpoint
     plan = _at_width(plan, load(plan.run_path, checkpoint), words)
-    with counting(plan, workers_for(plan)) as count:
+    with block_pool(plan, choose_plan_workers(plan)) as count:
         counts = ValCounts(plan, count, logging.info)
         scores = {t: counts(even, t, plan.blocks) for t in sorted({0.0, *positions(plan.config), 1.0})}
     corners = fitted(even, {t: score.accuracy for t, score in scores.items()})
@@ -114,7 +114,7 @@ def _search(plan: EvalPlan, target: Target, words: dict[str, str]) -> int:
     model = load(plan.run_path, plan.spec.checkpoint)
     plan = _at_width(plan, model, words)
     lams = candidate_lams(plan.config, model.encode, _number(words, "resolution", 0.01, gt=0, le=1))
-    with counting(plan, workers_for(plan)) as count:
+    with block_pool(plan, choose_plan_workers(plan)) as count:
         counts = ValCounts(plan, count, logging.info)
         search = Search(counts, plan.blocks, plan.examples, lams, positions(plan.config), target)
         found = search.run()

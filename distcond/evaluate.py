@@ -16,7 +16,7 @@ from distcond.evaluation.plan import EvalPlan
 from distcond.evaluation.probes import explained, gradient_signs
 from distcond.evaluation.rows import keep_rows
 from distcond.evaluation.spec import EvalSpec, attack_settings, read_spec
-from distcond.launch.evaluate_driver import carry_out
+from distcond.launch.evaluate_driver import run_plan
 from distcond.registry import describe_unknown, table
 from distcond.results.labels import name_pairs
 from distcond.results.tables import trade_off_table
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     plan = planned(argv)
     try:
-        workers = carry_out(plan)
+        workers = run_plan(plan)
     except LaunchFailed as error:
         print(f"failed: {error}\nthe same command goes on", file=sys.stderr)
         return 1

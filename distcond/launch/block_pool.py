@@ -1,4 +1,4 @@
-"""Blocks of an evaluation counted on this machine: in this process, or in several that ask for the next when done."""
+"""Evaluate blocks on this machine: in this process, or in several worker processes that each take the next block."""
 
 from __future__ import annotations
 
@@ -16,35 +16,34 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from distcond.distributed.world import choose_device
-from distcond.errors import ConfigError
 from distcond.evaluation.blocks import BlockEvaluator, CountBlocks
 from distcond.evaluation.plan import EvalPlan
-from distcond.runs.failures import LaunchFailed, WorkerError, capture_worker_error
+from distcond.runs.failures import LaunchFailed, WorkerError, as_driver_error, capture_worker_error
 
 
 @contextmanager
-def counting(plan: EvalPlan, workers: int) -> Iterator[CountBlocks]:
-    """A `CountBlocks` over `workers` processes, or in this one if they are one. They stay until the context ends.
+def block_pool(plan: EvalPlan, workers: int) -> Iterator[CountBlocks]:
+    """Yields a `CountBlocks` over `workers` processes, which live until the block ends; for 1, over this process.
 
-    Raises, when it counts:
-        ConfigError: a worker found a mistake of the user's.
-        LaunchFailed: a worker failed, or none is left.
+    Calling it raises:
+        ConfigError: a worker found an error of the user.
+        LaunchFailed: a worker failed, or all of them died.
     """
     if workers == 1:
-        with _threads(plan.config.launch.cpus_per_worker):
-            yield _Here()
+        with _set_num_threads(plan.config.launch.cpus_per_worker):
+            yield _InProcess()
         return
-    pool = _Pool(workers)
+    pool = _WorkerPool(workers)
     try:
         yield pool
-        pool.dismiss()
+        pool.close()
     finally:
         pool.kill()
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """As many threads as in a worker: their number decides how sums are split, and so the last bit of a logit."""
+def _set_num_threads(number: int) -> Iterator[None]:
+    """As many threads as in a worker: their number affects the order of sums, and so the last bits of logits."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -53,7 +52,7 @@ def _threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Here:
+class _InProcess:
     def __init__(self) -> None:
         self.evaluator: BlockEvaluator | None = None
 
@@ -66,43 +65,60 @@ class _Here:
             done(block)
 
 
-class _Pool:
-    """Processes that are started when there are blocks for them. A block whose process dies is given to another."""
+class _WorkerPool:
+    """At most `size` worker processes, started when there are blocks for them. A dead worker's block is retried."""
 
-    def __init__(self, most: int) -> None:
-        self.most, self.ranks = most, itertools.count()
+    def __init__(self, size: int) -> None:
+        self.size, self.ranks = size, itertools.count()
         self.workers = dict[Connection, BaseProcess]()
 
     def __call__(self, plan: EvalPlan, blocks: Sequence[int], done: Callable[[int], None]) -> None:
         waiting, running = deque(blocks), dict[Connection, int]()
-        while len(self.workers) < min(self.most, len(waiting)):
-            self._start(plan)
+        while len(self.workers) < min(self.size, len(waiting)):
+            self._start_worker(plan)
         while waiting or running:
             idle = [link for link in self.workers if link not in running]
-            for free in idle[: len(waiting)]:
-                running[free] = waiting.popleft()
-                with suppress(OSError):  # dead meanwhile: the next look will find that
-                    free.send((plan, running[free]))
+            for link in idle[: len(waiting)]:
+                running[link] = waiting.popleft()
+                with suppress(OSError):  # a worker that died meanwhile is noticed below
+                    link.send((plan, running[link]))
             for ready in wait(list(running)):
                 assert isinstance(ready, Connection)
-                link: Connection = ready
-                block = running.pop(link)
-                if self._done(link, block):
+                block = running.pop(ready)
+                if self._receive_result(ready, block):
                     done(block)
                 else:
                     waiting.append(block)
 
-    def _start(self, plan: EvalPlan) -> None:
-        context, rank = multiprocessing.get_context("spawn"), next(self.ranks) % self.most
-        here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(plan, rank, there), daemon=True)
-        process.start()
-        there.close()
-        self.workers[here] = process
+    def close(self) -> None:
+        """Let idle workers exit, and wait for them."""
+        for link, process in self.workers.items():
+            link.close()
+            process.join()
+        self.workers.clear()
 
-    def _done(self, link: Connection, block: int) -> bool:
+    def kill(self) -> None:
+        """Kill the remaining workers."""
+        for process in self.workers.values():
+            process.kill()
+            process.join()
+
+    def _start_worker(self, plan: EvalPlan) -> None:
+        context, rank = multiprocessing.get_context("spawn"), next(self.ranks) % self.size
+        own_end, worker_end = context.Pipe()
+        process = context.Process(target=_run_worker, args=(plan, rank, worker_end), daemon=True)
+        process.start()
+        worker_end.close()
+        self.workers[own_end] = process
+
+    def _receive_result(self, link: Connection, block: int) -> bool:
+        """Whether the worker has evaluated the block; False if it died.
+
+        Raises:
+            ConfigError, LaunchFailed: the worker's error; or no worker is left.
+        """
         try:
-            answer = link.recv()
+            failure = link.recv()
         except (EOFError, OSError):
             process = self.workers.pop(link)
             process.join()
@@ -110,46 +126,32 @@ class _Pool:
                 status = f"the last with status {process.exitcode}, at block {block}"
                 raise LaunchFailed(f"every worker died, {status}") from None
             return False
-        if answer is not None:
-            raise as_told(WorkerError(*answer))
+        if failure is not None:
+            raise as_driver_error(WorkerError(*failure))
         return True
 
-    def dismiss(self) -> None:
-        """Let idle workers end by themselves."""
-        for link, process in self.workers.items():
-            link.close()
-            process.join()
-        self.workers.clear()
 
-    def kill(self) -> None:
-        """End what is left at once."""
-        for process in self.workers.values():
-            process.kill()
-            process.join()
-
-
-def _serve(plan: EvalPlan, rank: int, link: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+def _run_worker(plan: EvalPlan, rank: int, link: Connection) -> None:
+    """Evaluate the blocks that arrive on `link`. Answers None for success, or the arguments of a WorkerError."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which ends its workers
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(plan.config.launch.cpus_per_worker)
-    answer: tuple[str, str, int, str] | None = None
+    failure: tuple[str, str, int, str] | None = None
     with suppress(EOFError, OSError):
         try:
             with capture_worker_error(plan.keep_path, rank, 0):
                 evaluator = BlockEvaluator(plan, choose_device(plan.config.launch.device, rank))
-                while True:
-                    work = _received(link)
-                    if work is None:
-                        return
+                while (work := _receive_work(link)) is not None:
                     evaluator.plan, block = work
                     evaluator(block)
                     link.send(None)
+                return
         except WorkerError as error:
-            answer = (error.kind, error.line, error.rank, error.file)
-        link.send(answer)
+            failure = (error.kind, error.line, error.rank, error.file)
+        link.send(failure)
 
 
-def _received(link: Connection) -> tuple[EvalPlan, int] | None:
+def _receive_work(link: Connection) -> tuple[EvalPlan, int] | None:
     try:
         work: tuple[EvalPlan, int] = link.recv()
     except EOFError:
@@ -157,15 +159,8 @@ def _received(link: Connection) -> tuple[EvalPlan, int] | None:
     return work
 
 
-def _die_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def as_told(error: WorkerError) -> Exception:
-    """A worker's error as the driver raises it."""
-    if error.kind == "config":
-        return ConfigError(error.line)
-    return LaunchFailed(f"{error.line} ({error.where})")

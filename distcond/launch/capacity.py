@@ -21,13 +21,13 @@ class Capacity(NamedTuple):
     where: str
 
 
-def this_machine() -> Capacity:
+def detect_capacity() -> Capacity:
     """What this process may use: cores by CPU affinity and cgroup quota, and the GPUs that torch sees."""
     cores = min(len(os.sched_getaffinity(0)), _cgroup_cores())
     return Capacity(max(1, cores), torch.cuda.device_count(), "this machine")
 
 
-def on_gpu(launch: LaunchConfig, capacity: Capacity) -> bool:
+def workers_use_gpu(launch: LaunchConfig, capacity: Capacity) -> bool:
     """Whether workers get a GPU each.
 
     Raises:
@@ -38,13 +38,13 @@ def on_gpu(launch: LaunchConfig, capacity: Capacity) -> bool:
     return launch.device != "cpu" and capacity.gpus > 0
 
 
-def number_of_workers(launch: LaunchConfig, capacity: Capacity) -> int:
+def choose_num_workers(launch: LaunchConfig, capacity: Capacity) -> int:
     """`launch.workers`; for 0: one per GPU, or without GPUs two if there are cores for two.
 
     Raises:
         ConfigError: more workers than `capacity` holds.
     """
-    gpu, each = on_gpu(launch, capacity), launch.cpus_per_worker
+    gpu, each = workers_use_gpu(launch, capacity), launch.cpus_per_worker
     by_cores = capacity.cores // each
     most = min(by_cores, capacity.gpus) if gpu else by_cores
     if most == 0:
@@ -58,7 +58,7 @@ def number_of_workers(launch: LaunchConfig, capacity: Capacity) -> int:
     return workers
 
 
-def range_of_workers(launch: LaunchConfig, capacity: Capacity, elastic: bool) -> tuple[int, int]:
+def choose_worker_range(launch: LaunchConfig, capacity: Capacity, elastic: bool) -> tuple[int, int]:
     """The least and the largest number of workers; equal for a run of fixed size.
 
     In an elastic run (`elastic` and `launch.min_workers`) the largest may exceed what `capacity` holds now.
@@ -68,16 +68,16 @@ def range_of_workers(launch: LaunchConfig, capacity: Capacity, elastic: bool) ->
     """
     least = launch.min_workers
     if not (elastic and least):
-        workers = number_of_workers(launch, capacity)
+        workers = choose_num_workers(launch, capacity)
         return workers, workers
     try:
-        number_of_workers(replace(launch, workers=least), capacity)
+        choose_num_workers(replace(launch, workers=least), capacity)
     except ConfigError as error:
         raise ConfigError(str(error).replace("launch.workers=", "launch.min_workers=")) from error
-    return least, launch.workers or max(least, number_of_workers(launch, capacity))
+    return least, launch.workers or max(least, choose_num_workers(launch, capacity))
 
 
-def check_range(launch: LaunchConfig) -> None:
+def check_min_workers(launch: LaunchConfig) -> None:
     """Check `launch.min_workers` against the launcher and `launch.workers`.
 
     Raises:

@@ -15,7 +15,7 @@ from distcond.data.extra import check_share
 from distcond.distributed.rendezvous import rank_from_environment
 from distcond.errors import ConfigError
 from distcond.launch import local, stopping
-from distcond.launch.capacity import check_range, number_of_workers, range_of_workers, this_machine
+from distcond.launch.capacity import check_min_workers, choose_num_workers, choose_worker_range, detect_capacity
 from distcond.launch.ray.cluster import ray_cluster, require_ray, uses_existing_cluster
 from distcond.progress.reporter import report_progress
 from distcond.results.labels import trains_on_attacks
@@ -42,7 +42,7 @@ def check(config: Config) -> int:
     check_lengths("attack", config.attack)
     check_lengths("eval.attack", config.eval.attack)
     _check_attacks_move(config)
-    check_range(config.launch)
+    check_min_workers(config.launch)
     workers = local.count_processes(config.launch) if config.launch.name == "local" else _count_ray_workers(config)
     if config.batch_size < workers:
         few = f"batch_size={config.batch_size}: fewer images per step than the {workers} workers of launch.workers"
@@ -106,12 +106,12 @@ def _count_ray_workers(config: Config) -> int:
         raise ConfigError("launch.name=ray: Ray is not installed; valid: local, or pip install 'ray[default,train]'")
     _refuse_ray_in_ranks()
     if not uses_existing_cluster():
-        return number_of_workers(config.launch, this_machine())
+        return choose_num_workers(config.launch, detect_capacity())
     require_ray()
     if config.launch.workers:
         return config.launch.workers  # the run checks the cluster's capacity once it has joined
     with ray_cluster() as ray:
-        return range_of_workers(config.launch, ray.capacity, elastic=not ray.own)[1]
+        return choose_worker_range(config.launch, ray.capacity, elastic=not ray.own)[1]
 
 
 def _refuse_ray_in_ranks() -> None:

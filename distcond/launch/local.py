@@ -13,10 +13,10 @@ from distcond.config.schema import Config, LaunchConfig
 from distcond.distributed.rendezvous import rank_from_environment, world_from_environment
 from distcond.distributed.world import all_gather_text
 from distcond.errors import ConfigError, StopRequested
-from distcond.launch.capacity import on_gpu, this_machine
+from distcond.launch.capacity import detect_capacity, workers_use_gpu
 from distcond.launch.stopping import RunStopped, describe_last_checkpoint, graceful_stop
 from distcond.runs.attempts import begin_attempt
-from distcond.runs.failures import LaunchFailed, WorkerError, capture_worker_error
+from distcond.runs.failures import WorkerError, as_driver_error, capture_worker_error
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import working_dir
 from distcond.training.fit import fit
@@ -36,7 +36,7 @@ def count_processes(launch: LaunchConfig) -> int:
             raise ConfigError(f"launch.workers={launch.workers} with launch=local: this is one process; use {torchrun}")
         raise ConfigError(f"launch.workers={launch.workers}: torchrun started {size} processes; valid: 0, {size}")
     # Whether each has a GPU of its own is checked after the rendezvous: a scheduler may show each task only one.
-    on_gpu(launch, this_machine())
+    workers_use_gpu(launch, detect_capacity())
     return size
 
 
@@ -67,9 +67,7 @@ def _train(config: Config, run_path: Path, attempt: int, stop: Callable[[], bool
     except StopRequested:
         return False
     except WorkerError as error:
-        if error.kind == "config":
-            raise ConfigError(error.line) from error
-        raise LaunchFailed(f"{error.line} ({error.where})") from error
+        raise as_driver_error(error) from error
 
 
 def identify_gpu(device: torch.device) -> str:

@@ -64,6 +64,13 @@ class WorkerError(Exception):
         return f"traceback in {self.file}" if self.file else "before it began"
 
 
+def as_driver_error(error: WorkerError) -> Exception:
+    """A worker's error as the driver raises it: a ConfigError or a LaunchFailed."""
+    if error.kind == "config":
+        return ConfigError(error.line)
+    return LaunchFailed(f"{error.line} ({error.where})")
+
+
 @contextmanager
 def capture_worker_error(run_path: Path, rank: int, attempt: int) -> Iterator[None]:
     """Turn an exception of the block into a WorkerError, and write its traceback to `<run_path>/failures`.

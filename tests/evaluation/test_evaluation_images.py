@@ -16,7 +16,7 @@ from distcond.errors import ConfigError
 from distcond.evaluate import main, planned
 from distcond.evaluation import outcomes
 from distcond.evaluation.plan import EvalPlan
-from distcond.launch.block_pool import counting
+from distcond.launch.block_pool import block_pool
 from distcond.runs.run_dir import RunDir
 from distcond.training.fit import fit
 
@@ -76,7 +76,7 @@ def counted(plan: EvalPlan, workers: int) -> dict[tuple[str, float], np.ndarray]
     """`broken_by` after so many processes have counted everything anew."""
     shutil.rmtree(plan.run_path / "outcomes", ignore_errors=True)
     seen = set[int]()
-    with counting(plan, workers) as count:
+    with block_pool(plan, workers) as count:
         count(plan, range(plan.blocks), lambda block: seen.add(len(active_children())))
     # Each is given a block before any has answered.
     assert max(seen) == (workers if workers > 1 else 0)

@@ -18,7 +18,7 @@ from distcond.errors import ConfigError
 from distcond.evaluate import main, planned
 from distcond.evaluation import outcomes
 from distcond.evaluation.plan import EvalPlan
-from distcond.launch.block_pool import counting
+from distcond.launch.block_pool import block_pool
 from support.installed import needs
 from support.processes import Process, run, start
 from support.waiting import wait_until
@@ -69,7 +69,7 @@ def children(pid: int) -> list[int]:
 
 def test_workers_agree_replace_the_dead_raise_errors(copy: Callable[[str], Path]) -> None:
     alone, path = (planned([str(copy(name)), "attack=fgsm", "eval.test_examples=40", *FEW]) for name in ("1", "2"))
-    with counting(alone, 1) as count:
+    with block_pool(alone, 1) as count:
         count(alone, range(4), lambda block: None)
     ended: list[int] = []
 
@@ -79,7 +79,7 @@ def test_workers_agree_replace_the_dead_raise_errors(copy: Callable[[str], Path]
             worker.kill()
             ended.append(block)
 
-    with counting(path, 2) as count:
+    with block_pool(path, 2) as count:
         count(path, range(4), end_one)
         assert ended and len(active_children()) == 1
         found = broken_by(path)
@@ -133,7 +133,7 @@ def test_single_process_uses_cpus_per_worker_threads(copy: Callable[[str], Path]
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with counting(made, 1) as count:
+        with block_pool(made, 1) as count:
             count(made, [0], lambda block: seen.append(torch.get_num_threads()))
         assert (seen, torch.get_num_threads()) == ([made.config.launch.cpus_per_worker], 3)
     finally:

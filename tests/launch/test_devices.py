@@ -21,7 +21,7 @@ def test_one_visible_gpu_per_task_is_accepted(monkeypatch: pytest.MonkeyPatch) -
     variables = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "3"}
     for name, value in {**variables, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(local, "this_machine", lambda: Capacity(8, 1, "this machine"))
+    monkeypatch.setattr(local, "detect_capacity", lambda: Capacity(8, 1, "this machine"))
     assert local.count_processes(resolve("float_digits", {"launch": "local"}).launch) == 4
     local.check_distinct_gpus([f"node GPU-{rank}" for rank in range(4)], "auto")
 
@@ -79,7 +79,7 @@ def test_gradients_have_their_parameters_strides() -> None:
 @pytest.mark.parametrize(("gpu", "device"), [(False, "cpu"), (True, "auto")])
 def test_evaluation_worker_without_gpu_stays_on_cpu(gpu: bool, device: str) -> None:
     pytest.importorskip("ray")
-    from distcond.launch.ray_blocks import Worker
+    from distcond.launch.ray.blocks import BlockWorker
 
     plan: Any = SimpleNamespace(config=resolve("float_digits", {"launch.cpus_per_worker": torch.get_num_threads()}))
-    assert Worker(plan, 0, gpu).device == device
+    assert BlockWorker(plan, 0, gpu).device == device

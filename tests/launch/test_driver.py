@@ -13,7 +13,7 @@ from distcond import train
 from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
 from distcond.launch import driver
-from distcond.launch.capacity import Capacity, number_of_workers, range_of_workers
+from distcond.launch.capacity import Capacity, choose_num_workers, choose_worker_range
 from support import launch_run, processes
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def check(**settings: Any) -> int:
 )
 def test_default_number_of_workers(cores: int, gpus: int, settings: dict[str, Any], workers: int) -> None:
     launch = resolve("float_digits", settings).launch
-    assert number_of_workers(launch, Capacity(cores, gpus, "this machine")) == workers
+    assert choose_num_workers(launch, Capacity(cores, gpus, "this machine")) == workers
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_requests_above_capacity_are_refused(
 ) -> None:
     launch = resolve("float_digits", settings).launch
     with pytest.raises(ConfigError, match=rf"^{setting}: .*this machine.*{valid}$"):
-        number_of_workers(launch, Capacity(cores, gpus, "this machine"))
+        choose_num_workers(launch, Capacity(cores, gpus, "this machine"))
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_requests_above_capacity_are_refused(
 )
 def test_worker_range_of_elastic_runs(cores: int, settings: dict[str, Any], workers: tuple[int, int]) -> None:
     launch, capacity = resolve("float_digits", settings).launch, Capacity(cores, 0, "the Ray cluster")
-    assert range_of_workers(launch, capacity, elastic=True) == workers
+    assert choose_worker_range(launch, capacity, elastic=True) == workers
 
 
 def test_min_workers_must_fit_and_need_a_cluster() -> None:
     launch = resolve("float_digits", {"launch.workers": 4, "launch.min_workers": 3}).launch
-    assert range_of_workers(launch, Capacity(4, 0, "this machine"), elastic=False) == (4, 4)
+    assert choose_worker_range(launch, Capacity(4, 0, "this machine"), elastic=False) == (4, 4)
     with pytest.raises(ConfigError, match=r"^launch.min_workers=3: .*valid: 1 to 2$"):
-        range_of_workers(launch, Capacity(2, 0, "the Ray cluster"), elastic=True)
+        choose_worker_range(launch, Capacity(2, 0, "the Ray cluster"), elastic=True)
 
 
 def test_contradicting_min_workers_is_refused() -> None:

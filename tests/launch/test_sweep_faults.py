@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distcond.launch.capacity import this_machine
+from distcond.launch.capacity import detect_capacity
 from distcond.results import trials
 from support import sweeps
 
@@ -35,7 +35,7 @@ def test_failed_trials_are_one_line_others_finish(place: Any) -> None:
     # Four in each epoch. The fault comes in the second: one that has not yet said that it trains is not looked at.
     steps = ("epochs=2", "train_examples=128", "batch_size=32")
     # One at a time on any machine: those after the one that hangs find room only if it gives its own back.
-    whole = f"launch.cpus_per_worker={this_machine().cores}"
+    whole = f"launch.cpus_per_worker={detect_capacity().cores}"
     process = sweeps.begin(place, 4, *words, *steps, whole, space=FAULTS)
     assert process.wait() == 0, process.output
     found = trials(place.path / "sweep").set_index("method")

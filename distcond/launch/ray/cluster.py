@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distcond.errors import ConfigError
-from distcond.launch.capacity import Capacity, this_machine
+from distcond.launch.capacity import Capacity, detect_capacity
 from distcond.launch.ray.address import require_answer
 from distcond.launch.ray.local_auth import RAY_SUBDIR, env_vars, local_ray_auth, private_directory, processes_with_token
 from distcond.launch.stopping import SIGTERM_STATUS, exit_on_stop_signal
@@ -137,7 +137,7 @@ def _join_cluster() -> Iterator[Cluster]:
 
 @contextmanager
 def _local_cluster() -> Iterator[Cluster]:
-    machine = this_machine()
+    machine = detect_capacity()
     variables = {name: os.environ.get(name, value) for name, value in _LOCAL_DEFAULTS.items()}
     variables |= {"PYTHONPATH": _python_path(), _OWNED: "1"}
     with exit_on_stop_signal() as arm, private_directory() as folder, local_ray_auth(folder), env_vars(variables):

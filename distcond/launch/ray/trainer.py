@@ -21,7 +21,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from distcond.config.overrides import to_settings
 from distcond.config.schema import Config, LaunchConfig
 from distcond.errors import ConfigError
-from distcond.launch.capacity import on_gpu, range_of_workers
+from distcond.launch.capacity import choose_worker_range, workers_use_gpu
 from distcond.launch.ray.cluster import Cluster
 from distcond.launch.ray.errors import FailFastCallback, translate_ray_error
 from distcond.launch.ray.gpu import GpuConfig
@@ -59,7 +59,7 @@ def train_on_ray(config: Config, run_path: Path, attempt: int, ray: Cluster) -> 
         LaunchFailed: the run failed.
         RunStopped: the run was asked to stop, and has saved a checkpoint.
     """
-    gpu, settings = on_gpu(config.launch, ray.capacity), to_settings(_with_absolute_paths(config))
+    gpu, settings = workers_use_gpu(config.launch, ray.capacity), to_settings(_with_absolute_paths(config))
     remote = remote_run_of(config, run_path)
     with shared_dir_probe(run_path) as probe, forward_stop_request(remote, run_path, probe):
         trainer = _build_trainer(config.launch, WorkerSpec(settings, str(run_path), attempt, gpu, probe), ray)
@@ -168,7 +168,7 @@ def _torch_config(launch: LaunchConfig, gpu: bool) -> TorchConfig:
 
 
 def _scaling_config(launch: LaunchConfig, gpu: bool, ray: Cluster) -> ScalingConfig:
-    least, most = range_of_workers(launch, ray.capacity, elastic=not ray.own)
+    least, most = choose_worker_range(launch, ray.capacity, elastic=not ray.own)
     resources = {"CPU": float(launch.cpus_per_worker)} | ({"GPU": 1.0} if gpu else {})
     if least == most:
         return ScalingConfig(num_workers=most, use_gpu=gpu, resources_per_worker=resources)

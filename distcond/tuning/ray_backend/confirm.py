@@ -17,7 +17,7 @@ from distcond.errors import ConfigError
 from distcond.evaluation.make_plan import make_plan
 from distcond.evaluation.rows import keep_rows
 from distcond.evaluation.spec import read_spec
-from distcond.launch.evaluate_driver import carry_out
+from distcond.launch.evaluate_driver import run_plan
 from distcond.runs.run_dir import RunDir
 from distcond.tuning.objective import read_objective
 from distcond.tuning.proposers import Listed
@@ -130,4 +130,4 @@ def _rows(run_path: Path, attack: str, split: str) -> list[Any]:
     run = RunDir(run_path)
     config = apply_overrides(run.config(), {"launch": "local", "launch.workers": "0"})
     plan = make_plan(run, config, read_spec({"attack": attack, "split": split}), frozenset())
-    return keep_rows(plan, carry_out(plan), choose_device(plan.config.launch.device))
+    return keep_rows(plan, run_plan(plan), choose_device(plan.config.launch.device))

@@ -14,7 +14,7 @@ from typing import Any
 from distcond.config.overrides import to_settings
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
-from distcond.launch.capacity import Capacity, this_machine
+from distcond.launch.capacity import Capacity, detect_capacity
 from distcond.launch.ray.cluster import ray_cluster, uses_existing_cluster
 from distcond.launch.ray.local_auth import env_vars
 from distcond.launch.ray.worker import read_probe
@@ -58,7 +58,7 @@ def check(config: Config, words: Words, nodes: Sequence[Capacity] = ()) -> None:
         ConfigError: no room for even one trial, or for fewer than wanted.
     """
     if nodes or not uses_existing_cluster():
-        nodes = nodes or [this_machine()]
+        nodes = nodes or [detect_capacity()]
         whole = Capacity(sum(one.cores for one in nodes), sum(one.gpus for one in nodes), nodes[0].where)
         room(config.launch, whole, [{"CPU": one.cores, "GPU": one.gpus} for one in nodes], words.concurrent)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from distcond.config.schema import LaunchConfig
 from distcond.errors import ConfigError
-from distcond.launch.capacity import Capacity, number_of_workers, on_gpu
+from distcond.launch.capacity import Capacity, choose_num_workers, workers_use_gpu
 
 
 def room(launch: LaunchConfig, capacity: Capacity, nodes: Iterable[Mapping[str, float]], concurrent: int) -> int:
@@ -26,11 +26,11 @@ def room(launch: LaunchConfig, capacity: Capacity, nodes: Iterable[Mapping[str, 
         ConfigError: not even one fits, or fewer than wanted.
     """
     workers = per_trial(launch)
-    gpu = on_gpu(launch, capacity)
+    gpu = workers_use_gpu(launch, capacity)
     # A worker lies on one machine: what is left over on two does not make a third.
     places = sum(_places(node, launch.cpus_per_worker, gpu) for node in nodes)
     if places < workers:
-        number_of_workers(launch, capacity)  # says it best where the sum is too small
+        choose_num_workers(launch, capacity)  # says it best where the sum is too small
         what = "GPUs and cores" if gpu else "cores"
         raise ConfigError(
             f"launch.workers={workers}: the {what} of {capacity.where} hold {places} workers of "

@@ -1,4 +1,4 @@
-"""Count what a run's network gets right, clean and attacked: `python -m distcond.evaluate RUN_DIR [PATH=VALUE ...]`."""
+"""Measure clean and robust accuracy of a run: `python -m distcond.evaluate RUN_DIR [PATH=VALUE ...]`; see `--help`."""
 
 from __future__ import annotations
 
@@ -26,48 +26,47 @@ from distcond.runs.pair_record import check_pair_checkpoint
 from distcond.runs.run_cache import fetch_run, push_back
 from distcond.runs.run_dir import RunDir
 
-_OPEN = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", "launch")
+_CHANGEABLE = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", "launch")
 
 _USAGE = """\
 usage: python -m distcond.evaluate RUN_DIR [PATH=VALUE ...] [--help]
 
-Count what a run's network gets right at every lam of a grid, without attack (SA) and under attacks (RA).
+Measure the accuracy of a run's network at every lam of a grid, without attack (SA) and under attacks (RA).
 
-  python -m distcond.evaluate runs/RUN                               PGD as the run is configured
+  python -m distcond.evaluate runs/RUN                               the run's own PGD
   python -m distcond.evaluate runs/RUN attack=autoattack             the standard ensemble
   python -m distcond.evaluate runs/RUN attack=apgd-ce,cw eval.attack.num_steps=50 eval.lam_grid=0,0.5,1
   python -m distcond.evaluate runs/RUN attack=autoattack launch.workers=8      processes of this machine
   python -m distcond.evaluate runs/RUN attack=autoattack launch=ray            workers of a Ray cluster
   python -m distcond.evaluate runs/RUN attack=apgd-ce threat=adaptive,transfer,worst noise=fixed,fresh,eot
 
-Examples are counted in blocks of eval.batch_size. Each example has random starts of its own, whatever the block or the
-number of workers.
-What is counted stays in RUN_DIR/outcomes, example by example. A command that was stopped goes on where it was; the
-same command again only prints its table. Rows stand in RUN_DIR/results, those of another setting beside the run's own;
-of a run that cannot be written, both are kept in ./evaluations/RUN.
+Examples are counted in blocks of eval.batch_size. Random starts depend on seed, example and restart alone, so neither
+the block size nor the number of workers changes them. Outcomes per example are stored in RUN_DIR/outcomes: a stopped
+command resumes, and a finished one only prints its table. Rows are added to RUN_DIR/results, next to those of other
+settings. If RUN_DIR is not writable, both go to ./evaluations/RUN.
 
-attacks (attack=NAME or several; they know lam unless threat= says otherwise):
+attacks (attack=NAME or several; the attacker knows lam unless threat= says otherwise):
 {attacks}
-  {none:<{width}}  no attack: SA alone
+  {none:<{width}}  no attack: SA only
 
 settings:
 {settings}
-  {eval:<{left}}  the grid, the ball, the examples: see python -m distcond.train --help
+  {eval:<{left}}  grid, threat model, number of examples: see python -m distcond.train --help
   {launch:<{left}}  processes of this machine (launch=local, the default here) or of a Ray cluster (launch=ray)
 """
 
 
 def main(argv: Sequence[str]) -> int:
-    """Carry an evaluation out and print its table; the exit status."""
+    """Run an evaluation and print its table; returns the exit status."""
     if not argv or set(argv) & {"--help", "-h"}:
         print(_help())
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    plan = planned(argv)
+    plan = plan_evaluation(argv)
     try:
         workers = run_plan(plan)
     except LaunchFailed as error:
-        print(f"failed: {error}\nthe same command goes on", file=sys.stderr)
+        print(f"failed: {error}\nthe same command resumes", file=sys.stderr)
         return 1
     finally:
         push_back(argv[0])
@@ -81,17 +80,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def planned(argv: Sequence[str]) -> EvalPlan:
-    """What a command line asks for.
+def plan_evaluation(argv: Sequence[str]) -> EvalPlan:
+    """The evaluation of a command line.
 
     Raises:
-        ConfigError: no run or no checkpoint there, or a word that is not valid.
+        ConfigError: no run or no checkpoint there, or an invalid option.
     """
     run = RunDir(fetch_run(argv[0], checkpoints=True))
-    own, settings = split(argv[1:])
+    own, settings = split_args(argv[1:])
     for path, value in overridden_settings(argv[1:]):
-        replaced, of_run = split([f"{path}={value}"])
-        read_spec({**own, **replaced})
+        overridden, of_run = split_args([f"{path}={value}"])
+        read_spec({**own, **overridden})
         apply_overrides(run.config(), of_run)
     config = apply_overrides(run.config(), {"launch": "local", "launch.workers": "0", **settings})
     check_dial(config, settings)
@@ -101,14 +100,18 @@ def planned(argv: Sequence[str]) -> EvalPlan:
     return make_plan(run, config, spec, attack_settings(settings))
 
 
-def split(argv: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The evaluation's own settings, and settings of the run's config."""
+def split_args(argv: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Separate the options of the evaluation (`EvalSpec`) from settings of the run's config.
+
+    Raises:
+        ConfigError: an unknown option, or a setting that an evaluation cannot change.
+    """
     known = [field.name for field in fields(EvalSpec)]
     own, settings = dict[str, str](), dict[str, str]()
-    for word in argv:
-        path, _, value = word.partition("=")
-        if path not in known and not path.startswith(_OPEN):
-            raise ConfigError(describe_unknown("setting of an evaluation", path, [*known, *_OPEN]))
+    for arg in argv:
+        path, _, value = arg.partition("=")
+        if path not in known and not path.startswith(_CHANGEABLE):
+            raise ConfigError(describe_unknown("setting of an evaluation", path, [*known, *_CHANGEABLE]))
         (own if path in known else settings)[path] = value
     return own, settings
 
@@ -121,7 +124,7 @@ def _help() -> str:
     left = max(map(len, lines))
     return _USAGE.format(
         attacks="\n".join(f"  {name:<{width}}  {summary}" for name, summary in attacks.items()),
-        settings="\n".join(f"  {word:<{left}}  {help}" for word, help in lines.items()),
+        settings="\n".join(f"  {option:<{left}}  {help}" for option, help in lines.items()),
         none="none", eval="eval.*", launch="launch.*", width=width, left=left,
     )  # fmt: skip
 

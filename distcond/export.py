@@ -1,25 +1,25 @@
-"""Export operating points of a run as plain networks: `python -m distcond.export RUN_DIR dial=0.5 [NAME=VALUE ...]`.
+"""Export operating points of a run as plain networks: `python -m distcond.export RUN_DIR dial=0.5 [OPTION=VALUE ...]`.
 
     python -m distcond.export runs/RUN dial=0,0.5,1                    one folder per position of the run's dial
     python -m distcond.export runs/RUN lam=0.2 formats=safetensors,pt2,onnx
     python -m distcond.export runs/RUN dial=0.5 width=0.5 keep_norm=true out=DIR
 
 Each folder holds model.safetensors, config.json, a model card with what was measured (README.md), leaderboard.json, and
-the programs asked for. `distcond.load(FOLDER)` reads it; model.pt2 and model.onnx need no distcond.
+the exported programs. `distcond.load(FOLDER)` reads it; model.pt2 and model.onnx need no distcond.
 
   dial=0,0.5,1       positions in [0, 1] along the dial of the run (eval.dial), or lam=0,0.2 for the papers' lam
   rule=weights       what the dial moves: switch, weights or outputs; of a pair also mixednuts, folded
   dial_lam=1         lam of the robust end of a blend
   width=1            multiplier of the width, for networks with several
-  noise_seed=0       which draw of the weight noise to carry
+  noise_seed=0       seed of the weight noise
   checkpoint=best    best, last or last_raw
   keep_norm=false    keep batch normalisation instead of folding it into the convolutions
-  narrow=true        remove channels that are constant or that nothing reads
-  formats=safetensors,pt2    besides: onnx
-  card=true          write the model card; refused where the test rows of this operating point are missing
+  narrow=true        remove channels that are constant or unused
+  formats=safetensors,pt2    also: onnx
+  card=true          write the model card; needs test rows of this operating point
   push=USER/NAME     upload the one export to the Hugging Face hub (pip install huggingface_hub; hf auth login)
   private=true       whether a new repository is private
-  out=DIR            where the folders go; RUN_DIR/exports unless given
+  out=DIR            parent of the folders; default RUN_DIR/exports
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ FORMATS = ("safetensors", "pt2", "onnx")
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """What the command line says."""
+    """A parsed command line."""
 
     dial: tuple[float, ...] = ()
     lam: tuple[float, ...] = ()
@@ -82,7 +82,7 @@ class ExportSettings:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Export every position asked for; prints one folder a line."""
+    """Export every operating point and print its folder; returns the exit status."""
     if not argv or set(argv) & {"--help", "-h"}:
         print(__doc__)
         return 0
@@ -100,26 +100,26 @@ def main(argv: Sequence[str]) -> int:
     cards = {point: rows_of(rows, exports[point], settings.checkpoint) if settings.card else [] for point in points}
     for point, folder in folders.items():
         network = fold(model, point, settings.width, settings.noise_seed, settings.keep_norm, settings.narrow)
-        with _new_folder(folder) as aside:
-            files = write_files(network, exports[point], aside, settings.formats)
+        with _new_folder(folder) as temporary:
+            files = write_files(network, exports[point], temporary, settings.formats)
             if settings.card:
-                write_card(aside, exports[point], cards[point], files)
+                write_card(temporary, exports[point], cards[point], files)
         print(folder)
     if settings.push:
         print(push(next(iter(folders.values())), settings.push, settings.private))
     return 0
 
 
-def parse_settings(words: Sequence[str]) -> ExportSettings:
-    """The settings on a command line.
+def parse_settings(argv: Sequence[str]) -> ExportSettings:
+    """Parse a command line.
 
     Raises:
         ConfigError: an unknown name, a bad value, or both or neither of dial and lam.
     """
     types = get_type_hints(ExportSettings)
     values = dict[str, Any]()
-    for word in words:
-        name, equals, value = word.partition("=")
+    for arg in argv:
+        name, equals, value = arg.partition("=")
         if name not in types or not equals:
             raise ConfigError(describe_unknown("setting of an export", name, types))
         values[name] = parse_value(name, value, types[name])
@@ -143,7 +143,7 @@ def _check_push(settings: ExportSettings) -> None:
 
 
 def points_of(settings: ExportSettings, config: Config) -> tuple[OperatingPoint, ...]:
-    """The operating points asked for; rule and robust end are the run's own unless named.
+    """The operating points to export. Rule and robust end default to those of the run.
 
     Raises:
         ConfigError: a position outside [0, 1], an unknown rule, or a rule with lam.
@@ -164,7 +164,7 @@ def slug(point: OperatingPoint, settings: ExportSettings) -> str:
 
 
 def describe(model: ConditionalModel, run: RunDir, point: OperatingPoint, settings: ExportSettings) -> ExportConfig:
-    """What `config.json` of one export says.
+    """The content of `config.json` of one export.
 
     Raises:
         ConfigError: a width the model was not built with.
@@ -200,10 +200,10 @@ def describe(model: ConditionalModel, run: RunDir, point: OperatingPoint, settin
 
 
 def check_target(folder: Path, export: ExportConfig) -> None:
-    """Refuse a folder with other content; one with an export of the same network is replaced.
+    """Check that a folder is empty or holds an export of the same network, which is then replaced.
 
     Raises:
-        ConfigError: as said.
+        ConfigError: it holds something else.
     """
     if not folder.exists() or not any(folder.iterdir()):
         return
@@ -218,22 +218,22 @@ def check_target(folder: Path, export: ExportConfig) -> None:
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to write into; it takes the place of `folder` when all is written."""
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    """Yield a hidden folder to write to; it replaces `folder` at the end of the block."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        aside.mkdir(parents=True)
-        yield aside
+        temporary.mkdir(parents=True)
+        yield temporary
         if folder.exists():
             shutil.rmtree(folder)
-        aside.rename(folder)
+        temporary.rename(folder)
     except OSError as error:
         raise ConfigError(f"out={folder}: cannot be written ({error.strerror})") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_files(network: fx.GraphModule, export: ExportConfig, folder: Path, formats: Sequence[str]) -> list[str]:
-    """Write the formats asked for; the names of the files."""
+    """Write the export in the given formats; returns the names of the files."""
     files = []
     if "safetensors" in formats:
         write_folder(network, export, folder)

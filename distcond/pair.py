@@ -1,27 +1,27 @@
-"""Put two runs on the axes of one network's dial: `python -m distcond.pair STANDARD ROBUST [WORD=VALUE ...]`.
+"""Combine two runs into one with a dial between them: `python -m distcond.pair STANDARD ROBUST [OPTION=VALUE ...]`.
 
     python -m distcond.pair runs/standard-... runs/pgd_at-...                    mixed in three ways, and evaluated
     python -m distcond.pair runs/standard-... runs/trades-... mix=outputs attack=autoattack eval.test_examples=1000
     python -m distcond.pair runs/standard-... runs/pgd_at-... mix=none           only the pair, for distcond.evaluate
 
-STANDARD and ROBUST are runs of plain networks: of one model, on the same classes, with the same normalisation. The pair
-is a run directory of its own: lam 0 is the standard run and lam 1 the robust one, and distcond.evaluate, calibrate and
-report take it as any other. Its training cost is the sum of both. Each way of mixing is one dial (docs/dial.md):
+STANDARD and ROBUST are runs of plain networks with the same model, classes and normalisation. The pair is a run
+directory of its own: lam 0 is the standard run and lam 1 the robust one. distcond.evaluate, calibrate and report accept
+it like any other. Its training cost is the sum of both. Each mix is one dial (docs/dial.md):
 
   weights     raw weights interpolated, the normalisation's statistics estimated anew on training images: one forward
-              (start ROBUST with init_from=STANDARD: networks that were trained apart seldom connect)
+              (train ROBUST with init_from=STANDARD: independently trained networks rarely connect linearly)
   outputs     the mean of both networks' probabilities: two forwards
-  mixednuts   the same with the robust network's logits transformed, fitted on validation: two forwards
+  mixednuts   the same after a transformation of the robust network's logits, fitted on validation: two forwards
   folded      folded weights interpolated, as in a network with two paths: one forward
 
-  mix=weights,outputs,mixednuts   which, or none
+  mix=weights,outputs,mixednuts   one or more of these, or none
   checkpoint=best      of the two runs: best, last or last_raw
   fit_attack=pgd       mixednuts: the attack behind the fit, with the settings of eval.attack
-  beta=0.985           mixednuts: share of the robust network's right answers under attack that has to stay right
-  refit=false          mixednuts: a pair has one fit; true makes it anew and removes the rows of the one before
-  run_root=DIR         where the pair's run directory goes; ./runs
+  beta=0.985           mixednuts: share of the robust network's correct predictions under attack to keep
+  refit=false          mixednuts: a pair has one fit; true replaces it and removes the rows of the old one
+  run_root=DIR         parent of the pair's run directory; default ./runs
 
-and every word of python -m distcond.evaluate but eval.dial. The same command again goes on where it was stopped.
+and every option of python -m distcond.evaluate except eval.dial. The same command resumes after a stop.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ from distcond.runs.load_run import CHECKPOINT_CHOICES
 from distcond.runs.run_dir import RunDir
 
 _MIXES = ("weights", "outputs", "mixednuts")
-_OWN = ("mix", "checkpoint", "fit_attack", "beta", "refit", "run_root")
+_OPTIONS = ("mix", "checkpoint", "fit_attack", "beta", "refit", "run_root")
 
 
 @dataclass
 class PairRequest:
-    """What a command line asks for."""
+    """A parsed command line."""
 
     mixes: tuple[str, ...] = _MIXES
     checkpoint: str = "best"
@@ -64,28 +64,28 @@ class PairRequest:
     beta: float = 0.985
     refit: bool = False
     run_root: str = ""
-    named: frozenset[str] = frozenset()  # own words that the command line gives
-    rest: list[str] = field(default_factory=list)  # for the evaluations
+    named: frozenset[str] = frozenset()  # options that the command line sets
+    rest: list[str] = field(default_factory=list)  # options for the evaluations
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make the pair, fit what its mixes need, and evaluate each; the exit status."""
+    """Make the pair, fit MixedNUTS if needed, and evaluate each mix; returns the exit status."""
     if not argv or set(argv) & {"--help", "-h"}:
         print(__doc__)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     places, settings = split_places(argv)
-    words = parse_request(settings)
-    standard, robust = (read_source(place, words.checkpoint) for place in places)
+    request = parse_request(settings)
+    standard, robust = (read_source(place, request.checkpoint) for place in places)
     check_fit(standard, robust)
-    config = pair_config(standard, robust, words.run_root)
-    evaluated = check_evaluation(config, words)
-    run = create_pair(standard, robust, replace(config, data=evaluated.data))  # which may lie elsewhere now
+    config = pair_config(standard, robust, request.run_root)
+    evaluated = check_evaluation(config, request)
+    run = create_pair(standard, robust, replace(config, data=evaluated.data))  # the images may have moved
     logging.info(f"pair     {run.path}: lam 0 is {standard.record['run']}, lam 1 is {robust.record['run']}")
-    alpha = _fit(run, evaluated, words) if "mixednuts" in words.mixes else 1.0
-    for mix in words.mixes:
-        more = with_own_point(evaluated, words, alpha) if mix == "mixednuts" else []
-        status = evaluate.main([str(run.path), *words.rest, f"eval.dial={mix}", *more])
+    alpha = _fit(run, evaluated, request) if "mixednuts" in request.mixes else 1.0
+    for mix in request.mixes:
+        more = with_own_point(evaluated, request, alpha) if mix == "mixednuts" else []
+        status = evaluate.main([str(run.path), *request.rest, f"eval.dial={mix}", *more])
         if status:
             return status
         print()
@@ -94,117 +94,117 @@ def main(argv: Sequence[str]) -> int:
 
 
 def between_lines(run: RunDir) -> list[str]:
-    """What an image costs between both ends, by mix, where it was evaluated."""
-    found = {at.blend: spent.flops for at, spent in costs_below(run.path).items() if 0 < at.blend_t < 1}
-    return [f"between both: {', '.join(f'{mix} {found[mix]:.3g}' for mix in found)} FLOPs per image"] if found else []
+    """A line with the FLOPs per image of each evaluated mix, between both ends; none before an evaluation."""
+    flops = {at.blend: cost.flops for at, cost in costs_below(run.path).items() if 0 < at.blend_t < 1}
+    return [f"between both: {', '.join(f'{mix} {flops[mix]:.3g}' for mix in flops)} FLOPs per image"] if flops else []
 
 
 def split_places(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The places of the two runs, and settings. One of the first two words is a place, even with "=" in its address.
+    """Separate the two runs from options. The first two arguments may be paths or URIs that contain "=".
 
     Raises:
-        ConfigError: other than two places.
+        ConfigError: not exactly two runs.
     """
-    places = [word for number, word in enumerate(argv) if not _is_setting(word, number < 2)]
+    places = [arg for number, arg in enumerate(argv) if not _is_option(arg, number < 2)]
     if len(places) != 2:
-        raise ConfigError(f"{len(places)} runs: give two, STANDARD and then ROBUST; settings are WORD=VALUE")
-    return places, [word for word in argv if word not in places]
+        raise ConfigError(f"{len(places)} runs: give two, STANDARD and then ROBUST; options are OPTION=VALUE")
+    return places, [arg for arg in argv if arg not in places]
 
 
-def _is_setting(word: str, early: bool) -> bool:
-    name, equals, _ = word.partition("=")
-    plain = re.fullmatch(r"[A-Za-z_][\w.]*", name) is not None and not Path(word).is_dir()
-    return bool(equals) and (plain or not early)
+def _is_option(arg: str, may_be_place: bool) -> bool:
+    name, equals, _ = arg.partition("=")
+    plain = re.fullmatch(r"[A-Za-z_][\w.]*", name) is not None and not Path(arg).is_dir()
+    return bool(equals) and (plain or not may_be_place)
 
 
 def parse_request(argv: Sequence[str]) -> PairRequest:
-    """The words of a command line; those that are not its own are left for the evaluation.
+    """Parse the options of a command line. Unknown ones are left for the evaluations.
 
     Raises:
-        ConfigError: an own word whose value is not valid, or a dial, which mix says.
+        ConfigError: an invalid value, or a setting of the dial, which `mix` sets.
     """
     own, rest = dict[str, str](), list[str]()
-    for word in argv:
-        name, _, value = word.partition("=")
+    for arg in argv:
+        name, _, value = arg.partition("=")
         if name in ("eval.dial", "eval.dial_even", "eval.dial_lam"):
-            raise ConfigError(f"{word}: here mix says which dials; valid: mix={','.join(BLENDS[1:])}")
-        if name in _OWN:
+            raise ConfigError(f"{arg}: mix sets the dials; valid: mix={','.join(BLENDS[1:])}")
+        if name in _OPTIONS:
             own[name] = value
-            _checked(own)  # also one that a later word replaces
+            _parse_values(own)  # also a value that a later argument overrides
         else:
-            rest.append(word)
-    return PairRequest(**_checked(own), rest=rest, named=frozenset(own))
+            rest.append(arg)
+    return PairRequest(**_parse_values(own), rest=rest, named=frozenset(own))
 
 
-def _checked(own: dict[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {name: own[name] for name in ("run_root",) if name in own}
+def _parse_values(own: dict[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {name: own[name] for name in ("run_root",) if name in own}
     if "mix" in own:
         mixes = dict.fromkeys(parse_value("mix", own["mix"], tuple[str, ...]))
         for mix in mixes or [""]:
             check_choice("mix", mix, ("none", *BLENDS[1:]))
-        found["mixes"] = tuple(mix for mix in mixes if mix != "none")
+        values["mixes"] = tuple(mix for mix in mixes if mix != "none")
     if "checkpoint" in own:
-        found["checkpoint"] = check_choice("checkpoint", own["checkpoint"], CHECKPOINT_CHOICES)
+        values["checkpoint"] = check_choice("checkpoint", own["checkpoint"], CHECKPOINT_CHOICES)
     if "fit_attack" in own:
-        found["fit_attack"] = fitting_attack(present_name(own["fit_attack"], "fit_attack")).name
+        values["fit_attack"] = fitting_attack(present_name(own["fit_attack"], "fit_attack")).name
     if "beta" in own:
-        found["beta"] = parse_value("beta", own["beta"], float)
-        check_bounds("beta", found["beta"], {"gt": 0.0, "lt": 1.0})
+        values["beta"] = parse_value("beta", own["beta"], float)
+        check_bounds("beta", values["beta"], {"gt": 0.0, "lt": 1.0})
     if "refit" in own:
-        found["refit"] = parse_value("refit", own["refit"], bool)
-    return found
+        values["refit"] = parse_value("refit", own["refit"], bool)
+    return values
 
 
-def check_evaluation(config: Config, asked: PairRequest) -> Config:
-    """The pair's settings as its evaluations have them.
+def check_evaluation(config: Config, request: PairRequest) -> Config:
+    """The settings of the pair with the options of its evaluations, checked before anything is written.
 
     Raises:
-        ConfigError: a word that is not valid, before anything is written.
+        ConfigError: an invalid option.
     """
-    rest = asked.rest
-    words, settings = evaluate.split(rest)
-    spec = read_spec(words)
-    for mix in asked.mixes:
+    rest = request.rest
+    own, settings = evaluate.split_args(rest)
+    spec = read_spec(own)
+    for mix in request.mixes:
         check_dial(apply_overrides(config, {**settings, "eval.dial": mix}), settings)
     config = apply_overrides(config, settings)
     classes = resolve_dataset(config.data).num_classes
     for attack in attacks_of(replace(spec, attack=spec.attack or (config.eval.attack_name,))):
-        strength(attack, config.eval.attack, _given(rest), classes)
-    if "mixednuts" in asked.mixes:
+        strength(attack, config.eval.attack, _attack_settings(rest), classes)
+    if "mixednuts" in request.mixes:
         check_classes(classes)
-        strength(fitting_attack(asked.fit_attack), config.eval.attack, _given(rest), classes)
+        strength(fitting_attack(request.fit_attack), config.eval.attack, _attack_settings(rest), classes)
     prepare_data(config.data)
     return config
 
 
-def _given(rest: Sequence[str]) -> frozenset[str]:
-    return attack_settings(word.partition("=")[0] for word in rest)
+def _attack_settings(rest: Sequence[str]) -> frozenset[str]:
+    return attack_settings(arg.partition("=")[0] for arg in rest)
 
 
-def with_own_point(config: Config, words: PairRequest, alpha: float) -> list[str]:
-    """The words that look at MixedNUTS' own operating point, too, unless the command says where to look.
+def with_own_point(config: Config, request: PairRequest, alpha: float) -> list[str]:
+    """Options that add MixedNUTS' own operating point to the grid, unless the command sets the grid.
 
-    It often lies close to t = 1, between the last positions of a grid that suits other mixes.
+    The point is often close to t = 1, between the last positions of a grid that suits the other mixes.
     """
-    if any(word.startswith("eval.dial_grid=") for word in words.rest):
+    if any(arg.startswith("eval.dial_grid=") for arg in request.rest):
         return []
     grid = sorted({*config.eval.dial_grid, float(f"{alpha:.6g}")})
     return ["eval.dial_grid=" + ",".join(f"{t:.6g}" for t in grid)]
 
 
-def _fit(run: RunDir, config: Config, words: PairRequest) -> float:
-    """Fit MixedNUTS, unless that was done, and return its own operating point, a t."""
-    attack = fitting_attack(words.fit_attack)
-    used: AttackConfig = strength(
-        attack, config.eval.attack, _given(words.rest), resolve_dataset(config.data).num_classes
+def _fit(run: RunDir, config: Config, request: PairRequest) -> float:
+    """Fit MixedNUTS, or load the fit; returns its own operating point, a t."""
+    attack = fitting_attack(request.fit_attack)
+    attack_config: AttackConfig = strength(
+        attack, config.eval.attack, _attack_settings(request.rest), resolve_dataset(config.data).num_classes
     )
-    kept = fit_or_load(run, config, attack, used, words.beta, words.refit, words.named)
-    numbers = ", ".join(f"{name} = {kept[name]:g}" for name in ("s", "p", "c"))
+    fit = fit_or_load(run, config, attack, attack_config, request.beta, request.refit, request.named)
+    numbers = ", ".join(f"{name} = {fit[name]:g}" for name in ("s", "p", "c"))
     logging.info(
-        f"mixednuts: {numbers}, fitted on {kept['examples']} validation images under {kept['attack']['name']}; the "
-        f"paper's one point is t = {kept['alpha']:.6g}"
+        f"mixednuts: {numbers}, fitted on {fit['examples']} validation images under {fit['attack']['name']}; the "
+        f"paper's one point is t = {fit['alpha']:.6g}"
     )
-    alpha: float = kept["alpha"]
+    alpha: float = fit["alpha"]
     return alpha
 
 

@@ -23,7 +23,7 @@ def dead_pid() -> int:
     return process.pid
 
 
-def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file"
     with atomic_write(path) as aside:
         aside.write_text("content")
@@ -33,7 +33,7 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["file"]
 
 
-def test_failures_keep_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_failure_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
 
@@ -48,7 +48,7 @@ def test_failures_keep_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_only_what_dead_processes_left_is_removed(tmp_path: Path) -> None:
+def test_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
     path, here = tmp_path / "file", socket.gethostname()
     dead = leftover(path, here, dead_pid())
     kept = [leftover(path, here, os.getppid()), leftover(path, "other-host", dead_pid())]
@@ -59,7 +59,7 @@ def test_only_what_dead_processes_left_is_removed(tmp_path: Path) -> None:
     assert all(other.exists() for other in kept)
 
 
-def test_a_lock_excludes_and_dies_with_its_holder(tmp_path: Path) -> None:
+def test_lock_is_released_when_its_holder_dies(tmp_path: Path) -> None:
     code = """
 import os, sys, time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""MixedNUTS' transformation on numbers, and its fit on a toy."""
+"""MixedNUTS' transformation against the formula, and its fit on toy logits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIX = Mix(0.5, 2.0, -1.0)
 
 
 def by_hand(logits: list[float], mix: Mix) -> list[float]:
-    """The formula, number by number."""
+    """The formula in plain Python."""
     mean = sum(logits) / len(logits)
     deviation = math.sqrt(sum((h - mean) ** 2 for h in logits) / (len(logits) - 1))
     shifted = [(h - mean) / deviation + mix.c for h in logits]
@@ -35,7 +35,7 @@ def by_hand(logits: list[float], mix: Mix) -> list[float]:
     return [mix.s * math.copysign(abs(g) ** mix.p, g) for g in clamped]
 
 
-def test_transformation_is_the_formula() -> None:
+def test_transformation_matches_the_formula() -> None:
     logits = torch.tensor([[1.0, 2.0, 6.0, -1.0]], dtype=torch.float64)
     assert transform_logits(logits, MIX)[0].tolist() == pytest.approx(by_hand([1.0, 2.0, 6.0, -1.0], MIX), rel=1e-6)
 
@@ -55,7 +55,7 @@ def test_gradients_are_finite_where_all_logits_agree() -> None:
 
 
 def end(*rows: list[float]) -> nn.Module:
-    """A network that answers so, whatever it is asked."""
+    """A network with fixed logits."""
 
     class Answer(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -71,13 +71,13 @@ def test_mix_is_the_log_of_mixed_probabilities() -> None:
     assert torch.allclose(found.exp(), 0.7 * ours + 0.3 * theirs, atol=1e-7)
 
 
-def test_attackers_also_ask_raw_logits() -> None:
+def test_attack_model_has_raw_logits() -> None:
     network = MixedNuts(end([0.3, 2.0]), end([4.0, 1.0]), 0.25, MIX)
     asked = [other(torch.zeros(1, 3, 2, 2))[0].tolist() for other in surrogate_networks(network)][:3]
     assert asked == [[0.3, 2.0], [4.0, 1.0], pytest.approx([0.25 * 4 + 0.75 * 0.3, 0.25 + 0.75 * 2])]
 
 
-def test_attackers_also_ask_the_authors_surrogate() -> None:
+def test_attack_model_has_the_authors_surrogate() -> None:
     clean, robust = torch.tensor([[0.3, 2.0, 0.0], [4.0, 1.0, 0.0]], dtype=torch.float64)
     network = MixedNuts(end(clean.tolist()), end(robust.tolist()), 0.9, MIX)
     *_, surrogate = found = surrogate_networks(network)
@@ -93,7 +93,7 @@ def toy(sure: float, count: int = 60) -> Tensor:
     return logits
 
 
-def test_fit_takes_the_smallest_share_of_the_grid() -> None:
+def test_fit_minimises_the_share_on_the_grid() -> None:
     wrong, attacked = toy(0.5), toy(1.0)
     shares = []
     for mix in itertools.starmap(Mix, itertools.product(SCALES, POWERS, SHIFTS)):
@@ -106,14 +106,14 @@ def test_fit_takes_the_smallest_share_of_the_grid() -> None:
 
 
 @pytest.mark.parametrize("shift", [-1.4, -2.5])
-def test_margins_are_those_of_the_raw_answer(shift: float) -> None:
+def test_margins_are_of_the_raw_prediction(shift: float) -> None:
     logits = torch.randn(200, 10, generator=torch.Generator().manual_seed(0))
     mix = Mix(5.0, 1.0, shift)
     turned = transform_logits(logits.double(), mix).argmax(1) != logits.argmax(1)
     assert turned.any() and torch.equal(margins(logits, mix) < 0, turned)
 
 
-def test_fit_turns_no_answer_of_its_images() -> None:
+def test_fit_changes_no_prediction() -> None:
     wrong = torch.randn(60, 10, generator=torch.Generator().manual_seed(0))
     for sure in (0.1, 0.5, 1.0, 2.0):
         attacked = toy(sure)
@@ -127,14 +127,14 @@ def test_two_classes_are_refused() -> None:
         fit_transformation(torch.randn(5, 2), torch.randn(5, 2))
 
 
-def test_alpha_keeps_as_many_answers_as_asked() -> None:
+def test_alpha_keeps_a_share_of_beta() -> None:
     wrong, attacked = toy(0.5), toy(2.0)
     found = fit_transformation(wrong, attacked, beta=0.95)
     threshold = (1 - found.alpha) / found.alpha
     assert float((margins(attacked, found.mix) >= threshold - 1e-9).double().mean()) >= 0.95
 
 
-def test_fit_keeps_all_answers_only_where_asked() -> None:
+def test_only_beta_near_one_keeps_all() -> None:
     wrong, attacked = toy(0.5), toy(1.0)
     assert (
         fit_transformation(wrong, attacked, beta=0.5).surpass <= fit_transformation(wrong, attacked, beta=0.99).surpass

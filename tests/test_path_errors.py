@@ -1,4 +1,4 @@
-"""Places that cannot be read or written are named with their setting, and somebody else's run can be looked at."""
+"""Unusable paths are reported with their setting, and runs of other users can be read."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Main = Callable[[list[str]], int]
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all find the converted digits."""
+    """A shared cache with the converted digits."""
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
 def theirs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished run in which nothing can be written."""
+    """A finished run without write permission."""
     root = tmp_path_factory.mktemp("theirs")
     assert train.main([*WORDS, f"data.cache_dir={cache}", f"run_root={root}"]) == 0
     (run,) = root.iterdir()
@@ -54,7 +54,7 @@ def closed(path: Path, mode: int) -> Iterator[None]:
 
 
 def refusal(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a refused command."""
+    """The error line of a refused command."""
     with pytest.raises(SystemExit) as end:
         run_cli(lambda: main(words))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
@@ -73,7 +73,7 @@ def test_unusable_cache_names_its_setting(
         place.mkdir()
     if kind == "no home":
         monkeypatch.delenv("HOME")
-        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user without an entry
+        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user without a passwd entry
     elif kind == "below a closed home":
         monkeypatch.setenv("HOME", str(place))
     else:
@@ -121,7 +121,7 @@ def test_unwritable_run_root_names_its_setting(tmp_path: Path, cache: Path, caps
 
 @pytest.mark.parametrize("word", ["png", "html"])
 @pytest.mark.parametrize("target", ["missing/page", "."])
-def test_report_needs_a_folder_to_write(
+def test_report_needs_a_writable_folder(
     theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, target: str
 ) -> None:
     assert f"{word}={tmp_path / target}" in refusal(report.main, [str(theirs), f"{word}={tmp_path / target}"], capsys)
@@ -148,7 +148,7 @@ def test_finished_read_only_run_is_shown(theirs: Path, cache: Path, capsys: pyte
     assert "already finished" in capsys.readouterr().out
 
 
-def test_read_only_everywhere_says_so(
+def test_read_only_everywhere_is_refused(
     theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

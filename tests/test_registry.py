@@ -7,7 +7,7 @@ from distcond.registry import KINDS, lookup, table
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_value_of_a_room_has_its_name(kind: str) -> None:
+def test_every_value_is_found_by_name(kind: str) -> None:
     values = table(kind)
     assert values
     assert list(values) == sorted(values)
@@ -18,14 +18,14 @@ def test_every_value_of_a_room_has_its_name(kind: str) -> None:
         assert lookup(kind, name) is value
 
 
-def test_a_rooms_values_are_those_of_its_files() -> None:
+def test_values_of_all_files_are_found() -> None:
     assert {"float", "pgd_at"} <= set(table("method"))
     assert {"resnet18", "resnet34", "resnet20", "small_cnn"} <= set(table("model"))
     assert {"fixed", "two_point"} <= set(table("sampler"))
 
 
 @pytest.mark.parametrize("kind", ["method", "model", "sampler"])
-def test_a_value_brings_options_that_carry_a_name(kind: str) -> None:
+def test_options_have_the_name_of_their_value(kind: str) -> None:
     assert all(hasattr(value.options, "name") for value in table(kind).values())
 
 
@@ -44,7 +44,7 @@ def test_a_name_with_a_colon_is_imported() -> None:
         (".float:METHOD", "method=.float:METHOD: "),
     ],
 )
-def test_what_cannot_be_imported_is_refused(name: str, words: str) -> None:
+def test_failed_import_is_refused(name: str, words: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         lookup("method", name)
     assert words in str(refusal.value)

@@ -1,4 +1,4 @@
-"""`python -m distcond.report` as it is typed."""
+"""The command `python -m distcond.report`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_tables_points_and_the_chosen_point(runs, capsys):
 
 def test_page_and_figure_paths_can_be_set(runs, capsys, tmp_path):
     pytest.importorskip("plotly", reason="the page is drawn with plotly")
-    (tmp_path / "x").mkdir()  # what is missing is refused
+    (tmp_path / "x").mkdir()  # a missing folder is refused
     text = said(capsys, runs / "b", f"png={tmp_path / 'x' / 'a.png'}", f"html={tmp_path / 'x' / 'a.html'}")
     assert f"page: {tmp_path / 'x' / 'a.html'}" in text
     assert {path.name for path in (tmp_path / "x").iterdir()} == {"a.png", "a.html"}
@@ -86,12 +86,12 @@ def test_val_report_shows_live_rows(tmp_path, make_sweep, capsys):
         (["nowhere"], "nowhere"),
     ],
 )
-def test_words_that_cannot_be(runs, words, message):
+def test_invalid_options_are_refused(runs, words, message):
     with pytest.raises(ConfigError, match=message):
         report.main([str(runs), *words])
 
 
-def test_words_alone_name_no_folder():
+def test_options_without_a_folder_are_refused():
     with pytest.raises(ConfigError, match="no folder"):
         report.main(["sa=0.5"])
 
@@ -112,7 +112,7 @@ def test_refusal_is_one_line(runs, capsys):
     assert said.err.startswith("error: ") and "'sb'" in said.err
 
 
-def test_costs_of_runs_that_were_moved(runs):
+def test_costs_of_moved_runs(runs):
     found = costs_below(runs)
     assert found[PointKey("float-1a2b", 0.2, 1.0)] == InferenceCost(8e6, 100)
     assert found[PointKey("b", 1.0, 1.0)] == InferenceCost(4e6, 100)

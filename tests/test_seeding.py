@@ -7,8 +7,8 @@ from distcond import seeding
 
 
 def test_keys_are_fixed_numbers_of_63_bits() -> None:
-    # Pinned: a change of the hash would silently change every run that is resumed from an old checkpoint. A hash that
-    # depended on the process would do so at every start, of this test too.
+    # Pinned: another hash would silently change every run resumed from an old checkpoint. A hash that depended on the
+    # process would fail here, too.
     assert seeding.key(0, "order", 3) == 8244215730568551301
     assert all(0 <= seeding.key(i) < 2**63 for i in range(100))
 

@@ -21,7 +21,7 @@ def made(path: Path, **files: object) -> Path:
     return path
 
 
-def test_the_status_says_whether_a_run_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exit_status_reports_failed_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made(tmp_path / "good", finished={"epochs": 3})
     going = {"stage": "train", "epochs": 3, "steps": 2, "epoch": 1, "step": 0, "time": time.time()}
     made(tmp_path / "sub" / "going", progress=going)
@@ -36,7 +36,7 @@ def test_the_status_says_whether_a_run_failed(tmp_path: Path, capsys: pytest.Cap
     assert main([str(bad.parent / "good"), str(bad)]) == 1
 
 
-def test_a_uri_tells_the_same_as_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_at_uri_equals_that_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pyarrow")
     going = {"stage": "train", "epochs": 3, "steps": 2, "epoch": 1, "step": 0, "time": time.time(), "done": 0.5}
     run = made(tmp_path / "runs" / "sub" / "one", progress=going, starts=[{}], attempt={"attempt": 2})
@@ -73,7 +73,7 @@ def test_invalid_options_are_refused(words: list[str], said: str, tmp_path: Path
         main([str(tmp_path), *words])
 
 
-def test_it_needs_a_place(tmp_path: Path) -> None:
+def test_a_folder_is_required(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such folder"):
         main([str(tmp_path / "none")])
     with pytest.raises(ConfigError, match="no folder"):
@@ -81,7 +81,7 @@ def test_it_needs_a_place(tmp_path: Path) -> None:
     assert main([]) == 0
 
 
-def test_failed_looks_do_not_end_the_watch(
+def test_failed_reads_do_not_end_the_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made(tmp_path / "run")
@@ -103,7 +103,7 @@ def test_failed_looks_do_not_end_the_watch(
     assert all("1 runs" in text for text in shown)
 
 
-def test_it_answers_without_torch_ray_and_pyarrow(tmp_path: Path) -> None:
+def test_status_imports_no_torch_ray_pyarrow(tmp_path: Path) -> None:
     made(tmp_path / "run")
     heavy = "sorted({'torch', 'ray', 'pyarrow', 'numpy', 'pandas'} & set(sys.modules))"
     code = f"import sys; from distcond.status import main; main([{str(tmp_path)!r}]); print({heavy})"

@@ -26,7 +26,7 @@ from distcond.evaluation.plan import EvalCell, EvalPlan
 from distcond.layers.encode import Codebook
 from distcond.results.interval import confidence
 from distcond.results.series import Score
-from distcond.runs.grid import lam_grid, place_at, positions
+from distcond.runs.grid import lam_grid, point_at, positions
 
 #: A part of the examples has to be this sure to decide on which side of the target a point lies.
 EARLY = 0.995
@@ -197,7 +197,7 @@ class ValCounts:
 
     def _asked(self, name: str, position: float) -> tuple[EvalPlan, EvalCell]:
         """What is to be counted, and the plan in which it is the last thing."""
-        point = self.plan.point(place_at(self.plan.config, position, self.plan.even), self.width)
+        point = self.plan.point(point_at(self.plan.config, position, self.plan.even), self.width)
         plan, noise = replace(self.plan, points=(point,)), self.plan.spec.noise[0]
         if name == "sa":
             return replace(plan, spec=replace(plan.spec, attack=("none",))), plan.clean(point, noise)

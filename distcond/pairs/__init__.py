@@ -1,4 +1,4 @@
-"""Makes a pair: two networks that were trained apart become one run directory (`python -m distcond.pair`).
+"""Makes pairs: two trained networks become one run directory (`python -m distcond.pair`).
 
-May import evaluation, runs, distributed and below; what a pair is loaded with is in runs (pair_record, interpolation).
+May import evaluation, runs, distributed and below. What loading a pair needs is in runs (pair_record, interpolation).
 """

@@ -1,6 +1,6 @@
-"""Fits MixedNUTS' transformation for a pair on validation images, clean and attacked, and keeps it beside the pair.
+"""Fits MixedNUTS' transformation for a pair on clean and attacked validation images, and stores it with the pair.
 
-A pair has one fit: rows do not name it. A new fit replaces it on request and removes its rows.
+A pair has one fit, which rows do not name. `refit` replaces it and removes its rows.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from distcond.runs.run_dir import RunDir
 
 _log = logging.getLogger(__name__)
 
-#: What a fit is made under, by the word that decides it.
-_UNDER = {"beta": "beta", "attack": "fit_attack", "examples": "eval.val_examples", "block_size": "eval.batch_size"}
+#: Key in the record of a fit -> option of the command that sets it.
+_OPTION_OF = {"beta": "beta", "attack": "fit_attack", "examples": "eval.val_examples", "block_size": "eval.batch_size"}
 
 
 def fitting_attack(name: str) -> Attack:
-    """The attack whose images the fit looks at.
+    """The attack of a fit, by name.
 
     Raises:
-        ConfigError: no such attack, or a cascade, which has no one image.
+        ConfigError: no such attack, or an ensemble, which yields no single attacked image.
     """
     single = {name: attack for name, attack in table("attack").items() if attack.run is not None}
     if name not in single:
@@ -65,63 +65,70 @@ def fit_or_load(
     refit: bool = False,
     named: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """What is kept of the pair's one fit; made under this attack on these images, if there is none.
+    """Load the pair's fit, or make and store it.
 
     Args:
         run: the pair.
-        config: its settings, for the images and their number.
-        attack: whose images the fit looks at.
+        config: of the pair with the command's settings, for the images and their number.
+        attack: of the fit.
         strength: of the attack.
-        beta: share of right answers under attack that has to stay right.
-        refit: make it anew; the rows of the one before are removed.
-        named: those of "beta" and "fit_attack" that a user names: they have to be what is kept.
+        beta: share of correct predictions under attack to keep.
+        refit: replace an existing fit and remove its rows.
+        named: which of "beta" and "fit_attack" the user set; they must match an existing fit.
+
+    Returns:
+        The record of the fit: s, p, c, alpha, surpass, and what it was made with.
 
     Raises:
         ConfigError: no image to fit on (`distcond.mixednuts.fit_transformation`), the images cannot be read, the fit
-            cannot be written, or the one that is kept was made under another `named`.
+            cannot be stored, or the existing one was made with another value of an option in `named`.
     """
     device = choose_device(config.launch.device)
     model = load(run.path, device=device, data=config.data)
     source = open_source(prepare_data(config.data), "val", device, config.data.threads)
     blocks = Blocks.of(source, config.eval.val_examples, config.eval.batch_size)
-    under = {
+    made_with = {
         "weights": weights_digest(model), "images": image_set_digest(split_digest(source), blocks.all()),
         "examples": blocks.examples, "beta": beta,
         "seed": config.seed, "block_size": config.eval.batch_size, "attack": {"name": attack.name, **asdict(strength)},
     }  # fmt: skip
-    known = load_fit(run, model)
-    if known is not None and not refit:
-        return _as_kept(known, under, named)
+    fit = load_fit(run, model)
+    if fit is not None and not refit:
+        return _check_existing(fit, made_with, named)
     if not can_write(run.path):
-        raise ConfigError(f"{run.path}: cannot be written, and mix=mixednuts is to be fitted and kept there")
+        raise ConfigError(f"{run.path}: not writable, but the fit of mix=mixednuts is stored there")
     with file_lock(run.path / f".{MIXEDNUTS_FILE}.lock"):
-        known = load_fit(run, model)
-        if known is not None and not refit:  # by another process, meanwhile
-            return _as_kept(known, under, named)
-        kept = _fitted(model, source, blocks, attack, strength, beta, config.seed) | under
-        if known is None or any(known[name] != kept[name] for name in ("s", "p", "c")):
-            _forget(run)  # first: a kill between leaves no rows of a fit that is gone
-        write_json(run.path / MIXEDNUTS_FILE, kept)
-    return kept
+        fit = load_fit(run, model)
+        if fit is not None and not refit:  # another process has made it
+            return _check_existing(fit, made_with, named)
+        new = _fit(model, source, blocks, attack, strength, beta, config.seed) | made_with
+        if fit is None or any(fit[name] != new[name] for name in ("s", "p", "c")):
+            _remove_rows(run)  # first, so that a kill in between leaves no rows of a replaced fit
+        write_json(run.path / MIXEDNUTS_FILE, new)
+    return new
 
 
-def _as_kept(known: dict[str, Any], under: dict[str, Any], named: frozenset[str]) -> dict[str, Any]:
-    """The fit that is there, and a line where it is not what this command would make."""
-    other = [_UNDER.get(name, name) for name, value in under.items() if known.get(name) != value]
-    for name in other:
+def _check_existing(fit: dict[str, Any], made_with: dict[str, Any], named: frozenset[str]) -> dict[str, Any]:
+    """Return an existing fit; logs a line if this command would make another one.
+
+    Raises:
+        ConfigError: it was made with another value of an option in `named`.
+    """
+    different = [_OPTION_OF.get(name, name) for name, value in made_with.items() if fit.get(name) != value]
+    for name in different:
         if name in named:
-            here = under["beta"] if name == "beta" else under["attack"]["name"]
-            there = known.get("beta") if name == "beta" else known.get("attack", {}).get("name")
+            here = made_with["beta"] if name == "beta" else made_with["attack"]["name"]
+            there = fit.get("beta") if name == "beta" else fit.get("attack", {}).get("name")
             if here != there:
                 raise ConfigError(
-                    f"{name}={here}: this pair is fitted with {name}={there}; refit=true fits it anew, without its rows"
+                    f"{name}={here}: this pair is fitted with {name}={there}; refit=true replaces the fit and its rows"
                 )
-    if other:
-        _log.info("mixednuts: kept as it was fitted, under another %s; refit=true fits it anew", ", ".join(other))
-    return known
+    if different:
+        _log.info("mixednuts: using the existing fit, made with other %s; refit=true replaces it", ", ".join(different))
+    return fit
 
 
-def _fitted(
+def _fit(
     model: ConditionalModel,
     source: Source,
     blocks: Blocks,
@@ -131,34 +138,34 @@ def _fitted(
     seed: int,
 ) -> dict[str, Any]:
     robust = network_at(model.requires_grad_(False), 1.0)
-    found: MixFit = fit_transformation(*_logits(robust, source, blocks, attack, strength, seed), beta)
-    return {**found.mix._asdict(), "alpha": found.alpha, "surpass": found.surpass}
+    fit: MixFit = fit_transformation(*_logits(robust, source, blocks, attack, strength, seed), beta)
+    return {**fit.mix._asdict(), "alpha": fit.alpha, "surpass": fit.surpass}
 
 
-def _forget(run: RunDir) -> None:
-    """Remove what tells of another mix: rows, costs and even dials. Outcomes say whose they are and stay."""
+def _remove_rows(run: RunDir) -> None:
+    """Remove rows, costs and even dials of the old fit. Outcomes name their fit and stay."""
     for even in (run.path / RESULTS_DIR).glob("dial-mixednuts-*.json"):
         even.unlink()
     removed = remove_parts(run.path, lambda row: row.blend == "mixednuts")
     for stem in removed:
         (run.path / RESULTS_DIR / COSTS_GLOB.replace("*", stem)).unlink(missing_ok=True)
     if removed:
-        _log.info("mixednuts: fitted anew; %d tables of the fit before are removed", len(removed))
+        _log.info("mixednuts: fit replaced; removed %d tables of the old one", len(removed))
 
 
 def _logits(
     robust: torch.nn.Module, source: Source, blocks: Blocks, attack: Attack, strength: AttackConfig, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """The robust network's logits of clean images it gets wrong, and of attacked ones it gets right."""
+    """The robust network's logits of clean images it gets wrong, and of attacked images it gets right."""
     wrong, right = list[Tensor](), list[Tensor]()
     parts = [blocks.members(number) for number in range(len(blocks))]
     assert attack.run is not None
     for rows, (raw, y) in zip(parts, source.read(parts), strict=True):
         x = to_float(raw).contiguous()
         with full_float32():
-            moved = attack.run(robust, x, y, strength, example_seeds(seed, rows)).detach()
+            x_adv = attack.run(robust, x, y, strength, example_seeds(seed, rows)).detach()
             with torch.no_grad():
-                clean, attacked = robust(x), robust(moved)
+                clean, attacked = robust(x), robust(x_adv)
         wrong.append(clean[clean.argmax(1) != y])
         right.append(attacked[(clean.argmax(1) == y) & (attacked.argmax(1) == y)])
     return torch.cat(wrong), torch.cat(right)

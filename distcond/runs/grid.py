@@ -1,4 +1,4 @@
-"""The operating points at which a run's network is looked at."""
+"""The operating points at which a run is evaluated, by its config."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from distcond.runs.even_dial import EvenDial
 
 
 def lam_grid(config: Config) -> tuple[float, ...]:
-    """The lam values that make sense for the config's method.
+    """The lam values of `eval.lam_grid` that the config's method supports.
 
     Raises:
-        ConfigError: `eval.lam_grid` or the sampler do not fit the method.
+        ConfigError: `eval.lam_grid` or the sampler does not fit the method.
     """
     method: Method = lookup("method", config.method.name)
     return method.lam_grid(config)
 
 
 def positions(config: Config) -> tuple[float, ...]:
-    """Where the run's dial is looked at, each once, in the order given: `eval.lam_grid` for a switch.
+    """The positions of the run's dial to evaluate, without duplicates; for a switch, `eval.lam_grid`.
 
     Raises:
-        ConfigError: as `lam_grid`, or a blend that the method's networks do not have.
+        ConfigError: as of `lam_grid`, or the method's networks do not support the blend.
     """
     if config.eval.dial == "switch":
         return tuple(dict.fromkeys(lam_grid(config)))
@@ -35,30 +35,30 @@ def positions(config: Config) -> tuple[float, ...]:
     return tuple(dict.fromkeys(config.eval.dial_grid))
 
 
-def place_at(config: Config, position: float, even: EvenDial | None = None) -> OperatingPoint:
-    """The operating point that a position of the run's dial means; `even` is the map that `eval.dial_even` asks for."""
+def point_at(config: Config, position: float, even: EvenDial | None = None) -> OperatingPoint:
+    """The operating point at a position of the run's dial. `even` is the map of `eval.dial_even`, if it is set."""
     return point_on_dial(config.eval.dial, position if even is None else even(position), config.eval.dial_lam)
 
 
 def operating_points(config: Config, even: EvenDial | None = None) -> tuple[OperatingPoint, ...]:
-    """Where the run's network is looked at.
+    """The operating points at which the run's network is evaluated.
 
     Raises:
-        ConfigError: as `positions`, or an even dial without its map, which is fitted after a run.
+        ConfigError: as of `positions`, or `eval.dial_even` is set without its map, which is fitted after training.
     """
-    wanted = config.eval.dial_even
-    if wanted != "no" and even is None:
+    setting = config.eval.dial_even
+    if setting != "no" and even is None:
         raise ConfigError(
-            f"eval.dial_even={wanted}: fitted after training, by distcond.calibrate even={wanted}; valid: no"
+            f"eval.dial_even={setting}: fitted after training, by distcond.calibrate even={setting}; valid: no"
         )
-    return tuple(place_at(config, position, even) for position in positions(config))
+    return tuple(point_at(config, position, even) for position in positions(config))
 
 
 def check_ends(config: Config) -> None:
-    """Refuse a blend without two ends, before any network is made.
+    """Check that the method has both ends of the blend in `eval.dial`.
 
     Raises:
-        ConfigError: the method has one path, or no network at `eval.dial_lam` on the adversarial one.
+        ConfigError: the method has one path, or `eval.dial_lam` is not on its adversarial path.
     """
     settings = config.eval
     method: Method = lookup("method", config.method.name)

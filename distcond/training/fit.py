@@ -30,7 +30,7 @@ from distcond.training.checkpointing import never_stop, resume_training, save_tr
 from distcond.training.epoch import train_epoch
 from distcond.training.progress import ProgressWriter
 from distcond.training.trainer import Trainer
-from distcond.training.validate import final_counts, final_work, pace_of, validate
+from distcond.training.validate import build_eta, final_counts, final_work, validate
 
 
 def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Callable[[], bool] = never_stop) -> bool:
@@ -88,7 +88,7 @@ def resume_and_train(trainer: Trainer) -> bool:
 
 def make_progress(trainer: Trainer) -> ProgressWriter:
     """The progress writer of a run. Only rank 0 writes."""
-    pace, active = pace_of(trainer), trainer.world.first
+    pace, active = build_eta(trainer), trainer.world.first
     watch = Stopwatch(trainer.world.device, active=active)
     progress = ProgressWriter(trainer.run.path, pace.epochs, pace.steps, trainer.config.batch_size, active, pace, watch)
     if trainer.uploader is not None:

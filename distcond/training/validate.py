@@ -1,4 +1,4 @@
-"""The sweeps of a run: on validation while it trains, on test for the best and the last checkpoint."""
+"""Evaluation within a run: on validation while it trains, on test for the best and the last checkpoint."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from distcond.training.eta import EtaEstimator
 from distcond.training.progress import ProgressWriter, SweepProgress
 from distcond.training.trainer import Trainer
 
-#: Reports by operating point.
+#: Gradient masking reports by operating point.
 Reports = dict[OperatingPoint, Diagnosis]
 
 
 def validate(trainer: Trainer, epoch: int, progress: ProgressWriter) -> tuple[float, dict[str, object]]:
-    """Sweep the validation split after `epoch` epochs.
+    """Evaluate the validation split after `epoch` epochs.
 
     Returns:
-        The score that chooses the best checkpoint, the mean of SA and RA over the grid, and what the history keeps:
-        the curve, and "warnings", the sentinel's at the most robust point, where it looked.
+        The score that selects the best checkpoint, which is the mean of SA and RA over the grid; and entries for the
+        history: the curve, and "warnings" of the gradient masking check at the most robust point, if it ran.
     """
     model, method = trainer.evaluated_model(), lookup("method", trainer.config.method.name)
     assert isinstance(method, Method)
     plan = _plan(trainer, model, "val", epoch, _val_attack(trainer.config))
     meter = SweepProgress(progress, "validate", trainer.position.done, _rows(trainer, plan.layout))
-    counts = swept(trainer, plan, model, meter, losses=method.reads_ra_loss)
-    validated = Tested(plan, counts, _probed(trainer, plan, model))
+    counts = run_sweep(trainer, plan, model, meter, losses=method.reads_ra_loss)
+    validated = Evaluated(plan, counts, _check_masking(trainer, plan, model))
     _write(trainer, f"val-epoch-{epoch:04d}", validated, "live")
     curve = [point(count) for count in counts]
     score = sum(at["sa"] + at["ra"] for at in curve) / (2 * len(curve))
-    kept: dict[str, object] = {"val": curve, "val_score": score}
+    entries: dict[str, object] = {"val": curve, "val_score": score}
     for report in validated.reports.values():
-        kept["warnings"] = report.facts
-    return score, kept
+        entries["warnings"] = report.facts
+    return score, entries
 
 
 def _plan(
     trainer: Trainer, model: ConditionalModel, split: str, epoch: int, attack: AttackConfig | None = None
 ) -> EvalPlan:
-    """What a sweep of a split counts."""
+    """The plan for the evaluation of a split."""
     source, budget = trainer.sources[split], _budget(trainer.config, split)
     plan = sweep_plan(
         trainer.config, model, source, attack=attack, budget=budget, run_path=trainer.run.path, split=split, epoch=epoch
@@ -66,7 +66,7 @@ def _plan(
 
 
 def _budget(config: Config, split: str) -> int:
-    """How many examples of a split its sweeps look at; 0 = all. In training, of the images that are trained on."""
+    """Number of examples of a split to evaluate; 0 = all. Of "train", among the images that are trained on."""
     if split == "train":
         return min((count for count in (config.train_examples, config.eval.train_examples) if count), default=0)
     return config.eval.val_examples if split == "val" else config.eval.test_examples
@@ -76,8 +76,8 @@ def _val_attack(config: Config) -> AttackConfig:
     return replace(config.eval.attack, num_steps=config.eval.val_steps, restarts=1)
 
 
-def _probed(trainer: Trainer, plan: EvalPlan, model: ConditionalModel) -> Reports:
-    """The sentinel at the most robust point, beside a validation sweep."""
+def _check_masking(trainer: Trainer, plan: EvalPlan, model: ConditionalModel) -> Reports:
+    """The gradient masking check at the most robust point, next to a validation."""
     settings = trainer.config.eval
     if settings.sentinel != "every" or not trainer.world.first:
         return {}
@@ -88,14 +88,14 @@ def _probed(trainer: Trainer, plan: EvalPlan, model: ConditionalModel) -> Report
 
 
 def point(count: Count) -> dict[str, Any]:
-    """One operating point of the history: accuracies in [0, 1], and the loss under attack where a method reads it."""
+    """An operating point for the history: accuracies in [0, 1], and the loss under attack if the method reads it."""
     sa, ra = count.sa_correct / count.num_examples, count.ra_correct / count.num_examples
     loss = {} if count.ra_loss is None else {"ra_loss": count.ra_loss}
     return {"lam": count.lam, "width": count.width, "sa": sa, "ra": ra, **loss, **blend_of(count.point)}
 
 
-def pace_of(trainer: Trainer) -> EtaEstimator:
-    """What the sweeps of a run will cost this rank, for an estimate of the time that is left."""
+def build_eta(trainer: Trainer) -> EtaEstimator:
+    """The ETA estimator of a run, with the work of its evaluations on this rank."""
     return EtaEstimator(
         epochs=sum(stage.epochs for stage in trainer.stages),
         steps=trainer.train.steps,
@@ -106,14 +106,14 @@ def pace_of(trainer: Trainer) -> EtaEstimator:
 
 
 def sweep_work(attack: AttackConfig, rows: float) -> float:
-    """Forward-equivalents, at most, of a sweep that brings `rows` rows to this rank: answers clean and attacked."""
+    """Upper bound of the forward-equivalents for `rows` examples on this rank, clean and attacked."""
     return rows * (1.0 + attack.restarts * (2 * attack.num_steps + 1))
 
 
 def final_work(trainer: Trainer) -> float:
-    """What the sweeps at the end will cost this rank: one more where best and last are two networks.
+    """Work of the final evaluation on this rank. Twice, if best and last are different networks.
 
-    While no validation has been, between the two; after one, as if the last were to do as it did.
+    Before the first validation, assumes 1.5; later, that the last checkpoint is the best if the latest one was.
     """
     settings = trainer.config.eval
     networks = 1.5 if trainer.best is None else 1.0 + (trainer.best[0] < trainer.validated)
@@ -126,8 +126,8 @@ def _blocks(trainer: Trainer, split: str) -> Blocks:
     return Blocks.of(trainer.sources[split], _budget(trainer.config, split), trainer.config.eval.batch_size)
 
 
-class Tested(NamedTuple):
-    """A network that was swept: what of, the counts, and the sentinel's reports."""
+class Evaluated(NamedTuple):
+    """An evaluated network: the plan, the counts, and the gradient masking reports."""
 
     plan: EvalPlan
     counts: list[Count]
@@ -135,60 +135,60 @@ class Tested(NamedTuple):
 
 
 def final_counts(trainer: Trainer, progress: ProgressWriter) -> dict[str, list[Count]]:
-    """Sweep the checkpoints read back from disk: "last" and "best" on test, "train" = last on training images.
+    """Evaluate checkpoints read back from disk: "last" and "best" on test, and "train", last on training images.
 
-    Where weights are averaged these are averages, and "last_raw" shows what the same run gives without. The training
-    images are those without augmentation; they are what the robust generalisation gap is measured on.
+    If weights are averaged, these are averages, and "last_raw" is the last checkpoint without averaging. The training
+    images, for the robust generalisation gap, are not augmented.
     """
-    settings, by_network = trainer.config.eval, dict[tuple[int, bool], Tested]()
-    wanted = ("last", "best", "last_raw") if trainer.averaged is not None else ("last", "best")
-    # Not as each rank finds them: a network file system may show an older list to some.
+    settings, by_network = trainer.config.eval, dict[tuple[int, bool], Evaluated]()
+    names = ("last", "best", "last_raw") if trainer.averaged is not None else ("last", "best")
+    # From the trainer, not from the directory: a network file system may show some ranks an older listing.
     best = trainer.best[0] if trainer.best is not None else trainer.position.done
     epochs = {"last": trainer.position.done, "best": best, "last_raw": trainer.position.done}
-    networks = {which: (epochs[which], which == "last_raw") for which in wanted}
+    networks = {which: (epochs[which], which == "last_raw") for which in names}
     rows = len(set(networks.values())) * _rows(trainer, _blocks(trainer, "test"))
     rows += bool(settings.train_examples) * _rows(trainer, _blocks(trainer, "train"))
     progress.pace.test = sweep_work(settings.attack, rows)
     meter = SweepProgress(progress, "test", trainer.position.done, rows)
     for which, network in networks.items():
         if network not in by_network:
-            by_network[network] = _tested(trainer, "test", network[0], which, meter)
+            by_network[network] = _evaluate_checkpoint(trainer, "test", network[0], which, meter)
         _write(trainer, f"test-{which}", by_network[network], which)
-    found = {which: by_network[network].counts for which, network in networks.items()}
+    counts = {which: by_network[network].counts for which, network in networks.items()}
     if settings.train_examples:
-        trained = _tested(trainer, "train", networks["last"][0], "last", meter)
+        trained = _evaluate_checkpoint(trainer, "train", networks["last"][0], "last", meter)
         _write(trainer, "train-last", trained, "last")
-        found["train"] = trained.counts
-    return found
+        counts["train"] = trained.counts
+    return counts
 
 
-def _tested(trainer: Trainer, split: str, epoch: int, which: str, meter: SweepProgress) -> Tested:
-    """Counts of a checkpoint at every operating point; on test kept by example, and what the sentinel says there."""
+def _evaluate_checkpoint(trainer: Trainer, split: str, epoch: int, which: str, meter: SweepProgress) -> Evaluated:
+    """Evaluate a checkpoint at every operating point; on test with outcomes per example and gradient masking check."""
     model = load_from(trainer.run, trainer.run.checkpoints / CheckpointStep(epoch).name, which, trainer.world.device)
     data = prepare_data(trainer.config.data).fingerprint
     plan = replace(_plan(trainer, model, split, epoch), weights=weights_digest(model), fingerprint=data)
-    counts = swept(trainer, plan, model, meter, keep=split == "test")
+    counts = run_sweep(trainer, plan, model, meter, keep=split == "test")
     if split == "train" or trainer.config.eval.sentinel == "off" or not trainer.world.first:
-        return Tested(plan, counts, {})
+        return Evaluated(plan, counts, {})
     attack, full_width = trainer.config.eval.attack, [point for point in plan.points if point.width == 1]
     work = sweep_work(attack, _rows(trainer, plan.layout))
-    return Tested(plan, counts, probe(plan, model, trainer.sources[split], attack, full_width, work))
+    return Evaluated(plan, counts, probe(plan, model, trainer.sources[split], attack, full_width, work))
 
 
 def _rows(trainer: Trainer, blocks: Blocks) -> int:
-    """How many rows one sweep brings to this rank."""
+    """Number of examples of one sweep on this rank, summed over operating points."""
     points = len(operating_points(trainer.config)) * len(trainer.model.width_mults)
     return points * sum(len(blocks.members(number)) for number in blocks.of_rank(trainer.world))
 
 
-def _write(trainer: Trainer, name: str, tested: Tested, which: str) -> None:
+def _write(trainer: Trainer, name: str, evaluated: Evaluated, which: str) -> None:
     if trainer.world.first:
-        warnings = {at: report.names for at, report in tested.reports.items()}
-        rows = sweep_rows(tested.plan, tested.counts, provenance(trainer, tested.plan.epoch, which), warnings)
+        warnings = {at: report.names for at, report in evaluated.reports.items()}
+        rows = sweep_rows(evaluated.plan, evaluated.counts, provenance(trainer, evaluated.plan.epoch, which), warnings)
         write_part(trainer.run.path, name, rows)
 
 
-def swept(
+def run_sweep(
     trainer: Trainer,
     plan: EvalPlan,
     model: ConditionalModel,
@@ -196,10 +196,18 @@ def swept(
     losses: bool = False,
     keep: bool = False,
 ) -> list[Count]:
-    """Counts of `model` at every operating point of the run.
+    """Count at every operating point of the plan, polling for stop requests in between.
+
+    Args:
+        trainer: the run on this rank.
+        plan: of the sweep.
+        model: the network.
+        meter: called after each block.
+        losses: whether to compute the loss under attack.
+        keep: whether to store outcomes per example.
 
     Raises:
-        Stop: the run was asked to stop before the last of them; what was not kept by example is lost.
+        StopRequested: the run was asked to stop; counts without stored outcomes are lost.
     """
     counts, source = list[Count](), trainer.sources[plan.spec.split]
     for count in sweep(plan, model, source, trainer.world, seen=meter, losses=losses, keep=keep):
@@ -210,7 +218,7 @@ def swept(
 
 
 def provenance(trainer: Trainer, epoch: int, which: str) -> Provenance:
-    """What the rows of one sweep say about where they come from. The first rank alone writes them."""
+    """The provenance of the rows of one sweep, which rank 0 writes."""
     return Provenance(
         run_id=trainer.run.name,
         checkpoint=which,

@@ -1,4 +1,4 @@
-"""What a command line means, and how an entry point ends."""
+"""Parsing of the command line, and exit statuses of an entry point."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_one_recipe_and_settings_in_any_order() -> None:
     assert config.attack.epsilon == pytest.approx(8 / 255)
 
 
-def test_no_word_is_the_embedded_default() -> None:
+def test_no_argument_is_the_default_recipe() -> None:
     assert parse([]).config.recipe == "float_digits"
     assert parse_args(["recipe=oat_digits", "epochs=1"]) == ("oat_digits", {"epochs": "1"})
 
@@ -44,22 +44,22 @@ def test_two_recipes_are_refused() -> None:
         "epochs= epochs=2",
     ],
 )
-def test_value_that_a_later_one_replaces_is_checked(words: str) -> None:
+def test_overridden_value_is_checked(words: str) -> None:
     with pytest.raises(ConfigError):
         parse(words.split())
 
 
-def test_good_earlier_values_give_way() -> None:
+def test_later_value_counts() -> None:
     words = "method=floats method=oats method.dim=8 method=oat sampler=uniform sampler=beta"
     config = parse(words.split()).config
     assert (config.method.name, config.sampler.name) == ("oat", "beta")
 
 
-def test_evaluation_words_are_all_checked() -> None:
+def test_overridden_options_of_evaluations_are_checked() -> None:
     with pytest.raises(ConfigError, match="confidence=2"):
-        calibrate._words(["ra=0.2", "confidence=2", "confidence=0.9"])
+        calibrate._parse_options(["ra=0.2", "confidence=2", "confidence=0.9"])
     with pytest.raises(ConfigError, match=r"eval\.batch_size=many"):
-        calibrate._words(["eval.batch_size=many", "eval.batch_size=8"])
+        calibrate._parse_options(["eval.batch_size=many", "eval.batch_size=8"])
 
 
 def test_an_unknown_recipe_names_the_nearest_five() -> None:
@@ -86,7 +86,7 @@ def test_help_names_every_setting_with_its_value(capsys: pytest.CaptureFixture[s
     assert ", ".join(KINDS) in shown
 
 
-def test_mistakes_are_one_line_and_interrupts_say_more(capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_and_interrupts_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def mistaken() -> int:
         raise ConfigError("what is wrong")
 
@@ -100,7 +100,7 @@ def test_mistakes_are_one_line_and_interrupts_say_more(capsys: pytest.CaptureFix
         assert capsys.readouterr().err.startswith(said)
 
 
-def test_reader_that_has_gone_ends_quietly() -> None:
+def test_closed_pipe_ends_quietly() -> None:
     script = "from distcond.config.command_line import run_cli; run_cli(lambda: print('x' * (1 << 20)) or 0)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None

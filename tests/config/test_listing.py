@@ -1,4 +1,4 @@
-"""What `--list` and the head of `--help` say."""
+"""The output of `--list`, and the header of `--help`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distcond.errors import ConfigError
 from distcond.registry import KINDS, table
 
 
-def test_the_listing_has_every_kind_and_refuses_others() -> None:
+def test_list_has_every_kind() -> None:
     everything = list_registered("all").splitlines()
     for title in ("recipes", "methods", "models", "data sets", "lam samplers"):
         assert title in everything
@@ -26,7 +26,7 @@ def test_every_value_has_one_line(kind: str) -> None:
         assert value.summary in list_registered(kind)
 
 
-def test_recipes_stand_under_their_paper() -> None:
+def test_recipes_are_grouped_by_paper() -> None:
     lines = list_registered("recipe").splitlines()
     recipes, heading, found = table("recipe"), "", {}
     for line in lines:
@@ -47,7 +47,7 @@ def test_recipes_show_their_epochs_and_cost() -> None:
     assert "<0.01 GPU h" in line
 
 
-def test_heads_tell_what_is_reproduced_expected_and_spent() -> None:
+def test_header_of_a_recipe() -> None:
     text = describe_recipe("oats_cifar10_resnet34")
     lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
     assert list(lines) == ["paper", "reproduces", "interpretation", "expect", "cost", "ran"]

@@ -1,4 +1,4 @@
-"""Dotted overrides: what is read from text, what is refused and in which words, and what a `method=` resets."""
+"""Overrides: parsing of values, refusals, and the defaults that `method=` sets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def value_at(config: Config, path: str) -> Any:
         ("data.name", "cifar10", "cifar10"),
     ],
 )
-def test_values_are_read_by_their_settings_type(path: str, given: Any, wanted: Any) -> None:
+def test_values_are_parsed_by_type(path: str, given: Any, wanted: Any) -> None:
     found = value_at(resolve("float_digits", {path: given}), "launch.name" if path == "launch" else path)
     assert found == wanted
     assert type(found) is type(wanted)
@@ -99,7 +99,7 @@ def test_values_are_read_by_their_settings_type(path: str, given: Any, wanted: A
         ("epochs.x", "4", "epochs.x: epochs is a single value without sub-settings"),
     ],
 )
-def test_misfits_are_refused_with_the_choices(path: str, given: Any, words: str) -> None:
+def test_invalid_settings_are_refused_with_choices(path: str, given: Any, words: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         resolve("float_digits", {path: given})
     assert words in str(refusal.value)
@@ -111,7 +111,7 @@ def test_unknown_recipes_are_refused_with_nearest_name() -> None:
         resolve("float_digit", {})
 
 
-def test_a_method_brings_its_options_and_sampler() -> None:
+def test_method_sets_its_options_and_sampler() -> None:
     config = resolve("float_digits", {"method.alpha": 0.5, "sampler.share": 0.25})
     assert config.method == FloatOptions(name="float", alpha=0.5)
     assert config.sampler == TwoPointOptions(name="two_point", share=0.25)
@@ -121,13 +121,13 @@ def test_a_method_brings_its_options_and_sampler() -> None:
     assert apply_overrides(other, {"method": "float"}).method == FloatOptions(name="float")
 
 
-def test_a_given_sampler_is_kept_in_any_order() -> None:
+def test_explicit_sampler_is_kept_in_any_order() -> None:
     for overrides in ({"method": "float", "sampler": "fixed"}, {"sampler.name": "fixed", "method.name": "float"}):
         assert resolve("float_digits", overrides).sampler == FixedOptions(name="fixed")
 
 
 @pytest.mark.parametrize("method", ["oat", "oats"])
-def test_a_method_brings_its_grid_unless_given(method: str) -> None:
+def test_method_sets_its_grid_unless_explicit(method: str) -> None:
     own = lookup("method", method).default_grid
     assert own == (0.0, 0.1, 0.2, 0.3, 0.4, 1.0)
     for recipe in ("float_digits", "float_cifar10_resnet34"):
@@ -143,7 +143,7 @@ def test_a_method_brings_its_grid_unless_given(method: str) -> None:
     assert narrow.eval.lam_grid == (0.0, 0.4)
 
 
-def test_options_may_precede_the_name_they_belong_to() -> None:
+def test_options_may_precede_their_method() -> None:
     config = resolve(
         "pgd_at_digits", {"method.alpha": "0.75", "model.widths": "4", "method": "float", "model": "small_cnn"}
     )
@@ -152,7 +152,7 @@ def test_options_may_precede_the_name_they_belong_to() -> None:
 
 
 @pytest.mark.parametrize("recipe", table("recipe"))
-def test_settings_survive_plain_values_and_back(recipe: str) -> None:
+def test_settings_round_trip(recipe: str) -> None:
     config = resolve(recipe, {"attack.epsilon": "3/255", "fresh": "true"})
     assert from_settings(to_settings(config)) == config
 
@@ -169,7 +169,7 @@ def test_every_setting_has_a_help_line() -> None:
     ] == []
 
 
-def test_help_says_which_values_there_are() -> None:
+def test_help_lists_enumerated_values() -> None:
     lines = {path: line for path, _, line in settings_of(resolve("oat_digits", {}))}
     assert lines["optim.schedule"] == "learning rate over the run; one of cosine, multistep, onecycle, constant"
     assert lines["launch.name"] == "ray = Ray Train; local = this process, or every torchrun process"
@@ -192,7 +192,7 @@ NOT_A_METHOD = 3
 """
 
 
-def test_a_method_from_outside_is_taken_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_method_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "private_distcond_method.py").write_text(PRIVATE)
     monkeypatch.syspath_prepend(tmp_path)
     name = "private_distcond_method:METHOD"
@@ -211,7 +211,7 @@ def test_overrides_beat_recipes_and_recipes_beat_defaults() -> None:
     assert resolve("float_digits", {}).seed == Config().seed
 
 
-def test_a_recipe_is_no_setting_of_another() -> None:
+def test_recipe_is_not_a_setting() -> None:
     with pytest.raises(ConfigError, match="recipe=pgd_at_digits: "):
         resolve("float_digits", {"recipe": "pgd_at_digits"})
 
@@ -222,9 +222,9 @@ def test_a_recipe_is_no_setting_of_another() -> None:
         ({}, "weights"),
         ({"method": "oat"}, "weights"),
         ({"method": "trades"}, "switch"),
-        ({"method": "pgd_at", "eval.dial": "weights"}, "weights"),  # refused where a run begins
+        ({"method": "pgd_at", "eval.dial": "weights"}, "weights"),  # refused when the run starts
         ({"eval.lam_grid": "0,1"}, "switch"),
-        ({"eval.lam_grid": "0,1", "eval.dial": "outputs"}, "outputs"),  # so is this
+        ({"eval.lam_grid": "0,1", "eval.dial": "outputs"}, "outputs"),  # so is this one
     ],
 )
 def test_dial_fits_method_and_grid(settings: dict[str, Any], dial: str) -> None:

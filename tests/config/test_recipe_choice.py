@@ -1,4 +1,4 @@
-"""A data set named without a recipe gets settings made for it, or is refused."""
+"""The recipe chosen for a data set without a recipe, or a refusal."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def folder(root: Path, side: int) -> str:
         ("float_digits data=cifar10", "float_digits"),
     ],
 )
-def test_a_data_set_brings_its_recipe(words: str, recipe: str) -> None:
+def test_data_set_selects_its_recipe(words: str, recipe: str) -> None:
     assert parse(words.split()).config.recipe == recipe
 
 
-def test_every_data_set_with_recipes_gets_one() -> None:
+def test_every_data_set_with_recipes_selects_one() -> None:
     for data in {recipe.settings.get("data", "digits") for recipe in table("recipe").values()}:
         config = parse([f"data={data}"]).config
         assert table("recipe")[config.recipe].settings.get("data", "digits") == data == config.data.name
 
 
 @pytest.mark.parametrize(("side", "recipe"), [(32, "float_cifar10_resnet20"), (64, "float_tiny_imagenet_resnet34")])
-def test_a_folder_trains_at_a_fitting_epsilon(tmp_path: Path, side: int, recipe: str) -> None:
+def test_image_folder_selects_a_recipe_by_size(tmp_path: Path, side: int, recipe: str) -> None:
     command = parse(["data=image_folder", folder(tmp_path, side)])
     config = command.config
     assert (config.recipe, config.data.name) == (recipe, "image_folder")
@@ -61,7 +61,7 @@ def test_a_folder_trains_at_a_fitting_epsilon(tmp_path: Path, side: int, recipe:
 
 
 @pytest.mark.parametrize("side", [8, 200])
-def test_a_folder_without_fitting_recipe_is_refused(tmp_path: Path, side: int) -> None:
+def test_folder_without_fitting_recipe_is_refused(tmp_path: Path, side: int) -> None:
     with pytest.raises(ConfigError, match=r"data=image_folder: no recipe .*float_tiny_imagenet_resnet34"):
         parse(["data=image_folder", folder(tmp_path, side)])
 
@@ -71,11 +71,11 @@ def test_a_root_without_data_set_is_refused() -> None:
         parse(["data.root=/images"])
 
 
-def test_a_choice_named_again_keeps_recipe_options() -> None:
+def test_naming_the_method_again_keeps_options() -> None:
     assert parse(["data=cifar10", "method=floats"]).config == resolve("floats_cifar10_resnet20", {})
 
 
-def test_sweeps_take_a_fitting_recipe_too(tmp_path: Path) -> None:
+def test_sweeps_select_a_fitting_recipe(tmp_path: Path) -> None:
     runs = expand_runs(SweepRequest(args=("data=cifar10",), grid=("method=float,oat",)))
     assert [run.recipe for run in runs] == ["float_cifar10_resnet20", "oat_cifar10_resnet20"]
     space = asked(["noise_scale", "data=cifar100", f"dir={tmp_path / 'sweep'}"])[1]

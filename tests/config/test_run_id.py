@@ -1,4 +1,4 @@
-"""What a run is called: by what decides its result, not by where it runs."""
+"""Run IDs: they depend on the settings that affect the result, not on where a run is executed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ CONFIG = resolve("float_digits", {})
 #: A value other than the default for every setting that must not change the name.
 ELSEWHERE = {
     "sinks": ["wandb"],
-    "init_from": "/weights.pth",  # its content decides, see tests/engine/test_init_runs.py
+    "init_from": "/weights.pth",  # its content is hashed, see tests/init_from/test_init_runs.py
     "data.root": "/other",
-    "data.extra": "/more.npz",  # its content decides, see tests/data/test_extra.py
+    "data.extra": "/more.npz",  # its content is hashed, see tests/data/test_extra.py
     "data.loader": "memory",
     "data.cache_dir": "/tmp/cache",
     "data.threads": 3,
@@ -54,14 +54,14 @@ def other(path: str, value: object) -> object:
     return value + 1 if isinstance(value, int) else (value + 0.5 if value <= 0.5 else value - 0.25)
 
 
-def test_run_id_is_readable_and_outlives_new_settings() -> None:
-    # A new setting at its default changes no run, so it must not change this. Nor does it depend on the process: each
-    # run of this test is one with other hashes of words.
+def test_run_id_is_stable() -> None:
+    # A new setting at its default must not change this ID. Neither may the process: str hashes differ in each run of
+    # this test.
     first = resolve("float_digits", {"eval.dial": "switch", "attack.epsilon": 0.2, "eval.attack.epsilon": 0.2})
     assert run_id(first, "0123456789abcdef") == "float-digits-small_cnn-s0-be504053"
 
 
-def test_only_what_decides_results_changes_the_run_id() -> None:
+def test_settings_that_affect_results_change_the_id() -> None:
     settings = to_settings(CONFIG)
     missing = set(ELSEWHERE) - set(settings) - {"launch"}
     assert not missing
@@ -74,21 +74,21 @@ def test_only_what_decides_results_changes_the_run_id() -> None:
 
 
 @pytest.mark.parametrize(("path", "value"), ELSEWHERE.items())
-def test_where_it_runs_does_not_change_the_name(path: str, value: object) -> None:
+def test_other_settings_do_not_change_the_id(path: str, value: object) -> None:
     config = resolve("float_digits", {path: value})
     assert config != CONFIG
     assert run_id(config, "f") == run_id(CONFIG, "f")
 
 
-def test_other_images_give_another_name() -> None:
+def test_other_images_change_the_id() -> None:
     assert run_id(CONFIG, "a") != run_id(CONFIG, "b")
 
 
-def test_a_recipe_written_by_hand_is_one_run() -> None:
+def test_same_settings_without_recipe_are_one_run() -> None:
     by_hand = resolve("pgd_at_digits", {"method": "float", "eval.dial": "weights"})
     assert run_id(by_hand, "f") == run_id(CONFIG, "f")
 
 
-def test_private_work_is_called_by_its_module() -> None:
+def test_private_methods_are_named_by_module() -> None:
     config = resolve("float_digits", {"method": "distcond.methods.pgd_at:METHOD"})
     assert run_id(config, "f").startswith("pgd_at-digits-small_cnn-s0-")

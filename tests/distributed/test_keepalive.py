@@ -1,4 +1,4 @@
-"""Ranks that wait for a slow one hear from it: no collective runs into its time limit for that."""
+"""run_with_keepalive: waiting for a slow rank runs into no time limit of a collective."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from support.processes import LIMIT
 _met = threading.Semaphore(0)
 
 
-class Meeting(World):
-    """Counts how often its ranks have met."""
+class CountingWorld(World):
+    """Counts its reductions."""
 
     def all_reduce_max(self, values: list[float]) -> list[float]:
         _met.release()
@@ -32,7 +32,7 @@ class Meeting(World):
 
 
 def slow() -> str:
-    """Goes on only while the ranks meet; else it would be over before anybody waits."""
+    """Work that lasts for several reductions, so that the other rank has to wait."""
     while _met.acquire(blocking=False):
         pass
     for _ in range(3):
@@ -42,7 +42,7 @@ def slow() -> str:
 
 def one_is_slow(rank: int, world: int) -> list[str]:
     at.KEEPALIVE_INTERVAL = 0.05
-    return [run_with_keepalive(Meeting(rank, world), slow if rank else lambda: "at once")]
+    return [run_with_keepalive(CountingWorld(rank, world), slow if rank else lambda: "at once")]
 
 
 def one_fails(rank: int, world: int) -> str:
@@ -55,18 +55,18 @@ def one_fails(rank: int, world: int) -> str:
     return "none"
 
 
-def test_a_slow_rank_is_heard_of(run_ranks: Callable[..., list[Any]]) -> None:
+def test_slow_rank_is_waited_for(run_ranks: Callable[..., list[Any]]) -> None:
     assert run_ranks(one_is_slow, 2) == [["at once"], ["done"]]
     assert run_with_keepalive(World(), lambda: 3) == 3
 
 
-def test_an_error_stays_one(run_ranks: Callable[..., list[Any]]) -> None:
+def test_error_of_work_is_raised(run_ranks: Callable[..., list[Any]]) -> None:
     assert run_ranks(one_fails, 2) == ["another's", "its own"]
     with pytest.raises(ZeroDivisionError):
         run_with_keepalive(World(), lambda: 1 // 0)
 
 
-def one_has_no_end(rank: int, world: int) -> str:
+def one_hangs(rank: int, world: int) -> str:
     at.KEEPALIVE_INTERVAL = 0.05
     try:
         run_with_keepalive(World(rank, world), threading.Event().wait if rank else lambda: True, limit=0.2)
@@ -77,14 +77,14 @@ def one_has_no_end(rank: int, world: int) -> str:
     return "none"
 
 
-def test_what_has_no_end_is_left_behind(run_ranks: Callable[..., list[Any]]) -> None:
-    other, hanging = run_ranks(one_has_no_end, 2)
+def test_hanging_work_is_abandoned(run_ranks: Callable[..., list[Any]]) -> None:
+    other, hanging = run_ranks(one_hangs, 2)
     assert other == "another's" and "0.2 s" in hanging
-    assert "0.2 s" in one_has_no_end(1, 1)
+    assert "0.2 s" in one_hangs(1, 1)
 
 
-def slow_to_send(rank: int, world: int, config: Config, machines: list[str]) -> None:
-    """One rank in a directory of its own; the second is slow with every part of a checkpoint."""
+def slow_upload(rank: int, world: int, config: Config, machines: list[str]) -> None:
+    """One rank in its own directory; the second is slow to upload its parts of checkpoints."""
     original, at.KEEPALIVE_INTERVAL = Store.put, 0.05
 
     def put(self: Store, local: Path, name: str) -> int:
@@ -94,12 +94,12 @@ def slow_to_send(rank: int, world: int, config: Config, machines: list[str]) -> 
 
     Store.put = put  # type: ignore[method-assign]
     try:
-        fit(config, Meeting(rank, world), Path(machines[rank]))
+        fit(config, CountingWorld(rank, world), Path(machines[rank]))
     finally:
         Store.put = original  # type: ignore[method-assign]
 
 
-def test_a_slow_link_is_no_silence(
+def test_slow_upload_is_not_a_lost_rank(
     small: Callable[..., Config], tmp_path: Path, run_ranks: Callable[..., list[Any]]
 ) -> None:
     config = replace(small(epochs=1, eval__train_examples=0), run_root=f"file://{tmp_path}/there")
@@ -109,6 +109,6 @@ def test_a_slow_link_is_no_silence(
     assert home is not None
     with RunDir(machines[0]).begin(config):
         home.publish_start()
-        run_ranks(slow_to_send, 2, config, list(map(str, machines)))
+        run_ranks(slow_upload, 2, config, list(map(str, machines)))
     parts = ["complete.json", "rank-0000.pt", "rank-0001.pt", "shared.pt"]
     assert sorted(home.store.names("checkpoints")) == [f"checkpoints/epoch-0001/{n}" for n in parts]

@@ -1,4 +1,4 @@
-"""Processes of one start meet in a store in which those of an earlier one have left their words."""
+"""Rendezvous in a store that still has keys of an earlier start."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from distcond.training.checkpointing import never_stop
 from support.processes import LIMIT
 
 
-def met(store: Store, size: int, order: list[int]) -> list[str]:
-    """What each rank reads under the key that rank 0 writes, once all have met; they come in that order."""
+def values_after_rendezvous(store: Store, size: int, order: list[int]) -> list[str]:
+    """The value that each rank reads under the key of rank 0 after the rendezvous; ranks arrive in `order`."""
 
     def take_part(rank: int) -> str:
         place = rendezvous_store(store, rank, size, seconds=LIMIT, stop=never_stop)
@@ -27,19 +27,19 @@ def met(store: Store, size: int, order: list[int]) -> list[str]:
         return [work.result() for work in [pool.submit(take_part, rank) for rank in order]]
 
 
-def test_nobody_reads_what_another_start_has_left() -> None:
+def test_keys_of_another_start_are_ignored() -> None:
     store = HashStore()
     for start, order in enumerate([[0, 1, 2], [2, 1, 0], [1, 0, 2]], 1):
-        assert met(store, 3, order) == [f"of start {start}"] * 3
+        assert values_after_rendezvous(store, 3, order) == [f"of start {start}"] * 3
 
 
-def test_dead_rank_0_is_not_waited_for() -> None:
+def test_rank_0_of_another_start_is_ignored() -> None:
     store = HashStore()
     store.set("distcond/word", "dead")
-    assert met(store, 2, [1, 0]) == ["of start 1"] * 2
+    assert values_after_rendezvous(store, 2, [1, 0]) == ["of start 1"] * 2
 
 
-def test_who_is_alone_says_so() -> None:
+def test_missing_rank_raises() -> None:
     store = HashStore()
     store.set("distcond/word", "dead")
     for rank in (0, 1):
@@ -48,7 +48,7 @@ def test_who_is_alone_says_so() -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_who_waits_can_be_called_off(rank: int) -> None:
+def test_stop_request_ends_the_wait(rank: int) -> None:
     asked = iter([False, False, True])
     with pytest.raises(StopRequested):
         rendezvous_store(HashStore(), rank, 2, seconds=LIMIT, stop=lambda: next(asked))

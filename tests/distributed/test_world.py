@@ -1,4 +1,4 @@
-"""Who takes part, where, and in which number format."""
+"""World, its collectives, devices, precision and memory layout."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_collective_waits_for_release_of_tensors() -> None:
     assert not held
 
 
-def test_tensors_that_somebody_keeps_hold_up_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_for_held_tensors_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distcond.distributed.world.PATIENCE", 0.1)
     tensor = torch.ones(3)
     with wait_for_release(tensor):
@@ -63,7 +63,7 @@ def test_one_process_needs_no_group() -> None:
     assert not World(1, 2).first
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_missing_gpu_is_refused() -> None:
     assert choose_device("cpu") == CPU
     if torch.cuda.is_available():
         assert choose_device("auto").type == choose_device("cuda").type == "cuda"
@@ -73,7 +73,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         choose_device("cuda")
 
 
-def test_without_torchruns_variables_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_without_torchruns_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     with world_from_environment("cpu", 10.0, never_stop) as world:
@@ -85,7 +85,7 @@ def test_without_torchruns_variables_there_is_one_process(monkeypatch: pytest.Mo
     ("train", "wanted"),
     [("float32", None), ("bf16", torch.bfloat16), ("auto", torch.bfloat16 if fast_bf16(CPU) else None)],
 )
-def test_the_number_format_is_what_was_asked_for(train: Any, wanted: torch.dtype | None) -> None:
+def test_autocast_follows_the_setting(train: Any, wanted: torch.dtype | None) -> None:
     assert autocast_dtype(PrecisionConfig(train=train), CPU) is wanted
 
 
@@ -93,7 +93,7 @@ def test_the_number_format_is_what_was_asked_for(train: Any, wanted: torch.dtype
     ("layout", "wanted"),
     [("auto", torch.channels_last), ("channels_last", torch.channels_last), ("contiguous", torch.contiguous_format)],
 )
-def test_the_memory_layout_is_what_was_asked_for(tiny: Any, layout: Any, wanted: torch.memory_format) -> None:
+def test_memory_layout_follows_the_setting(tiny: Any, layout: Any, wanted: torch.memory_format) -> None:
     assert memory_format(PrecisionConfig(layout=layout), CPU) is wanted
     config = tiny("float", precision__layout=layout)
     model = build_model(config)
@@ -101,7 +101,7 @@ def test_the_memory_layout_is_what_was_asked_for(tiny: Any, layout: Any, wanted:
     assert model.backbone.units[1].conv.weight.is_contiguous(memory_format=wanted)
 
 
-def test_a_step_is_built_as_the_config_says(tiny: Any) -> None:
+def test_step_is_built_from_the_config(tiny: Any) -> None:
     config = tiny("float", precision__train="bf16", precision__fold_attack=False, attack__num_steps=3)
     step = build_step(config, build_model(config), CPU)
     assert (step.autocast, step.fold_dtype, step.attack.num_steps) == (torch.bfloat16, None, 3)

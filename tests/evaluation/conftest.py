@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from distcond.evaluate import planned
+from distcond.evaluate import plan_evaluation
 from distcond.evaluation.blocks import BlockEvaluator
 from distcond.evaluation.plan import EvalPlan
 from distcond.evaluation.rows import tally
@@ -24,7 +24,7 @@ def plan(trained: Path, tmp_path: Path) -> Callable[..., EvalPlan]:
     shutil.copytree(trained, tmp_path / "run", dirs_exist_ok=True, ignore=shutil.ignore_patterns("outcomes"))
 
     def made(*words: str) -> EvalPlan:
-        return planned(
+        return plan_evaluation(
             [str(tmp_path / "run"), "eval.test_examples=40", "eval.batch_size=16", "eval.sentinel=off", *words]
         )
 

@@ -14,7 +14,7 @@ from distcond.config.command_line import parse
 from distcond.data.loader import to_float
 from distcond.distributed.world import World
 from distcond.errors import ConfigError
-from distcond.evaluate import planned
+from distcond.evaluate import plan_evaluation
 from distcond.evaluation.rows import keep_rows, tally
 from distcond.models.dial import network_at
 from distcond.operating_point import OperatingPoint
@@ -103,7 +103,7 @@ def test_a_blend_of_one_path_is_refused(small: Any, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"^eval\.dial=weights: pgd_at has one path, a blend needs two; valid: switch$"
     ):
-        planned([str(tmp_path / "run"), "eval.dial=weights"])
+        plan_evaluation([str(tmp_path / "run"), "eval.dial=weights"])
 
 
 def test_training_ends_in_rows_along_the_dial(small: Any, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from distcond.distributed.world import World
 from distcond.errors import ConfigError
-from distcond.evaluate import main, planned
+from distcond.evaluate import main, plan_evaluation
 from distcond.evaluation import outcomes
 from distcond.evaluation.plan import EvalPlan
 from distcond.launch.block_pool import block_pool
@@ -58,7 +58,7 @@ def _write_digits(root: Path) -> None:
 def plan(run_path: Path, tmp_path: Path) -> Callable[..., EvalPlan]:
     """`plan(*words)`: of an evaluation on all 1,003 images, of which nothing is counted yet."""
     shutil.copytree(run_path, tmp_path / "run", ignore=shutil.ignore_patterns("outcomes"))
-    return lambda *words: planned([str(tmp_path / "run"), f"eval.test_examples={NUMBER}", *WORDS, *words])
+    return lambda *words: plan_evaluation([str(tmp_path / "run"), f"eval.test_examples={NUMBER}", *WORDS, *words])
 
 
 def broken_by(plan: EvalPlan) -> dict[tuple[str, float], np.ndarray]:

@@ -11,7 +11,7 @@ import torch
 
 from distcond.distributed.world import World
 from distcond.errors import ConfigError
-from distcond.evaluate import main, planned
+from distcond.evaluate import main, plan_evaluation
 from distcond.models.conditional import AtLambda
 from distcond.runs.run_dir import RunDir
 from distcond.training.fit import fit
@@ -46,7 +46,7 @@ def test_bad_setting_names_the_valid_values(plan: Any, word: str) -> None:
 
 def test_what_cannot_be_looked_at_is_refused(plan: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run here"):
-        planned([str(tmp_path / "nowhere")])
+        plan_evaluation([str(tmp_path / "nowhere")])
     path = plan().run_path
     with pytest.raises(ConfigError, match=r"^threat=transfer: "):
         plan("threat=transfer", "eval.lam_grid=1")
@@ -79,8 +79,8 @@ def test_attack_lam_without_code_is_refused(small: Any, tmp_path: Path) -> None:
     with RunDir(tmp_path / "oat").begin(config):
         fit(config, World(), tmp_path / "oat")
     words = [str(tmp_path / "oat"), "eval.lam_grid=0,1", "eval.test_examples=20"]
-    assert [source.lam for source in planned([*words, "threat=transfer", "attack_lam=0.2"]).sources] == [0.2]
+    assert [source.lam for source in plan_evaluation([*words, "threat=transfer", "attack_lam=0.2"]).sources] == [0.2]
     for threat in ("transfer", "worst", "adaptive,worst"):
         with pytest.raises(ConfigError, match=r"^attack_lam=0\.55: method\.encoding=") as refusal:
-            planned([*words, f"threat={threat}", "attack_lam=0.2,0.55"])
+            plan_evaluation([*words, f"threat={threat}", "attack_lam=0.2,0.55"])
         assert "\n" not in str(refusal.value)

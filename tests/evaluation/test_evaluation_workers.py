@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from distcond.errors import ConfigError
-from distcond.evaluate import main, planned
+from distcond.evaluate import main, plan_evaluation
 from distcond.evaluation import outcomes
 from distcond.evaluation.plan import EvalPlan
 from distcond.launch.block_pool import block_pool
@@ -68,7 +68,9 @@ def children(pid: int) -> list[int]:
 
 
 def test_workers_agree_replace_the_dead_raise_errors(copy: Callable[[str], Path]) -> None:
-    alone, path = (planned([str(copy(name)), "attack=fgsm", "eval.test_examples=40", *FEW]) for name in ("1", "2"))
+    alone, path = (
+        plan_evaluation([str(copy(name)), "attack=fgsm", "eval.test_examples=40", *FEW]) for name in ("1", "2")
+    )
     with block_pool(alone, 1) as count:
         count(alone, range(4), lambda block: None)
     ended: list[int] = []
@@ -96,7 +98,7 @@ def test_workers_agree_replace_the_dead_raise_errors(copy: Callable[[str], Path]
 def test_a_kill_of_all_changes_no_outcome(copy: Callable[[str], Path]) -> None:
     alone = copy("alone")
     assert main([str(alone), *BLOCKS, "launch.workers=1"]) == 0
-    expected = broken_by(planned([str(alone), *BLOCKS]))
+    expected = broken_by(plan_evaluation([str(alone), *BLOCKS]))
     assert {-1, 0, 1} <= set(np.concatenate(expected).tolist())
     killed = copy("killed")
     with started(killed, workers=2) as process:
@@ -113,7 +115,7 @@ def test_a_kill_of_all_changes_no_outcome(copy: Callable[[str], Path]) -> None:
     after = files(killed)
     assert {file: after[file] for file in before} == before
     assert len(after) == len(expected)
-    assert all(map(np.array_equal, expected, broken_by(planned([str(killed), *BLOCKS]))))
+    assert all(map(np.array_equal, expected, broken_by(plan_evaluation([str(killed), *BLOCKS]))))
 
 
 def test_the_same_command_again_only_prints(copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,7 +130,7 @@ def test_the_same_command_again_only_prints(copy: Callable[[str], Path], capsys:
 
 
 def test_single_process_uses_cpus_per_worker_threads(copy: Callable[[str], Path]) -> None:
-    made = planned([str(copy("threads")), "attack=none", "eval.test_examples=10", "eval.batch_size=10"])
+    made = plan_evaluation([str(copy("threads")), "attack=none", "eval.test_examples=10", "eval.batch_size=10"])
     seen: list[int] = []
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -157,4 +159,10 @@ def test_workers_of_a_ray_cluster(copy: Callable[[str], Path]) -> None:
     done = run(command, env={**os.environ, "PYTHONPATH": os.getcwd()})
     assert done.status == 0, done.output
     assert "PGD-2 Linf" in done.output
-    assert all(map(np.array_equal, broken_by(planned([str(alone), *words])), broken_by(planned([str(path), *words]))))
+    assert all(
+        map(
+            np.array_equal,
+            broken_by(plan_evaluation([str(alone), *words])),
+            broken_by(plan_evaluation([str(path), *words])),
+        )
+    )

@@ -13,11 +13,11 @@ import torch
 
 from distcond import calibrate, evaluate
 from distcond.errors import ConfigError
-from distcond.evaluate import planned
+from distcond.evaluate import plan_evaluation
 from distcond.models.weights_digest import weights_digest
 from distcond.results.store import read_rows
 from distcond.runs.build import build_model
-from distcond.runs.even_dial import EvenDial, fitted, rising
+from distcond.runs.even_dial import EvenDial, fit_even_map, isotonic_regression
 from distcond.runs.load_run import find_checkpoint, load
 from distcond.runs.run_dir import RunDir
 
@@ -30,30 +30,30 @@ def even(*corners: tuple[float, ...]) -> EvenDial:
 
 def test_equal_steps_of_a_known_curve() -> None:
     ts = [step / 20 for step in range(21)]
-    found = even(*fitted("ra", {t: 0.1 + 0.5 * t**2 for t in ts}))
+    found = even(*fit_even_map("ra", {t: 0.1 + 0.5 * t**2 for t in ts}))
     for dial in (0.0, 0.25, 0.49, 0.81, 1.0):
         assert found(dial) == pytest.approx(dial**0.5, abs=0.02)
-    assert even(*fitted("sa", {t: 0.9 - 0.2 * t**2 for t in ts}))(0.49) == pytest.approx(0.7, abs=0.02)
+    assert even(*fit_even_map("sa", {t: 0.9 - 0.2 * t**2 for t in ts}))(0.49) == pytest.approx(0.7, abs=0.02)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_map_rises_whatever_was_counted(seed: int) -> None:
     source = np.random.default_rng(seed)
     curve = {t: float(source.random()) for t in (0.0, 0.15, 0.3, 0.5, 0.7, 0.85)} | {1.0: 1.5}
-    found = even(*fitted("ra", curve))
+    found = even(*fit_even_map("ra", curve))
     places = [found(step / 50) for step in range(51)]
     assert places[0] == 0 and places[-1] == 1 and all(a <= b for a, b in pairwise(places))
     assert all(a < b for a, b in pairwise(found.dial)) and all(a < b for a, b in pairwise(found.t))
 
 
 def test_monotone_values_are_the_closest() -> None:
-    assert rising([1.0, 3.0, 2.0, 4.0]) == [1.0, 2.5, 2.5, 4.0]
-    assert rising([3.0, 2.0, 1.0]) == [2.0, 2.0, 2.0]
+    assert isotonic_regression([1.0, 3.0, 2.0, 4.0]) == [1.0, 2.5, 2.5, 4.0]
+    assert isotonic_regression([3.0, 2.0, 1.0]) == [2.0, 2.0, 2.0]
 
 
 def test_an_accuracy_that_does_not_rise_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^even=ra: RA does not rise from t 0 to t 1"):
-        fitted("ra", {0.0: 0.5, 0.5: 0.4, 1.0: 0.3})
+        fit_even_map("ra", {0.0: 0.5, 0.5: 0.4, 1.0: 0.3})
 
 
 def changed(run: Path, ending: str, amount: float) -> None:
@@ -85,7 +85,7 @@ def test_a_fitted_dial_is_kept_and_used(lopsided: Path, capsys: pytest.CaptureFi
     assert len(read_rows(run)) == before, "no row of the search"
     found = EvenDial(**kept | {"dial": tuple(kept["dial"]), "t": tuple(kept["t"])})
     words = [str(run), "eval.dial=weights", "eval.dial_even=sa", "eval.dial_grid=0,0.3,1", "eval.test_examples=40"]
-    assert [point.t for point in planned(words).points] == [0, found(0.3), 1]
+    assert [point.t for point in plan_evaluation(words).points] == [0, found(0.3), 1]
     assert evaluate.main([*words, "eval.batch_size=20", "launch.workers=1", "eval.sentinel=off", "attack=fgsm"]) == 0
     assert {row.blend_t for row in read_rows(run) if row.blend} == {0, found(0.3), 1}
 
@@ -93,10 +93,10 @@ def test_a_fitted_dial_is_kept_and_used(lopsided: Path, capsys: pytest.CaptureFi
 def test_a_map_of_other_weights_is_refused(lopsided: Path) -> None:
     calibrate.main([str(lopsided), "even=sa", *FEW])
     asked = [str(lopsided), "eval.dial=weights", "eval.dial_even=sa"]
-    planned(asked)
+    plan_evaluation(asked)
     changed(lopsided, "linear.bias", 1.0)
     with pytest.raises(ConfigError, match=r"dial-weights-sa-lam1-best\.json: was fitted for other weights") as refusal:
-        planned(asked)
+        plan_evaluation(asked)
     assert "\n" not in str(refusal.value)
 
 
@@ -110,7 +110,7 @@ def test_no_map_yet_is_refused(plan: Any) -> None:
 REFUSED = {
     ("even=rb",): "unknown value for even 'rb'",
     ("even=ra", "ra=0.5"): "even=ra ra=0.5: one at a time",
-    ("even=ra", "eval.dial=switch"): "eval.dial=switch: has no map to fit",
+    ("even=ra", "eval.dial=switch"): "eval.dial=switch: there is no map",
 }
 
 

@@ -19,7 +19,7 @@ from distcond.atomic_io import read_json, write_json
 from distcond.attacks import pgd
 from distcond.distributed.world import World
 from distcond.errors import ConfigError, StopRequested
-from distcond.evaluate import planned
+from distcond.evaluate import plan_evaluation
 from distcond.evaluation import outcomes, spec
 from distcond.evaluation.rows import tally
 from distcond.results import history
@@ -154,7 +154,7 @@ def test_two_ranks_keep_every_outcome(small: Any, tmp_path: Path, run_ranks: Any
     config, path = small("float", epochs=1, eval__every=0, eval__train_examples=0), tmp_path / "run"
     with RunDir(path).begin(config):
         rows = run_ranks(on_rank, 2, config, path)[0]
-    plan = planned([str(path), *NOW])
+    plan = plan_evaluation([str(path), *NOW])
     kept = {
         (cell.lam, cell.attack.name if cell.attack else "none"): sum(
             outcomes.read(plan.file(cell, block), plan.members(block)).correct.sum() for block in range(plan.blocks)
@@ -171,11 +171,14 @@ def test_earlier_attack_names_warn_once(
     monkeypatch.setattr(spec, "_warned", set())
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert [attack.name for attack in planned([str(run), "attack=pgd-best,fgsm"]).attacks] == ["pgd", "fgsm"]
+            assert [attack.name for attack in plan_evaluation([str(run), "attack=pgd-best,fgsm"]).attacks] == [
+                "pgd",
+                "fgsm",
+            ]
     warned = [record.getMessage() for record in caplog.records if "pgd-best" in record.getMessage()]
     assert len(warned) == 1 and "attack=pgd-best" in warned[0]
     with pytest.raises(ConfigError, match=r"'pgd-bst'"):
-        planned([str(run), "attack=pgd-bst"])
+        plan_evaluation([str(run), "attack=pgd-bst"])
 
 
 def test_default_attack_is_that_of_the_run(small: Any, tmp_path: Path) -> None:
@@ -183,8 +186,8 @@ def test_default_attack_is_that_of_the_run(small: Any, tmp_path: Path) -> None:
     with RunDir(path).begin(config):
         fit(config, World(), path)
     assert {row.attack for row in read_rows(path)} == {"none", "pgd-last"}
-    assert [attack.name for attack in planned([str(path)]).attacks] == ["pgd-last"]
-    assert [attack.name for attack in planned([str(path), "attack=pgd"]).attacks] == ["pgd"]
+    assert [attack.name for attack in plan_evaluation([str(path)]).attacks] == ["pgd-last"]
+    assert [attack.name for attack in plan_evaluation([str(path), "attack=pgd"]).attacks] == ["pgd"]
 
 
 def as_before(path: Path) -> None:
@@ -249,7 +252,7 @@ def test_outcomes_ignore_the_block_size(run: Path, capsys: pytest.CaptureFixture
     for size in (61, 20, 7):
         words = [str(run), "attack=pgd,pgd-last,cw", "eval.attack.restarts=2", f"eval.batch_size={size}", *NOW]
         assert evaluate.main(words) == 0
-        plan = planned(words)
+        plan = plan_evaluation(words)
         found.append({(cell.attack, cell.lam): tally(plan, cell).correct for cell in plan.cells()})
     for other in found[1:]:
         assert all(np.array_equal(other[cell], right) for cell, right in found[0].items())

@@ -14,7 +14,7 @@ from distcond.config.overrides import resolve
 from distcond.config.schema import AttackConfig, Config
 from distcond.distributed.world import World
 from distcond.errors import ConfigError
-from distcond.evaluate import planned
+from distcond.evaluate import plan_evaluation
 from distcond.evaluation import probes
 from distcond.evaluation.blocks import BlockEvaluator
 from distcond.evaluation.plan import EvalPlan
@@ -133,7 +133,7 @@ def test_the_default_is_affordable_on_the_small_recipes(recipe: str) -> None:
 
 
 def evaluated(run_path: Path, *words: str, spoil: bool = False) -> tuple[EvalPlan, list[Any]]:
-    plan = planned([str(run_path), "eval.test_examples=60", "eval.batch_size=40", *words])
+    plan = plan_evaluation([str(run_path), "eval.test_examples=60", "eval.batch_size=40", *words])
     counter = BlockEvaluator(plan, CPU)
     if spoil:
         saturated(counter.model)
@@ -201,4 +201,4 @@ def test_it_can_be_switched_off(finished: Path) -> None:
     plan, rows = evaluated(finished, "eval.sentinel=off", spoil=True)
     assert plan.sentinel_files() == {}
     assert {row.warnings for row in rows} == {""}
-    assert planned([str(finished), "attack=none"]).sentinel_files() == {}
+    assert plan_evaluation([str(finished), "attack=none"]).sentinel_files() == {}

@@ -1,4 +1,4 @@
-"""What the logits of a network stand for: kept with a run, compared where a run starts from it or is evaluated."""
+"""Class names and their order: stored with a run, compared by init_from and in evaluation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distcond.config.schema import Config
 from distcond.data.prepare import infer_from_root
 from distcond.distributed.world import World
 from distcond.errors import ConfigError
-from distcond.evaluate import planned
+from distcond.evaluate import plan_evaluation
 from distcond.init_from.initialise import check_init_from
 from distcond.init_from.report import InitReport
 from distcond.runs.build import build_model
@@ -63,25 +63,25 @@ def started(config: Config, tmp_path: Path, **beside: Any) -> InitReport:
 
 
 @pytest.mark.parametrize(("order", "other"), [("natural", "lexicographic"), ("lexicographic", "natural")])
-def test_the_other_order_is_offered(on_folders: Any, tmp_path: Path, order: str, other: str) -> None:
+def test_other_order_is_suggested(on_folders: Any, tmp_path: Path, order: str, other: str) -> None:
     summary = started(on_folders(data__class_order=order), tmp_path).summary
     assert f"in {order} order" in summary
     assert f"data.class_order={other}" in summary
 
 
 @pytest.mark.parametrize("beside", [{"class_to_idx": {"10": 0, "2": 1, "cat": 2}}, {"classes": list(NAMES)}])
-def test_another_order_there_is_refused(on_folders: Any, tmp_path: Path, beside: dict[str, Any]) -> None:
+def test_another_class_order_is_refused(on_folders: Any, tmp_path: Path, beside: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"class 0 is '10' there and 'cat' here; set data\.class_order=lexicographic"):
         started(on_folders(), tmp_path, **beside)
     assert "class_order" not in started(on_folders(data__class_order="lexicographic"), tmp_path, **beside).summary
 
 
-def test_an_order_of_its_own_is_refused(on_folders: Any, tmp_path: Path) -> None:
+def test_unknown_class_order_is_refused(on_folders: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="number the folders as there"):
         started(on_folders(), tmp_path, classes=["2", "cat", "10"])
 
 
-def test_a_fresh_classifier_needs_no_order(on_folders: Any, small: Any, tmp_path: Path) -> None:
+def test_fresh_classifier_ignores_the_order(on_folders: Any, small: Any, tmp_path: Path) -> None:
     torch.save(build_model(small("standard")).backbone.state_dict(), tmp_path / "ten.pth")
     found = check_init_from(on_folders(init_from=str(tmp_path / "ten.pth")))
     assert found is not None
@@ -89,7 +89,7 @@ def test_a_fresh_classifier_needs_no_order(on_folders: Any, small: Any, tmp_path
     assert "class_order" not in found.summary
 
 
-def test_a_run_keeps_the_names(on_folders: Any, tmp_path: Path) -> None:
+def test_run_stores_the_class_names(on_folders: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with RunDir(run).begin(on_folders()):
         fit.fit(on_folders(), World(), run)
@@ -101,4 +101,4 @@ def test_a_run_keeps_the_names(on_folders: Any, tmp_path: Path) -> None:
         check_init_from(on_folders(init_from=str(run), data__class_order="lexicographic"))
     other = folders(tmp_path / "other", ("10", "2", "dog"))
     with pytest.raises(ConfigError, match=r"data\.root=.*class 0 is 'dog' there and 'cat' in the run"):
-        planned([str(run), f"data.root={other}"])
+        plan_evaluation([str(run), f"data.root={other}"])

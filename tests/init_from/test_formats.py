@@ -1,4 +1,4 @@
-"""Names there and names here, convention by convention."""
+"""Key mappings: names in checkpoints and names here."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def tensors(*names: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", sorted(set(table("convention")) - {"vgg"}))
-def test_names_are_translated_and_strangers_are_not(name: str) -> None:
+def test_known_names_are_translated(name: str) -> None:
     convention: KeyMapping = lookup("convention", name)
     strangers = (
         {} if name == "distcond" else tensors("encoder.0.weight", "layer1.0.other.weight", "sub_block1.x.weight")
@@ -73,7 +73,7 @@ def test_names_are_translated_and_strangers_are_not(name: str) -> None:
     assert convention.translate(tensors(*NAMES[name]) | strangers) == NAMES[name]
 
 
-def test_vgg_layers_are_counted_by_stage() -> None:
+def test_vgg_layers_are_numbered_by_stage() -> None:
     theirs = {f"features.{index}.weight": torch.zeros(2, 2, 3, 3) for index in (0, 3, 7, 14)}
     theirs |= {f"features.{index}.running_mean": torch.zeros(2) for index in (1, 4, 8, 15)}
     theirs |= {f"features.{index}.weight": torch.zeros(2) for index in (1, 4, 8, 15)}
@@ -97,11 +97,11 @@ def test_vgg_layers_are_counted_by_stage() -> None:
         ("stem.conv.clean_mask", TensorRole("stem.conv.clean_mask")),
     ],
 )
-def test_tensors_per_width_and_path_share_a_place(name: str, place: TensorRole) -> None:
+def test_tensors_per_width_and_path_share_a_role(name: str, place: TensorRole) -> None:
     assert role_of(name) == place
 
 
-def test_biases_before_normalisation_move_into_its_mean() -> None:
+def test_biases_are_folded_into_running_means() -> None:
     given = {
         "a.conv.bias": torch.ones(2),
         "a.norm.running_mean": torch.tensor([3.0, 4.0]),

@@ -1,4 +1,4 @@
-"""A network started from another: what goes where, what is listed, what is refused."""
+"""init_from: which tensors are copied, what is reported, what is refused."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from support.groups import quick
 MASKS = (".mask", "_mask")
 
 
-def lived(config: Config) -> ConditionalModel:
-    """The network of a config with every number changed, as training would."""
+def trained_network(config: Config) -> ConditionalModel:
+    """The network of a config with all tensors changed, as by training."""
     model = build_model(config)
     with torch.no_grad():
         for value in [*model.parameters(), *model.buffers()]:
@@ -36,7 +36,7 @@ def lived(config: Config) -> ConditionalModel:
 
 def saved(tiny: Any, file: Path, method: str, **settings: Any) -> ConditionalModel:
     torch.manual_seed(1)
-    model = lived(tiny(method, **settings))
+    model = trained_network(tiny(method, **settings))
     torch.save(model.state_dict(), file)
     return model
 
@@ -47,10 +47,10 @@ def started(config: Config) -> tuple[ConditionalModel, InitReport]:
 
 
 @pytest.mark.parametrize("method", table("method"))
-def test_the_same_method_is_an_exact_load(tiny: Any, tmp_path: Path, method: str) -> None:
+def test_same_method_is_loaded_exactly(tiny: Any, tmp_path: Path, method: str) -> None:
     wanted = saved(tiny, tmp_path / "a.pth", method).state_dict()
     model, report = started(tiny(method, seed=5, init_from=str(tmp_path / "a.pth")))
-    own = ("encode.choices", "encode.table")  # another run's codes stay its own
+    own = ("encode.choices", "encode.table")  # encodings of lam are not copied
     for name, value in model.state_dict().items():
         assert torch.equal(value, wanted[name]) or name.endswith((*MASKS, *own)), name
     assert report.record["fresh"] == []
@@ -90,7 +90,7 @@ def test_plain_network_fits_every_method_and_model(tiny: Any, tmp_path: Path, me
 
 @pytest.mark.parametrize("method", table("method"))
 @pytest.mark.parametrize("source", quick("oats", of=["floats", "oats", "smart"]))
-def test_any_method_starts_from_any(tiny: Any, tmp_path: Path, source: str, method: str) -> None:
+def test_any_method_starts_from_any_other(tiny: Any, tmp_path: Path, source: str, method: str) -> None:
     origin = saved(tiny, tmp_path / "a.pth", source)
     net, _ = started(tiny(method, init_from=str(tmp_path / "a.pth")))
     theirs = {role_of(name): value for name, value in origin.backbone.state_dict().items()}
@@ -106,7 +106,7 @@ def test_any_method_starts_from_any(tiny: Any, tmp_path: Path, source: str, meth
         ), name
 
 
-def test_narrower_width_takes_its_own_statistics(tiny: Any, tmp_path: Path) -> None:
+def test_narrower_width_gets_its_own_statistics(tiny: Any, tmp_path: Path) -> None:
     origin = saved(tiny, tmp_path / "a.pth", "float_slim", method__width_mults="1,0.5").state_dict()
     net, _ = started(tiny("float_slim", init_from=str(tmp_path / "a.pth"), method__width_mults="1,0.75,0.5"))
     one, between, half = (
@@ -120,7 +120,7 @@ def test_narrower_width_takes_its_own_statistics(tiny: Any, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("method", "lam"), [("float", 0.0), ("oat", 0.4), ("smart", 1.0), ("float_slim", 0.0)])
-def test_the_function_is_the_old_one(tiny: Any, tmp_path: Path, method: str, lam: float) -> None:
+def test_function_is_preserved(tiny: Any, tmp_path: Path, method: str, lam: float) -> None:
     more = {"oat": {"method__identity_start": True}, "smart": {"method__density": 1}}.get(method, {})
     plain, x = saved(tiny, tmp_path / "a.pth", "pgd_at").eval(), torch.rand(4, 3, 8, 8)
     net, report = started(tiny(method, init_from=str(tmp_path / "a.pth"), **more))
@@ -129,7 +129,7 @@ def test_the_function_is_the_old_one(tiny: Any, tmp_path: Path, method: str, lam
         assert torch.allclose(AtLambda(net.eval(), lam)(x), AtLambda(plain, 1.0)(x), rtol=1e-5, atol=1e-5)
 
 
-def test_another_number_of_classes_starts_the_classifier_anew(tiny: Any, tmp_path: Path) -> None:
+def test_other_class_count_resets_the_classifier(tiny: Any, tmp_path: Path) -> None:
     net = saved(tiny, tmp_path / "a.pth", "pgd_at")
     state = net.state_dict() | {
         "backbone.linear.weight": torch.rand(1000, 8),
@@ -154,7 +154,7 @@ def test_another_number_of_classes_starts_the_classifier_anew(tiny: Any, tmp_pat
         assert set(report.record["unused"]) == {"linear.weight", "linear.bias", "extra.weight"}
 
 
-def test_normalisation_is_adopted_or_said_to_be_missing(tiny: Any, tmp_path: Path) -> None:
+def test_normalisation_is_adopted_or_reported_missing(tiny: Any, tmp_path: Path) -> None:
     model = build_model(tiny("pgd_at"))
     state: dict[str, Tensor] = dict(model.backbone.state_dict())
     torch.save(state, tmp_path / "none.pth")
@@ -177,7 +177,7 @@ def refusal(config: Config) -> str:
     return str(caught.value)
 
 
-def test_misfit_is_refused_with_what_fits(tiny: Any, tmp_path: Path) -> None:
+def test_mismatch_suggests_a_model(tiny: Any, tmp_path: Path) -> None:
     file = str(tmp_path / "a.pth")
     resnet20 = build_model(tiny("pgd_at", "resnet20", model__depths="3,3,3", model__widths="16,32,64"))
     torch.save(resnet20.state_dict(), file)
@@ -194,7 +194,7 @@ def test_misfit_is_refused_with_what_fits(tiny: Any, tmp_path: Path) -> None:
     assert "2 names" in text and text.count("model=") == 1  # no other fits
 
 
-def test_the_stem_that_would_fit_is_named(tiny: Any, tmp_path: Path) -> None:
+def test_mismatch_suggests_a_stem(tiny: Any, tmp_path: Path) -> None:
     large = build_model(tiny("pgd_at", "resnet18", model__stem="large"))
     torch.save(large.state_dict(), tmp_path / "a.pth")
     text = refusal(tiny("float", "resnet18", init_from=str(tmp_path / "a.pth")))

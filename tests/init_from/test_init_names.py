@@ -1,4 +1,4 @@
-"""Networks named as others name them: started from their weights, ours compute what theirs do."""
+"""Networks with other code's names: initialised from their weights, ours compute the same logits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.installed import needs
 
 needs("torchvision", "the networks of torchvision come with it")
 
-RAW = {"mean": torch.zeros(3, 1, 1), "std": torch.ones(3, 1, 1)}  # no normalisation, said in the checkpoint
+RAW = {"mean": torch.zeros(3, 1, 1), "std": torch.ones(3, 1, 1)}  # no normalisation, as stored in the checkpoint
 DEPTHS, WIDTHS = (2, 1), (4, 8)
 SHAPE = {"model__depths": "2,1", "model__widths": "4,8"}
 
@@ -27,7 +27,7 @@ def conv(ins: int, outs: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """A basic block whose shortcut is called `shortcut`."""
+    """A basic block with a module named `shortcut`."""
 
     def __init__(self, ins: int, outs: int, stride: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Block(nn.Module):
 
 
 class PreAct(nn.Module):
-    """A pre-activation block; `wide` calls the shortcut as wide ResNets do."""
+    """A pre-activation block; `wide` names the shortcut as wide ResNets do."""
 
     def __init__(self, ins: int, outs: int, stride: int, wide: bool = False) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Group(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """With the sub-block that the authors of TRADES carry along and never use."""
+    """With the sub-block that TRADES' code defines and never uses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,8 +146,8 @@ SAME = {
 }
 
 
-def lived(net: nn.Module, pixels: int) -> nn.Module:
-    """With running statistics, scales and shifts that are not those of a start; in eval mode."""
+def trained(net: nn.Module, pixels: int) -> nn.Module:
+    """The network with changed running statistics, scales and shifts; in eval mode."""
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -159,7 +159,7 @@ def lived(net: nn.Module, pixels: int) -> nn.Module:
 
 
 def built(tiny: Any, net: nn.Module, file: Path, method: str, **settings: Any) -> tuple[Any, Any]:
-    """Our network in eval mode, started from a file with the weights of `net`, and the report."""
+    """Our network in eval mode, initialised from a file with the weights of `net`, and the report."""
     if not file.exists():
         torch.save({"state_dict": {f"module.{name}": value for name, value in (net.state_dict() | RAW).items()}}, file)
     config = tiny(method, settings.pop("model"), init_from=str(file), **settings)
@@ -174,9 +174,9 @@ def seeded() -> None:
 
 @pytest.mark.parametrize("method", SAME)
 @pytest.mark.parametrize("name", FOREIGN)
-def test_logits_of_the_networks_of_the_field(tiny: Any, tmp_path: Path, name: str, method: str) -> None:
+def test_logits_match_common_implementations(tiny: Any, tmp_path: Path, name: str, method: str) -> None:
     (kind, settings), (more, points) = FOREIGN[name], SAME[method]
-    net, x = lived(kind(), 16), torch.rand(5, 3, 16, 16)
+    net, x = trained(kind(), 16), torch.rand(5, 3, 16, 16)
     model, report = built(tiny, net, tmp_path / "a.pth", method, **settings, **more)
     assert report.record["convention"] == name
     for lam in points:
@@ -187,8 +187,8 @@ def test_logits_of_the_networks_of_the_field(tiny: Any, tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("method", ["pgd_at", "float"])
-def test_names_of_oats_authors_bring_raw_pixels(tiny: Any, tmp_path: Path, method: str) -> None:
-    net, x, file = lived(ResNet(), 16), torch.rand(5, 3, 16, 16), tmp_path / "a.pth"
+def test_oat_authors_names_imply_raw_pixels(tiny: Any, tmp_path: Path, method: str) -> None:
+    net, x, file = trained(ResNet(), 16), torch.rand(5, 3, 16, 16), tmp_path / "a.pth"
     theirs = {"layer": "bundle", "shortcut.0": "conv_sc", "shortcut.1": "bn_sc"}
     state = dict(net.state_dict())
     for old, new in theirs.items():
@@ -203,10 +203,10 @@ def test_names_of_oats_authors_bring_raw_pixels(tiny: Any, tmp_path: Path, metho
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_logits_of_torchvisions_networks(tiny: Any, tmp_path: Path, name: str) -> None:
+def test_logits_match_torchvision(tiny: Any, tmp_path: Path, name: str) -> None:
     from torchvision import models
 
-    net, x = lived(getattr(models, name)(num_classes=10), 64), torch.rand(2, 3, 64, 64)
+    net, x = trained(getattr(models, name)(num_classes=10), 64), torch.rand(2, 3, 64, 64)
     depths = "2,2,2,2" if name == "resnet18" else "3,4,6,3"
     shape = {"model": name, "model__depths": depths, "model__widths": "64,128,256,512", "model__stem": "large"}
     model, report = built(tiny, net, tmp_path / "a.pth", "pgd_at", **shape)
@@ -217,12 +217,12 @@ def test_logits_of_torchvisions_networks(tiny: Any, tmp_path: Path, name: str) -
     assert report.record["fresh"] == report.record["unused"] == []
 
 
-def test_features_of_torchvisions_vgg(tiny: Any, tmp_path: Path) -> None:
+def test_features_match_torchvisions_vgg(tiny: Any, tmp_path: Path) -> None:
     from torchvision.models import vgg
 
     layers = [4, 4, "M", 8, 8, "M", 8, 8, 8, "M", 8, 8, 8, "M", 8, 8, 8, "M"]  # configuration D, narrow
     net = Vgg()
-    net.features = lived(vgg.make_layers(layers, batch_norm=True), 32)
+    net.features = trained(vgg.make_layers(layers, batch_norm=True), 32)
     net.classifier = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 10))
     shape = {"model__depths": "2,2,3,3,3", "model__widths": "4,8,8,8,8"}
     model, report = built(tiny, net, tmp_path / "a.pth", "pgd_at", model="vgg16_bn", **shape)

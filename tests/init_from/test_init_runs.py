@@ -1,4 +1,4 @@
-"""Runs that start from another network: at their very start only, under a name that the content decides."""
+"""Runs with init_from: applied at the first start only, with a run ID by content."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def source(small: Any, whole: Any) -> Path:
     return found
 
 
-def begun(config: Config, path: Path) -> Trainer:
+def initialised(config: Config, path: Path) -> Trainer:
     """A run just before its first step."""
     job = build_trainer(config, World(), RunDir(path), 0)
     initialise.apply_init_from(job.model, job.config, job.run, job.world)
@@ -46,7 +46,7 @@ def begun(config: Config, path: Path) -> Trainer:
 
 
 def test_run_starts_with_the_best_checkpoints_function(small: Any, tmp_path: Path, source: Path) -> None:
-    job, x = begun(small("float", init_from=str(source)), tmp_path / "a"), torch.rand(6, 3, 8, 8)
+    job, x = initialised(small("float", init_from=str(source)), tmp_path / "a"), torch.rand(6, 3, 8, 8)
     with torch.no_grad():
         assert torch.allclose(AtLambda(job.model.eval(), 0.0)(x), AtLambda(load(source), 0.0)(x), rtol=0, atol=1e-5)
     record = read_json(tmp_path / "a" / "init_from.json")
@@ -81,21 +81,21 @@ def on_rank(rank: int, world: int, config: Config, path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["flying_bird", "floats", "smart"])
-def test_masks_prune_the_weights_that_were_loaded(small: Any, tmp_path: Path, source: Path, method: str) -> None:
+def test_masks_prune_the_loaded_weights(small: Any, tmp_path: Path, source: Path, method: str) -> None:
     theirs = load(source).backbone.state_dict()
-    job = begun(small(method, init_from=str(source), method__density=0.5), tmp_path / "a")
+    job = initialised(small(method, init_from=str(source), method__density=0.5), tmp_path / "a")
     weight = job.model.backbone.state_dict()["units.2.conv.weight"]
     assert 0 < int((weight == 0).sum()) < weight.numel()
     assert torch.equal(weight, theirs["units.2.conv.weight"] * (weight != 0))
 
 
-def test_weight_average_begins_at_loaded_weights(small: Any, tmp_path: Path, source: Path) -> None:
-    job = begun(small("float", init_from=str(source), optim__averaging=0.9), tmp_path / "a")
+def test_weight_average_starts_at_loaded_weights(small: Any, tmp_path: Path, source: Path) -> None:
+    job = initialised(small("float", init_from=str(source), optim__averaging=0.9), tmp_path / "a")
     assert torch.equal(job.evaluated_model().backbone.linear.weight, load(source).backbone.linear.weight)
 
 
 def stopped(config: Config, path: Path, after: int) -> Trainer:
-    """A run that was killed after so many epochs, as it stood then."""
+    """A run that was killed `after` epochs."""
     seen: list[Trainer] = []
     original = fit.train_epoch
 
@@ -112,7 +112,7 @@ def stopped(config: Config, path: Path, after: int) -> Trainer:
     return seen[0]
 
 
-def test_a_resumed_run_does_not_start_anew(small: Any, tmp_path: Path, source: Path) -> None:
+def test_resumed_run_ignores_init_from(small: Any, tmp_path: Path, source: Path) -> None:
     shutil.copytree(source, tmp_path / "source")
     config = small("float", init_from=str(tmp_path / "source"), epochs=2)
     before = stopped(config, tmp_path / "a", after=1).model.state_dict()
@@ -146,7 +146,7 @@ def test_ranks_that_read_different_content_are_refused(
     assert all("the workers read different content; use a path that all nodes share" in text for text in found)
 
 
-def words(config: Config, root: Path, **settings: Any) -> list[str]:
+def arguments(config: Config, root: Path, **settings: Any) -> list[str]:
     """The command line of a config."""
     left_out = ("recipe", "method.", "sampler.")
     plain = {path: value for path, value in to_settings(config).items() if not path.startswith(left_out)}
@@ -155,8 +155,8 @@ def words(config: Config, root: Path, **settings: Any) -> list[str]:
     return ["float_digits", f"method={config.method.name}", *(f"{path}={value}" for path, value in text.items())]
 
 
-def named(words: list[str]) -> Path:
-    """Where the run of a command line lies."""
+def run_path_of(words: list[str]) -> Path:
+    """The run directory of a command line."""
     config = parse(words).config
     return train.resolve_run(config, check_init_from(config)).path
 
@@ -167,7 +167,7 @@ def test_content_not_path_decides_the_run_id(
     root, file = tmp_path / "runs", tmp_path / "a.pth"
     config = small("float", epochs=1)
     with caplog.at_level("INFO"):
-        assert train.main(words(config, root, init_from=str(source))) == 0
+        assert train.main(arguments(config, root, init_from=str(source))) == 0
     lines = [line for line in caplog.messages if line.startswith("init_from=")]
     assert len(lines) == 1
     assert (
@@ -180,13 +180,13 @@ def test_content_not_path_decides_the_run_id(
     capfd.readouterr()
     # The same content elsewhere is the same run.
     copy = shutil.copytree(source, tmp_path / "copy")
-    assert train.main(words(config, root, init_from=str(copy))) == 0
+    assert train.main(arguments(config, root, init_from=str(copy))) == 0
     assert "already finished" in capfd.readouterr().out
     torch.save({"state_dict": {f"module.{n}": v for n, v in load(source).state_dict().items()}}, file)
-    assert named(words(config, root, init_from=str(file))) == runs[0]
+    assert run_path_of(arguments(config, root, init_from=str(file))) == runs[0]
     # Other content at the same path is another run, and so is a random start.
     torch.save(load(source, "last").state_dict() | {"backbone.linear.bias": torch.ones(10)}, file)
-    others = {named(words(config, root, init_from=str(file))), named(words(config, root))}
+    others = {run_path_of(arguments(config, root, init_from=str(file))), run_path_of(arguments(config, root))}
     assert len(others - set(runs)) == 2
     assert list(root.iterdir()) == runs
 
@@ -200,12 +200,12 @@ def test_unreadable_source_is_refused_before_the_launcher(
     monkeypatch.setattr(train.driver, "check", too_late)
     for launcher in ("ray", "local"):
         with pytest.raises(ConfigError, match=r"^init_from=.*nowhere: "):
-            train.main(words(small("float", launch=launcher), tmp_path, init_from=str(tmp_path / "nowhere")))
+            train.main(arguments(small("float", launch=launcher), tmp_path, init_from=str(tmp_path / "nowhere")))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_init_from_nothing_is_written(small: Any, tmp_path: Path) -> None:
+def test_no_report_without_init_from(small: Any, tmp_path: Path) -> None:
     config = small("float", epochs=1)
     assert check_init_from(config) is None
-    begun(config, tmp_path / "a")
+    initialised(config, tmp_path / "a")
     assert not (tmp_path / "a" / "init_from.json").exists()

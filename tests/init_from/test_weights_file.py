@@ -1,4 +1,4 @@
-"""What is put around a state dict, and files that hold none."""
+"""Finding the state dict in checkpoints, and files without one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def prefixed(prefix: str, state: dict[str, Tensor] = STATE) -> dict[str, Tensor]
         {"trainer": {"ema": {"module": prefixed("net.")}}, "rng_state": torch.zeros(5)},
     ],
 )
-def test_dictionaries_and_prefixes_are_taken_off(content: Any) -> None:
+def test_dictionaries_and_prefixes_are_removed(content: Any) -> None:
     found = unwrap_weights(content)
     assert found.tensors.keys() == STATE.keys()
     assert all(found.tensors[name] is STATE[name] for name in STATE)
@@ -49,7 +49,7 @@ def test_dictionaries_and_prefixes_are_taken_off(content: Any) -> None:
     assert found.digest == Weights(STATE).digest
 
 
-def test_says_where_weights_lay_and_beside_what() -> None:
+def test_entry_and_other_entries_are_reported() -> None:
     found = unwrap_weights({"model": {"state_dict": {**STATE, "steps": 3}}})
     assert (found.entry, found.others) == ("model.state_dict", ("steps",))
 
@@ -74,7 +74,7 @@ def test_normalisation_is_found(names: tuple[str, str], prefix: str, shape: tupl
     assert torch.equal(found.std, STD[:, None, None])
 
 
-def test_an_average_of_parameters_takes_statistics_beside_it() -> None:
+def test_average_is_completed_with_statistics() -> None:
     statistics = {"bn.running_mean": torch.ones(2)}
     average = {name: value + 1 for name, value in STATE.items()}
     found = unwrap_weights(
@@ -103,7 +103,7 @@ def test_normalisation_of_0_to_255_is_recognised(mean: Tensor, std: Tensor, besi
     assert torch.allclose(found.std.flatten(), std)
 
 
-def test_normalisation_in_unclear_units_is_left() -> None:
+def test_normalisation_in_unclear_units_is_ignored() -> None:
     unclear = {"mean": MEAN, "std": STD * 255}, {"mean": MEAN * 255, "std": STD}, {"mean": MEAN * 600, "std": STD * 600}
     for content in (*({**pair, **STATE} for pair in unclear), {"mean": MEAN, **STATE}):
         found = unwrap_weights(content)
@@ -137,7 +137,7 @@ def test_digest_covers_names_shapes_types_and_values() -> None:
     assert len(Weights({"a": torch.tensor(1.0, dtype=torch.bfloat16)}).digest) == 16
 
 
-def test_files_of_torch_and_safetensors_are_one_content(tmp_path: Path) -> None:
+def test_torch_and_safetensors_have_one_digest(tmp_path: Path) -> None:
     save_file = pytest.importorskip("safetensors.torch", reason="safetensors is not installed").save_file
     torch.save({"state_dict": STATE}, tmp_path / "a.pth")
     torch.save(STATE, tmp_path / "b.pt", _use_new_zipfile_serialization=False)
@@ -147,10 +147,10 @@ def test_files_of_torch_and_safetensors_are_one_content(tmp_path: Path) -> None:
 
 
 class Surprise:
-    """What unpickling would run."""
+    """Code that unpickling would run."""
 
 
-def test_what_would_have_to_be_unpickled_is_refused(tmp_path: Path) -> None:
+def test_pickled_code_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": STATE, "args": Surprise()}, tmp_path / "a.pth")
     with pytest.raises(ConfigError, match=r"state_dict.*torch.save") as caught:
         read_weights_file(tmp_path / "a.pth")
@@ -159,7 +159,7 @@ def test_what_would_have_to_be_unpickled_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 half a zip"])
-def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+def test_damaged_file_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         read_weights_file(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Signals ask first, end at the second word, and give back what was there before."""
+"""Stop signals: the first requests a stop, the second exits, and handlers are restored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.waiting import wait_until
 
 @pytest.fixture(autouse=True)
 def untouched() -> Iterator[None]:
-    """Handlers and the alarm are afterwards what they were."""
+    """Checks that handlers and the alarm are restored."""
     numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM)
     before = [signal.getsignal(number) for number in numbers], signal.getitimer(signal.ITIMER_REAL)[0] > 0
     yield
@@ -26,7 +26,7 @@ def send(number: int = signal.SIGTERM) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_the_first_signal_only_asks(number: int) -> None:
+def test_first_signal_requests_a_stop(number: int) -> None:
     asked: list[int] = []
     with graceful_stop(lambda: asked.append(1), 60) as request:
         assert not request
@@ -36,7 +36,7 @@ def test_the_first_signal_only_asks(number: int) -> None:
     assert request.status == 128 + number
 
 
-def test_the_second_ends() -> None:
+def test_second_signal_exits() -> None:
     def run() -> None:
         with graceful_stop(lambda: None, 60):
             send()
@@ -47,7 +47,7 @@ def test_the_second_ends() -> None:
     assert end.value.code == 128 + signal.SIGTERM
 
 
-def test_time_ends() -> None:
+def test_end_of_grace_period_exits() -> None:
     def run() -> None:
         with graceful_stop(lambda: None, 0.01):
             send(signal.SIGUSR2)
@@ -100,7 +100,7 @@ def test_outer_cleanup_is_not_interrupted(signals: int) -> None:
     assert cleaned == [1]
 
 
-def test_a_handler_of_somebody_else_stays() -> None:
+def test_handlers_of_others_are_kept() -> None:
     seen: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
@@ -112,7 +112,7 @@ def test_a_handler_of_somebody_else_stays() -> None:
     assert not request
 
 
-def test_the_alarm_of_somebody_else_rings() -> None:
+def test_alarms_of_others_are_kept() -> None:
     rung: list[int] = []
     before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
     timer = signal.setitimer(signal.ITIMER_REAL, 0.2)

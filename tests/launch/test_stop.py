@@ -1,4 +1,4 @@
-"""A run that is asked to stop saves where it is, says so by its status, and goes on as if nothing had been."""
+"""A stop request: the run saves a checkpoint, reports it by its exit status, and resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ RUN = (
 
 @pytest.fixture(autouse=True)
 def faults(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For what runs in this process."""
+    """Fault settings for runs in this process."""
     monkeypatch.syspath_prepend(HERE)
 
 
 def finish(place: Any, *settings: str) -> dict[str, Any]:
-    """Run it to its end in this process, from its last checkpoint if there is one; the weights."""
+    """Run to the end in this process, from the last checkpoint if there is one; returns the weights."""
     run, *words = place.words(*RUN, *settings)
     assert launch_run.main(Path(run), words) == 0
     return weights(Path(run))
@@ -40,7 +40,7 @@ def finish(place: Any, *settings: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, placed: Any) -> dict[str, Any]:
-    """The weights of a run on one process that nobody stopped."""
+    """The weights of an uninterrupted run on one process."""
     with placed(tmp_path_factory.mktemp("whole")) as place, pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(HERE)
         return finish(place)
@@ -54,7 +54,7 @@ def weights(run: Path) -> dict[str, Any]:
 
 
 def faulty(place: Any, patch: pytest.MonkeyPatch, what: str, step: int) -> list[str]:
-    """The words of a run here, once there is to be a fault in one of its steps."""
+    """Arguments of a run with a fault in one of its steps."""
     patch.setattr("faulty._steps", 0)
     variables = {"FAULT": what, "FAULT_STEP": str(step), "FAULT_RANK": "0", "FAULT_ONCE": str(place.path / "fault")}
     for name, value in variables.items():
@@ -66,7 +66,7 @@ def faulty(place: Any, patch: pytest.MonkeyPatch, what: str, step: int) -> list[
 def test_stopped_run_resumes_bit_for_bit(
     place: Any, uninterrupted: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checkpointing, "INTERVAL", 0.0)  # it looks after every step
+    monkeypatch.setattr(checkpointing, "INTERVAL", 0.0)  # agree after every step
     run, *words = faulty(place, monkeypatch, "stop", step=11)
     assert launch_run.main(Path(run), words) == 128 + signal.SIGTERM
     last = latest(Path(run) / "checkpoints")
@@ -97,6 +97,6 @@ def test_stop_file_names_the_start(tmp_path: Path) -> None:
     assert not stopping.stop_requested(tmp_path, "one")
     stopping.request_stop(tmp_path, "one")
     assert stopping.stop_requested(tmp_path, "one")
-    assert not stopping.stop_requested(tmp_path, "another")  # start of the run
+    assert not stopping.stop_requested(tmp_path, "another")  # another start
     stopping.clear_stop_request(tmp_path)
     assert not stopping.stop_requested(tmp_path, "one")

@@ -1,4 +1,4 @@
-"""A run whose home is a URI: its driver's wish to stop gets there, and what a refused start leaves alone."""
+"""A run at a URI: stop requests reach other machines, and a refused start uploads nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.waiting import wait_until
 
 @pytest.fixture
 def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RemoteRun, RemoteRun]:
-    """One run on the driver's machine and on that of its first worker."""
+    """One run on the driver's machine and on that of rank 0."""
     monkeypatch.setattr(remote, "INTERVAL", 0.02)
     for name in ("driver", "worker"):
         (tmp_path / name).mkdir()
@@ -41,10 +41,10 @@ def test_stop_request_reaches_another_machine_only_once(homes: tuple[RemoteRun, 
     driver.publish_start()
     assert driver.store.read("stop.txt") == b""
     worker.pull()
-    assert stop_requested(worker.local, "first")  # of this machine alone
+    assert stop_requested(worker.local, "first")  # on this machine only
 
 
-def test_a_start_that_is_refused_sends_nothing(tiny: Any, tmp_path: Path) -> None:
+def test_refused_start_uploads_nothing(tiny: Any, tmp_path: Path) -> None:
     config = replace(tiny(), run_root=f"file://{tmp_path}/there")
     run = RunDir(tmp_path / "here" / "run")
     home = remote_run_of(config, run.path)

@@ -16,7 +16,7 @@ from distcond.training.fit import fit
 
 @pytest.fixture(scope="session")
 def few() -> tuple[str, ...]:
-    """Words of an evaluation that is soon over."""
+    """Options of a quick evaluation."""
     grid, images = "eval.dial_grid=0,0.5,1", ("eval.test_examples=40", "eval.val_examples=40", "eval.batch_size=20")
     return (grid, *images, "eval.sentinel=off", "launch.workers=1")
 
@@ -50,13 +50,13 @@ def standard(make_run: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def robust(make_run: Callable[..., Path], standard: Path) -> Path:
-    """A robust run that began with the standard one's weights."""
+    """A robust run initialised from the standard one."""
     return make_run("pgd_at", init_from=str(standard))
 
 
 @pytest.fixture(scope="session")
 def paired(standard: Path, robust: Path, few: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pair of both, evaluated along each of its dials."""
+    """The pair of both, evaluated along each dial."""
     root = tmp_path_factory.mktemp("pairs")
     words = [f"run_root={root}", "mix=weights,outputs,mixednuts,folded", "attack=fgsm", *few]
     assert pair.main([str(standard), str(robust), *words]) == 0

@@ -1,4 +1,4 @@
-"""The settings that the papers' experiments were published with."""
+"""Recipes have the published settings of the papers' experiments."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_experiment_of_the_papers_has_a_recipe(family: str) -> None:
 
 @pytest.mark.parametrize("where", sorted(BENCHMARKS["float"] | BENCHMARKS["oat"]))
 @pytest.mark.parametrize("method", ["float", "oat", "oats", "float_slim", "floats", "smart"])
-def test_the_once_for_all_papers_train_alike(method: str, where: str) -> None:
+def test_once_for_all_papers_share_settings(method: str, where: str) -> None:
     name = f"{method}_{where}"
     if name not in table("recipe"):
         assert where not in BENCHMARKS[{"oats": "oat", "smart": "smart", "oat": "oat"}.get(method, "float")]
@@ -56,7 +56,7 @@ def test_the_once_for_all_papers_train_alike(method: str, where: str) -> None:
 
 
 @pytest.mark.parametrize("where", sorted(BENCHMARKS["oat"]))
-def test_the_dedicated_networks_of_oat_take_any_lam(where: str) -> None:
+def test_dedicated_networks_of_oat_accept_any_lam(where: str) -> None:
     config = resolve(f"pgd_at_{where}", {"sampler.lam": 0.2})
     assert (config.sampler.name, config.batch_size, config.epochs) == ("fixed", 256, 200)
     assert config.eval.attack.num_steps == 20
@@ -64,7 +64,7 @@ def test_the_dedicated_networks_of_oat_take_any_lam(where: str) -> None:
 
 @pytest.mark.parametrize("where", sorted(BENCHMARKS["birds"]))
 @pytest.mark.parametrize("method", METHODS["birds"])
-def test_sparsity_winning_twice_trains_all_alike(method: str, where: str) -> None:
+def test_sparsity_winning_twice_shares_settings(method: str, where: str) -> None:
     config = resolve(f"{method}_{where}", {})
     assert f"{config.data.name}_{config.model.name}" == where
     assert (config.epochs, config.batch_size, config.attack.num_steps) == (200, 128, 10)
@@ -74,7 +74,7 @@ def test_sparsity_winning_twice_trains_all_alike(method: str, where: str) -> Non
     assert getattr(config.model, "dropout", 0.0) == 0.0
 
 
-def test_expected_figures_are_those_of_the_authors() -> None:
+def test_expected_numbers_are_the_authors() -> None:
     recipes = table("recipe")
     assert (
         "RA 51.70 best and 47.51 last, SA 80.74 and 83.16" in recipes["flying_bird_plus_cifar10_preact_resnet18"].expect
@@ -84,7 +84,7 @@ def test_expected_figures_are_those_of_the_authors() -> None:
     assert "not recovered" in recipes["flying_bird_cifar10_vgg16_bn"].expect
 
 
-def test_baselines_of_the_field_average_their_weights() -> None:
+def test_baselines_average_their_weights() -> None:
     for name, gamma in (("pgd_at", 0.0), ("trades", 0.0), ("awp", 0.01)):
         config = resolve(f"{name}_cifar10_resnet18_averaged", {})
         assert (config.optim.averaging, config.optim.awp_gamma, config.epochs) == (0.995, gamma, 30)

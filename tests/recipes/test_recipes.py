@@ -1,4 +1,4 @@
-"""Every recipe resolves, builds, and takes a step at reduced size; and says what it reproduces and what it costs."""
+"""Every recipe resolves, builds, takes a step at reduced size, and documents itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reduced(name: str) -> Config:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_resolves_to_its_own_settings(name: str) -> None:
+def test_recipe_resolves_to_its_settings(name: str) -> None:
     config = resolve(name, {})
     assert config.recipe == name
     assert from_settings(to_settings(config)) == config
@@ -43,7 +43,7 @@ def test_it_resolves_to_its_own_settings(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_takes_a_step(name: str) -> None:
+def test_recipe_takes_a_step(name: str) -> None:
     config = reduced(name)
     method = lookup("method", config.method.name)
     model = build_model(config)
@@ -73,7 +73,7 @@ def test_it_takes_a_step(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_says_what_it_is(name: str) -> None:
+def test_recipe_is_documented(name: str) -> None:
     recipe, config = RECIPES[name], resolve(name, {})
     for text in (recipe.summary, recipe.reproduces, recipe.expect, recipe.cost, recipe.ran, recipe.interpretation):
         assert text
@@ -91,8 +91,8 @@ def test_it_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_its_cost_is_what_the_counter_counts(name: str) -> None:
-    recipe = RECIPES[name]  # python benchmarks/recipe_cost.py says the number
+def test_cost_is_up_to_date(name: str) -> None:
+    recipe = RECIPES[name]  # python benchmarks/recipe_cost.py prints the number
     assert recipe.train_flops == pytest.approx(train_flops(resolve(name, {})), rel=0.02)
     assert recipe.gpu_hours == pytest.approx(recipe.train_flops / GPU_RATE / 3600)
 
@@ -102,7 +102,7 @@ def test_costs_belong_to_existing_recipes() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_its_attack_can_cross_its_ball(name: str) -> None:
+def test_attack_can_reach_any_perturbation(name: str) -> None:
     config = resolve(name, {})
     for attack in (config.attack, config.eval.attack):
         assert attack.step_size * attack.num_steps >= attack.epsilon

@@ -1,4 +1,4 @@
-"""Copies of runs at a URI, to be read here."""
+"""Local copies of runs at a URI."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def train(config: Config, path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def homes(small: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Below `old` and `new`: the homes of two runs of one name. Below `again`, by the same names, where they worked."""
+    """URIs of two runs of one name below `old` and `new`; their working directories below `again`."""
     root = tmp_path_factory.mktemp("homes")
     for name, settings in (("old", {"eval__train_examples": 32}), ("new", {"eval__train_examples": 0, "seed": 1})):
         config = replace(small(epochs=1, **settings), run_root=f"file://{root}/{name}")
@@ -67,4 +67,6 @@ def test_retrained_run_replaces_the_cached_copy(
         assert any(not torch.equal(value, old[name]) for name, value in one.items())
     before = {file: file.stat().st_mtime_ns for file in first.rglob("*.p*") if file.is_file()}
     assert read() == first
-    assert before == {file: file.stat().st_mtime_ns for file in first.rglob("*.p*") if file.is_file()}  # once is enough
+    assert before == {
+        file: file.stat().st_mtime_ns for file in first.rglob("*.p*") if file.is_file()
+    }  # not fetched again

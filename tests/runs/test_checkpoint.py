@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent, and what cannot be read is refused in one line."""
+"""A checkpoint is complete or absent, and an unreadable one is refused in one line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def saved(root: Path, epoch: int = 1, fill: float = 1.0, **shared: Any) -> Path:
     return checkpoint.save_checkpoint(root, CheckpointStep(epoch), World(), network(fill), shared, {})
 
 
-def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+def test_saved_state_is_loaded(tmp_path: Path) -> None:
     net = network(0.5)
     path = checkpoint.save_checkpoint(
         tmp_path, CheckpointStep(3), World(), net, {"best": (2, 0.5), "position": (0, 3, 3)}, {}
@@ -43,7 +43,7 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     assert checkpoint.step_of(path) == CheckpointStep(3)
 
 
-def test_the_newest_is_that_of_the_latest_place(tmp_path: Path) -> None:
+def test_latest_checkpoint_is_that_of_the_latest_step(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "missing") is None
     assert checkpoint.latest(tmp_path) is None
     for epoch in (9, 12, 10, 9999, 10000):
@@ -72,9 +72,9 @@ def test_interrupted_save_is_ignored_and_removed(tmp_path: Path) -> None:
     assert {entry.name for entry in tmp_path.iterdir()} == {"epoch-0001", "epoch-0002"}
 
 
-def test_saving_again_keeps_the_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saving_again_keeps_the_existing_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path, 1)
-    monkeypatch.setattr(checkpoint.os, "rename", None)  # nothing takes the place of a whole checkpoint
+    monkeypatch.setattr(checkpoint.os, "rename", None)  # an existing checkpoint is never replaced
     saved(tmp_path, 1)
     assert [entry.name for entry in tmp_path.iterdir()] == ["epoch-0001"]
 
@@ -106,7 +106,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         checkpoint.load_shared(path)
 
 
-def test_only_the_epochs_asked_for_are_kept(tmp_path: Path) -> None:
+def test_other_checkpoints_are_deleted(tmp_path: Path) -> None:
     for epoch in (1, 2, 3, 4):
         saved(tmp_path, epoch)
     (tmp_path / "notes.txt").write_text("mine")
@@ -130,7 +130,7 @@ def test_statistics_are_averaged_over_all_rank_files(tmp_path: Path, run_ranks: 
     assert average["1.running_var"].tolist() == pytest.approx([1.0 + 1 / 4] * 4)
     assert average["1.num_batches_tracked"].dtype == torch.int64
     assert checkpoint.load_shared(path)["world_size"] == 2
-    # More ranks than parts: dealt round.
+    # More ranks than parts: rank modulo parts.
     dealt = [checkpoint.load_rank_state(path, rank)["statistics"]["1.running_mean"] for rank in range(5)]
     assert [float(mean[0]) for mean in dealt] == [0, 1, 0, 1, 0]
 
@@ -140,8 +140,8 @@ def part(mean: float, var: float, moves: int) -> dict[str, torch.Tensor]:
     return {f"1.{name}": value for name, value in values.items()} | {"1.num_batches_tracked": torch.tensor(moves)}
 
 
-def test_ranks_that_never_moved_are_left_out() -> None:
-    # Started from another network, the third one's statistics are not those a normalisation starts with.
+def test_ranks_without_updates_are_ignored() -> None:
+    # The third rank started from other weights, so its statistics are not the initial ones.
     parts = [part(1.0, 2.0, 5), part(3.0, 4.0, 5), part(9.0, 9.0, 0), part(0.0, 1.0, 0)]
     found = pool_over_ranks(parts, parts)
     assert found["1.running_mean"].tolist() == [2.0] * 4
@@ -152,15 +152,15 @@ def test_ranks_that_never_moved_are_left_out() -> None:
     assert pool_over_ranks(still, still)["1.running_var"].tolist() == [1.0] * 4
 
 
-def test_statistics_that_moved_uncounted_are_kept() -> None:
+def test_uncounted_updates_are_kept() -> None:
     parts = [part(1.0, 2.0, 5), part(3.0, 4.0, 0), part(0.0, 1.0, 0)]
     found = pool_over_ranks(parts, parts, counted=False)
     assert found["1.running_mean"].tolist() == [2.0] * 4
 
 
-def unmoved_rank(rank: int, world: int, root: Path) -> list[torch.Tensor]:
+def rank_without_updates(rank: int, world: int, root: Path) -> list[torch.Tensor]:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), DualBatchNorm2d(4))
-    rows = 4 if rank else 1  # the first rank's one row of a kind moves nothing
+    rows = 4 if rank else 1  # one row per path does not update statistics
     net[1](torch.randn(rows, 4, 5, 5, generator=torch.Generator().manual_seed(rank)), Condition(torch.ones(1), True))
     wanted = {n: t.clone() for n, t in net.state_dict().items() if "adv.running" in n}
     path = checkpoint.save_checkpoint(root, CheckpointStep(1), World(rank, world), net, {}, {})
@@ -168,13 +168,13 @@ def unmoved_rank(rank: int, world: int, root: Path) -> list[torch.Tensor]:
     return [found["1.adv.running_mean"], found["1.adv.running_var"], *wanted.values()]
 
 
-def test_a_rank_of_single_rows_counts_for_nothing(tmp_path: Path, run_ranks: Any) -> None:
-    first, second = run_ranks(unmoved_rank, 2, tmp_path)
+def test_rank_of_single_rows_is_ignored(tmp_path: Path, run_ranks: Any) -> None:
+    first, second = run_ranks(rank_without_updates, 2, tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(first[:2], second[2:], strict=True))
     assert not torch.equal(first[0], torch.zeros(4))
 
 
-def test_track_counts_what_it_moves() -> None:
+def test_updates_are_counted() -> None:
     layer = DualBatchNorm2d(4)
     route = torch.tensor([False, True, True])
     layer(torch.randn(3, 4, 5, 5), Condition(torch.ones(3), route))

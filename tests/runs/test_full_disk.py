@@ -1,4 +1,4 @@
-"""A disk that is full while a checkpoint is written: one line with its numbers, and nothing half written."""
+"""A full disk while a checkpoint is written: one line with the free space, and no partial files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def save(disk: Path, epoch: int, features: int) -> Path:
     )
 
 
-def test_full_disk_leaves_whole_checkpoints_alone(small_disk: Path) -> None:
+def test_full_disk_keeps_existing_checkpoints(small_disk: Path) -> None:
     first = save(small_disk, 1, 100)
     with pytest.raises(DiskFull, match=rf"{small_disk}.*: [\d.]+ MB free of 0.524 MB"):
         save(small_disk, 2, 2000)
@@ -63,11 +63,11 @@ def test_other_files_name_the_full_disk_too(small_disk: Path) -> None:
     assert failed.value.kind == "certain"
 
 
-def test_full_disk_elsewhere_is_the_one_named(small_disk: Path, tmp_path: Path) -> None:
+def test_message_names_the_disk_that_is_full(small_disk: Path, tmp_path: Path) -> None:
     (small_disk / "fills").write_bytes(b"0" * (500 << 10))
     error = OSError(errno.ENOSPC, "No space left on device", str(small_disk / "table"))
     assert str(as_disk_full(error, tmp_path)).startswith(f"disk full: {small_disk}: ")
 
 
-def test_disk_with_room_is_not_called_full(tmp_path: Path) -> None:
+def test_other_quota_is_not_called_full(tmp_path: Path) -> None:
     assert "disk full" not in str(as_disk_full(OSError(errno.ENOSPC, "No space left on device"), tmp_path))

@@ -1,4 +1,4 @@
-"""A run that lives at a URI: killed at any moment, it goes on from an empty machine and is the same run."""
+"""A run at a URI: killed at any moment, it resumes on an empty machine and is the same run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from support.groups import quick
 
 
 class Killed(BaseException):
-    """Stands for the end of a process."""
+    """Simulates the end of a process."""
 
 
 SHORT: dict[str, Any] = {"epochs": 2, "eval__train_examples": 0}
@@ -34,13 +34,13 @@ SHORT: dict[str, Any] = {"epochs": 2, "eval__train_examples": 0}
 
 @pytest.fixture
 def stored(small: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A config whose runs live at a URI; nothing is waited for, and nothing is drawn at their end."""
+    """A config with runs at a URI, without waits between retries and without figures at the end."""
     monkeypatch.setattr(uploader, "write_report", lambda path: [])
     return at_uri(small(**SHORT), tmp_path, monkeypatch)
 
 
 def at_uri(config: Config, root: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """The config, its runs `there` below root, worked at `here`."""
+    """The config with its URI at `root/there` and its working directory at `root/here`."""
     monkeypatch.setattr(mirror, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(uploader, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(uploader, "AT_END", (0.0, 0.0))
@@ -51,7 +51,7 @@ def at_uri(config: Config, root: Path, monkeypatch: pytest.MonkeyPatch) -> Confi
 
 
 def start(config: Config) -> Path:
-    """One start of the run, as the driver does it."""
+    """One start of the run, as by the driver."""
     run = RunDir(run_root(config) / "run")
     home = remote_run_of(config, run.path)
     assert home is not None
@@ -63,7 +63,7 @@ def start(config: Config) -> Path:
 
 
 def killed_at(number: int, monkeypatch: pytest.MonkeyPatch, config: Config) -> list[str]:
-    """Start, and die in place of the put with that number; the names that were put before."""
+    """Start the run and die instead of upload `number`; returns the names uploaded before."""
     put: list[str] = []
     original = Store._write
 
@@ -83,28 +83,28 @@ def killed_at(number: int, monkeypatch: pytest.MonkeyPatch, config: Config) -> l
     return put
 
 
-def empty(config: Config) -> None:
-    """Another machine: nothing is here."""
+def clear_machine(config: Config) -> None:
+    """Simulate another machine: delete the local files."""
     shutil.rmtree(run_root(config))
 
 
 @pytest.fixture
 def uninterrupted(small: Callable[..., Config], whole: Callable[[Config], Path]) -> Path:
-    """A run that has no other home than its directory."""
+    """A run in a local directory."""
     return whole(small(**SHORT))
 
 
 @pytest.fixture(scope="module")
 def sent(small: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
-    """The names that a run with a home puts there, in order, and where it worked."""
+    """The names that a run uploads, in order, and its working directory."""
     root = tmp_path_factory.mktemp("sent")
     with pytest.MonkeyPatch.context() as patch:
         config = at_uri(small(**SHORT), root, patch)
         return killed_at(10**6, patch, config), run_root(config) / "run"
 
 
-def places(put: list[str]) -> dict[str, int]:
-    """Puts to die at: between the parts of a checkpoint, before its marker, at rows of an epoch, at the end."""
+def kill_points(put: list[str]) -> dict[str, int]:
+    """Uploads to die at: between parts of a checkpoint, before its marker, at rows of an epoch, at the end."""
     marker = [number for number, name in enumerate(put) if name.endswith("complete.json")]
     parts = [number for number, name in enumerate(put) if name.endswith("rank-0000.pt")]
     return {
@@ -116,21 +116,21 @@ def places(put: list[str]) -> dict[str, int]:
 @pytest.mark.parametrize(
     "name", quick("marker", of=["first", "part", "marker", "rows", "next part", "next marker", "end"])
 )
-def test_kill_at_any_put_loses_nothing(
+def test_kill_at_any_upload_loses_nothing(
     stored: Config, sent: Any, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    # What is drawn is put last of all, but for the word that the run is finished.
+    # Figures are uploaded last, before finished.json.
     undrawn = [put for put in sent[0] if not put.startswith("results/") or put.endswith(".parquet")]
-    number = places(undrawn)[name]
+    number = kill_points(undrawn)[name]
     put = killed_at(number, monkeypatch, stored)
     assert len(put) == number
-    empty(stored)
+    clear_machine(stored)
     path = start(stored)
     same_run.assert_same_run(uninterrupted, path)
     assert RunDir(path).finished
 
 
-def test_a_home_changes_no_bit_of_a_run(sent: Any, uninterrupted: Path, same_run: Any) -> None:
+def test_uri_does_not_change_the_run(sent: Any, uninterrupted: Path, same_run: Any) -> None:
     same_run.assert_same_run(uninterrupted, sent[1])
 
 
@@ -145,15 +145,13 @@ def test_rows_and_history_precede_the_checkpoint_marker(sent: Any) -> None:
     assert not any(name.startswith("checkpoints/epoch-0002") for name in before)
 
 
-def test_a_checkpoint_without_its_marker_does_not_exist(
-    stored: Config, sent: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoint_without_marker_does_not_exist(stored: Config, sent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     killed_at(sent[0].index("checkpoints/epoch-0002/complete.json"), monkeypatch, stored)
     home = remote_run_of(stored, run_root(stored) / "run")
     assert home is not None
     assert "checkpoints/epoch-0002/shared.pt" in home.store.names()
     assert list(home.complete_checkpoints()) == ["checkpoints/epoch-0001"]
-    empty(stored)
+    clear_machine(stored)
     home.pull()
     found = checkpoint.latest(home.local / "checkpoints")
     assert found is not None
@@ -182,15 +180,15 @@ def test_unreachable_store_stops_no_epoch(
     run = RunDir(run_root(stored) / "run")
     assert not run.finished
     assert len(history.read(run.path)) == 2
-    same_run.assert_same_run(uninterrupted, run.path)  # all of it is here
+    same_run.assert_same_run(uninterrupted, run.path)  # all files are local
     home = remote_run_of(stored, run.path)
     assert home is not None
     assert home.complete_checkpoints() == {}
-    start(stored)  # the store is back
+    start(stored)  # the store is reachable again
     assert {Path(folder).name for folder in home.complete_checkpoints()} == {
         entry.name for entry in run.checkpoints.glob("epoch-*")
     }
-    empty(stored)
+    clear_machine(stored)
     home.pull()
     assert run.finished
 
@@ -200,9 +198,9 @@ def test_newer_side_wins_when_synchronising(
 ) -> None:
     killed_at(sent[0].index("checkpoints/epoch-0001/complete.json") + 1, monkeypatch, stored)
     shutil.copytree(run_root(stored), tmp_path / "old")
-    killed_at(10**6, monkeypatch, stored)  # goes on here, to the end
-    empty(stored)
-    shutil.copytree(tmp_path / "old", run_root(stored))  # a machine that was left behind
+    killed_at(10**6, monkeypatch, stored)  # resumes here, to the end
+    clear_machine(stored)
+    shutil.copytree(tmp_path / "old", run_root(stored))  # a machine with an older state
     path = start(stored)
     same_run.assert_same_run(uninterrupted, path) if list(path.glob("checkpoints/*/shared.pt")) else None
     assert RunDir(path).finished
@@ -227,7 +225,7 @@ def test_run_of_another_config_is_refused(stored: Config, small: Any, tmp_path: 
 
 
 def fit_on(rank: int, world: int, config: Config, machines: list[str]) -> None:
-    """One rank, in its machine's directory."""
+    """One rank, in the directory of its machine."""
     path = Path(machines[rank])
     path.mkdir(parents=True, exist_ok=True)
     fit(config, World(rank, world), path)
@@ -243,10 +241,10 @@ def test_ranks_on_several_machines_and_on_one(
     with RunDir(first).begin(stored):
         driver.publish_start()
         run_ranks(fit_on, 2, stored, machines)
-    for machine in (first, second):  # each has everyone's parts
+    for machine in (first, second):  # each has the parts of all ranks
         assert len(list(machine.glob("checkpoints/epoch-0002/rank-*.pt"))) == 2
     shutil.copytree(first, tmp_path / "before")
-    shutil.rmtree(first)  # that machine is replaced, and the end is undone
+    shutil.rmtree(first)  # that machine is replaced, and the run is not finished
     (tmp_path / "there" / "run" / "finished.json").unlink()
     run_ranks(fit_on, 2, stored, machines)
     same_run.assert_same_run(tmp_path / "before", first, ranks=2)

@@ -1,4 +1,4 @@
-"""A run directory: who may write it, what is written there, and where it lies."""
+"""RunDir: locking, content and path of a run directory, and its refusals."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def test_start_writes_config_and_counts_attempts(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "a")
-    # The lock is that of an open file, so another start is refused in one process as in two.
+    # The lock belongs to the open file, so a second start in the same process is refused, too.
     with run.begin(CONFIG), pytest.raises(ConfigError, match="another process"), run.begin(CONFIG):
         pass
     with run.begin(CONFIG):
         pass
 
 
-def test_a_refused_first_start_leaves_nothing(tmp_path: Path) -> None:
+def test_refused_first_start_leaves_nothing(tmp_path: Path) -> None:
     for error, kept in ((ConfigError("no"), False), (TransientError("later"), True), (RuntimeError("dead"), True)):
         run = RunDir(tmp_path / "runs" / type(error).__name__)
         with pytest.raises(type(error)), run.begin(CONFIG):
             raise error
         assert run.path.exists() == kept
-    with pytest.raises(ConfigError), run.begin(CONFIG):  # what was there before stays
+    with pytest.raises(ConfigError), run.begin(CONFIG):  # existing files are kept
         raise ConfigError("no")
     assert run.starts()[-1]["ended"]["why"] == "no"
 
@@ -113,7 +113,7 @@ def test_fresh_run_gets_a_new_directory(tmp_path: Path) -> None:
     assert run_dir_for(again, "f").name == base
 
 
-def test_json_is_written_whole(tmp_path: Path) -> None:
+def test_json_is_written_atomically(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     write_json(file, {"a": 1})
     with pytest.raises(TypeError):
@@ -130,7 +130,7 @@ def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path, which: str) -> No
         load(tmp_path, which)
 
 
-def test_another_word_for_a_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_unknown_checkpoint_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"checkpoint .first.*best, last, last_raw"):
         find_checkpoint(RunDir(tmp_path), "first")
 
@@ -146,7 +146,7 @@ def test_commit_variable_overrides_git(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Loss:
-    """Counts how often it is brought to the host."""
+    """Counts how often it is copied to the host."""
 
     looked = 0
 
@@ -171,13 +171,13 @@ def test_progress_reads_the_device_once_a_second(tmp_path: Path, monkeypatch: py
     }  # fmt: skip
 
 
-def test_one_rank_speaks(tmp_path: Path) -> None:
+def test_only_active_rank_writes_progress(tmp_path: Path) -> None:
     silent = ProgressWriter(tmp_path, 4, 10, 32, active=False)
     silent.write("test")
     assert read_progress(tmp_path) is None
 
 
-def test_rows_of_a_sweep_say_what_was_counted(tmp_path: Path) -> None:
+def test_sweep_rows_name_what_was_counted(tmp_path: Path) -> None:
     from distcond.config.schema import AttackConfig
     from distcond.evaluation.layout import Blocks
     from distcond.evaluation.plan import EvalPlan

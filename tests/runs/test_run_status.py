@@ -1,4 +1,4 @@
-"""How runs stand, told from their files."""
+"""RunStatus: the state of runs, read from their files."""
 
 from __future__ import annotations
 
@@ -37,68 +37,68 @@ def write(path: Path, name: str, value: Any) -> None:
     (path / name).write_text(json.dumps(value))
 
 
-def fails(path: Path, attempt: int, text: str, at: float) -> None:
+def write_failure(path: Path, attempt: int, text: str, at: float) -> None:
     file = path / "failures" / f"attempt-{attempt:02d}-worker-0000.txt"
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
     os.utime(file, (at, at))
 
 
-def look(path: Path) -> RunStatus:
+def read(path: Path) -> RunStatus:
     return read_status(RunFiles(str(path)), path.name, now=NOW)
 
 
-def test_a_run_that_goes_on(run: Path) -> None:
-    found = look(run)
+def test_running_run(run: Path) -> None:
+    found = read(run)
     assert (found.state, found.stage, found.epoch, found.epochs, found.share) == ("running", "train", 3, 10, 0.22)
     assert (found.split, found.lams, found.sa, found.ra) == ("val", (0.0, 1.0), (0.9, 0.8), (0.3, 0.4))
     assert (found.images_per_second, found.seconds_left, found.attempts) == (7.0, 60.0, 2)
     write(run, "attempt.json", {"attempt": 4})
-    assert look(run).attempts == 5
+    assert read(run).attempts == 5
 
 
-def test_silence_and_failure(run: Path) -> None:
+def test_stale_and_failed_runs(run: Path) -> None:
     write(run, "progress.json", progress(time=NOW - 500))
-    assert (look(run).state, look(run).heard, look(run).seconds_left) == ("stale", 500, None)
-    fails(run, 0, "Traceback\nOSError: an old one\n", NOW - 900)
-    assert look(run).state == "stale"
-    fails(run, 1, "Traceback\n\nOSError: the disk is full\n", NOW - 499)
-    assert (look(run).state, look(run).error) == ("failed", "OSError: the disk is full")
+    assert (read(run).state, read(run).heard, read(run).seconds_left) == ("stale", 500, None)
+    write_failure(run, 0, "Traceback\nOSError: an old one\n", NOW - 900)
+    assert read(run).state == "stale"
+    write_failure(run, 1, "Traceback\n\nOSError: the disk is full\n", NOW - 499)
+    assert (read(run).state, read(run).error) == ("failed", "OSError: the disk is full")
     write(run, "progress.json", progress(time=NOW - 1))  # its workers were restarted
-    assert look(run).state == "running"
+    assert read(run).state == "running"
 
 
-def test_what_the_driver_wrote_down_counts(run: Path) -> None:
+def test_end_recorded_by_the_driver_counts(run: Path) -> None:
     ended = {"why": "worker 1 died", "failed": True, "time": NOW}
     write(run, "starts.json", [{}, {"ended": ended}])
-    assert (look(run).state, look(run).error) == ("failed", "worker 1 died")
+    assert (read(run).state, read(run).error) == ("failed", "worker 1 died")
     write(run, "starts.json", [{}, {"ended": ended | {"failed": False}}])
-    assert (look(run).state, look(run).error) == ("stopped", "")
-    write(run, "starts.json", [{"ended": ended}, {}])  # it was started again
-    assert look(run).state == "running"
+    assert (read(run).state, read(run).error) == ("stopped", "")
+    write(run, "starts.json", [{"ended": ended}, {}])  # started again
+    assert read(run).state == "running"
     write(run, "progress.json", progress(stage="stopped", time=NOW - 900))
-    assert look(run).state == "stopped"
+    assert read(run).state == "stopped"
 
 
-def test_a_finished_run_shows_its_test_results(run: Path) -> None:
+def test_finished_run_shows_test_results(run: Path) -> None:
     points = [{"lam": lam, "width": 1.0, "sa": 0.8, "ra": 0.5 + lam / 10} for lam in (0.0, 1.0)]
     write(run, "finished.json", {"epochs": 10, "points": points})
-    fails(run, 0, "OSError: mended meanwhile\n", NOW - 900)
-    found = look(run)
+    write_failure(run, 0, "OSError: mended meanwhile\n", NOW - 900)
+    found = read(run)
     assert (found.state, found.share, found.split, found.ra, found.error) == ("finished", 1.0, "test", (0.5, 0.6), "")
 
 
-def test_nothing_has_to_be_there_or_whole(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_tolerated(tmp_path: Path) -> None:
     write(tmp_path / "new", "config.json", {})
-    assert look(tmp_path / "new").state == "waiting"
+    assert read(tmp_path / "new").state == "waiting"
     (tmp_path / "new" / "progress.json").write_text("{")
     (tmp_path / "new" / "history.jsonl").write_text("")
-    assert look(tmp_path / "new").state == "waiting"
-    assert look(tmp_path / "none").state == "waiting"
+    assert read(tmp_path / "new").state == "waiting"
+    assert read(tmp_path / "none").state == "waiting"
 
 
-def test_runs_are_found_wherever_they_lie(run: Path, tmp_path: Path) -> None:
-    write(run / "inner", "config.json", {})  # no run of its own
+def test_runs_are_found_at_any_depth(run: Path, tmp_path: Path) -> None:
+    write(run / "inner", "config.json", {})  # not a run of its own
     write(tmp_path / ".hidden", "config.json", {})
     (tmp_path / "deep" / "er").mkdir(parents=True)
     write(tmp_path / "deep" / "er" / "other", "config.json", {})
@@ -115,11 +115,11 @@ def test_only_the_tail_of_history_is_read(run: Path) -> None:
     assert 20 < len(records) < 200
 
 
-def test_the_table_begins_with_what_needs_a_look(run: Path, tmp_path: Path) -> None:
+def test_table_starts_with_failed_runs(run: Path, tmp_path: Path) -> None:
     write(tmp_path / "a", "config.json", {})
-    going = look(run)
+    going = read(run)
     failed = RunStatus(name="b", place="b", state="failed", error="OSError: full")
-    runs = sort_statuses([look(tmp_path / "a"), going, failed])
+    runs = sort_statuses([read(tmp_path / "a"), going, failed])
     head, columns, *rows = statuses_as_table(runs, 0).splitlines()
     assert head == "3 runs: 1 failed, 1 running, 1 waiting"
     assert [row.split()[0] for row in rows] == ["failed", "running", "waiting"]

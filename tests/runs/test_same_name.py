@@ -1,4 +1,4 @@
-"""A directory is shown or resumed as a run only where it holds that run."""
+"""A directory is shown or resumed only if it holds the run of the config."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_finished_run_without_config_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("sizes", "said"), [((1,), ""), ((2,), "trained with 2 workers"), ((1, 2), "with 1, then 2")])
-def test_another_world_size_is_said(tmp_path: Path, caplog: Any, sizes: tuple[int, ...], said: str) -> None:
+def test_other_world_size_is_logged(tmp_path: Path, caplog: Any, sizes: tuple[int, ...], said: str) -> None:
     finished(tmp_path, world_sizes=sizes)
     with caplog.at_level("INFO"):
         assert train.main(words(tmp_path)) == 0
@@ -75,7 +75,7 @@ def test_another_world_size_is_said(tmp_path: Path, caplog: Any, sizes: tuple[in
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[1]", '"a"', "{}", '{"schema_version": 1}', "\x80"])
-def test_a_damaged_config_is_one_line(tmp_path: Path, text: str) -> None:
+def test_damaged_config_is_refused(tmp_path: Path, text: str) -> None:
     (finished(tmp_path).path / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=r"config\.json: ") as refused:
         train.main(words(tmp_path))
@@ -83,7 +83,7 @@ def test_a_damaged_config_is_one_line(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}", "\x80"])
-def test_a_damaged_progress_file_is_one_line(tmp_path: Path, text: str) -> None:
+def test_damaged_progress_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "progress.json").write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=r"progress\.json: damaged"):
         read_progress(tmp_path)

@@ -1,4 +1,4 @@
-"""Averaged weights: the recursion by hand, masks kept, training untouched, resumed bit for bit, evaluated."""
+"""Weight averaging: the recursion, masks, resuming bit for bit, and that training does not use the average."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from support.groups import quick
 
 
 class Killed(Exception):
-    """Stands for the end of a process."""
+    """Simulates the end of a process."""
 
 
 def run(config: Config, path: Path, stop_after: int | None = None) -> Path:
@@ -56,7 +56,7 @@ def test_average_follows_weights_and_running_statistics() -> None:
     model = network()
     averaged, wanted = WeightAverage(model, decay=0.5), {n: t.detach().clone() for n, t in model.state_dict().items()}
     for number in range(12):
-        model(torch.randn(8, 3, 5, 5))  # moves the running statistics
+        model(torch.randn(8, 3, 5, 5))  # updates the running statistics
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter))
@@ -72,7 +72,7 @@ def test_average_follows_weights_and_running_statistics() -> None:
     assert not torch.allclose(found["0.weight"], model.state_dict()["0.weight"], atol=0.1)
 
 
-def test_what_a_mask_leaves_out_stays_zero() -> None:
+def test_masked_weights_stay_zero() -> None:
     model = network()
     averaged, mask = WeightAverage(model, decay=0.9), torch.rand(4, 3, 3, 3) < 0.5
     with torch.no_grad():
@@ -100,7 +100,7 @@ def counts(path: Path, which: str) -> list[tuple[float, str, int]]:
     return [(row.lam, row.attack, row.num_correct) for row in rows]
 
 
-def test_last_rows_are_of_the_average(small: Any, whole: Any) -> None:
+def test_last_rows_use_the_average(small: Any, whole: Any) -> None:
     config = small("float", epochs=2, optim__averaging=0.8)
     path = whole(config)
     test = build_trainer(config, World(), RunDir(path), 0).sources["test"]
@@ -135,6 +135,6 @@ def newest(path: Path) -> Path:
     return found
 
 
-def test_an_average_of_another_network_does_not_fit() -> None:
+def test_average_of_another_network_is_refused() -> None:
     with pytest.raises(KeyError):
         overlay_average(network(), {})

@@ -1,4 +1,4 @@
-"""Batch normalisation that sees fewer than two images of a kind per worker is refused before anything starts."""
+"""Runs in which batch normalisation sees fewer than two images per path and worker are refused at the start."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_too_few_rows_are_refused_with_numbers(settings: str, workers: int, seen
         ("method=oat", 5),
     ],
 )
-def test_two_rows_of_a_kind_are_legal(settings: str, workers: int) -> None:
+def test_two_rows_per_path_are_accepted(settings: str, workers: int) -> None:
     check_bn_batch_size(config(settings), workers)
 
 
@@ -85,6 +85,6 @@ def test_the_command_refuses_before_a_run_directory(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "runs").exists()
 
 
-def test_workers_that_a_cluster_added_are_counted(tmp_path: Path) -> None:
+def test_workers_added_by_a_cluster_are_counted(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size=64 on 64 workers"):
         build_trainer(config(f"data.cache_dir={tmp_path} data.loader=memory"), World(size=64), RunDir(tmp_path), 0)

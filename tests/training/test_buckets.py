@@ -1,4 +1,4 @@
-"""DDP's buckets are settled before the first step, on devices of either kind."""
+"""DDP assigns gradients to their final buckets before the first step, on CPU and GPU."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
     before = {name: tensor.clone() for name, tensor in step.model.state_dict().items()}
     wrapped = build_trainer.wrap_ddp(step, World(rank, world))
     assert isinstance(wrapped, DistributedDataParallel)
-    # The order is known: the buckets are dealt out when the next forward begins, and then never again.
+    # DDP assigns buckets when the next forward begins, once.
     dealt = [wrapped.reducer._rebuild_buckets() for _ in range(2)]
-    # On a GPU DDP moves the arguments of each call to its device. Another road through DDP, and there is no GPU here.
+    # On a GPU, DDP moves the arguments of each call to its device. Tests this code path without a GPU.
     wrapped.device_ids, wrapped.device_type = [0], "cpu"
     build_trainer.settle_buckets(wrapped, step)
     assert "forward" not in vars(step)
@@ -29,5 +29,5 @@ def on_rank(rank: int, world: int, config: Config) -> dict[str, Any]:
     return {"dealt": dealt}
 
 
-def test_the_buckets_are_final_before_the_first_step(small: Any, run_ranks: Any) -> None:
+def test_buckets_are_final_before_the_first_step(small: Any, run_ranks: Any) -> None:
     assert run_ranks(on_rank, 2, small("float")) == [{"dealt": [True, False]}] * 2

@@ -1,4 +1,4 @@
-"""A run that goes on from another one's checkpoint with changed settings."""
+"""A run that continues from the checkpoint of another with changed settings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def paused(
 
 @pytest.fixture
 def donor(paused: tuple[Config, Path], tmp_path: Path) -> tuple[Config, Path]:
-    """A copy of it, and the config with the root that it lies below."""
+    """A copy of the paused run, and the config with its root."""
     shutil.copytree(paused[1], tmp_path / "donor")
     return replace(paused[0], run_root=str(tmp_path)), tmp_path / "donor"
 
@@ -81,7 +81,7 @@ def test_child_has_parents_weights_and_new_settings(
     )
 
 
-def test_child_trains_on_and_parent_is_unchanged(donor: tuple[Config, Path]) -> None:
+def test_child_trains_and_parent_is_unchanged(donor: tuple[Config, Path]) -> None:
     config, path = donor
     untouched = {file: file.read_bytes() for file in path.rglob("*.pt")}
     changed = replace(config, optim=replace(config.optim, schedule="constant", lr=0.033))
@@ -103,7 +103,7 @@ def test_same_child_is_the_same_run(donor: tuple[Config, Path]) -> None:
     ("changes", "epoch", "said"),
     [({}, 2, "no checkpoint"), ({"no_decay": ()}, 1, "^optim.no_decay=")],
 )
-def test_what_does_not_fit_is_refused(donor: tuple[Config, Path], changes: Any, epoch: int, said: str) -> None:
+def test_unfit_checkpoints_are_refused(donor: tuple[Config, Path], changes: Any, epoch: int, said: str) -> None:
     config, path = donor
     with pytest.raises(ConfigError, match=said):
         continue_from(replace(config, optim=replace(config.optim, **changes)), path, epoch, "2")

@@ -1,4 +1,4 @@
-"""How long a run still takes, told from what its parts cost."""
+"""EtaEstimator: time left of a run, from the work of its parts and measured times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from distcond.training.eta import EtaEstimator
 
 
-def test_nothing_is_told_before_anything_was_measured() -> None:
+def test_no_estimate_before_the_first_measurement() -> None:
     assert EtaEstimator(epochs=2, steps=10).estimate("train", 0, 0, 0.0) is None
 
 
@@ -31,7 +31,7 @@ def test_resumed_final_sweep_is_measured() -> None:
 @pytest.mark.parametrize(
     ("every", "done", "sweeps"), [(1, 0, 5), (2, 0, 3), (2, 4, 1), (0, 4, 1), (0, 5, 0), (5, 2, 1)]
 )
-def test_validations_to_come(every: int, done: int, sweeps: int) -> None:
+def test_number_of_validations_left(every: int, done: int, sweeps: int) -> None:
     pace = EtaEstimator(epochs=5, steps=1, every=every, validation=1.0, step_work=1.0)
     pace.record_steps(1, 1.0)
     found = pace.estimate("train", done, 0, 0.0)

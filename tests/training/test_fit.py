@@ -1,4 +1,4 @@
-"""Whole runs: what they leave, which checkpoint they keep, what they refuse, what several ranks share."""
+"""Complete runs: their records, the best checkpoint, refusals, and runs on several ranks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def begun(config: Config, path: Path) -> Path:
     return path
 
 
-def test_a_finished_run_leaves_its_records(small: Any, whole: Any) -> None:
+def test_finished_run_writes_its_records(small: Any, whole: Any) -> None:
     path = whole(small("float", epochs=2))
     assert RunDir(path).finished
     said = read_progress(path)
@@ -105,7 +105,7 @@ def evaluated_on_rank(rank: int, world: int, config: Config, path: Path) -> dict
 
 
 def mean_of(name: str) -> str:
-    """The running mean beside a running variance."""
+    """Name of the running mean that belongs to a running variance."""
     return name.removesuffix("var").removesuffix("mean") + "mean"
 
 
@@ -126,8 +126,8 @@ def test_evaluated_network_averages_rank_statistics(small: Any, tmp_path: Path, 
     assert not loaded.training
 
 
-class Looked(Exception):
-    """Stands for the end of a run whose first epoch has been looked at."""
+class Inspected(Exception):
+    """Ends a run once its first epoch was inspected."""
 
 
 @pytest.mark.parametrize(("train", "kept"), [("float32", False), ("bf16", True)])
@@ -136,14 +136,14 @@ def test_float32_training_never_rounds_to_tf32(
 ) -> None:
     def look(job: Any, progress: Any) -> None:
         assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is kept
-        raise Looked
+        raise Inspected
 
     monkeypatch.setattr(fit, "train_epoch", look)
-    # Not by monkeypatch: matmul's settings are no attributes that it could put back.
+    # monkeypatch cannot restore the settings of matmul, which are not plain attributes.
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     try:
-        with pytest.raises(Looked):
+        with pytest.raises(Inspected):
             begun(small("float", precision__train=train), tmp_path / "a")
         assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
     finally:

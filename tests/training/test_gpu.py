@@ -1,4 +1,4 @@
-"""What only a GPU can show: NCCL, and two processes on one device."""
+"""Tests that need a GPU: NCCL, and two processes on one device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning rates by hand, and which parameters decay."""
+"""Learning-rate schedules against hand-computed values, and weight decay."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def rate(epoch: int, step: int = 0, **settings: Any) -> float:
     return learning_rate(OptimConfig(lr=0.4, **settings), epoch, step, STEPS, EPOCHS)
 
 
-def test_constant() -> None:
+def test_constant_rate_is_the_peak_rate() -> None:
     assert {rate(epoch, step, schedule="constant") for epoch in range(EPOCHS) for step in range(STEPS)} == {0.4}
 
 
 @pytest.mark.parametrize(("epoch", "wanted"), [(0, 0.4), (5, 0.2 * (1 + math.sqrt(0.5))), (10, 0.2), (19, 0.00246233)])
-def test_cosine_moves_per_epoch(epoch: int, wanted: float) -> None:
+def test_cosine_changes_per_epoch(epoch: int, wanted: float) -> None:
     assert rate(epoch, schedule="cosine") == pytest.approx(wanted, rel=1e-5)
     assert rate(epoch, 4, schedule="cosine") == rate(epoch, 0, schedule="cosine")
 
@@ -34,7 +34,7 @@ def test_multistep_drops_at_its_milestones(epoch: int, wanted: float) -> None:
     assert rate(epoch, schedule="multistep") == pytest.approx(wanted)
 
 
-def test_multistep_by_other_milestones() -> None:
+def test_multistep_milestones_can_be_set() -> None:
     other = {"schedule": "multistep", "milestones": (0.3,), "drop_factor": 0.5}
     assert [rate(epoch, **other) for epoch in (5, 6)] == pytest.approx([0.4, 0.2])
     # The papers' 100 and 150 of 200.
@@ -51,7 +51,7 @@ def test_one_cycle_rises_and_falls_per_step() -> None:
     assert rate(5, 0, **cycle) == pytest.approx(0.4)
     assert rate(12, 0, **cycle) == pytest.approx(0.4 * 0.4 / 0.75)
     assert rate(19, 4, **cycle) == pytest.approx(0.4 * 0.01 / 0.75)
-    assert rate(6, 0, schedule="onecycle") == pytest.approx(0.4)  # unset: a rise over 0.3
+    assert rate(6, 0, schedule="onecycle") == pytest.approx(0.4)  # default: rises over 0.3
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "multistep"])

@@ -1,4 +1,4 @@
-"""What goes over the network in a step, counted in bytes: the gradients once, and nothing else."""
+"""Bytes that a training step sends over the network: the gradients once, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from support.groups import quick
 
 
 def events(profiled: Any) -> list[tuple[str, int]]:
-    """Every collective that gloo carried out, with the bytes of float32 that a rank gave into it."""
+    """Every collective of gloo, with the bytes of float32 that a rank sent."""
     found = [event for event in profiled.events() if event.name.startswith("gloo:")]
     return [(event.name, 4 * sum(math.prod(shape) for shape in event.input_shapes if shape)) for event in found]
 
 
 def sent(rank: int, world: int, config: Config, folder: str) -> dict[str, Any]:
-    """What one step sends: its forward passes with the whole attack, its backward pass, and then a known 28 bytes."""
+    """What one step sends: forward passes with the attack, backward pass, then 28 bytes as a reference."""
     here = World(rank, world)
     job = build_trainer(config, here, RunDir(Path(folder)), 0)
     batch = next(iter(job.train.epoch(0)))
     job.model.train()
-    train_step(job, 0, batch.x, batch.y, 0.1)  # in its first step DDP tells the ranks, once, how it deals its buckets
+    train_step(job, 0, batch.x, batch.y, 0.1)  # in its first step DDP broadcasts its buckets
     found: dict[str, Any] = {"bytes": 4 * sum(parameter.numel() for parameter in job.model.parameters())}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the profiler itself

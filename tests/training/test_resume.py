@@ -1,4 +1,4 @@
-"""A run that was interrupted is the run that was not, bit for bit, on one process and on two."""
+"""A run killed between epochs resumes bit for bit, on one process and on two."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.groups import quick
 
 
 class Killed(Exception):
-    """Stands for the end of a process."""
+    """Simulates the end of a process."""
 
 
 def run(
@@ -54,8 +54,8 @@ def in_parts(config: Config, path: Path, *stops: int) -> Path:
     return path
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(small: Any, tmp_path: Path, same_run: Any, whole: Any) -> None:
-    # Every method is killed at the end of an epoch and within one in test_resume_within.py.
+def test_resumed_run_equals_the_uninterrupted_one(small: Any, tmp_path: Path, same_run: Any, whole: Any) -> None:
+    # test_resume_within.py does this for every method.
     config = small("float", epochs=3)
     same_run.assert_same_run(whole(config), in_parts(config, tmp_path / "b", 1, 2))
 
@@ -77,7 +77,7 @@ def test_lam_codes_come_from_the_checkpoint(small: Any, whole: Any, method: str)
 
 
 @pytest.mark.parametrize("before", [None, "0" * 12])
-def test_a_checkpoint_of_other_images_is_refused(small: Any, tmp_path: Path, whole: Any, before: str | None) -> None:
+def test_checkpoint_of_other_images_is_refused(small: Any, tmp_path: Path, whole: Any, before: str | None) -> None:
     shutil.copytree(whole(small(epochs=2)), tmp_path, dirs_exist_ok=True)
     saved = checkpoint.latest(RunDir(tmp_path).checkpoints)
     assert saved is not None
@@ -89,7 +89,7 @@ def test_a_checkpoint_of_other_images_is_refused(small: Any, tmp_path: Path, who
         checkpointing.resume_training(job)
 
 
-def test_epochs_after_the_last_save_are_done_again(small: Any, tmp_path: Path, same_run: Any, whole: Any) -> None:
+def test_epochs_after_the_last_save_are_repeated(small: Any, tmp_path: Path, same_run: Any, whole: Any) -> None:
     # Validated at the end only: no best checkpoint is saved between.
     config = small("float", save_every=2, eval__every=0)
     one, other = whole(config), tmp_path / "b"
@@ -101,7 +101,7 @@ def test_epochs_after_the_last_save_are_done_again(small: Any, tmp_path: Path, s
     assert [record["epoch"] for record in history.read(other)] == [1, 2, 3, 4]
 
 
-def test_a_finished_run_started_again_trains_no_more(small: Any, tmp_path: Path, same_run: Any, whole: Any) -> None:
+def test_finished_run_does_not_train_again(small: Any, tmp_path: Path, same_run: Any, whole: Any) -> None:
     config = small("float", epochs=2)
     path = shutil.copytree(whole(config), tmp_path / "run")
     with RunDir(path).begin(config) as attempt:

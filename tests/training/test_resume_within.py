@@ -1,4 +1,4 @@
-"""A run that was interrupted within an epoch is the run that was not, bit for bit, wherever that happened."""
+"""A run killed or stopped at any step of an epoch resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STEPS = 3  # per epoch, in all of these runs
 
 
 class Killed(Exception):
-    """Stands for the end of a process."""
+    """Simulates the end of a process."""
 
 
 def run(
@@ -79,12 +79,12 @@ def test_run_killed_in_an_epoch_resumes_exactly(
     same_run.assert_same_run(whole(config), in_parts(config, tmp_path / "b", 3, 5))
 
 
-def test_every_method_is_here() -> None:
+def test_every_method_is_tested() -> None:
     assert set(METHODS) == set(trained())
 
 
 @pytest.mark.parametrize("loader", quick("ffcv", of=["memory", "ffcv"]))
-def test_a_kill_at_every_step_loses_nothing(small: Any, tmp_path: Path, same_run: Any, whole: Any, loader: str) -> None:
+def test_kill_at_every_step_loses_nothing(small: Any, tmp_path: Path, same_run: Any, whole: Any, loader: str) -> None:
     if loader == "ffcv" and importlib.util.find_spec("ffcv") is None:
         pytest.skip("ffcv is not installed")
     config = small("float", epochs=2, save_steps=1, data__loader=loader)
@@ -96,7 +96,7 @@ def on_rank(rank: int, world: int, config: Config, path: Path, kill_after: int |
 
 
 @pytest.mark.parametrize(("method", "ranks"), [("smart", 2), pytest.param("float", 3, marks=pytest.mark.cluster)])
-def test_several_ranks_go_on_within_an_epoch(
+def test_several_ranks_resume_within_an_epoch(
     small: Any, tmp_path: Path, same_run: Any, run_ranks: Any, method: str, ranks: int
 ) -> None:
     config = small(method, epochs=2, save_steps=1)
@@ -119,7 +119,7 @@ def test_another_world_size_resumes_with_the_same_sums(
             run_ranks(on_rank, ranks, config, tmp_path / "b", kill)
     (record,) = history.read(tmp_path / "b")
     (alone,) = history.read(whole(config))
-    # BN statistics are per rank, so the weights are not the same; what was counted is over the same rows.
+    # BN statistics are per rank, so the weights differ. Counts are over the same rows.
     assert record["train_loss"] == pytest.approx(alone["train_loss"], rel=0.05)
     assert record["train_flops"] == pytest.approx(alone["train_flops"], rel=1e-6)
 
@@ -130,7 +130,7 @@ def stopping(config: Config, path: Path, stop: Callable[[], bool]) -> bool:
 
 
 def after(calls: int) -> Callable[[], bool]:
-    """Asks to stop from the so-manieth question on."""
+    """A stop function that returns True after `calls` calls."""
     count = itertools.count(1)
     return lambda: next(count) >= calls
 
@@ -139,7 +139,7 @@ def after(calls: int) -> Callable[[], bool]:
     ("calls", "place"),
     [
         (1, "epoch-0000-step-000001"),
-        pytest.param(3, "epoch-0000-step-000003", marks=pytest.mark.cluster),  # the last step: validation is to come
+        pytest.param(3, "epoch-0000-step-000003", marks=pytest.mark.cluster),  # the last step, before validation
         pytest.param(4, "epoch-0000-step-000003", marks=pytest.mark.cluster),  # before its validation
         (5, "epoch-0000-step-000003"),  # between its operating points
         pytest.param(6, "epoch-0001-step-000001", marks=pytest.mark.cluster),
@@ -149,7 +149,7 @@ def after(calls: int) -> Callable[[], bool]:
 def test_stopped_run_saves_and_resumes(
     small: Any, tmp_path: Path, same_run: Any, whole: Any, monkeypatch: pytest.MonkeyPatch, calls: int, place: str
 ) -> None:
-    monkeypatch.setattr("distcond.training.checkpointing.INTERVAL", 0.0)  # ask after every step
+    monkeypatch.setattr("distcond.training.checkpointing.INTERVAL", 0.0)  # agree after every step
     config = small("float", epochs=2)
     assert not stopping(config, tmp_path / "b", after(calls))
     last = checkpoint.latest(RunDir(tmp_path / "b").checkpoints)
@@ -159,7 +159,7 @@ def test_stopped_run_saves_and_resumes(
     same_run.assert_same_run(whole(config), in_parts(config, tmp_path / "b"))
 
 
-def test_saving_by_the_clock_changes_nothing(
+def test_saving_by_time_changes_nothing(
     small: Any, tmp_path: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("distcond.training.checkpointing.INTERVAL", 0.0)
@@ -176,7 +176,7 @@ def test_saving_by_the_clock_changes_nothing(
     assert saved == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]  # and before each validation
 
 
-def test_the_best_and_the_newest_checkpoint_stay(small: Any, tmp_path: Path) -> None:
+def test_best_and_latest_checkpoint_are_kept(small: Any, tmp_path: Path) -> None:
     config = small("float", epochs=3, save_steps=1)
     with RunDir(tmp_path).begin(config):
         run(config, tmp_path, kill_after=2 * STEPS + 2)
@@ -187,7 +187,7 @@ def test_the_best_and_the_newest_checkpoint_stay(small: Any, tmp_path: Path) -> 
     assert isinstance(load(tmp_path, "last"), torch.nn.Module)
 
 
-def test_non_finite_loss_costs_no_checkpoint(small: Any, tmp_path: Path) -> None:
+def test_non_finite_loss_keeps_the_checkpoint(small: Any, tmp_path: Path) -> None:
     config = small("float", epochs=2, save_steps=1, optim__lr=1e30)
     with RunDir(tmp_path).begin(config), pytest.raises(FloatingPointError, match="epoch 1: the loss is"):
         run(config, tmp_path)

@@ -1,4 +1,4 @@
-"""The record of a finished run, by hand."""
+"""The summary of a finished run, against hand-computed values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def count(lam: float, ra: int, width: float = 1.0, nonzeros: int = 40) -> Count:
 
 
 def job() -> Any:
-    """As much of a job as is looked at."""
+    """The parts of a trainer that the summary reads."""
     model = torch.nn.Linear(3, 2)
     return SimpleNamespace(position=SimpleNamespace(done=4), model=model, train_flops=1e12)
 
@@ -46,7 +46,7 @@ def test_gaps_and_costs_of_every_point():
     ]  # fmt: skip
 
 
-def test_without_training_images_there_is_no_generalisation_gap():
+def test_no_generalisation_gap_without_training_images():
     counts = {"last": [count(1.0, 50)], "best": [count(1.0, 54)]}
     (point,) = run_summary(job(), counts)["points"]
     assert point["robust_generalization_gap"] is None

@@ -1,4 +1,4 @@
-"""Every common addition with every method: one step that is finite, reaches every weight and is not the plain step."""
+"""Every optional training feature with every method: the step is finite, reaches every weight and differs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def extra(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Images that nobody could take for digits."""
+    """Extra images that differ from digits."""
     path = tmp_path_factory.mktemp("extra") / "extra.npz"
     rng = np.random.default_rng(0)
     np.savez(path, image=rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8), label=np.arange(60) % 10)
@@ -56,7 +56,7 @@ def evaluated(job: Trainer) -> Tensor:
 
 @pytest.mark.parametrize("switch", SWITCHES)
 @pytest.mark.parametrize("method", quick("float", "flying_bird_plus", of=trained()))
-def test_a_step_with_it_is_whole_and_another(small: Any, tmp_path: Path, extra: str, method: str, switch: str) -> None:
+def test_step_is_finite_and_differs(small: Any, tmp_path: Path, extra: str, method: str, switch: str) -> None:
     plain = small(method)
     config = apply_overrides(plain, SWITCHES[switch] | ({"data.extra": extra} if switch == "extra" else {}))
     job, losses = after_steps(config, tmp_path)
@@ -71,7 +71,7 @@ def test_a_step_with_it_is_whole_and_another(small: Any, tmp_path: Path, extra: 
         assert job.sparsity.report()["density"] == other.sparsity.report()["density"]  # type: ignore[union-attr]
 
 
-def test_all_of_them_together(small: Any, tmp_path: Path, extra: str) -> None:
+def test_all_features_together(small: Any, tmp_path: Path, extra: str) -> None:
     everything = {path: value for settings in SWITCHES.values() for path, value in settings.items()}
     job, losses = after_steps(apply_overrides(small("floats"), everything | {"data.extra": extra}), tmp_path)
     assert all(loss.isfinite() for loss in losses)

@@ -15,7 +15,7 @@ from distcond.distributed.world import World, all_gather_text
 from distcond.errors import ConfigError
 from distcond.run_layout import ATTEMPT_FILE, EPOCH_LIMIT_FILE
 from distcond.runs.checkpoint import latest, step_of
-from distcond.runs.failures import WorkerError, kind_of, one_line
+from distcond.runs.failures import WorkerError, classify_error, format_error_line
 from distcond.runs.remote import RemoteRun
 from distcond.runs.run_dir import RunDir
 
@@ -45,7 +45,7 @@ def begin_attempt(world: World, run_path: Path, base: int, remote: RemoteRun | N
                 remote.upload(ATTEMPT_FILE)
         number, path = all_gather_text(world, f"{attempt} {run_path}")[0].split(" ", 1)
     except (OSError, RuntimeError, ConfigError) as error:
-        raise WorkerError(kind_of(error), one_line(error), world.rank) from error
+        raise WorkerError(classify_error(error), format_error_line(error), world.rank) from error
     return Path(path), int(number)
 
 

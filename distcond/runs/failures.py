@@ -21,12 +21,12 @@ from distcond.storage.errors import StorageError
 #: In place of the name of a file, if the traceback could not be written.
 NO_TRACEBACK = "its traceback could not be written"
 
-#: "config": a user error. "away": the run directory is not visible on a node. "certain": a restart would fail the same
-#: way. "lost": another worker is gone, a consequence of its error. "chance": any other error; a restart may help.
-ErrorKind = Literal["config", "away", "certain", "lost", "chance"]
+#: "config": a user error. "unreachable": a node does not see the run directory. "deterministic": a restart would
+#: fail again. "lost_peer": another worker is gone; its error is the cause. "transient": others, a restart may help.
+ErrorKind = Literal["config", "unreachable", "deterministic", "lost_peer", "transient"]
 
 # Raised again by the same code on the same data. Others, such as RuntimeError and OSError, may come from the machine.
-_CERTAIN = (
+_DETERMINISTIC = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError,
     SyntaxError, TypeError, ValueError,
 )  # fmt: skip
@@ -87,18 +87,18 @@ def capture_worker_error(run_path: Path, rank: int, attempt: int) -> Iterator[No
         with suppress(OSError):  # a full disk may be the error itself
             atomic_write_text(file, "".join(traceback.format_exception(caught)))
             where = str(file)
-        line = _describe_memory(error) if out_of_memory(error) else one_line(error)
-        raise WorkerError(kind_of(error), line, rank, where) from caught
+        line = _describe_memory(error) if out_of_memory(error) else format_error_line(error)
+        raise WorkerError(classify_error(error), line, rank, where) from caught
 
 
-def kind_of(error: Exception) -> ErrorKind:
+def classify_error(error: Exception) -> ErrorKind:
     """Classify an error by whether a restart may help."""
     if isinstance(error, ConfigError):
-        return "chance" if isinstance(error, TransientError) else "config"
+        return "transient" if isinstance(error, TransientError) else "config"
     # The store was already retried.
-    if out_of_memory(error) or isinstance(error, (*_CERTAIN, StorageError, DiskFull)):
-        return "certain"
-    return "lost" if is_lost_peer(str(error)) else "chance"
+    if out_of_memory(error) or isinstance(error, (*_DETERMINISTIC, StorageError, DiskFull)):
+        return "deterministic"
+    return "lost_peer" if is_lost_peer(str(error)) else "transient"
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -123,7 +123,7 @@ def is_lost_peer(text: str) -> bool:
     return bool(_LOST.search(text) and _COLLECTIVE.search(text))
 
 
-def one_line(error: BaseException) -> str:
+def format_error_line(error: BaseException) -> str:
     """`Type: first line of the message`, at most 300 characters; for a ConfigError the message alone."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = textwrap.shorten(lines[0], 300, placeholder=" ...") if lines else ""

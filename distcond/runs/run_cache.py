@@ -11,7 +11,7 @@ from distcond.config.schema import DataConfig
 from distcond.errors import ConfigError
 from distcond.run_layout import CHECKPOINTS_DIR, OUTCOMES_DIR, RESULTS_DIR, STARTS_FILE
 from distcond.runs.remote import RemoteRun, pull_lock
-from distcond.runs.run_dir import RunDir, mark_of_starts
+from distcond.runs.run_dir import RunDir, first_start_id
 from distcond.storage.errors import as_config_error
 from distcond.storage.mirror import Mirror
 from distcond.storage.store import Stat
@@ -77,5 +77,5 @@ def _delete_replaced_runs(remote: RemoteRun, held: dict[str, Stat], mirror: Mirr
         run = RunDir((remote.local / name).parent)
         if Path(name).name != STARTS_FILE or not run.path.exists() or mirror.has(name, held[name]):
             continue
-        if run.mark != mark_of_starts(json.loads(remote.store.read(name))):
+        if run.mark != first_start_id(json.loads(remote.store.read(name))):
             shutil.rmtree(run.path)

@@ -46,7 +46,7 @@ class RunDir:
     @property
     def mark(self) -> str:
         """ID of the run's first start, which distinguishes it from others of the same name; "" before that."""
-        return mark_of_starts(self.starts())
+        return first_start_id(self.starts())
 
     @property
     def checkpoints(self) -> Path:
@@ -181,7 +181,7 @@ class RunDir:
         return starts
 
 
-def mark_of_starts(starts: list[dict[str, Any]]) -> str:
+def first_start_id(starts: list[dict[str, Any]]) -> str:
     """`RunDir.mark`, from the content of `starts.json`."""
     return str(starts[0].get("id", "")) if starts else ""
 

@@ -20,7 +20,7 @@ from distcond.config.schema import Config
 from distcond.registry import lookup
 from distcond.results import history
 from distcond.run_layout import FINISHED_FILE, TRACKERS_DIR
-from distcond.runs.failures import one_line
+from distcond.runs.failures import format_error_line
 from distcond.runs.run_dir import RunDir
 from distcond.trackers.base import RunInfo, TrackedRun, Tracker, epoch_metrics, point_metrics
 
@@ -92,7 +92,7 @@ class TrackerThread(threading.Thread):
             if writer is not None:
                 writer.close()
         except Exception as error:
-            _log.warning("sink %s: %s; the run continues without it", self.tracker.name, one_line(error))
+            _log.warning("sink %s: %s; the run continues without it", self.tracker.name, format_error_line(error))
 
     def _open(self) -> TrackedRun:
         info = RunInfo(self.run_path, self.run_path.name, self.mark, self.settings, self.sent_epoch)

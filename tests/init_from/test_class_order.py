@@ -70,7 +70,7 @@ def test_other_order_is_suggested(on_folders: Any, tmp_path: Path, order: str, o
 
 
 @pytest.mark.parametrize("beside", [{"class_to_idx": {"10": 0, "2": 1, "cat": 2}}, {"classes": list(NAMES)}])
-def test_another_class_order_is_refused(on_folders: Any, tmp_path: Path, beside: dict[str, Any]) -> None:
+def test_another_order_is_refused(on_folders: Any, tmp_path: Path, beside: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"class 0 is '10' there and 'cat' here; set data\.class_order=lexicographic"):
         started(on_folders(), tmp_path, **beside)
     assert "class_order" not in started(on_folders(data__class_order="lexicographic"), tmp_path, **beside).summary

@@ -14,7 +14,7 @@ from distcond.errors import ConfigError
 from distcond.launch import local
 from distcond.launch.capacity import Capacity
 from distcond.runs.build import build_model, build_step
-from distcond.runs.failures import WorkerError, capture_worker_error, kind_of
+from distcond.runs.failures import WorkerError, capture_worker_error, classify_error
 
 
 def test_one_visible_gpu_per_task_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,14 +42,14 @@ def test_only_a_shared_gpu_is_refused() -> None:
     ],
 )
 def test_out_of_memory_is_deterministic(tmp_path: Path, error: Exception) -> None:
-    assert kind_of(error) == "certain"
+    assert classify_error(error) == "deterministic"
     with (
         pytest.raises(WorkerError, match=r"memory.*batch_size.*eval\.batch_size") as failed,
         capture_worker_error(tmp_path, 0, 0),
     ):
         raise error
     assert "\n" not in failed.value.line
-    assert kind_of(RuntimeError("NCCL timed out")) == "lost"
+    assert classify_error(RuntimeError("NCCL timed out")) == "lost_peer"
 
 
 def test_out_of_memory_line_has_the_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from distcond.distributed.world import World
 from distcond.errors import ConfigError, TransientError
 from distcond.launch.stopping import exit_on_stop_signal, run_in_thread
 from distcond.runs.attempts import begin_attempt, last_attempt
-from distcond.runs.failures import WorkerError, capture_worker_error, kind_of, one_line
+from distcond.runs.failures import WorkerError, capture_worker_error, classify_error, format_error_line
 from distcond.runs.remote import RemoteRun
 from distcond.storage.errors import StorageError
 
@@ -31,37 +31,43 @@ class Unpicklable(Exception):
     ("error", "kind"),
     [
         (ConfigError("data.root=x: no such folder"), "config"),
-        (TransientError("s3://bucket: not reachable"), "chance"),
-        (StorageError("everything is in runs/x; s3://bucket: not reachable"), "certain"),
-        (ValueError("x"), "certain"),
-        (FloatingPointError("the loss is nan"), "certain"),
-        (KeyError("x"), "certain"),
-        (OSError("No space left on device"), "chance"),
-        (RuntimeError("CUDA error: an illegal memory access"), "chance"),
-        (MemoryError(), "chance"),
-        (ConnectionResetError("Connection reset by peer"), "lost"),
-        (RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:5: Connection reset by peer"), "lost"),
-        (RuntimeError("NCCL error: remote process exited or there was a network error"), "lost"),
-        (RuntimeError("[Rank 0] Watchdog caught collective operation timeout: ProcessGroupNCCL timed out"), "lost"),
+        (TransientError("s3://bucket: not reachable"), "transient"),
+        (StorageError("everything is in runs/x; s3://bucket: not reachable"), "deterministic"),
+        (ValueError("x"), "deterministic"),
+        (FloatingPointError("the loss is nan"), "deterministic"),
+        (KeyError("x"), "deterministic"),
+        (OSError("No space left on device"), "transient"),
+        (RuntimeError("CUDA error: an illegal memory access"), "transient"),
+        (MemoryError(), "transient"),
+        (ConnectionResetError("Connection reset by peer"), "lost_peer"),
+        (
+            RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:5: Connection reset by peer"),
+            "lost_peer",
+        ),
+        (RuntimeError("NCCL error: remote process exited or there was a network error"), "lost_peer"),
+        (
+            RuntimeError("[Rank 0] Watchdog caught collective operation timeout: ProcessGroupNCCL timed out"),
+            "lost_peer",
+        ),
     ],
 )
 def test_errors_are_classified_for_restarts(error: Exception, kind: str) -> None:
-    assert kind_of(error) == kind
+    assert classify_error(error) == kind
 
 
 def test_one_line_names_the_error() -> None:
-    assert one_line(KeyError("x")) == "KeyError: 'x'"
-    assert one_line(RuntimeError("\n first\nsecond")) == "RuntimeError: first"
-    assert one_line(MemoryError()) == "MemoryError"
-    assert one_line(ConfigError("epochs=0: must be at least 1")) == "epochs=0: must be at least 1"
-    assert len(one_line(RuntimeError("word " * 1000))) < 330
+    assert format_error_line(KeyError("x")) == "KeyError: 'x'"
+    assert format_error_line(RuntimeError("\n first\nsecond")) == "RuntimeError: first"
+    assert format_error_line(MemoryError()) == "MemoryError"
+    assert format_error_line(ConfigError("epochs=0: must be at least 1")) == "epochs=0: must be at least 1"
+    assert len(format_error_line(RuntimeError("word " * 1000))) < 330
 
 
 def test_any_error_reaches_the_driver(tmp_path: Path) -> None:
     with pytest.raises(WorkerError) as caught, capture_worker_error(tmp_path, rank=3, attempt=2):
         raise Unpicklable(1, 2)
     error = pickle.loads(pickle.dumps(caught.value))
-    assert (error.line, error.rank, error.kind) == ("Unpicklable: 1 and 2", 3, "chance")
+    assert (error.line, error.rank, error.kind) == ("Unpicklable: 1 and 2", 3, "transient")
     assert error.file == str(tmp_path / "failures" / "attempt-02-worker-0003.txt")
     assert "raise Unpicklable(1, 2)" in Path(error.file).read_text()
 
@@ -70,7 +76,7 @@ def test_exhausted_host_memory_may_be_retried(tmp_path: Path) -> None:
     with pytest.raises(WorkerError) as caught, capture_worker_error(tmp_path, rank=0, attempt=0):
         _starve()
     line = caught.value.line
-    assert line.startswith("RuntimeError: ") and "can't allocate memory" in line and caught.value.kind == "chance"
+    assert line.startswith("RuntimeError: ") and "can't allocate memory" in line and caught.value.kind == "transient"
 
 
 def _starve() -> None:

@@ -11,11 +11,11 @@ from distcond.runs.failures import LaunchFailed, WorkerError
 
 pytestmark = pytest.mark.ray
 
-LOST = WorkerError("lost", "RuntimeError: [gloo] Connection closed by peer", 0, "/run/failures/a.txt")
-FULL = WorkerError("chance", "OSError: No space left on device", 1, "/run/failures/b.txt")
-WRONG = WorkerError("certain", "KeyError: 'x'", 1, "/run/failures/c.txt")
+LOST = WorkerError("lost_peer", "RuntimeError: [gloo] Connection closed by peer", 0, "/run/failures/a.txt")
+FULL = WorkerError("transient", "OSError: No space left on device", 1, "/run/failures/b.txt")
+WRONG = WorkerError("deterministic", "KeyError: 'x'", 1, "/run/failures/c.txt")
 USER = WorkerError("config", "data.root=x: no such folder", 1)
-AWAY = WorkerError("away", "run_root: node 10.0.0.7 does not see the driver's /run", 1)
+AWAY = WorkerError("unreachable", "run_root: node 10.0.0.7 does not see the driver's /run", 1)
 DIED = RuntimeError("The actor died.\n\tclass_name: X\nWorker exit detail: ... connection error code 2. End of file.")
 
 

@@ -81,5 +81,5 @@ def test_unrecorded_start_may_be_retried(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WorkerError) as caught:
         begin_attempt(World(), tmp_path / "file", 0)
-    assert (caught.value.kind, caught.value.where) == ("chance", "before it began")
+    assert (caught.value.kind, caught.value.where) == ("transient", "before it began")
     assert caught.value.line.startswith("FileExistsError: ")

@@ -52,7 +52,7 @@ def test_traceback_is_named_only_if_written(small_disk: Path, room: bool) -> Non
     with pytest.raises(WorkerError) as failed, capture_worker_error(small_disk, 0, 0):
         save(small_disk, 1, 2000)
     error = failed.value
-    assert error.kind == "certain" and "MB free of" in error.line and str(small_disk) in error.line
+    assert error.kind == "deterministic" and "MB free of" in error.line and str(small_disk) in error.line
     assert Path(error.file).is_file() is room
     assert ("traceback in" in error.where) is room
 
@@ -60,7 +60,7 @@ def test_traceback_is_named_only_if_written(small_disk: Path, room: bool) -> Non
 def test_other_files_name_the_full_disk_too(small_disk: Path) -> None:
     with pytest.raises(WorkerError, match=r"MB free of") as failed, capture_worker_error(small_disk, 0, 0):
         (small_disk / "history.jsonl").write_bytes(b"0" * (1 << 20))
-    assert failed.value.kind == "certain"
+    assert failed.value.kind == "deterministic"
 
 
 def test_message_names_the_disk_that_is_full(small_disk: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from distcond.errors import ConfigError
-from distcond.runs.failures import one_line
+from distcond.runs.failures import format_error_line
 
 #: Seconds in which the cluster has to answer.
 SECONDS = 30.0
@@ -54,7 +54,7 @@ def _find_problem(address: str) -> ConfigError | None:
         host, port = _parse_address(address)
         _wait_for_port(host, port)
     except (OSError, ValueError) as error:
-        return ConfigError(f"{where}: no Ray cluster there ({one_line(error)}); {_VALID}")
+        return ConfigError(f"{where}: no Ray cluster there ({format_error_line(error)}); {_VALID}")
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.exceptions import AuthenticationError
 
@@ -65,7 +65,7 @@ def _find_problem(address: str) -> ConfigError | None:
         reason = str(error).splitlines()[0].split(". ")[0]
         return ConfigError(f"{where}: the cluster requires a token and rejects this one ({reason}); {_TOKEN}")
     except Exception as error:
-        return ConfigError(f"{where}: no answer from a Ray cluster ({one_line(error)}); {_VALID}")
+        return ConfigError(f"{where}: no answer from a Ray cluster ({format_error_line(error)}); {_VALID}")
     return None
 
 

@@ -18,7 +18,7 @@ from distcond.launch.capacity import Capacity, detect_capacity
 from distcond.launch.ray.address import require_answer
 from distcond.launch.ray.local_auth import RAY_SUBDIR, env_vars, local_ray_auth, private_directory, processes_with_token
 from distcond.launch.stopping import SIGTERM_STATUS, exit_on_stop_signal
-from distcond.runs.failures import LaunchFailed, one_line
+from distcond.runs.failures import LaunchFailed, format_error_line
 
 #: Small, since nothing large goes through Ray: workers read the images and write the checkpoints themselves.
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -188,7 +188,7 @@ def _connect(failure: str, **arguments: Any) -> str:
     except SystemExit as stop:
         raise SystemExit(SIGTERM_STATUS if stop.code == signal.SIGTERM else stop.code) from None
     except Exception as error:
-        raise LaunchFailed(f"{failure}: {one_line(error)}") from error
+        raise LaunchFailed(f"{failure}: {format_error_line(error)}") from error
     return context.dashboard_url or ""
 
 

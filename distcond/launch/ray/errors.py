@@ -11,10 +11,10 @@ from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from distcond.errors import ConfigError
-from distcond.runs.failures import LaunchFailed, WorkerError, one_line
+from distcond.runs.failures import LaunchFailed, WorkerError, format_error_line
 
 #: Of several workers' errors the one of the lowest number is the cause.
-_CAUSE_ORDER = {"config": 0, "away": 0, "certain": 1, "chance": 2, "died": 3, "lost": 4}
+_CAUSE_ORDER = {"config": 0, "unreachable": 0, "deterministic": 1, "transient": 2, "died": 3, "lost_peer": 4}
 
 
 class FailFastCallback(UserCallback):
@@ -35,7 +35,7 @@ class FailFastCallback(UserCallback):
 
     @property
     def _fatal_kinds(self) -> tuple[str, ...]:
-        return ("config", "certain") if self._started else ("config", "certain", "away")
+        return ("config", "deterministic") if self._started else ("config", "deterministic", "unreachable")
 
 
 def translate_ray_error(error: Exception, restarts: int = 0, logs: Path | None = None) -> Exception:
@@ -50,7 +50,7 @@ def translate_ray_error(error: Exception, restarts: int = 0, logs: Path | None =
     if isinstance(error, ControllerError):
         cause = error.controller_failure
         if not isinstance(cause, WorkerError):
-            return LaunchFailed(f"Ray Train could not start the workers: {one_line(cause)}{logs_hint}")
+            return LaunchFailed(f"Ray Train could not start the workers: {format_error_line(cause)}{logs_hint}")
         return _translate_worker_error(cause, cause.rank, restarts, logs_hint)
     if not isinstance(error, WorkerGroupError):
         return LaunchFailed(f"Ray Train: {_last_line(error)}{logs_hint}")
@@ -69,9 +69,9 @@ def _translate_worker_error(cause: Exception, rank: int, restarts: int, logs_hin
     after = f", after {restarts} restart{'s' if restarts > 1 else ''}" if restarts else ""
     if not isinstance(cause, WorkerError):
         return LaunchFailed(f"worker {rank} died without an exception{after}: {_describe_death(cause)}{logs_hint}")
-    if cause.kind in ("config", "away"):
+    if cause.kind in ("config", "unreachable"):
         return ConfigError(cause.line)
-    if cause.kind == "lost":
+    if cause.kind == "lost_peer":
         consequence = f"worker {rank} then raised {cause.line}"
         return LaunchFailed(f"a worker died without an exception{after}; {consequence} ({cause.where}){logs_hint}")
     return LaunchFailed(f"{cause.line} (worker {rank}{after}; {cause.where})")

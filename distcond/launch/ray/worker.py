@@ -89,7 +89,7 @@ def _require_shared_dir(run_path: Path, probe: str, rank: int) -> None:
         node = get_node_ip_address()  # type: ignore[no-untyped-call]
         problem = f"run_root: node {node} does not see the driver's {run_path}"
         valid = "set run_root to a directory that all nodes share, or to a URI"
-        raise WorkerError("away", f"{problem}; {valid}", rank)
+        raise WorkerError("unreachable", f"{problem}; {valid}", rank)
 
 
 @contextmanager

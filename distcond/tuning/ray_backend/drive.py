@@ -19,7 +19,7 @@ from distcond.launch.ray.cluster import ray_cluster, uses_existing_cluster
 from distcond.launch.ray.local_auth import env_vars
 from distcond.launch.ray.worker import read_probe
 from distcond.launch.stopping import RunStopped, graceful_stop, request_stop, run_in_thread, stop_requested
-from distcond.runs.failures import LaunchFailed, one_line
+from distcond.runs.failures import LaunchFailed, format_error_line
 from distcond.tuning.course import Course
 from distcond.tuning.objective import Objective
 from distcond.tuning.ray_backend.leg import Order, run_leg
@@ -128,7 +128,7 @@ def _fit(course: Course, order: Any, said: Any, path: Path, at_a_time: int) -> N
     except ConfigError:
         raise
     except Exception as error:
-        raise LaunchFailed(f"Ray Tune: {one_line(error)}") from error
+        raise LaunchFailed(f"Ray Tune: {format_error_line(error)}") from error
     finally:
         # Left to itself Ray Tune would go on in its thread, and look for the Ray that is about to end.
         halt.now()

@@ -23,7 +23,7 @@ from distcond.reporting.run_report import write_report
 from distcond.results import history
 from distcond.run_layout import ATTEMPT_FILE, HISTORY_FILE, PROGRESS_FILE
 from distcond.runs.attempts import epochs_done, last_attempt, set_epoch_limit
-from distcond.runs.failures import LaunchFailed, one_line
+from distcond.runs.failures import LaunchFailed, format_error_line
 from distcond.runs.run_dir import RunDir
 from distcond.training.progress import read_progress
 from distcond.tuning.objective import Objective, spent, values
@@ -68,7 +68,7 @@ def run_leg(order: dict[str, Any]) -> None:
     try:
         outcome = work.done(lambda point: tune.report({"epoch": int(point[0]), "objective": point[1]}))
     except Exception as error:
-        outcome = Outcome(error=one_line(error))
+        outcome = Outcome(error=format_error_line(error))
     # As text: Ray Tune takes nested results apart.
     tune.report({"epoch": outcome.epochs, "outcome": json.dumps(outcome._asdict())})
     if work.thread.is_alive():
@@ -133,7 +133,7 @@ class Work:
         except ConfigError as error:
             self.error = str(error)
         except Exception as error:
-            self.error = one_line(error)
+            self.error = format_error_line(error)
 
     def _signs(self) -> tuple[Any, ...]:
         files = [self.run.path / name for name in (PROGRESS_FILE, HISTORY_FILE, ATTEMPT_FILE)]

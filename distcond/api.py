@@ -1,8 +1,10 @@
 """Public Python API: what notebooks and the cluster package import. Every import is lazy, so this one is quick.
 
-model = distcond.load("runs/RUN")
-network = distcond.AtDial(model, 0.5)        # x in [0, 1] -> logits
-frame = distcond.trials("sweeps/noise_scale")
+Example:
+
+    model = distcond.load("runs/RUN")
+    network = distcond.AtDial(model, 0.5)  # x in [0, 1] -> logits
+    frame = distcond.trials("sweeps/noise_scale")
 """
 
 from __future__ import annotations

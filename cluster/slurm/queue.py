@@ -102,7 +102,7 @@ def _parse_jobs(lines: list[str]) -> Jobs:
 
 
 def _run_program(command: list[str]) -> list[str] | str:
-    """The lines of a program's output, or what went wrong."""
+    """The lines of a program's output, or an error message."""
     if shutil.which(command[0]) is None:
         return f"{command[0]} is not on PATH"
     try:

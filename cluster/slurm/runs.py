@@ -24,7 +24,7 @@ _RESERVED = {"fresh": "a job that starts again resumes", "launch": "the profile 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What the command line asks for.
+    """A sweep as the command line requests it.
 
     Attributes:
         args: a recipe and PATH=VALUE, as for `distcond.train`.

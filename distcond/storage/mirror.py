@@ -98,13 +98,13 @@ class Mirror:
         """The names of all files that the store should hold."""
         return list(self._synced)
 
-    def files(self, wanted: Callable[[str], bool] = lambda name: True) -> list[str]:
-        """Names of the local files for which `wanted` is true, sorted. Hidden files and folders are left out."""
+    def files(self, include: Callable[[str], bool] = lambda name: True) -> list[str]:
+        """Names of the local files for which `include` is true, sorted. Hidden files and folders are left out."""
         found = []
         for folder, subfolders, names in os.walk(self.local):
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             found += [str(Path(folder, name).relative_to(self.local)) for name in names if not name.startswith(".")]
-        return sorted(filter(wanted, found))
+        return sorted(filter(include, found))
 
     def _load_state(self) -> dict[str, list[int]]:
         try:

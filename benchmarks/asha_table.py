@@ -1,9 +1,9 @@
 """ASHA against random search at the same counted work: `python benchmarks/asha_table.py FOLDER [SEEDS]`.
 
 Both search the space noise_scale at its small budget. Per seed of the search ASHA takes its 16 trials (grace=1,
-reduction=2); random search then trains whole runs of other draws until it has spent as many training FLOPs. The best
-trial of each by the hypervolume on validation is compared on the test split (PGD-20). Legs are trained in this process
-by the same `fit` and decided by the same course as in a sweep on Ray: only who starts the processes differs.
+reduction=2); random search then trains complete runs of other draws until it has spent as many training FLOPs. The best
+trial of each by the hypervolume on validation is compared on the test split (PGD-20). Segments are trained in this
+process by the same `fit` and the same decisions as in a sweep on Ray.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from distcond.tuning.verdict import counted
 from distcond.tuning.words import Words
 
 TRIALS = 16
-#: Random search draws other trials than ASHA: those that come after ASHA's.
+#: Offset of the seeds of random search, so that it draws other trials than ASHA.
 OTHER = 1_000_000
 
 
@@ -54,7 +54,7 @@ def main(folder: Path, seeds: int) -> None:
     """Search with both, seed by seed, and print the table."""
     torch.set_num_threads(1)
     space, found = find_space("noise_scale", small=True), dict[str, list[Found]]()
-    print("| search seed | search | trials | whole runs | epochs | training FLOPs | val | test | seconds |")
+    print("| search seed | search | trials | complete runs | epochs | training FLOPs | val | test | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for seed in range(seeds):
         asha = search(folder / f"asha-{seed}", space, seed, "asha", None)

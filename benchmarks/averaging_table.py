@@ -2,9 +2,9 @@
 
     python benchmarks/averaging_table.py ~/cifar10 --run-root runs/averaging --write docs/reports/averaging.md
 
-Averaging does not touch the training, so every run gives both: its last weights as trained and their average. Ten
-epochs of 6,000 images under a learning rate that falls to zero, five under one that stays. A run that is there already
-is only read, so the command can be stopped and repeated.
+Averaging does not affect the training, so every run gives both: its last weights and their average. The runs take ten
+epochs of 6,000 images with a learning rate that falls to zero, and five with a constant one. Existing runs are reused,
+so the command can be stopped and repeated.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ SCHEDULES = {"onecycle": {"epochs": 10, "optim.lr": 0.1}, "constant": {"epochs":
 
 
 def main() -> None:
-    """Run what is missing, then print (and write) the table."""
+    """Train the missing runs, then print (and write) the table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("root", help="the CIFAR-10 folder (data.root)")
-    arguments.add_argument("--run-root", default="runs/averaging", help="where the runs go")
+    arguments.add_argument("--run-root", default="runs/averaging", help="folder of the runs")
     arguments.add_argument("--seeds", type=int, default=2, help="runs per schedule")
     arguments.add_argument("--write", help="a Markdown file to write the table to")
-    found = arguments.parse_args()
+    args = arguments.parse_args()
     lines = [
         "| learning rate | weights | SA % (seeds) | RA % (seeds) | RA % of the best validation checkpoint |",
         "|---|---|---|---|---|",
     ]
     for schedule in SCHEDULES:
-        runs = [rows_of(config_of(schedule, seed, found.root, found.run_root)) for seed in range(found.seeds)]
-        lines += [line_of(schedule, "as trained", "last_raw", runs), line_of(schedule, "averaged", "last", runs)]
+        runs = [test_rows(run_config(schedule, seed, args.root, args.run_root)) for seed in range(args.seeds)]
+        lines += [table_line(schedule, "as trained", "last_raw", runs)]
+        lines += [table_line(schedule, "averaged", "last", runs)]
     print("\n".join(lines))
-    if found.write:
-        Path(found.write).write_text("\n".join(lines) + "\n")
+    if args.write:
+        Path(args.write).write_text("\n".join(lines) + "\n")
 
 
-def config_of(schedule: str, seed: int, root: str, run_root: str) -> Config:
-    """One run of ten short epochs."""
+def run_config(schedule: str, seed: int, root: str, run_root: str) -> Config:
+    """The config of one run."""
     settings: dict[str, Any] = {
         "method": "pgd_at", "sampler.lam": 1.0, "model": "resnet20", "data": "cifar10", "data.root": root,
         "run_root": run_root, "launch": "local", "seed": seed, "train_examples": 6000, "batch_size": 128,
@@ -59,8 +60,8 @@ def config_of(schedule: str, seed: int, root: str, run_root: str) -> Config:
     return resolve("float_digits", settings)
 
 
-def rows_of(config: Config) -> list[Row]:
-    """The test rows of a run, which is made if it is not there."""
+def test_rows(config: Config) -> list[Row]:
+    """The test rows of a run, which is trained if it does not exist."""
     run = resolve_run(config, None)
     if not run.finished:
         print(f"{config.optim.schedule}, seed {config.seed}", flush=True)
@@ -69,17 +70,17 @@ def rows_of(config: Config) -> list[Row]:
     return [row for row in read_rows(run.path) if row.split == "test"]
 
 
-def line_of(schedule: str, weights: str, which: str, runs: list[list[Row]]) -> str:
-    """One line of the table: a mean over seeds, and every seed."""
-    best = "" if which == "last_raw" else cell(runs, "best", "pgd")
-    cells = schedule, weights, cell(runs, which, "none"), cell(runs, which, "pgd"), best
+def table_line(schedule: str, weights: str, which: str, runs: list[list[Row]]) -> str:
+    """One line of the table: the mean over seeds, and every seed."""
+    best = "" if which == "last_raw" else accuracy_cell(runs, "best", "pgd")
+    cells = schedule, weights, accuracy_cell(runs, which, "none"), accuracy_cell(runs, which, "pgd"), best
     return f"| {' | '.join(cells)} |"
 
 
-def cell(runs: list[list[Row]], which: str, attack: str) -> str:
+def accuracy_cell(runs: list[list[Row]], which: str, attack: str) -> str:
     """Accuracies in %: "41.2 (41.0, 41.4)"."""
-    found = [100 * accuracy(r) for rows in runs for r in rows if (r.checkpoint, r.attack) == (which, attack)]
-    return f"{mean(found):.1f} ({', '.join(f'{value:.1f}' for value in found)})"
+    values = [100 * accuracy(r) for rows in runs for r in rows if (r.checkpoint, r.attack) == (which, attack)]
+    return f"{mean(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Blended and switched dials of several methods over seeds, trained, attacked and laid out as tables.
+"""Trains several methods over seeds and attacks them along each dial; prints tables.
 
     python benchmarks/dial_evidence.py --run-root runs/dial --write docs/reports/dial_digits
 
 Each method is trained by its recipe for the digits with one process, and its best checkpoint is attacked along its dial
 by white-box PGD-20 with three restarts: as the papers' switch, as a blend of weights, and as a blend of outputs. With
---autoattack three methods are attacked by the standard ensemble, too, at t 0, 0.5 and 1 of one seed. What is there
-already is only read: the command can be stopped at any time, ends by itself after --minutes, and goes on when repeated.
+--autoattack three methods are attacked by the standard ensemble, too, at t 0, 0.5 and 1 of one seed. Existing
+results are reused: the command can be stopped at any time, ends by itself after --minutes, and resumes when repeated.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "SMART": ("smart_digits", {}),
     "dual BN": ("smart_digits", {"method.density": 1}),
 }
-#: Rule to the words of an evaluation.
+#: Rule to the settings of an evaluation.
 RULES = {
     "switch": ("eval.dial=switch",),
     "weights": ("eval.dial=weights",),
@@ -51,10 +51,10 @@ STRONG = ("attack=autoattack", "eval.dial=weights", "eval.dial_grid=0,0.5,1", "e
 
 
 class Job(NamedTuple):
-    """One thing to do with one run: train it (no words), or evaluate it."""
+    """One run to train (without settings) or to evaluate."""
 
     config: Config
-    words: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
 
 class Curve(NamedTuple):
@@ -66,46 +66,46 @@ class Curve(NamedTuple):
 
 
 def main() -> None:
-    """Do what is missing within the time, then print and write the tables."""
-    found = _arguments()
+    """Run the missing jobs within the time limit, then print and write the tables."""
+    args = _parse_args()
     torch.set_num_threads(1)  # networks here are tiny
-    configs = {name: [config_of(name, seed, found) for seed in range(found.seeds)] for name in found.methods.split(",")}
-    end = time.monotonic() + 60 * found.minutes
-    for job in jobs(configs, found.autoattack):
+    configs = {name: [run_config(name, seed, args) for seed in range(args.seeds)] for name in args.methods.split(",")}
+    end = time.monotonic() + 60 * args.minutes
+    for job in list_jobs(configs, args.autoattack):
         if time.monotonic() > end:
-            print(f"{found.minutes:g} minutes are over; the same command goes on")
+            print(f"{args.minutes:g} minutes are over; the same command resumes")
             return
-        do(job)
-    text, plain = tables(configs), numbers(configs)
+        run_job(job)
+    text, plain = format_tables(configs), collect_numbers(configs)
     print(text)
-    if found.write:
-        Path(found.write).mkdir(parents=True, exist_ok=True)
-        (Path(found.write) / "tables.md").write_text(text + "\n")
-        (Path(found.write) / "numbers.json").write_text(json.dumps(plain, indent=1) + "\n")
+    if args.write:
+        Path(args.write).mkdir(parents=True, exist_ok=True)
+        (Path(args.write) / "tables.md").write_text(text + "\n")
+        (Path(args.write) / "numbers.json").write_text(json.dumps(plain, indent=1) + "\n")
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_args() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--run-root", default="runs/dial", help="where the runs go")
+    arguments.add_argument("--run-root", default="runs/dial", help="folder of the runs")
     arguments.add_argument("--seeds", type=int, default=5, help="runs per method")
     arguments.add_argument("--methods", default=",".join(METHODS), help="names, comma-separated")
     arguments.add_argument("--autoattack", default="", help="methods to attack with AutoAttack, comma-separated")
     arguments.add_argument("--set", nargs="*", default=[], help="further settings of every run, PATH=VALUE")
-    arguments.add_argument("--minutes", type=float, default=100, help="begin nothing new after so long")
+    arguments.add_argument("--minutes", type=float, default=100, help="start nothing new after this time")
     arguments.add_argument("--write", help="a folder to write the tables and numbers to")
     return arguments.parse_args()
 
 
-def config_of(method: str, seed: int, found: argparse.Namespace) -> Config:
-    """One run."""
+def run_config(method: str, seed: int, args: argparse.Namespace) -> Config:
+    """The config of one run."""
     recipe, settings = METHODS[method]
-    own = dict(word.split("=", 1) for word in found.set)
-    fixed = {"launch": "local", "launch.workers": 1, "eval.train_examples": 0, "run_root": found.run_root}
+    own = dict(setting.split("=", 1) for setting in args.set)
+    fixed = {"launch": "local", "launch.workers": 1, "eval.train_examples": 0, "run_root": args.run_root}
     return resolve(recipe, {**settings, **fixed, **own, "seed": seed})
 
 
-def jobs(configs: dict[str, list[Config]], strong: str) -> Iterator[Job]:
-    """Everything to do: all methods of one seed before the next."""
+def list_jobs(configs: dict[str, list[Config]], strong: str) -> Iterator[Job]:
+    """All jobs: all methods of one seed before the next seed."""
     for of_seed in zip(*configs.values(), strict=True):
         for config in of_seed:
             yield Job(config)
@@ -113,23 +113,23 @@ def jobs(configs: dict[str, list[Config]], strong: str) -> Iterator[Job]:
     yield from (Job(configs[name][0], STRONG) for name in filter(None, strong.split(",")))
 
 
-def do(job: Job) -> None:
-    """Train, or evaluate; nothing where it is done."""
+def run_job(job: Job) -> None:
+    """Train or evaluate a run, unless it is done."""
     run = resolve_run(job.config, None)
-    if job.words:
+    if job.settings:
         with contextlib.redirect_stdout(io.StringIO()):
-            assert evaluate.main([str(run.path), *job.words]) == 0
+            assert evaluate.main([str(run.path), *job.settings]) == 0
     elif not run.finished:
         print(f"{run.path}", flush=True)
         with run.begin(job.config) as attempt:
             driver.launch(job.config, run.path, attempt)
 
 
-def curve(configs: list[Config], rule: str) -> Curve:
+def read_curve(configs: list[Config], rule: str) -> Curve:
     """The best checkpoints of all seeds on test, under PGD-20 with three restarts."""
-    found = [_points(resolve_run(config, None), rule) for config in configs]
-    positions = sorted(found[0])
-    values = 100 * np.array([[points[position] for position in positions] for points in found])
+    by_seed = [_points(resolve_run(config, None), rule) for config in configs]
+    positions = sorted(by_seed[0])
+    values = 100 * np.array([[points[position] for position in positions] for points in by_seed])
     return Curve(np.array(positions), values[..., 0], values[..., 1])
 
 
@@ -146,34 +146,36 @@ def _position(row: Row) -> float:
     return row.blend_t if row.blend else row.lam
 
 
-def mean_and_half(values: np.ndarray) -> tuple[float, float]:
+def mean_with_interval(values: np.ndarray) -> tuple[float, float]:
     """The mean over seeds and half of its 95 % interval (Student's t)."""
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else float("nan")
     return float(values.mean()), float(half)
 
 
-def tables(configs: dict[str, list[Config]]) -> str:
-    """One table a method and rule, and one of hypervolumes."""
-    parts = [_table(f"{name}, {rule}", curve(of_method, rule)) for name, of_method in configs.items() for rule in RULES]
+def format_tables(configs: dict[str, list[Config]]) -> str:
+    """One table per method and rule, and one of hypervolumes."""
+    parts = [
+        _table(f"{name}, {rule}", read_curve(of_method, rule)) for name, of_method in configs.items() for rule in RULES
+    ]
     return "\n\n".join([*parts, _volumes(configs), *_strong_tables(configs)])
 
 
-def _table(title: str, found: Curve) -> str:
+def _table(title: str, curve: Curve) -> str:
     lines = [f"**{title}**", "", "| position | SA % | RA % | RA above the last position |", "|---|---|---|---|"]
-    for index, position in enumerate(found.positions):
-        sa, ra = (_cell(values[:, index]) for values in (found.sa, found.ra))
-        step = found.ra[:, index] - found.ra[:, index - 1]
+    for index, position in enumerate(curve.positions):
+        sa, ra = (_cell(values[:, index]) for values in (curve.sa, curve.ra))
+        step = curve.ra[:, index] - curve.ra[:, index - 1]
         lines.append(f"| {position:g} | {sa} | {ra} | {_step(step) if index else ''} |")
     return "\n".join(lines)
 
 
 def _cell(values: np.ndarray) -> str:
-    mean, half = mean_and_half(values)
+    mean, half = mean_with_interval(values)
     return f"{mean:.2f} ± {half:.2f}"
 
 
 def _step(values: np.ndarray) -> str:
-    mean, half = mean_and_half(values)
+    mean, half = mean_with_interval(values)
     return f"{mean:+.2f} ± {half:.2f}" + ("" if abs(mean) > half else " (0 is inside)")
 
 
@@ -185,14 +187,14 @@ def _volumes(configs: dict[str, list[Config]]) -> str:
         "|---" * 4 + "|",
     ]
     for name, of_method in configs.items():
-        cells = [_cell(_areas(curve(of_method, rule))) for rule in RULES]
+        cells = [_cell(_hypervolumes(read_curve(of_method, rule))) for rule in RULES]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _areas(found: Curve) -> np.ndarray:
-    """Of every seed, in %."""
-    pairs = zip(found.sa / 100, found.ra / 100, strict=True)
+def _hypervolumes(curve: Curve) -> np.ndarray:
+    """The hypervolume of every seed in %."""
+    pairs = zip(curve.sa / 100, curve.ra / 100, strict=True)
     return 100 * np.array([area(list(zip(sa, ra, strict=True))) for sa, ra in pairs])
 
 
@@ -200,17 +202,17 @@ def _strong_tables(configs: dict[str, list[Config]]) -> Iterator[str]:
     for name, of_method in configs.items():
         rows = [row for row in read_rows(resolve_run(of_method[0], None).path) if row.attack == "autoattack"]
         if rows:
-            found = [f"t {row.blend_t:g}: {row.num_correct} of {row.num_examples}" for row in rows]
-            yield f"AutoAttack, {name}, seed {of_method[0].seed}, weights: {', '.join(sorted(found))}"
+            counts = [f"t {row.blend_t:g}: {row.num_correct} of {row.num_examples}" for row in rows]
+            yield f"AutoAttack, {name}, seed {of_method[0].seed}, weights: {', '.join(sorted(counts))}"
 
 
-def numbers(configs: dict[str, list[Config]]) -> dict[str, Any]:
-    """Every seed's SA and RA in %, for who wants to compute something else."""
+def collect_numbers(configs: dict[str, list[Config]]) -> dict[str, Any]:
+    """SA and RA in % of every seed, for further analysis."""
     plain = {}
     for name, of_method in configs.items():
         for rule in RULES:
-            found = curve(of_method, rule)
-            values = {"position": found.positions, "sa": found.sa, "ra": found.ra}
+            curve = read_curve(of_method, rule)
+            values = {"position": curve.positions, "sa": curve.sa, "ra": curve.ra}
             plain[f"{name}, {rule}"] = {key: value.round(3).tolist() for key, value in values.items()}
     return plain
 

@@ -1,10 +1,10 @@
-"""What a forward pass of a blend costs beside the plain network of the same shape, as interleaved ratios.
+"""The cost of a forward pass of a blend relative to the plain network of the same shape, interleaved.
 
     python benchmarks/dial_latency.py --model resnet18 --batch 64 --turns 15
 
-Networks are untrained: a pass does not depend on the values. Plain is PGD-AT's network in eval mode, convolutions and
-normalisation one after the other; folded is the same with its normalisation folded into the weights, as distcond holds
-every operating point. The blends are FLOAT's at t 0.5.
+Networks are untrained, since the cost does not depend on the weights. Plain is PGD-AT's network in eval mode; folded is
+the same with normalisation folded into the weights, as distcond represents every operating point. The blends are
+FLOAT's at t 0.5.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def main() -> None:
-    """Time all of them in turn and print the ratios to the plain network."""
+    """Time all networks, interleaved, and print the ratios to the plain one."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", default="resnet18")
     arguments.add_argument("--batch", type=int, default=64, help="images in a pass")
     arguments.add_argument("--turns", type=int, default=15, help="passes of each, interleaved")
     arguments.add_argument("--threads", type=int, default=1)
-    found = arguments.parse_args()
-    torch.set_num_threads(found.threads)
-    x = torch.rand(found.batch, 3, 32, 32)
-    forwards = networks(found.model)
+    args = arguments.parse_args()
+    torch.set_num_threads(args.threads)
+    x = torch.rand(args.batch, 3, 32, 32)
+    forwards = build_networks(args.model)
     with torch.no_grad():
-        seconds = timed(forwards, x, found.turns)
+        seconds = time_forwards(forwards, x, args.turns)
     plain = statistics.median(seconds["plain"])
-    print(f"{found.model}, batch {found.batch}, {found.threads} thread(s), median of {found.turns} interleaved passes")
+    print(f"{args.model}, batch {args.batch}, {args.threads} thread(s), median of {args.turns} interleaved passes")
     for name, times in seconds.items():
         print(f"{name:16} {1e3 * statistics.median(times):8.2f} ms  ratio {statistics.median(times) / plain:.3f}")
 
 
-def networks(model: str) -> dict[str, Forward]:
+def build_networks(model: str) -> dict[str, Forward]:
     """The networks by name, in eval mode."""
     plain, dual = (
         build_model(resolve("float_cifar10_resnet20", {"method": method, "model": model})).eval()
@@ -64,15 +64,15 @@ def _frozen(network: nn.Module) -> nn.Module:
     return network.requires_grad_(False)
 
 
-def timed(forwards: dict[str, Forward], x: Tensor, turns: int) -> dict[str, list[float]]:
-    """Seconds of every pass; one pass of each first, which is not counted."""
+def time_forwards(forwards: dict[str, Forward], x: Tensor, turns: int) -> dict[str, list[float]]:
+    """Seconds of every pass, after one warm-up pass of each network."""
     seconds: dict[str, list[float]] = {name: [] for name in forwards}
     for turn in range(turns + 1):
         for name, forward in forwards.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             forward(x)
             if turn:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.perf_counter() - start)
     return seconds
 
 

@@ -1,10 +1,9 @@
-"""What operating points cost in a forward pass: conditional, folded, narrowed, channel-pruned; eager, compiled, ONNX.
+"""The cost of a forward pass at an operating point: conditional, folded, narrow, channel-pruned; eager, compiled, ONNX.
 
     python benchmarks/export_latency.py --model resnet18 --batch 64 --turns 15 [--compiled] [--onnx]
 
-Networks are untrained: a pass does not depend on the values. Ratios are those of interleaved passes to the plain
-network, PGD-AT's with convolutions and normalisation one after the other; a width and a pruned network also to the same
-method at full width. Last come the times of going to another position of a `DialNetwork`.
+Networks are untrained, since the cost does not depend on the weights. Ratios are those of interleaved passes to the
+plain network, PGD-AT's without folding. The last lines are the times to change the position of a `DialNetwork`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dial_latency import Forward, timed
+from dial_latency import Forward, time_forwards
 
 from distcond.config.overrides import resolve
 from distcond.models.conditional import ConditionalModel
@@ -28,36 +27,36 @@ from distcond.runs.build import build_model
 
 
 def main() -> None:
-    """Time all of them in turn and print the ratios."""
+    """Time all networks, interleaved, and print the ratios."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", default="resnet18")
     arguments.add_argument("--batch", type=int, default=64, help="images in a pass")
     arguments.add_argument("--turns", type=int, default=15, help="passes of each, interleaved")
     arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--compiled", action="store_true", help="by torch.compile, too")
-    arguments.add_argument("--onnx", action="store_true", help="in onnxruntime, too")
-    found = arguments.parse_args()
-    torch.set_num_threads(found.threads)
-    x = torch.rand(found.batch, 3, 32, 32)
+    arguments.add_argument("--compiled", action="store_true", help="also with torch.compile")
+    arguments.add_argument("--onnx", action="store_true", help="also in onnxruntime")
+    args = arguments.parse_args()
+    torch.set_num_threads(args.threads)
+    x = torch.rand(args.batch, 3, 32, 32)
     with torch.no_grad():
-        forwards = networks(found.model)
-        if found.compiled:
+        forwards = build_networks(args.model)
+        if args.compiled:
             forwards |= {f"{name}, compiled": torch.compile(forwards[name]) for name in FOLDED}
-        if found.onnx:
-            forwards |= {f"{name}, onnxruntime": in_onnxruntime(forwards[name], found.threads) for name in FOLDED}
-        seconds = timed(forwards, x, found.turns)
+        if args.onnx:
+            forwards |= {f"{name}, onnxruntime": to_onnxruntime(forwards[name], args.threads) for name in FOLDED}
+        seconds = time_forwards(forwards, x, args.turns)
     plain = statistics.median(seconds["plain"])
-    print(f"{found.model}, batch {found.batch}, {found.threads} thread(s), median of {found.turns} interleaved passes")
+    print(f"{args.model}, batch {args.batch}, {args.threads} thread(s), median of {args.turns} interleaved passes")
     for name, times in seconds.items():
         print(f"{name:34} {1e3 * statistics.median(times):8.2f} ms  ratio {statistics.median(times) / plain:.3f}")
-    switches(found.model)
+    time_positions(args.model)
 
 
-#: Also timed compiled and in onnxruntime.
+#: Timed also with torch.compile and onnxruntime.
 FOLDED = ("plain, folded", "oat lam 1, folded")
 
 
-def model_of(method: str, model: str, **settings: Any) -> ConditionalModel:
+def build_untrained(method: str, model: str, **settings: Any) -> ConditionalModel:
     """An untrained network in eval mode."""
     options = {f"method.{name}": value for name, value in settings.items()}
     config = resolve("float_cifar10_resnet20", {"method": method, "model": model, **options})
@@ -68,10 +67,10 @@ def model_of(method: str, model: str, **settings: Any) -> ConditionalModel:
     return net.eval()
 
 
-def networks(model: str) -> dict[str, Any]:
+def build_networks(model: str) -> dict[str, Any]:
     """The networks by name."""
-    plain, oat, oats = (model_of(method, model) for method in ("pgd_at", "oat", "oats"))
-    pruned = model_of("floats", model, by="channel", density=0.5)
+    plain, oat, oats = (build_untrained(method, model) for method in ("pgd_at", "oat", "oats"))
+    pruned = build_untrained("floats", model, by="channel", density=0.5)
     return {
         "plain": conditional(plain, 1.0),
         "plain, folded": fold(plain, 1.0),
@@ -85,12 +84,12 @@ def networks(model: str) -> dict[str, Any]:
 
 
 def conditional(model: ConditionalModel, lam: float) -> Forward:
-    """The network as it trains: nothing folded."""
+    """The network without folding, as in training."""
     cond = model.condition(lam)
     return lambda x: model(x, cond)
 
 
-def in_onnxruntime(network: Any, threads: int) -> Forward:
+def to_onnxruntime(network: Any, threads: int) -> Forward:
     """The network in onnxruntime, on as many threads as torch."""
     import onnxruntime
 
@@ -104,16 +103,16 @@ def in_onnxruntime(network: Any, threads: int) -> Forward:
     return lambda x: session.run(None, {"image": x.numpy()})[0]
 
 
-def switches(model: str, positions: int = 8, turns: int = 20) -> None:
-    """Print the times of a new position, of one in memory that is there already, and of a kept one."""
-    for what, keep in (("new", 1), ("kept", positions)):
-        dial = DialNetwork(model_of("float", model), keep=keep)
+def time_positions(model: str, positions: int = 8, turns: int = 20) -> None:
+    """Print the time to change to a new position, and to one that is kept in memory."""
+    for kind, keep in (("new", 1), ("kept", positions)):
+        dial = DialNetwork(build_untrained("float", model), keep=keep)
         times = []
         for turn in range(turns * positions):
-            began = time.perf_counter()
+            start = time.perf_counter()
             dial.at((turn % positions + 1) / (positions + 2))
-            times.append(time.perf_counter() - began)
-        print(f"{what} position of the dial: {1e3 * statistics.median(times[2 * positions :]):.3f} ms")
+            times.append(time.perf_counter() - start)
+        print(f"{kind} position of the dial: {1e3 * statistics.median(times[2 * positions :]):.3f} ms")
 
 
 if __name__ == "__main__":

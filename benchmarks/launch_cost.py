@@ -1,10 +1,10 @@
-"""What Ray Train costs over `launch=local`, and a checkpoint every 100 steps over none; interleaved, as ratios.
+"""The cost of Ray Train relative to `launch=local`, and of a checkpoint every 100 steps; interleaved ratios.
 
     python benchmarks/launch_cost.py --rounds 5
 
-The same run of two CPU workers, in turns: torchrun, torchrun saving every 100 steps, Ray Train. A figure is the median
-over the rounds of a run's median epoch (its first one left out), with the range; a ratio is the median of the rounds'
-own ratios. Ray's CPU seconds are those of its processes besides driver and workers, per second of the run.
+The same run of two CPU workers, interleaved: torchrun, torchrun saving every 100 steps, Ray Train. A time is the median
+over the rounds of a run's median epoch (without the first one), with the range; a ratio is the median of the ratios per
+round. Ray's CPU seconds are those of its processes other than driver and workers, per second of the run.
 """
 
 from __future__ import annotations
@@ -43,49 +43,49 @@ def main() -> None:
     shares = []
     for number in range(rounds):
         for name in VARIANTS:
-            epoch, share = once(name)
+            epoch, share = time_run(name)
             seconds[name].append(epoch)
             shares += [share] if name == "Ray Train" else []
             print(f"round {number + 1}, {name}: {epoch:.3f} s an epoch", flush=True)
     print("\n| variant | epoch s (range) | ratio to torchrun (range) |\n|---|---|---|")
-    for name, found in seconds.items():
-        ratios = [mine / base for mine, base in zip(found, seconds["torchrun"], strict=True)]
-        print(f"| {name} | {_spread(found)} | {_spread(ratios)} |")
+    for name, times in seconds.items():
+        ratios = [mine / base for mine, base in zip(times, seconds["torchrun"], strict=True)]
+        print(f"| {name} | {_spread(times)} | {_spread(ratios)} |")
     print(f"\nRay's own processes: {_spread(shares)} CPU seconds per second")
 
 
-def once(name: str) -> tuple[float, float]:
-    """One run: its median epoch in seconds, and the CPU seconds per second of what is neither driver nor worker."""
+def time_run(name: str) -> tuple[float, float]:
+    """One run: its median epoch in seconds, and CPU seconds per second of all processes but driver and workers."""
     before, settings = VARIANTS[name]
     with tempfile.TemporaryDirectory(prefix="dcl-", dir="/tmp") as folder:
         command = [sys.executable, *before, "distcond.train", *SETTINGS, *settings, f"run_root={folder}/runs"]
         environment = {**os.environ, "TMPDIR": folder, "OMP_NUM_THREADS": "1"}
         run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         used: dict[int, tuple[str, float]] = {}
-        began = time.monotonic()
+        start = time.monotonic()
         while run.poll() is None:
             used |= cpu_seconds(f"TMPDIR={folder}".encode())
             time.sleep(0.5)
-        lasted = time.monotonic() - began
+        duration = time.monotonic() - start
         assert run.returncode == 0, run.stderr.read() if run.stderr else ""
         [path] = Path(folder, "runs").iterdir()
         records = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
     other = sum(spent for process, (title, spent) in used.items() if process != run.pid and "RayTrain" not in title)
-    return statistics.median(record["seconds"] for record in records[1:]), other / lasted
+    return statistics.median(record["seconds"] for record in records[1:]), other / duration
 
 
-def cpu_seconds(mark: bytes) -> dict[int, tuple[str, float]]:
-    """Name and CPU seconds so far, by process id, of all processes with `mark` in their environment."""
-    found = {}
+def cpu_seconds(variable: bytes) -> dict[int, tuple[str, float]]:
+    """Name and CPU seconds so far of all processes with `variable` in their environment, by process ID."""
+    usage = {}
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
+            if entry.name.isdigit() and variable in (entry / "environ").read_bytes().split(b"\0"):
                 title, rest = (entry / "stat").read_text().split("(", 1)[1].rsplit(") ", 1)
-                words = rest.split()
-                found[int(entry.name)] = title, (int(words[11]) + int(words[12])) / TICKS
+                fields = rest.split()
+                usage[int(entry.name)] = title, (int(fields[11]) + int(fields[12])) / TICKS
         except OSError:
             continue
-    return found
+    return usage
 
 
 def _spread(values: list[float]) -> str:

@@ -1,7 +1,6 @@
-"""The constants of `scaling.py` measured on this machine's CPUs, and its prediction beside a step of two processes.
+"""Measures the constants of `scaling.py` on this machine's CPUs, and compares its model with steps of two processes.
 
-One process and two take turns; every figure is a median. Two processes share the machine's cores, so each is given one
-thread, alone as in the pair.
+Steps of one process and of two are interleaved; every time is a median. Each process has one thread.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from scaling import ring, work
+from scaling import count_work, ring
 
 from distcond.config.overrides import resolve
 from distcond.distributed.world import World
@@ -39,27 +38,27 @@ def measure() -> None:
 def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    seconds = {size: _timed(lambda size=size: dist.all_reduce(torch.zeros(size // 4))) for size in SIZES}
-    alone, pair = _step(World()), _step(World(rank, 2))
+    seconds = {size: _time_collective(lambda size=size: dist.all_reduce(torch.zeros(size // 4))) for size in SIZES}
+    alone, pair = _build_step(World()), _build_step(World(rank, 2))
     times: dict[str, list[float]] = {"alone": [], "pair": []}
     for number in range(TURNS + 1):
         for name, run in (("alone", alone), ("pair", pair)):
             dist.barrier()
-            began = time.perf_counter()
+            start = time.perf_counter()
             run(number)
             dist.barrier()
-            times[name] += [time.perf_counter() - began] if number else []
+            times[name] += [time.perf_counter() - start] if number else []
     if rank == 0:
-        _report(seconds, {name: statistics.median(found) for name, found in times.items()}, times)
+        _report(seconds, {name: statistics.median(values) for name, values in times.items()}, times)
     dist.destroy_process_group()
 
 
 def _report(seconds: dict[int, float], medians: dict[str, float], times: dict[str, list[float]]) -> None:
-    load = work(MODEL, METHOD, STEPS)
+    load = count_work(MODEL, METHOD, STEPS)
     latency, bandwidth = seconds[SIZES[0]] / 2, SIZES[-1] / seconds[SIZES[-1]]
     print(f"load average {os.getloadavg()[0]:.1f} with {os.cpu_count()} cores, two processes of one thread each")
-    for size, found in seconds.items():
-        print(f"gloo all-reduce of {size / 2**20:8.3f} MiB: {1e3 * found:8.2f} ms")
+    for size, time_taken in seconds.items():
+        print(f"gloo all-reduce of {size / 2**20:8.3f} MiB: {1e3 * time_taken:8.2f} ms")
     flops = IMAGES * load.forwards * load.flops / medians["alone"]
     speed = f"{1e6 * latency:.0f} us; bandwidth: {bandwidth / 1e9:.2f} GB/s; one thread: {flops / 1e9:.1f} GFLOP/s"
     print(f"one message: {speed}")
@@ -71,17 +70,18 @@ def _report(seconds: dict[int, float], medians: dict[str, float], times: dict[st
     )
 
 
-def _timed(work: Callable[[], Any]) -> float:
+def _time_collective(collective: Callable[[], Any]) -> float:
+    """The median time of a collective in seconds."""
     times = []
     for _ in range(2 * TURNS):
         dist.barrier()
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
+        start = time.perf_counter()
+        collective()
+        times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
 
 
-def _step(world: World) -> Callable[[int], None]:
+def _build_step(world: World) -> Callable[[int], None]:
     settings: dict[str, Any] = {"method": METHOD, "model": MODEL, "data": "cifar10", "attack.num_steps": STEPS}
     config = resolve("float_digits", settings | {"precision.train": "float32"})
     step = build_step(config, build_model(config), torch.device("cpu")).train()

@@ -4,8 +4,8 @@
 
 The work is that of three epochs of 10,000 images of PGD-AT with PGD-7: 510,000 forward-equivalents times images, where
 a narrower width counts by its FLOPs and a zero weight counts like any other. Each method gets as many images per epoch
-as that pays for, at most all 45,000. It shows that all run and learn on a small budget, not which is best. Step times
-are those of `benchmarks/train_step.py`. A run that is there already is only read, so the command can be stopped and
+as this work allows, at most all 45,000. The table shows that all methods run and learn on a small budget, not which is
+best. Step times are those of `benchmarks/train_step.py`. Existing runs are reused, so the command can be stopped and
 repeated.
 """
 
@@ -31,29 +31,29 @@ ROBUST_BIRD_SEARCH = 3  # epochs of standard training before its ticket
 
 
 def main() -> None:
-    """Run what is missing, then print (and write) the table."""
+    """Train the missing runs, then print (and write) the table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("root", help="the CIFAR-10 folder (data.root)")
     arguments.add_argument("--methods", default=",".join(table("method")), help="names, comma-separated")
-    arguments.add_argument("--run-root", default="runs/methods", help="where the runs go")
+    arguments.add_argument("--run-root", default="runs/methods", help="folder of the runs")
     arguments.add_argument("--write", help="a Markdown file to write the table to")
-    found = arguments.parse_args()
+    args = arguments.parse_args()
     lines = [HEADER, RULE]
-    for name in found.methods.split(","):
-        config = config_of(name, found.root, found.run_root)
-        run = run_of(config)
+    for name in args.methods.split(","):
+        config = run_config(name, args.root, args.run_root)
+        run = run_dir(config)
         if not run.finished:
             print(f"{name}: {config.train_examples} images in each of {EPOCHS} epochs", flush=True)
             with run.begin(config) as attempt:
                 driver.launch(config, run.path, attempt)
-        lines.append(line_of(name, run))
+        lines.append(table_lines(name, run))
     print("\n".join(lines))
-    if found.write:
-        Path(found.write).write_text("\n".join(lines) + "\n")
+    if args.write:
+        Path(args.write).write_text("\n".join(lines) + "\n")
 
 
-def config_of(method: str, root: str, run_root: str) -> Config:
-    """A method's config with the images per epoch that the work pays for."""
+def run_config(method: str, root: str, run_root: str) -> Config:
+    """The config of a method, with the images per epoch that the work allows."""
     settings: dict[str, Any] = {
         "method": method, "model": "resnet20", "data": "cifar10", "data.root": root, "run_root": run_root,
         "launch": "local", "epochs": EPOCHS, "batch_size": 128, "optim.lr": 0.1, "optim.schedule": "onecycle",
@@ -65,15 +65,15 @@ def config_of(method: str, root: str, run_root: str) -> Config:
     if method == "robust_bird":
         settings |= {"method.search_epochs": ROBUST_BIRD_SEARCH, "method.queue_length": 2}
     if method in ("flying_bird", "flying_bird_plus"):
-        settings["method.update_every"] = 40  # as many updates as the paper's 900 steps give over its longer run
+        settings["method.update_every"] = 40  # as many updates as in the paper: every 900 steps of a longer run
     if method == "flying_bird_plus":
-        settings["method.window"] = 1  # with the paper's 4 epochs it would not adapt in 3
+        settings["method.window"] = 1  # the paper's 4 epochs exceed this run
     config = resolve("float_digits", settings)
     images = int(WORK / EPOCHS / forwards_per_image(config))
     return resolve("float_digits", settings | {"train_examples": min(images, 45_000)})
 
 
-def run_of(config: Config) -> RunDir:
+def run_dir(config: Config) -> RunDir:
     """The directory of the config's run."""
     return run_dir_for(config, prepare_data(config.data).fingerprint)
 
@@ -85,7 +85,7 @@ COLUMNS = (
 HEADER, RULE = f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"
 
 
-def line_of(method: str, run: RunDir) -> str:
+def table_lines(method: str, run: RunDir) -> str:
     """One line per width of a finished run (widest and narrowest)."""
     summary = json.loads((run.path / "finished.json").read_text())
     widths = sorted({point["width"] for point in summary["points"]}, reverse=True)

@@ -1,12 +1,11 @@
-"""What a step costs on many GPUs, on paper: forward-equivalents, gradient bytes, ring and tree, overlap.
+"""A model of the step time on many GPUs: forward-equivalents, gradient bytes, ring and tree all-reduce, overlap.
 
     python benchmarks/scaling.py                                      # the tables of docs/reports/scaling.md
     python benchmarks/scaling.py --flops 60e12 --within 200e9 --between 25e9 --per-node 4
     python benchmarks/scaling.py --measure                            # this machine's own constants, two processes
 
-Give your own constants: the FLOP/s a GPU really reaches on these networks (time one step and divide), and the bytes per
-second and seconds per message of an all-reduce between GPUs of a node and between nodes (nccl-tests prints them as bus
-bandwidth).
+Use your own constants: the FLOP/s that a GPU reaches on these networks (time one step), and the bandwidth and latency
+of an all-reduce between GPUs of a node and between nodes (nccl-tests prints them as bus bandwidth).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ BACKWARD = 2.0  # forward-equivalents of the one backward pass that has gradient
 class Machine:
     """The constants: FLOP/s of one GPU, bandwidths in bytes/s, latencies in seconds per message.
 
-    `floor` is the least time of one layer's forward, in seconds: starting its kernels takes as long for few images.
+    `floor` is the minimum time of one layer's forward in seconds, the time to launch its kernels.
     """
 
     flops: float
@@ -45,8 +44,8 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Work:
-    """A step: forward-equivalents per image, FLOPs of a forward, its layers, bytes of gradients."""
+class StepWork:
+    """The work of a step: forward-equivalents per image, FLOPs of a forward, its layers, bytes of gradients."""
 
     forwards: float
     flops: float
@@ -54,13 +53,13 @@ class Work:
     gradients: int
 
 
-def work(model: str, method: str, steps: int) -> Work:
+def count_work(model: str, method: str, steps: int) -> StepWork:
     """The counted work of a method with PGD-`steps` on CIFAR-10."""
     settings: dict[str, Any] = {"method": method, "model": model, "data": "cifar10", "attack.num_steps": steps}
     config = resolve("float_digits", settings)
     network = build_model(config)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Work(forwards_per_image(config), forward_flops(config)[0], len(list(network.units)), BYTES * parameters)
+    return StepWork(forwards_per_image(config), forward_flops(config)[0], len(list(network.units)), BYTES * parameters)
 
 
 def ring(size: int, ranks: int, bandwidth: float, latency: float) -> float:
@@ -88,58 +87,58 @@ def reduction(size: int, gpus: int, machine: Machine) -> float:
     return seconds
 
 
-def step(load: Work, images: float, gpus: int, machine: Machine) -> tuple[float, float, float]:
-    """Seconds of computing, of reducing, and of the step; `images` per GPU. Reducing hides behind the last backward."""
+def step_seconds(load: StepWork, images: float, gpus: int, machine: Machine) -> tuple[float, float, float]:
+    """Seconds of computation, of reduction, and of the step with overlap; `images` per GPU."""
     compute = load.forwards * max(images * load.flops / machine.flops, load.layers * machine.floor)
     reduce = reduction(load.gradients, gpus, machine)
     hidden = min(reduce, compute * BACKWARD / load.forwards)
     return compute, reduce, compute + reduce - hidden
 
 
-def lines(name: str, method: str, load: Work, batch: int, machine: Machine) -> list[str]:
-    """One table: the global batch kept (strong), and 128 images per GPU kept (weak)."""
-    alone = step(load, batch, 1, machine)[2]
-    found = [
+def table_lines(name: str, method: str, load: StepWork, batch: int, machine: Machine) -> list[str]:
+    """One table: a fixed global batch (strong scaling), and 128 images per GPU (weak scaling)."""
+    alone = step_seconds(load, batch, 1, machine)[2]
+    lines = [
         f"\n{name}, {method}: {load.forwards:.1f} forwards an image, {load.flops / 1e9:.2f} GFLOPs each, "
         f"{load.gradients / 2**20:.1f} MiB of gradients a step\n",
         f"| GPUs | batch {batch}: compute ms | reduce ms | step ms | efficiency | 128 each: step ms | efficiency |",
         "|---|---|---|---|---|---|---|",
     ]
     for gpus in GPUS:
-        compute, reduce, total = step(load, batch / gpus, gpus, machine)
-        weak = step(load, 128, gpus, machine)
+        compute, reduce, total = step_seconds(load, batch / gpus, gpus, machine)
+        weak = step_seconds(load, 128, gpus, machine)
         cells = [gpus, *(f"{1e3 * value:.2f}" for value in (compute, reduce, total)), f"{alone / gpus / total:.0%}"]
         cells += [f"{1e3 * weak[2]:.2f}", f"{weak[0] / weak[2]:.0%}"]
-        found.append(f"| {' | '.join(map(str, cells))} |")
-    return found
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return lines
 
 
 def main() -> None:
     """Print the tables, or measure."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--flops", type=float, default=150e12, help="FLOP/s a GPU reaches here (assumed)")
+    arguments.add_argument("--flops", type=float, default=150e12, help="FLOP/s of a GPU on these networks (assumed)")
     arguments.add_argument("--within", type=float, default=300e9, help="bytes/s within a node (assumed)")
     arguments.add_argument("--between", type=float, default=40e9, help="bytes/s per GPU between nodes (assumed)")
-    arguments.add_argument("--latency-within", type=float, default=5e-6, help="seconds a message (assumed)")
-    arguments.add_argument("--latency-between", type=float, default=15e-6, help="seconds a message (assumed)")
-    arguments.add_argument("--floor", type=float, default=1e-5, help="least seconds of a layer's forward (assumed)")
+    arguments.add_argument("--latency-within", type=float, default=5e-6, help="seconds per message (assumed)")
+    arguments.add_argument("--latency-between", type=float, default=15e-6, help="seconds per message (assumed)")
+    arguments.add_argument("--floor", type=float, default=1e-5, help="minimum seconds of a layer's forward (assumed)")
     arguments.add_argument("--per-node", type=int, default=8, help="GPUs of a node")
-    arguments.add_argument("--batch", type=int, default=1024, help="the global batch that is kept")
+    arguments.add_argument("--batch", type=int, default=1024, help="global batch of the strong scaling table")
     arguments.add_argument("--steps", type=int, default=7, help="attack steps")
     arguments.add_argument("--methods", default="pgd_at,float", help="comma-separated")
     arguments.add_argument("--measure", action="store_true", help="measure this machine's CPUs over gloo instead")
-    given = vars(arguments.parse_args())
-    if given.pop("measure"):
+    args = vars(arguments.parse_args())
+    if args.pop("measure"):
         from measured_scaling import measure
 
         measure()
         return
-    batch, steps, methods = given.pop("batch"), given.pop("steps"), given.pop("methods").split(",")
-    machine = Machine(**given)
+    batch, steps, methods = args.pop("batch"), args.pop("steps"), args.pop("methods").split(",")
+    machine = Machine(**args)
     torch.set_num_threads(1)
     for name, model in NETWORKS.items():
         for method in methods:
-            print("\n".join(lines(name, method, work(model, method, steps), batch, machine)))
+            print("\n".join(table_lines(name, method, count_work(model, method, steps), batch, machine)))
 
 
 if __name__ == "__main__":

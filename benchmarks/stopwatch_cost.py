@@ -1,6 +1,6 @@
-"""What the stopwatch adds to a training step on the CPU: `python benchmarks/stopwatch_cost.py`.
+"""The cost of the stopwatch in a training step on the CPU: `python benchmarks/stopwatch_cost.py`.
 
-Prints microseconds of CPU time per step that is not timed, and per step that is: median, least and most of 7 repeats.
+Prints microseconds of CPU time per step without and with timing: median, minimum and maximum of 7 repeats.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from distcond.methods.stopwatch import Stopwatch
 STEPS, REPEATS = 20_000, 7
 
 
-def step(watch: Stopwatch) -> None:
-    """The calls that a training step makes."""
+def run_step(watch: Stopwatch) -> None:
+    """The calls of a training step."""
     watch.begin()
     with watch.part("data"):
         pass
@@ -27,24 +27,24 @@ def step(watch: Stopwatch) -> None:
     watch.end()
 
 
-def microseconds(watch: Stopwatch) -> float:
-    """CPU time of one step."""
-    began = time.process_time()
+def measure(watch: Stopwatch) -> float:
+    """CPU time of one step in microseconds."""
+    start = time.process_time()
     for _ in range(STEPS):
-        step(watch)
-    return 1e6 * (time.process_time() - began) / STEPS
+        run_step(watch)
+    return 1e6 * (time.process_time() - start) / STEPS
 
 
 def main() -> None:
-    """Measure both kinds of steps in turn."""
+    """Measure both kinds of steps, interleaved."""
     cpu = torch.device("cpu")
     watches = {"not timed": Stopwatch(cpu, interval=1e9), "timed": Stopwatch(cpu, interval=0.0)}
-    found: dict[str, list[float]] = {name: [] for name in watches}
+    times: dict[str, list[float]] = {name: [] for name in watches}
     for _ in range(REPEATS):
         for name, watch in watches.items():
-            found[name].append(microseconds(watch))
-    for name, times in found.items():
-        print(f"{name:<10}{statistics.median(times):6.1f} us  ({min(times):.1f} to {max(times):.1f})")
+            times[name].append(measure(watch))
+    for name, values in times.items():
+        print(f"{name:<10}{statistics.median(values):6.1f} us  ({min(values):.1f} to {max(values):.1f})")
 
 
 if __name__ == "__main__":

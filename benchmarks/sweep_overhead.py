@@ -1,7 +1,7 @@
-"""What a trial costs beyond its run: `python benchmarks/sweep_overhead.py FOLDER [REPEATS]`, on an idle machine.
+"""The overhead of a trial over its run: `python benchmarks/sweep_overhead.py FOLDER [REPEATS]`, on an idle machine.
 
-One Ray is started; on it the same two-worker run is trained in turn by the driver of `distcond.train` and as the one
-trial of a sweep. Printed are the seconds of each and their difference.
+On one Ray the same two-worker run is trained by the driver of `distcond.train` and as the only trial of a sweep,
+interleaved. It prints the seconds of each and their difference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SETTINGS = {
 
 
 def main(folder: Path, repeats: int) -> None:
-    """Measure in turn and print."""
+    """Measure both, interleaved, and print."""
     logging.basicConfig(level=logging.WARNING)
     space = Space("overhead", "?", "float_digits", 1, fixed=SETTINGS)
     plain, sweep = [], []
@@ -38,7 +38,7 @@ def main(folder: Path, repeats: int) -> None:
             plain.append(_run(space, folder / f"run-{number}", number))
             sweep.append(_sweep(space, folder / f"sweep-{number}", number))
             print(f"{number}: run {plain[-1]:.1f} s, sweep {sweep[-1]:.1f} s", flush=True)
-    # The first of each pays for images that are converted and files that are not cached.
+    # The first of each also converts images and fills caches.
     more = [b - a for a, b in zip(plain[1:], sweep[1:], strict=True)]
     print(
         f"a trial costs {statistics.median(more):.1f} s more (median of {repeats}, {min(more):.1f} to {max(more):.1f})"

@@ -1,8 +1,8 @@
-"""Time one training step of several variants, interleaved, and report ratios: `python benchmarks/train_step.py`.
+"""Times a training step of several variants, interleaved, and prints ratios: `python benchmarks/train_step.py`.
 
-Ratios within one run are what counts: machines are noisy, so variants take turns and each figure is a median over the
-turns. `floor` is the bare passes (k input gradients in eval mode and one training pass) of the plain network in the
-same number format, nothing else: what a step would cost without any conditioning, attack bookkeeping or optimiser.
+Compare ratios within one run: machines are noisy, so variants are interleaved and each time is a median over the turns.
+`floor` is the bare passes (k input gradients in eval mode and one training pass) of the plain network in the same
+number format: the cost without conditioning, attack bookkeeping and optimiser.
 """
 
 from __future__ import annotations
@@ -34,39 +34,39 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=128)
     arguments.add_argument("--turns", type=int, default=7)
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
-    found = arguments.parse_args()
-    torch.set_num_threads(found.threads)
+    args = arguments.parse_args()
+    torch.set_num_threads(args.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    steps = variants(found.model, found.methods.split(","), found.batch, device)
-    times = interleave(steps, found.turns, device)
-    print(f"{found.model}, batch {found.batch}, PGD-7, {device.type}, {found.threads} threads, median of {found.turns}")
+    steps = build_variants(args.model, args.methods.split(","), args.batch, device)
+    times = time_steps(steps, args.turns, device)
+    print(f"{args.model}, batch {args.batch}, PGD-7, {device.type}, {args.threads} threads, median of {args.turns}")
     first = statistics.median(next(iter(times.values())))
     for name, seconds in times.items():
         median = statistics.median(seconds)
         spread = f"{min(seconds) * 1e3:.0f}-{max(seconds) * 1e3:.0f}"
-        rate = found.batch / median
+        rate = args.batch / median
         print(f"{name:<28} {median * 1e3:8.1f} ms ({spread})  {rate:8.0f} img/s  {median / first:5.2f}x")
 
 
-def variants(model: str, methods: list[str], batch: int, device: torch.device) -> dict[str, Step]:
-    """Named steps: the floor first, then each method folded and as written, in the device's own number format."""
+def build_variants(model: str, methods: list[str], batch: int, device: torch.device) -> dict[str, Step]:
+    """Steps by name: the floor, then each method with and without a folded attack, in the device's number format."""
     base = {"model": model, "data": "cifar10", "batch_size": batch, "attack.num_steps": 7, "eval.lam_grid": "0,1"}
     x = torch.rand(batch, 3, 32, 32, generator=generator("images"))
     x = x.to(device).contiguous(memory_format=torch.channels_last)
     y = torch.randint(10, (batch,), generator=generator("labels")).to(device)
     steps: dict[str, Step] = {
-        "floor": floor(resolve("float_digits", base | {"method": "pgd_at", "precision.train": "auto"}), x, y)
+        "floor": floor_step(resolve("float_digits", base | {"method": "pgd_at", "precision.train": "auto"}), x, y)
     }
     for method in methods:
         for folded, precision in ((True, "auto"), (False, "auto"), (True, "float32")):
             name = f"{method} {'folded' if folded else 'as written'} {precision}"
             extra = {"method": method, "precision.fold_attack": folded, "precision.train": precision}
-            steps[name] = training(resolve("float_digits", base | extra), x, y)
+            steps[name] = full_step(resolve("float_digits", base | extra), x, y)
     return steps
 
 
-def training(config: Config, x: torch.Tensor, y: torch.Tensor) -> Step:
-    """A whole training step, optimiser included."""
+def full_step(config: Config, x: torch.Tensor, y: torch.Tensor) -> Step:
+    """A complete training step, optimiser included."""
     model = build_model(config)
     step = build_step(config, model, x.device).train()
     optimiser = make_optimiser(model, config.optim)
@@ -82,7 +82,7 @@ def training(config: Config, x: torch.Tensor, y: torch.Tensor) -> Step:
     return run
 
 
-def floor(config: Config, x: torch.Tensor, y: torch.Tensor) -> Step:
+def floor_step(config: Config, x: torch.Tensor, y: torch.Tensor) -> Step:
     """k input gradients in eval mode and one training pass, bare."""
     model = build_model(config)
     build_step(config, model, x.device)
@@ -101,17 +101,17 @@ def floor(config: Config, x: torch.Tensor, y: torch.Tensor) -> Step:
     return run
 
 
-def interleave(steps: dict[str, Step], turns: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds per step of every variant, one step of each per turn, after two warm-up turns."""
+def time_steps(steps: dict[str, Step], turns: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds per step of every variant: one step of each per turn, after two warm-up turns."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(turns + 2):
         for name, step in steps.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             step(turn)
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if turn >= 2:
-                times[name].append(time.perf_counter() - began)
+                times[name].append(time.perf_counter() - start)
     return times
 
 

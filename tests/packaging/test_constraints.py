@@ -20,14 +20,14 @@ PINS = [
 
 @pytest.mark.parametrize("line", DECLARED)
 def test_every_dependency_is_pinned_above_its_floor(line: str) -> None:
-    wanted = Requirement(line)
+    requirement = Requirement(line)
     for python in PYTHONS:
-        (pin,) = [pin for pin in _pins(python) if canonicalize_name(pin.name) == canonicalize_name(wanted.name)]
-        assert wanted.specifier.contains(_version(pin))
+        (pin,) = [pin for pin in _pins(python) if canonicalize_name(pin.name) == canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(_version(pin))
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_no_name_is_pinned_twice_for_one_python(python: str) -> None:
+def test_no_package_is_pinned_twice_per_python(python: str) -> None:
     names = [canonicalize_name(pin.name) for pin in _pins(python)]
     assert len(names) == len(set(names))
 
@@ -37,14 +37,14 @@ def test_pre_commit_and_lint_use_one_ruff() -> None:
     assert f"rev: v{_version(ruff)}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
 
 
-def test_what_a_citation_names_is_what_is_packaged() -> None:
+def test_citation_has_the_version_of_the_package() -> None:
     from distcond import __version__
 
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def _pins(python: str) -> list[Requirement]:
-    """The pins that hold on Linux under one version of Python."""
+    """The pins that apply on Linux for one version of Python."""
     target = {
         "python_version": python.rpartition(".")[0],
         "python_full_version": python,

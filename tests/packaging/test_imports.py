@@ -8,7 +8,7 @@ import pytest
 
 from support.processes import run
 
-LIGHT_ROOMS = (
+LIGHT_PACKAGES = (
     "layers",
     "models",
     "attacks",
@@ -26,14 +26,14 @@ HEAVY = {"ray", "pyarrow", "ffcv", "submitit", "torchvision", "pandas", "matplot
 
 
 def test_training_imports_no_heavy_library() -> None:
-    """Every file of these rooms, in a fresh interpreter where they cannot be imported: torch and numpy alone do."""
+    """Every module of these packages imports with torch and numpy only, in a fresh interpreter without the others."""
     code = f"""
 import importlib, pkgutil, sys
 sys.modules.update(dict.fromkeys({sorted(HEAVY)!r}))
-for room in {LIGHT_ROOMS!r}:
-    package = importlib.import_module("distcond." + room)
-    for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(found.name)
+for name in {LIGHT_PACKAGES!r}:
+    package = importlib.import_module("distcond." + name)
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
 """
     done = run([sys.executable, "-c", code])
     assert done.status == 0, done.output
@@ -41,7 +41,7 @@ for room in {LIGHT_ROOMS!r}:
 
 @pytest.mark.cluster
 def test_nothing_needs_torchvision() -> None:
-    """What the embedded default imports, where it cannot be had: a CPU build of torch comes without it."""
+    """The embedded default runs without torchvision, which is not part of a CPU build of torch."""
     code = """
 import importlib, sys
 sys.modules["torchvision"] = None
@@ -55,6 +55,6 @@ for name in ("train", "launch.ray.trainer", "launch.ray.worker", "data.datasets.
     assert not [line for line in project["dependencies"] if line.startswith("torchvision")]
 
 
-def test_the_package_alone_does_not_even_import_torch() -> None:
+def test_importing_the_package_does_not_import_torch() -> None:
     code = "import distcond, sys; print(distcond.__version__, 'torch' in sys.modules)"
     assert run([sys.executable, "-c", code]).output.split()[1:] == ["False"]

@@ -1,4 +1,4 @@
-"""Nothing from a network or a run directory is unpickled: the source holds no call that could."""
+"""Nothing from a network or a run directory is unpickled: the source contains no call that could."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ CODE = ("distcond", "cluster", "tools", "tune_spaces", "benchmarks")
 
 PICKLING = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
 
-#: Files that may import pickle, and what of it they may use.
+#: Files that may import pickle, and the names they may use.
 ALLOWED = {
-    "distcond/data/readers/cifar_pickles.py": {
-        "_Unpickler"
-    },  # with a find_class that makes arrays of whole numbers alone
-    "distcond/init_from/weights_file.py": {"UnpicklingError"},  # what torch.load(weights_only=True) raises
+    # With a find_class that only makes arrays of integers.
+    "distcond/data/readers/cifar_pickles.py": {"_Unpickler"},
+    # Raised by torch.load(weights_only=True).
+    "distcond/init_from/weights_file.py": {"UnpicklingError"},
 }
 
 #: Collectives and readers that unpickle what they receive.
@@ -28,8 +28,8 @@ FORBIDDEN = {
 }  # fmt: skip
 
 
-def offences(code: str, may_use: set[str]) -> Iterator[str]:
-    """What in `code` could unpickle."""
+def find_unpickling(code: str, may_use: set[str]) -> Iterator[str]:
+    """The parts of `code` that could unpickle."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
@@ -41,16 +41,16 @@ def offences(code: str, may_use: set[str]) -> Iterator[str]:
             if node.attr in FORBIDDEN or (owner in PICKLING and node.attr not in may_use):
                 yield f"line {node.lineno}: {owner}.{node.attr}"
         if isinstance(node, ast.Call):
-            yield from _call(node)
+            yield from _unpickling_call(node)
 
 
-def _call(node: ast.Call) -> Iterator[str]:
-    name, given = ast.unparse(node.func), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+def _unpickling_call(node: ast.Call) -> Iterator[str]:
+    name, options = ast.unparse(node.func), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
     if name in ("eval", "exec"):
         yield f"line {node.lineno}: {name}"
-    if name == "torch.load" and given.get("weights_only") != "True":
+    if name == "torch.load" and options.get("weights_only") != "True":
         yield f"line {node.lineno}: torch.load without weights_only=True"
-    if name.endswith("load") and given.get("allow_pickle", "False") != "False":
+    if name.endswith("load") and options.get("allow_pickle", "False") != "False":
         yield f"line {node.lineno}: {name} with allow_pickle"
 
 
@@ -62,13 +62,13 @@ def _call(node: ast.Call) -> Iterator[str]:
         "np.load(path, allow_pickle=flag)", "pandas.read_pickle(path)",
     ],
 )  # fmt: skip
-def test_what_unpickles_is_found(code: str) -> None:
-    assert list(offences(code, set()))
+def test_unpickling_calls_are_found(code: str) -> None:
+    assert list(find_unpickling(code, set()))
 
 
-def test_allowed_pickle_names_allow_no_others() -> None:
-    assert list(offences("import pickle\npickle.loads(b'')", {"UnpicklingError"})) == ["line 2: pickle.loads"]
-    assert not list(offences("import pickle\npickle.UnpicklingError", {"UnpicklingError"}))
+def test_allowed_names_allow_no_others() -> None:
+    assert list(find_unpickling("import pickle\npickle.loads(b'')", {"UnpicklingError"})) == ["line 2: pickle.loads"]
+    assert not list(find_unpickling("import pickle\npickle.UnpicklingError", {"UnpicklingError"}))
 
 
 def test_nothing_is_unpickled() -> None:
@@ -77,5 +77,5 @@ def test_nothing_is_unpickled() -> None:
     found = []
     for path in files:
         name = path.relative_to(ROOT).as_posix()
-        found += [f"{name}: {line}" for line in offences(path.read_text(), ALLOWED.get(name, set()))]
+        found += [f"{name}: {line}" for line in find_unpickling(path.read_text(), ALLOWED.get(name, set()))]
     assert found == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,10 @@ REGISTRIES = [
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_to_files_that_exist(document: Path) -> None:
+def test_links_point_to_existing_files(document: Path) -> None:
     targets = [markdown or html for markdown, html in LINK.findall(document.read_text())]
-    inside = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
-    assert [target for target in inside if not (document.parent / target).exists()] == []
+    local = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+    assert [target for target in local if not (document.parent / target).exists()] == []
 
 
 def test_architecture_page_names_existing_files() -> None:
@@ -41,6 +42,14 @@ def test_architecture_page_names_existing_files() -> None:
     paths = re.findall(r"`((?:distcond|cluster|tests)/[\w/]+(?:\.py)?)`", page)
     assert len(paths) > 60
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_architecture_page_lists_the_enforced_layers() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    listed = [line.split(", ") for line in page.split("```")[1].strip().splitlines()]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    enforced = [re.findall(r"\w+", layer) for layer in contracts[0]["layers"]]
+    assert listed == enforced
 
 
 def test_no_file_names_a_registry() -> None:

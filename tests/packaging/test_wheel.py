@@ -27,33 +27,36 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment that holds the wheel, and borrows its dependencies from this one."""
-    home = tmp_path_factory.mktemp("environment")
-    venv.create(home, with_pip=False)
-    python = home / "bin" / "python"
-    _run([sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], home)
-    # Path files inside a borrowed folder are not read, so the checkout's editable install stays out of sight.
-    site = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
-    site.joinpath("borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    """The Python of a new environment with the wheel, which uses the dependencies of this one."""
+    environment = tmp_path_factory.mktemp("environment")
+    venv.create(environment, with_pip=False)
+    python = environment / "bin" / "python"
+    _run(
+        [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)],
+        environment,
+    )
+    # .pth files in that folder are not read, so the checkout's editable install is not used.
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
+    site.joinpath("dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return python
 
 
-def test_wheel_holds_the_page_template(wheel: Path) -> None:
-    held = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"distcond/reporting/page.{kind}" for kind in ("py", "html", "js")} <= held
+def test_wheel_contains_the_page_template(wheel: Path) -> None:
+    files = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"distcond/reporting/page.{kind}" for kind in ("py", "html", "js")} <= files
 
 
-def test_the_wheel_claims_no_name_but_its_own(wheel: Path) -> None:
+def test_wheel_has_one_top_level_package(wheel: Path) -> None:
     top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {name for name in top if not name.endswith(".dist-info")} == {"distcond"}
 
 
-def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
-    held = set(zipfile.ZipFile(wheel).namelist())
+def test_wheel_contains_every_package_file(wheel: Path) -> None:
+    files = set(zipfile.ZipFile(wheel).namelist())
     package = {path.relative_to(ROOT).as_posix() for path in _sources(ROOT / "distcond")}
     spaces = {f"distcond/{path.relative_to(ROOT).as_posix()}" for path in _sources(ROOT / "tune_spaces")}
     assert "distcond/py.typed" in package
-    assert {name for name in held if name.startswith("distcond/")} == package | spaces
+    assert {name for name in files if name.startswith("distcond/")} == package | spaces
 
 
 def test_wheel_record_is_complete_with_licence(wheel: Path) -> None:
@@ -66,13 +69,13 @@ def test_wheel_record_is_complete_with_licence(wheel: Path) -> None:
 
 def test_installed_wheel_imports_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
     code = "import distcond as d, importlib.metadata as m; print(d.__file__, d.__version__, m.version('distcond'))"
-    where, version, declared = _run([str(installed), "-c", code], tmp_path).split()
-    assert Path(where).is_relative_to(installed.parents[1])
-    assert version == declared
-    assert Path(where).with_name("py.typed").exists()
+    location, version, metadata_version = _run([str(installed), "-c", code], tmp_path).split()
+    assert Path(location).is_relative_to(installed.parents[1])
+    assert version == metadata_version
+    assert Path(location).with_name("py.typed").exists()
 
 
-def test_training_explains_itself_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+def test_train_help_works_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
     assert "float_digits" in _run([str(installed), "-m", "distcond.train", "--help"], tmp_path)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 from distcond.errors import ConfigError
 from distcond.evaluation.plan import EvalPlan
@@ -67,13 +66,6 @@ def choose_plan_workers(plan: EvalPlan) -> int:
 def _run_on_ray(plan: EvalPlan, blocks: list[int]) -> int:
     with ray_cluster() as ray:
         from distcond.launch.ray.blocks import evaluate_on_ray
+        from distcond.launch.ray.worker import with_absolute_paths
 
-        return evaluate_on_ray(_with_absolute_paths(plan), blocks, ray)
-
-
-def _with_absolute_paths(plan: EvalPlan) -> EvalPlan:
-    """Workers may have another working directory."""
-    data = plan.config.data
-    root = str(Path(data.root).expanduser().absolute()) if data.root else ""
-    data = replace(data, root=root, cache_dir=str(Path(data.cache_dir).expanduser().absolute()))
-    return replace(plan, config=replace(plan.config, data=data))
+        return evaluate_on_ray(replace(plan, config=with_absolute_paths(plan.config)), blocks, ray)

@@ -1,4 +1,4 @@
-"""One small sweep on a real Ray: ASHA lets one of two trials finish and stops the other."""
+"""A small sweep on Ray: ASHA lets one of two trials finish and stops the other."""
 
 from __future__ import annotations
 

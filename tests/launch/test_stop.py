@@ -33,47 +33,47 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def finish(place: Any, *settings: str) -> dict[str, Any]:
     """Run to the end in this process, from the last checkpoint if there is one; returns the weights."""
-    run, *words = place.words(*RUN, *settings)
-    assert launch_run.main(Path(run), words) == 0
+    run, *args = place.words(*RUN, *settings)
+    assert launch_run.main(Path(run), args) == 0
     return weights(Path(run))
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, placed: Any) -> dict[str, Any]:
     """The weights of an uninterrupted run on one process."""
-    with placed(tmp_path_factory.mktemp("whole")) as place, pytest.MonkeyPatch.context() as patch:
+    with placed(tmp_path_factory.mktemp("uninterrupted")) as place, pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(HERE)
         return finish(place)
 
 
 def weights(run: Path) -> dict[str, Any]:
-    """Of the last checkpoint."""
+    """The weights in the last checkpoint."""
     last = latest(run / "checkpoints")
     assert last is not None
     return {name: value.tolist() for name, value in torch.load(last / "shared.pt", weights_only=True)["model"].items()}
 
 
-def faulty(place: Any, patch: pytest.MonkeyPatch, what: str, step: int) -> list[str]:
+def faulty(place: Any, patch: pytest.MonkeyPatch, kind: str, step: int) -> list[str]:
     """Arguments of a run with a fault in one of its steps."""
     patch.setattr("faulty._steps", 0)
-    variables = {"FAULT": what, "FAULT_STEP": str(step), "FAULT_RANK": "0", "FAULT_ONCE": str(place.path / "fault")}
+    variables = {"FAULT": kind, "FAULT_STEP": str(step), "FAULT_RANK": "0", "FAULT_ONCE": str(place.path / "fault")}
     for name, value in variables.items():
         patch.setenv(name, value)
-    words: list[str] = place.words(*RUN)
-    return words
+    args: list[str] = place.words(*RUN)
+    return args
 
 
 def test_stopped_run_resumes_bit_for_bit(
     place: Any, uninterrupted: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(checkpointing, "INTERVAL", 0.0)  # agree after every step
-    run, *words = faulty(place, monkeypatch, "stop", step=11)
-    assert launch_run.main(Path(run), words) == 128 + signal.SIGTERM
+    run, *args = faulty(place, monkeypatch, "stop", step=11)
+    assert launch_run.main(Path(run), args) == 128 + signal.SIGTERM
     last = latest(Path(run) / "checkpoints")
     assert last is not None and step_of(last) == (1, 3)
-    said = capfd.readouterr().err
-    assert said.splitlines()[-1] == "stopped: checkpoint in epoch 2, after step 3"
-    assert "SIGTERM: " in said
+    output = capfd.readouterr().err
+    assert output.splitlines()[-1] == "stopped: checkpoint in epoch 2, after step 3"
+    assert "SIGTERM: " in output
     assert finish(place) == uninterrupted
 
 
@@ -85,10 +85,10 @@ def test_killed_run_resumes_bit_for_bit(place: Any, uninterrupted: dict[str, Any
     assert finish(place, "save_steps=4") == uninterrupted
 
 
-def test_a_second_signal_ends_a_run_at_once(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, *words = faulty(place, monkeypatch, "insist", step=2)
+def test_second_signal_ends_the_run_at_once(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, *args = faulty(place, monkeypatch, "insist", step=2)
     with pytest.raises(SystemExit) as end:
-        launch_run.main(Path(run), words)
+        launch_run.main(Path(run), args)
     assert end.value.code == 128 + signal.SIGTERM
     assert latest(Path(run) / "checkpoints") is None
 

@@ -18,7 +18,7 @@ from support.waiting import wait_until
 
 
 @pytest.fixture
-def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RemoteRun, RemoteRun]:
+def remotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RemoteRun, RemoteRun]:
     """One run on the driver's machine and on that of rank 0."""
     monkeypatch.setattr(remote, "INTERVAL", 0.02)
     for name in ("driver", "worker"):
@@ -27,16 +27,16 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RemoteRun, R
     return driver, worker
 
 
-def test_stop_request_reaches_another_machine_only_once(homes: tuple[RemoteRun, RemoteRun]) -> None:
-    driver, worker = homes
+def test_stop_request_reaches_another_machine_only_once(remotes: tuple[RemoteRun, RemoteRun]) -> None:
+    driver, worker = remotes
     driver.publish_start()
-    beats = BackgroundSync(worker)
-    beats.start()
+    sync = BackgroundSync(worker)
+    sync.start()
     with forward_stop_request(driver, driver.local, "first"):
         assert not stop_requested(worker.local, "first")
         request_stop(driver.local, "first")
-        wait_until(lambda: stop_requested(worker.local, "first"), "the wish to arrive")
-    beats.close()
+        wait_until(lambda: stop_requested(worker.local, "first"), "the stop request")
+    sync.close()
     assert not stop_requested(worker.local, "second")
     driver.publish_start()
     assert driver.store.read("stop.txt") == b""
@@ -47,15 +47,15 @@ def test_stop_request_reaches_another_machine_only_once(homes: tuple[RemoteRun, 
 def test_refused_start_uploads_nothing(tiny: Any, tmp_path: Path) -> None:
     config = replace(tiny(), run_root=f"file://{tmp_path}/there")
     run = RunDir(tmp_path / "here" / "run")
-    home = remote_run_of(config, run.path)
-    assert home is not None
+    remote_run = remote_run_of(config, run.path)
+    assert remote_run is not None
     with (
         run.begin(config),
         pytest.raises(ConfigError, match="another process"),
-        started_run(config, run, home),
+        started_run(config, run, remote_run),
     ):
         pass
-    assert home.store.names() == {}
-    with pytest.raises(KeyError), started_run(config, run, home):
+    assert remote_run.store.names() == {}
+    with pytest.raises(KeyError), started_run(config, run, remote_run):
         raise KeyError("x")
-    assert b'"why": "KeyError"' in home.store.read("starts.json")
+    assert b'"why": "KeyError"' in remote_run.store.read("starts.json")

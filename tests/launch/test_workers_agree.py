@@ -12,7 +12,7 @@ import pytest
 from distcond.config.schema import DataConfig
 from distcond.distributed.world import World, all_gather_text
 from distcond.errors import ConfigError
-from distcond.launch.ray.worker import is_shared, shared_dir_probe, verify_data_on_nodes
+from distcond.launch.ray.worker import is_shared, shared_dir_probe, verify_data_on_nodes, with_absolute_paths
 from distcond.runs.attempts import begin_attempt, last_world_size
 from distcond.runs.failures import WorkerError
 
@@ -83,3 +83,11 @@ def test_unrecorded_start_may_be_retried(tmp_path: Path) -> None:
         begin_attempt(World(), tmp_path / "file", 0)
     assert (caught.value.kind, caught.value.where) == ("transient", "before it began")
     assert caught.value.line.startswith("FileExistsError: ")
+
+
+def test_workers_get_absolute_paths(tiny: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert with_absolute_paths(tiny("float", init_from="runs/a")).init_from == str(tmp_path / "runs" / "a")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert with_absolute_paths(tiny("float", init_from="~/a.pth")).init_from == str(tmp_path / "home" / "a.pth")
+    assert with_absolute_paths(tiny("float")).init_from == ""

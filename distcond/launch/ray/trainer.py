@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
 import shutil
 from contextlib import suppress
@@ -27,7 +26,7 @@ from distcond.launch.ray.errors import FailFastCallback, translate_ray_error
 from distcond.launch.ray.gpu import GpuConfig
 from distcond.launch.ray.local_auth import env_vars
 from distcond.launch.ray.placement_group import PlacementGroupRecorder, placement_group_file
-from distcond.launch.ray.worker import WorkerSpec, read_probe, shared_dir_probe, train_loop
+from distcond.launch.ray.worker import WorkerSpec, read_probe, shared_dir_probe, train_loop, with_absolute_paths
 from distcond.launch.stopping import (
     RunStopped,
     describe_last_checkpoint,
@@ -59,7 +58,7 @@ def train_on_ray(config: Config, run_path: Path, attempt: int, ray: Cluster) -> 
         LaunchFailed: the run failed.
         RunStopped: the run was asked to stop, and has saved a checkpoint.
     """
-    gpu, settings = workers_use_gpu(config.launch, ray.capacity), to_settings(_with_absolute_paths(config))
+    gpu, settings = workers_use_gpu(config.launch, ray.capacity), to_settings(with_absolute_paths(config))
     remote = remote_run_of(config, run_path)
     with shared_dir_probe(run_path) as probe, forward_stop_request(remote, run_path, probe):
         trainer = _build_trainer(config.launch, WorkerSpec(settings, str(run_path), attempt, gpu, probe), ray)
@@ -200,16 +199,3 @@ def _keep_logs(ray: Cluster, run_path: Path) -> Path | None:
     with suppress(OSError):
         shutil.copytree(ray.logs, copy, dirs_exist_ok=True, ignore_dangling_symlinks=True)
     return copy
-
-
-def _with_absolute_paths(config: Config) -> Config:
-    """Workers may have another working directory and another `~`."""
-    data = config.data
-    data = dataclasses.replace(
-        data, root=_absolute(data.root), cache_dir=_absolute(data.cache_dir), extra=_absolute(data.extra)
-    )
-    return dataclasses.replace(config, init_from=_absolute(config.init_from), data=data)
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute()) if path else ""

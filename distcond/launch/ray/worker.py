@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ import torch
 
 from distcond.atomic_io import atomic_write_text
 from distcond.config.overrides import from_settings
-from distcond.config.schema import DataConfig
+from distcond.config.schema import Config, DataConfig
 from distcond.data.prepare import prepare_data
 from distcond.distributed.world import World, all_gather_text, run_with_keepalive
 from distcond.errors import ConfigError
@@ -56,6 +57,17 @@ class WorkerSpec(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """The form that Ray Train passes on."""
         return self._asdict()
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The config for workers, which may have another working directory and another `~`."""
+    data = config.data
+    data = replace(data, root=_absolute(data.root), cache_dir=_absolute(data.cache_dir), extra=_absolute(data.extra))
+    return replace(config, init_from=_absolute(config.init_from), data=data)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 def train_loop(values: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -92,3 +94,77 @@ def test_positions_outside_are_refused(tiny: Any, t: float) -> None:
 def test_one_path_has_no_dial(tiny: Any) -> None:
     with pytest.raises(ConfigError, match="one path"):
         DialNetwork(shaken(tiny, "pgd_at"))
+
+
+def test_gradients_are_those_of_the_forward_position(tiny: Any) -> None:
+    dial, x = DialNetwork(shaken(tiny, "float")), images("small_cnn").requires_grad_()
+    (expected,) = torch.autograd.grad(dial.at(0.2)(x)[:, 0].sum(), x)
+    early = dial.at(0.2)(x)[:, 0].sum()
+    for t in (0.9, 0.0, 1.0):
+        dial.at(t)
+    (found,) = torch.autograd.grad(early, x)
+    assert torch.equal(found, expected)
+
+
+def test_gradient_of_overwritten_memory_raises(tiny: Any) -> None:
+    dial, x = DialNetwork(shaken(tiny, "float"), keep=1), images("small_cnn").requires_grad_()
+    early = dial.at(0.2)(x)[:, 0].sum()
+    dial.at(0.9)
+    with pytest.raises(RuntimeError, match="inplace"):
+        torch.autograd.grad(early, x)
+
+
+def test_position_of_inference_mode_serves_attacks(tiny: Any) -> None:
+    dial, x = DialNetwork(shaken(tiny, "float"), keep=1), images("small_cnn")
+    with torch.inference_mode():
+        expected = dial.at(0.3)(x).clone()
+    leaf = x.clone().requires_grad_()
+    torch.autograd.grad(dial(leaf)[:, 0].sum(), leaf)
+    assert close(dial.at(0.3)(x), expected)
+    dial.at(0.6)(x)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.4, 1.0])
+def test_state_of_another_network_is_taken_over(tiny: Any, place: float) -> None:
+    net, x, t = shaken(tiny, "float"), images("small_cnn"), torch.tensor([0.0, 0.25, 0.7, 1.0])
+    source, target = DialNetwork(net).at(0.5), DialNetwork(build_model(tiny("float")).eval())
+    target.at(0.3), target.at(place)
+    target(x, t)
+    target.load_state_dict(source.state_dict())
+    assert target.position == place
+    assert close(target(x), source.at(place)(x)) and close(target(x, t), source(x, t))
+    for at in (0.0, 0.3, 1.0):
+        assert close(target.at(at)(x), source.at(at)(x)), at
+
+
+def test_state_does_not_depend_on_earlier_passes(tiny: Any) -> None:
+    dial, x = DialNetwork(shaken(tiny, "float")), images("small_cnn")
+    before = set(dial.state_dict())
+    dial(x, torch.full((4,), 0.3))
+    assert set(dial.state_dict()) == before
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "pickle"])
+def test_copies_are_independent(tiny: Any, how: str) -> None:
+    x, t = images("small_cnn"), torch.tensor([0.0, 0.25, 0.7, 1.0])
+    dial = DialNetwork(shaken(tiny, "float"), keep=1).at(0.4)
+    dial(x, t)
+    before = dial(x)
+    twin = copy.deepcopy(dial) if how == "deepcopy" else pickle.loads(pickle.dumps(dial))
+    assert close(twin(x), before) and close(twin(x, t), dial(x, t))
+    assert close(twin.at(0.8)(x), dial.at(0.8)(x))
+    twin.clean.zero_(), twin.robust.zero_()
+    assert float(twin.at(0.1)(x).abs().max()) == 0
+    assert close(dial.at(0.4)(x), before)
+
+
+@pytest.mark.parametrize("keep", [0, -1])
+def test_keeping_no_position_is_refused(tiny: Any, keep: int) -> None:
+    with pytest.raises(ConfigError, match="keep="):
+        DialNetwork(shaken(tiny, "float"), keep=keep)
+
+
+@pytest.mark.parametrize("t", [[0.5], [0.5] * 5, [[0.5]] * 4, [0.5, 0.5, 0.5, 1.5], [0.5, 0.5, 0.5, float("nan")]])
+def test_positions_of_rows_are_checked(tiny: Any, t: Any) -> None:
+    with pytest.raises(ValueError, match="t:"):
+        DialNetwork(shaken(tiny, "float"))(images("small_cnn"), torch.tensor(t))

@@ -9,6 +9,7 @@ a residual stream, go together or not at all. The function of the network does n
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,8 +18,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 _ADD = (operator.add, torch.add)
-#: Operations on each channel by itself under which a constant channel stays the same constant.
-_KEEPS = (F.max_pool2d, "mean", "flatten", F.dropout)
+#: Operations on each channel by itself; besides ReLU, a constant channel stays the same constant.
+_KEEPS = (F.max_pool2d, F.relu, torch.relu, F.dropout)
+#: The dimensions of a map, as a mean over it names them.
+_MAP = ((2, 3), (-2, -1))
 
 
 @dataclass(eq=False)
@@ -64,30 +67,43 @@ def _analyse(network: fx.GraphModule) -> tuple[dict[fx.Node, _Group], dict[fx.No
     """The group of every node's channels, and what is constant in them: (C,), NaN where a channel varies."""
     groups: dict[fx.Node, _Group] = {}
     constants: dict[fx.Node, Tensor] = {}
+    calls = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
     for node in network.graph.nodes:
         inputs = [source for source in node.all_input_nodes if source in groups]
-        layer = network.get_submodule(cast("str", node.target)) if node.op == "call_module" else None
+        # A layer that is called twice reads and makes two groups: it stays as it is.
+        layer = network.get_submodule(cast("str", node.target)) if calls[node.target] == 1 else None
         if isinstance(layer, nn.Conv2d) and layer.groups == 1 and not isinstance(layer.padding, str):
             constants[node] = _after_weight(layer, _read(layer, node, groups, constants), padded=any(layer.padding))
             groups[node] = _Group(layer.out_channels, nodes=[node], producers=[layer])
         elif isinstance(layer, nn.Linear):
             constants[node] = _after_weight(layer, _read(layer, node, groups, constants), padded=False)
             groups[node] = _Group(layer.out_features, frozen=True)  # logits
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, nn.BatchNorm2d) and inputs:
             scale, shift = _affine(layer)
             _join(node, inputs, groups)
             groups[node].norms.append(layer)
-            constants[node] = constants[inputs[0]] * scale + shift
-        elif node.target in _ADD and len(inputs) == 2 and len(node.args) == 2:
+            constants[node] = torch.where(scale == 0, shift, constants[inputs[0]] * scale + shift)
+        elif (
+            node.target in _ADD and len(inputs) == 2 and not node.kwargs and len({groups[x].size for x in inputs}) == 1
+        ):
             _join(node, inputs, groups)
             constants[node] = constants[inputs[0]] + constants[inputs[1]]
-        elif inputs and node.op != "get_attr" and node.target in (F.relu, torch.relu, *_KEEPS):
+        elif inputs and _keeps_channels(node):
             _join(node, inputs, groups)
             constants[node] = constants[inputs[0]].relu() if "relu" in str(node.target) else constants[inputs[0]]
         else:
             for source in inputs:
                 groups[source].frozen = True
     return groups, constants
+
+
+def _keeps_channels(node: fx.Node) -> bool:
+    """Whether an operation is one on each channel by itself that leaves its input as it is."""
+    if node.target == "mean":
+        over = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", ())
+        return isinstance(over, list | tuple) and tuple(over) in _MAP
+    in_place = node.kwargs.get("inplace", False) or ("relu" in str(node.target) and len(node.args) > 1)
+    return node.target in _KEEPS and not in_place
 
 
 def _read(layer: Any, node: fx.Node, groups: dict[fx.Node, _Group], constants: dict[fx.Node, Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ logits (N, K), with the channel statistics of the data inside. Nothing of distco
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from distcond.errors import ConfigError
 from distcond.layers.condition import Condition
 from distcond.layers.film import compose_affines
 from distcond.layers.folding import ConvNorm, NormUnit, Unit
@@ -48,7 +50,8 @@ def fold(
             that channel pruning has emptied (`narrowing.remove_dead_channels`); the function does not change.
 
     Raises:
-        ConfigError: as `network_at`: a blend of a model with one path, a width the model was not built with.
+        ConfigError: as `network_at`: a blend of a model with one path, a width the model was not built with; or a
+            model of your own whose forward depends on more than fx can trace.
         ValueError: lam outside [0, 1], or a model in training mode.
     """
     network = network_at(model, point, width, noise_seed)
@@ -85,8 +88,8 @@ class _Normalised(nn.Module):
     def __init__(self, model: ConditionalModel) -> None:
         super().__init__()
         self.backbone = model.backbone
-        self.register_buffer("mean", model.mean.detach().clone())
-        self.register_buffer("std", model.std.detach().clone())
+        self.register_buffer("mean", model.mean.detach().float().clone())
+        self.register_buffer("std", model.std.detach().float().clone())
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.backbone((x - self.mean) / self.std, None)
@@ -105,7 +108,11 @@ def _plain(network: FoldedModel, keep_norm: bool) -> fx.GraphModule:
     model = network.model  # of a pair's interpolated weights another one than the pair
     assert isinstance(model, ConditionalModel)
     whole, cond = _Normalised(model).eval(), _condition_of(network)
-    graph = _Tracer().trace(whole)
+    try:
+        graph = _Tracer().trace(whole)
+    except fx.proxy.TraceError as error:
+        name = type(model.backbone).__name__
+        raise ConfigError(f"model {name}: its forward must not branch on values or shapes of x ({error})") from error
     parts: dict[str, Any] = {"mean": whole.mean, "std": whole.std}
     for node in list(graph.nodes):
         if node.target is F.dropout:  # does nothing in eval mode
@@ -142,7 +149,8 @@ def _layers_of(unit: nn.Module, network: FoldedModel, cond: Condition | None, ke
     if isinstance(unit, nn.Linear):
         used = unit.ins[network.width_index] if isinstance(unit, SlimmableLinear) else unit.in_features
         return {"": _linear(unit.weight[:, :used], unit.bias)}
-    assert isinstance(unit, Unit)
+    if not isinstance(unit, Unit):  # one of torch's, in a model of the user's own
+        return {"": copy.deepcopy(unit).float()}
     weight, bias, _ = network.folded(unit.index)
     if isinstance(unit, NormUnit):
         assert bias is not None
@@ -167,15 +175,16 @@ def _conv(unit: Any, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    assert bias is not None
-    linear = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
-    linear.weight, linear.bias = (nn.Parameter(value.detach().float().clone()) for value in (weight, bias))
+    linear = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None)
+    linear.weight = nn.Parameter(weight.detach().float().clone())
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.detach().float().clone())
     return cast("nn.Linear", linear)
 
 
 def _norm(scale: Tensor, shift: Tensor) -> nn.BatchNorm2d:
     """A batch normalisation that is `x * scale + shift`."""
-    norm = nn.BatchNorm2d(len(scale))
+    norm = nn.BatchNorm2d(len(scale), device=scale.device)
     norm.weight, norm.bias = nn.Parameter(scale.float() * math.sqrt(1 + norm.eps)), nn.Parameter(shift.float().clone())
     return norm
 
@@ -185,7 +194,7 @@ def _norm_at(unit: ConvNorm, cond: Condition) -> nn.BatchNorm2d:
     own = unit.norm.routed(cond)
     modulation = unit.modulate.as_affine(cond) if unit.modulate is not None else None
     affine = (own.weight, own.bias) if modulation is None else compose_affines((own.weight, own.bias), modulation)
-    norm = nn.BatchNorm2d(own.num_features, own.eps)
+    norm = nn.BatchNorm2d(own.num_features, own.eps, device=own.weight.device)
     norm.weight, norm.bias = (nn.Parameter(value.detach().float().clone()) for value in affine)
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         getattr(norm, name).copy_(getattr(own, name))

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distcond.errors import ConfigError
+from distcond.layers.folding import ConvNorm, NormUnit
+from distcond.layers.layer_set import plain
 from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d
 from distcond.methods.floats import METHOD
 from distcond.models.conditional import ConditionalModel
@@ -209,3 +211,109 @@ def test_one_path_has_no_blend(tiny: Any) -> None:
 def test_training_mode_is_refused(tiny: Any) -> None:
     with pytest.raises(ValueError, match="eval"):
         fold(shaken(tiny, "float").train(), 0.5)
+
+
+class Own(nn.Module):
+    """A user's model: torch's modules between the layers of a method, a normalised image, no global pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = plain()
+        self.norm, self.unit = NormUnit(layers, 3), ConvNorm(layers, 3, 4)
+        self.between = nn.Sequential(nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout(0.5))
+        self.linear = nn.Linear(4 * 4 * 4, 10, bias=False)
+
+    def forward(self, x: Tensor, cond: Any) -> Tensor:
+        x = self.between(self.unit(self.norm(x, cond), cond))
+        logits: Tensor = self.linear(x.flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize("keep_norm", [False, True])
+def test_models_of_users_fold(keep_norm: bool) -> None:
+    net, x = ConditionalModel(Own()).eval(), images()
+    net.backbone.unit.conv.weight.data[1] = 0
+    net.backbone.linear.weight.data[:, ::3] = 0
+    assert close(fold(net, 0.0, keep_norm=keep_norm)(x), network_at(net, 0.0)(x))
+
+
+class Branching(Own):
+    def forward(self, x: Tensor, cond: Any) -> Tensor:
+        return super().forward(x if x.mean() > 0 else -x, cond)
+
+
+def test_untraceable_model_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="Branching"):
+        fold(ConditionalModel(Branching()).eval(), 0.0)
+
+
+@pytest.mark.parametrize("keep_norm", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_every_precision_folds_to_float32(tiny: Any, dtype: torch.dtype, keep_norm: bool) -> None:
+    net, x = shaken(tiny, "float").to(dtype), images()
+    found = fold(net, 1.0, keep_norm=keep_norm)
+    floats = [value for value in found.state_dict().values() if value.is_floating_point()]
+    assert all(value.dtype == torch.float32 for value in floats)
+    assert found(x).isfinite().all()
+
+
+@pytest.mark.parametrize("model", ["small_cnn", "preact_resnet18"])
+def test_every_tensor_is_on_the_models_device(tiny: Any, model: str) -> None:
+    net = shaken(tiny, "float", model).to("meta")
+    found = fold(net, 0.0, keep_norm=True, narrow=False)
+    assert {value.device.type for value in found.state_dict().values()} == {"meta"}
+
+
+class Twice(nn.Module):
+    """One convolution called twice, and what narrowing must not take for operations on channels."""
+
+    def __init__(self, odd: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.same = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+        self.last, self.linear, self.odd = nn.Conv2d(4, 5, 3), nn.Linear(5, 2), odd
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = self.odd(self.same(self.same(x)), x)
+        logits: Tensor = self.linear(F.relu(self.last(x)).mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda x, y: x + y,
+        lambda x, y: torch.add(x, y, alpha=2),
+        lambda x, y: F.relu(y, inplace=True) + x + y,
+        lambda x, y: x + y.mean(1, keepdim=True),
+        lambda x, y: torch.cat([x[:, 2:], y[:, :2]], 1),
+        lambda x, y: x * y,
+    ],
+)
+def test_odd_graphs_keep_their_function(odd: Callable[[Tensor, Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    chain, x = Twice(odd).eval(), images()
+    with torch.no_grad():
+        for dead in (0, 2):
+            chain.first.weight[dead], chain.first.bias[dead] = 0, -0.7
+            chain.same.weight[dead], chain.same.bias[dead] = 0, 0.3
+        expected = chain(x)
+        assert close(remove_dead_channels(torch.fx.symbolic_trace(chain))(x), expected)
+
+
+def test_channel_of_scale_zero_is_constant(tiny: Any) -> None:
+    net, x = shaken(tiny, "pgd_at"), images()
+    norm = net.backbone.units[0].norm
+    norm.weight.data[1], norm.bias.data[1] = 0, -0.5
+    smaller = fold(net, 0.0, keep_norm=True)
+    assert smaller.get_submodule("units.0.conv").out_channels == norm.num_features - 1
+    assert close(smaller(x), network_at(net, 0.0)(x))
+
+
+def test_network_without_any_channel_alive_folds(tiny: Any) -> None:
+    for model in MODELS:
+        net, x = build_model(tiny("pgd_at", model)).eval(), images(model)
+        for name, value in net.backbone.named_parameters():
+            if "linear" not in name:
+                value.data.zero_()
+        assert close(fold(net, 0.0)(x), network_at(net, 0.0)(x)), model

@@ -56,7 +56,7 @@ class DialNetwork(nn.Module):
         self._rows: list[fx.GraphModule] = []  # in a list: not a submodule, or its weights would be in the state twice
         self._keep, self.position = keep, 0.0
         self._share_memory()
-        self.register_load_state_dict_post_hook(_come_back)
+        self.register_load_state_dict_post_hook(_come_back)  # type: ignore[no-untyped-call]
 
     def _share_memory(self) -> None:
         """Make the ends' parameters views of the flat vectors, and come to the present position."""
@@ -134,7 +134,7 @@ class DialNetwork(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy shares memory among its own tensors as the original does."""
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._share_memory()
 
 

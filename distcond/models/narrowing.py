@@ -97,6 +97,11 @@ def _analyse(network: fx.GraphModule) -> tuple[dict[fx.Node, _Group], dict[fx.No
     return groups, constants
 
 
+def _adds_channels(node: fx.Node, sizes: list[int]) -> bool:
+    """Whether an operation is the sum of two maps of as many channels, without a factor."""
+    return node.target in _ADD and not node.kwargs and len(sizes) == 2 and sizes[0] == sizes[1]
+
+
 def _keeps_channels(node: fx.Node) -> bool:
     """Whether an operation is one on each channel by itself that leaves its input as it is."""
     if node.target == "mean":

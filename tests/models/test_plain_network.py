@@ -16,7 +16,7 @@ from distcond.layers.folding import ConvNorm, NormUnit
 from distcond.layers.layer_set import plain
 from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d
 from distcond.methods.floats import METHOD
-from distcond.models.conditional import ConditionalModel
+from distcond.models.conditional import ConditionalModel, condition_at_lam
 from distcond.models.dial import network_at
 from distcond.models.narrowing import remove_dead_channels
 from distcond.models.plain_network import fold
@@ -74,6 +74,8 @@ def test_plain_network_equals_the_conditional_one(tiny: Any, method: str, model:
         for width in net.width_mults:
             found = fold(net, point, width, noise_seed=3, keep_norm=keep_norm)
             assert close(found(x), network_at(net, point, width, noise_seed=3)(x)), (point, width)
+            if isinstance(point, float):  # and nothing folded at all
+                assert close(found(x), net(x, condition_at_lam(net, point, width, noise_seed=3))), (point, width)
 
 
 @pytest.mark.parametrize("model", MODELS)

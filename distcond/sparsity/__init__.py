@@ -1,4 +1,4 @@
-"""Masks over weights: how many, which, when and how they change. Tensors and steps, no papers.
+"""Weight masks: how many weights to keep, which ones, and when masks change. Methods combine these into papers.
 
 May import layers, seeding and errors; never launch, storage, runs, ray or pyarrow.
 """

@@ -1,4 +1,4 @@
-"""A mask drawn once, when magnitude pruning has stopped changing its mind: search dense, then train the ticket."""
+"""A static mask found early in training: train densely until magnitude masks stop changing, then train the ticket."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from distcond.sparsity.masks import Masks, Weights, fit_saved_masks, largest_mas
 
 
 class EarlyTicket:
-    """Search in the stage named `search`; every other stage trains the ticket that its start finds in the weights.
+    """Searches for a ticket in the stage `search`; any other stage masks the weights at its start and trains.
 
-    After each epoch of the search the `density` largest weights of the searched layers make a mask. The search ends
-    when the newest mask differs from each of the `queue_length` - 1 before it in at most `tolerance` of its entries.
-    Weights keep their values; the mask then never changes.
+    After each epoch of the search, the largest `density` share of the searched weights forms a mask. The search ends
+    when the newest mask differs from each of the `queue_length` - 1 masks before it in at most `tolerance` of its
+    entries. Weights keep their values. The mask of the ticket never changes.
 
     Args:
-        searched: the weights the masks of the search are made of.
-        masked: the weights the ticket is drawn from.
-        density: kept share, by magnitude over all layers together, in (0, 1).
+        searched: the weights whose masks are compared in the search.
+        masked: the weights that the ticket masks.
+        density: kept share, by global magnitude, in (0, 1).
         search: name of the dense stage.
-        queue_length: masks that have to agree.
-        tolerance: largest distance at which two masks count as the same, as a share of all entries.
+        queue_length: number of masks that must agree.
+        tolerance: largest share of entries in which agreeing masks differ.
     """
 
     def __init__(
@@ -43,34 +43,36 @@ class EarlyTicket:
         self.stage = search
         self.queue: list[Masks] = []
         self.distances: list[float] = []
-        self.found = False
+        self.converged = False
 
     def start(self, stage: str) -> None:
-        """Draw the ticket, unless this is the search."""
+        """Mask the largest weights, unless this is the search."""
         self.stage = stage
         if stage != self.search:
             self.queue, self.distances = [], []
-            self.masked.put(largest_masks(self.masked.weights, weight_budget(self.masked.num_weights, self.density)))
+            self.masked.set_masks(
+                largest_masks(self.masked.weights, weight_budget(self.masked.num_weights, self.density))
+            )
 
     def after_step(self, optimiser: torch.optim.Optimizer, done: float, step: int) -> None:
-        """Hold the ticket, weights and momentum; nothing to hold in the search."""
-        self.masked.hold(optimiser)
+        """Apply the ticket to weights and momentum; does nothing in the search."""
+        self.masked.apply_masks(optimiser)
 
     def after_epoch(self, record: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> bool:
-        """In the search, compare the mask of this epoch with the last ones; True ends the search."""
+        """In the search, compare this epoch's mask with the last ones; True ends the search."""
         if self.stage != self.search:
             return False
         newest = largest_masks(self.searched, weight_budget(num_entries(self.searched), self.density))
         self.distances = [mask_difference(newest, older) for older in self.queue]
         self.queue = [*self.queue, newest][-self.queue_length + 1 :]
         full = len(self.distances) == self.queue_length - 1
-        self.found = full and max(self.distances) <= self.tolerance
-        return self.found
+        self.converged = full and max(self.distances) <= self.tolerance
+        return self.converged
 
     def report(self) -> dict[str, float]:
-        """Density, whether the search ended by itself, and while it goes on its distances, the oldest mask's first."""
-        distances = {f"distance_{place}": distance for place, distance in enumerate(self.distances)}
-        return {"density": self.masked.density(), "found": float(self.found), **distances}
+        """Density, whether the search converged, and during the search the distances to earlier masks, oldest first."""
+        distances = {f"distance_{index}": distance for index, distance in enumerate(self.distances)}
+        return {"density": self.masked.density(), "found": float(self.converged), **distances}
 
     def state_dict(self) -> dict[str, Any]:
         """Stage, ticket, and the masks and distances of the search."""
@@ -79,14 +81,14 @@ class EarlyTicket:
             "masks": self.masked.state_dict(),
             "queue": list(self.queue),
             "distances": list(self.distances),
-            "found": self.found,
+            "found": self.converged,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Resume from `state_dict`."""
         self.masked.load_state_dict(state["masks"])
         self.queue = [fit_saved_masks(masks, self.searched) for masks in state["queue"]]
-        self.stage, self.distances, self.found = state["stage"], list(state["distances"]), state["found"]
+        self.stage, self.distances, self.converged = state["stage"], list(state["distances"]), state["found"]
 
     def rank_state(self) -> dict[str, Tensor]:
         """Nothing differs between ranks."""

@@ -1,4 +1,4 @@
-"""One mask per weight, held beside the optimiser: gradients stay dense, so growth can see where they point."""
+"""One mask per weight, applied after each optimiser step. Gradients stay dense, which mask growth needs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from distcond.sparsity.update import momentum_buffers
 
 
 class MaskedWeights:
-    """The weights of some layers and their masks; no masks yet = dense.
+    """The weights of some layers and their masks; dense until masks are set.
 
-    Layers whose noise is masked are told about every new mask.
+    Layers with masked noise get a copy of their mask.
     """
 
     def __init__(self, layers: Mapping[str, Maskable]) -> None:
@@ -27,22 +27,22 @@ class MaskedWeights:
 
     @property
     def num_weights(self) -> int:
-        """Maskable weights in all."""
+        """Number of maskable weights."""
         return num_entries(self.weights)
 
-    def put(self, masks: Masks) -> None:
-        """Take new masks, the same on every rank, and zero what they leave out.
+    def set_masks(self, masks: Masks) -> None:
+        """Set masks, which must be the same on every rank, and apply them to the weights.
 
         Raises:
-            RuntimeError: another rank has other masks.
+            RuntimeError: another rank has different masks.
         """
         require_agreement(masks)
-        self._set(masks)
-        self.hold()
+        self._store(masks)
+        self.apply_masks()
 
     @torch.no_grad()
-    def hold(self, optimiser: torch.optim.Optimizer | None = None) -> None:
-        """Zero the weights outside the masks, and with `optimiser` its momentum there too; no host synchronisation."""
+    def apply_masks(self, optimiser: torch.optim.Optimizer | None = None) -> None:
+        """Zero the weights outside the masks, and with `optimiser` their momentum. No host synchronisation."""
         if not self._factors:
             return
         torch._foreach_mul_(list(self.weights.values()), self._factors)
@@ -59,17 +59,17 @@ class MaskedWeights:
         return dict(self.masks)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take saved masks; the weights come from the same checkpoint and need no zeroing.
+        """Resume from `state_dict`. The weights come from the same checkpoint and are masked already.
 
         Raises:
             ConfigError: masks of another network.
         """
-        self._set(fit_saved_masks(state, self.weights) if state else {})
+        self._store(fit_saved_masks(state, self.weights) if state else {})
 
     @torch.no_grad()
-    def _set(self, masks: Masks) -> None:
+    def _store(self, masks: Masks) -> None:
         self.masks = masks
-        # In the weights' own number format: a product of unequal formats falls back to one kernel per layer.
+        # In the weights' dtype: a product of mixed dtypes falls back to one kernel per layer.
         self._factors = [mask.to(self.weights[name].dtype) for name, mask in masks.items()]
         for name, mask in masks.items():
             layer = self.layers[name]

@@ -1,6 +1,6 @@
-"""Masks by weight name, True = kept: made, counted, compared, checked, and the same on all ranks.
+"""Masks by weight name, True = kept: create, count, compare and check them, and keep ranks in agreement.
 
-What ranks decide from is averaged, what they decided is compared.
+Ranks decide from averaged tensors and compare digests of the resulting masks.
 """
 
 from __future__ import annotations
@@ -16,34 +16,33 @@ from torch import Tensor, nn
 from distcond.errors import ConfigError
 from distcond.seeding import generator
 
-Masks = dict[str, Tensor]
-Weights = Mapping[str, Tensor]
-
+Masks = dict[str, Tensor]  # weight name -> bool mask
+Weights = Mapping[str, Tensor]  # weight name -> weight
 Maskable = nn.Conv2d | nn.Linear
 
 
 def layers_by_weight(model: nn.Module, kinds: tuple[type[Maskable], ...] = (nn.Conv2d,)) -> dict[str, Maskable]:
-    """The layers of these kinds by the state_dict name of their weight, in model order.
+    """The layers of these types by the state_dict name of their weight, in model order.
 
     Raises:
         ConfigError: the model has none.
     """
-    found = {f"{name}.weight": layer for name, layer in model.named_modules() if isinstance(layer, kinds)}
-    if not found:
+    layers = {f"{name}.weight": layer for name, layer in model.named_modules() if isinstance(layer, kinds)}
+    if not layers:
         names = " or ".join(kind.__name__ for kind in kinds)
-        raise ConfigError(f"model: no {names} layer to mask; use one made of the method's layers, such as resnet18")
-    return found
+        raise ConfigError(f"model: no {names} layer to mask; use a model built from the method's layers, e.g. resnet18")
+    return layers
 
 
 @torch.no_grad()
 def random_masks(weights: Weights, counts: Mapping[str, int], *key: object) -> Masks:
-    """Masks that keep `counts` weights at random positions: a function of key and name alone, on any device."""
+    """Masks that keep `counts` weights at random positions; they depend on key and name, not on the device."""
     return {name: mask_at(w, random_order(w.numel(), *key, name)[: counts[name]]) for name, w in weights.items()}
 
 
 @torch.no_grad()
 def largest_masks(weights: Weights, count: int) -> Masks:
-    """Masks that keep the `count` weights of largest magnitude over all layers together."""
+    """Masks that keep the `count` weights of largest magnitude over all layers."""
     order = torch.cat([weight.abs().reshape(-1) for weight in weights.values()]).argsort(descending=True, stable=True)
     kept = torch.zeros_like(order, dtype=torch.bool)
     kept[order[:count]] = True
@@ -52,34 +51,34 @@ def largest_masks(weights: Weights, count: int) -> Masks:
 
 
 def random_order(size: int, *key: object) -> Tensor:
-    """A permutation of `size` entries, on the CPU: a function of the key alone."""
+    """A permutation of `size` entries on the CPU, keyed by `key`."""
     return torch.randperm(size, generator=generator(*key))
 
 
 def mask_at(weight: Tensor, index: Tensor) -> Tensor:
-    """The mask of a weight's shape that is True at these flat indices."""
+    """A mask like `weight` that is True at these flat indices."""
     flat = torch.zeros(weight.numel(), dtype=torch.bool)
     flat[index] = True
     return shape_mask(flat, weight)
 
 
 def shape_mask(flat: Tensor, like: Tensor) -> Tensor:
-    """A flat mask in the shape, device and memory layout of `like`, so that a product reads both in order."""
+    """A flat mask in the shape, device and memory layout of `like`."""
     return torch.empty_like(like, dtype=torch.bool, requires_grad=False).copy_(flat.view(like.shape))
 
 
 def count_kept(masks: Mapping[str, Tensor]) -> dict[str, int]:
-    """Kept entries per mask, brought to the host at once."""
+    """Kept entries per mask, with one synchronisation."""
     return dict(zip(masks, torch.stack([mask.sum() for mask in masks.values()]).tolist(), strict=True))
 
 
 def num_entries(tensors: Mapping[str, Tensor]) -> int:
-    """Entries of all tensors together."""
+    """Number of entries of all tensors."""
     return sum(tensor.numel() for tensor in tensors.values())
 
 
 def density(masks: Mapping[str, Tensor]) -> float:
-    """Kept share of all entries; 1 where there are no masks."""
+    """Kept share of all entries; 1 without masks."""
     return sum(count_kept(masks).values()) / num_entries(masks) if masks else 1.0
 
 
@@ -90,24 +89,24 @@ def mask_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> f
 
 
 def fit_saved_masks(saved: Mapping[str, Any], weights: Weights) -> Masks:
-    """Saved masks on the weights' device and in their layout.
+    """Saved masks on the weights' device and in their memory layout.
 
     Raises:
-        ConfigError: other names, shapes or types than these weights need.
+        ConfigError: names, shapes or dtypes do not match the weights.
     """
     if saved.keys() != weights.keys():
-        strangers = sorted(saved.keys() ^ weights.keys())
-        raise ConfigError(f"masks do not fit the model: {strangers[0]} is in one only; load those saved with it")
+        unmatched = sorted(saved.keys() ^ weights.keys())
+        raise ConfigError(f"masks do not fit the model: {unmatched[0]} is in one only; load those saved with it")
     for name, weight in weights.items():
         mask = saved[name]
         if mask.shape != weight.shape or mask.dtype != torch.bool:
-            found = f"{tuple(mask.shape)} {mask.dtype}"
-            raise ConfigError(f"masks do not fit the model: {name} is {found}, not {tuple(weight.shape)} torch.bool")
+            actual = f"{tuple(mask.shape)} {mask.dtype}"
+            raise ConfigError(f"masks do not fit the model: {name} is {actual}, not {tuple(weight.shape)} torch.bool")
     return {name: shape_mask(saved[name].reshape(-1), weight) for name, weight in weights.items()}
 
 
 def mask_digest(masks: Mapping[str, Tensor]) -> int:
-    """A 63-bit fingerprint of names and positions: the same for the same masks on any device and in any layout."""
+    """A 63-bit digest of names and masks, independent of device and memory layout."""
     hasher = hashlib.blake2b(digest_size=8)
     for name, mask in masks.items():
         hasher.update(name.encode())
@@ -116,33 +115,33 @@ def mask_digest(masks: Mapping[str, Tensor]) -> int:
 
 
 def require_agreement(masks: Mapping[str, Tensor]) -> None:
-    """Compare the masks of all ranks; nothing to do for one.
+    """Check that all ranks have the same masks.
 
     Raises:
-        RuntimeError: they differ, and so the ranks would train different networks. Raised on every rank.
+        RuntimeError: masks differ, so that ranks would train different networks. Raised on every rank.
     """
-    if not _several_ranks():
+    if not _is_distributed():
         return
-    mine = torch.tensor([mask_digest(masks)], device=next(iter(masks.values())).device)
-    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, mine)
-    found = [f"rank {rank}: {int(value):016x}" for rank, value in enumerate(everyone)]
-    if any(not torch.equal(value, everyone[0]) for value in everyone):
+    own = torch.tensor([mask_digest(masks)], device=next(iter(masks.values())).device)
+    digests = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(digests, own)
+    if any(not torch.equal(digest, digests[0]) for digest in digests):
+        by_rank = ", ".join(f"rank {rank}: {int(digest):016x}" for rank, digest in enumerate(digests))
         raise RuntimeError(
-            f"masks differ between ranks ({', '.join(found)}): their weights or gradients have come apart; "
+            f"masks differ between ranks ({by_rank}): their weights or gradients have diverged; "
             "restart from the last checkpoint"
         )
 
 
 @torch.no_grad()
 def average_over_ranks(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor by its mean over ranks, with the same bits on every rank."""
-    if not _several_ranks():
+    """Replace each tensor by its mean over ranks, bitwise equal on every rank."""
+    if not _is_distributed():
         return
     for tensor in tensors:
         dist.all_reduce(tensor)
         tensor /= dist.get_world_size()
 
 
-def _several_ranks() -> bool:
+def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -1,4 +1,4 @@
-"""One mask whose layers trade density once per epoch: drop the smallest, regrow where the momentum is."""
+"""Sparse momentum: once per epoch drop the smallest weights and regrow where momentum is largest, across layers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from distcond.sparsity.update import WEIGHT, Granularity, drop, grow, momentum_b
 
 
 class MomentumRegrowth:
-    """Sparse from the start, one training run, the number of kept weights constant over all layers together.
+    """A mask with a constant number of kept weights over all layers, sparse from the start.
 
-    The update of an epoch happens after the first step of the next one, and none follows the last: the network that
-    was validated is then the one that is saved. The optimiser's momentum stays dense.
+    The update of an epoch happens after the first step of the next one, and none follows the last epoch, so the saved
+    network is the validated one. The optimiser's momentum stays dense.
 
     Args:
         masked: the weights.
-        density: kept share of them all, in (0, 1].
-        drop_fraction: share of the stage done to the share of kept units that an update drops.
-        granularity: what is kept or dropped as one.
-        seed: of the first masks.
+        density: kept share of all weights, in (0, 1].
+        drop_fraction: share of the stage done -> share of the kept units that an update drops.
+        granularity: the units that are kept or dropped: weights or channels.
+        seed: seed of the initial masks.
     """
 
     def __init__(
@@ -42,38 +42,39 @@ class MomentumRegrowth:
         self.num_updates = 0
 
     def start(self, stage: str) -> None:
-        """The same density in every layer, at random places."""
+        """Set random masks with the same density in every layer."""
         layers = self._layers([0] * len(self.masked.weights))
         parts = [total * self.budget / self.masked.num_weights for total in layers.total]
         counts = round_to_total(parts, self.budget, layers.total, layers.size, least=1)
         weights = self.masked.weights.items()
-        self.masked.put({name: self._scattered(name, w, n) for (name, w), n in zip(weights, counts, strict=True)})
+        masks = {name: self._random_mask(name, w, n) for (name, w), n in zip(weights, counts, strict=True)}
+        self.masked.set_masks(masks)
 
     def after_step(self, optimiser: torch.optim.Optimizer, done: float, step: int) -> None:
-        """Hold the masks; update them where an epoch has just begun."""
-        self.masked.hold()
+        """Apply the masks; update them after the first step of an epoch."""
+        self.masked.apply_masks()
         if self.due:
             self.due = False
             self.num_updates += 1
-            self.masked.put(self._updated(optimiser, self.drop_fraction(done)))
+            self.masked.set_masks(self._update(optimiser, self.drop_fraction(done)))
 
     def after_epoch(self, record: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> bool:
-        """Note that an update is due."""
+        """Mark an update as pending."""
         self.due = True
         return False
 
     def report(self) -> dict[str, float]:
-        """Density, and the density of the sparsest and the densest layer, which the updates spread apart."""
+        """Density of the network, of its sparsest layer and of its densest layer."""
         counts = count_kept(self.masked.masks)
         layers = [counts[name] / weight.numel() for name, weight in self.masked.weights.items()]
         return {"density": self.masked.density(), "density_min": min(layers), "density_max": max(layers)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Masks and whether an update is due."""
+        """Masks, pending update and number of updates."""
         return {"masks": self.masked.state_dict(), "due": self.due, "num_updates": self.num_updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Resume from `state_dict`."""
         self.masked.load_state_dict(state["masks"])
         self.due, self.num_updates = state["due"], state["num_updates"]
 
@@ -85,7 +86,7 @@ class MomentumRegrowth:
         """Nothing to load."""
 
     @torch.no_grad()
-    def _updated(self, optimiser: torch.optim.Optimizer, rate: float) -> Masks:
+    def _update(self, optimiser: torch.optim.Optimizer, rate: float) -> Masks:
         narrow, score, widen = self.granularity.narrow, self.granularity.score, self.granularity.widen
         masks = {name: narrow(mask) for name, mask in self.masked.masks.items()}
         momenta = {n: score(m) for n, m in momentum_buffers(self.masked.weights, optimiser).items()}
@@ -93,8 +94,8 @@ class MomentumRegrowth:
         plan = redistribute(layers, momentum_shares(momenta, masks), rate, self.budget)
         new: Masks = {}
         for (name, mask), drops, grows in zip(masks.items(), plan.drops, plan.grows, strict=True):
-            fewer = drop(mask, score(self.masked.weights[name]), drops)
-            new[name] = widen(grow(fewer, momenta[name], grows), self.masked.masks[name])
+            remaining = drop(mask, score(self.masked.weights[name]), drops)
+            new[name] = widen(grow(remaining, momenta[name], grows), self.masked.masks[name])
         return new
 
     def _layers(self, kept: list[int]) -> LayerCounts:
@@ -102,7 +103,7 @@ class MomentumRegrowth:
         sizes = [w.numel() // total for w, total in zip(self.masked.weights.values(), totals, strict=True)]
         return LayerCounts(kept, totals, sizes)
 
-    def _scattered(self, name: str, weight: Tensor, count: int) -> Tensor:
+    def _random_mask(self, name: str, weight: Tensor, count: int) -> Tensor:
         like = torch.empty_like(weight, dtype=torch.bool, requires_grad=False)
         units = torch.zeros(self.granularity.num_units(weight), dtype=torch.bool)
         units[random_order(len(units), self.seed, "masks", name)[:count]] = True

@@ -1,6 +1,6 @@
-"""What one update of masks needs: scores of weights, units (weight or channel), drop and grow, and the share to drop.
+"""Building blocks of mask updates: scores, units (weights or channels), drop and grow, schedules of the drop rate.
 
-Counts are exact and ties deterministic: the earlier entry goes, or comes, first.
+Counts are exact, and ties are broken by position: the earlier entry is dropped or grown first.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ def score_by_magnitude(weights: Weights) -> dict[str, Tensor]:
 
 
 def score_by_gradient(weights: Weights) -> dict[str, Tensor]:
-    """|dL/dw| of the last step, dense: also where a mask holds the weight at zero."""
+    """|dL/dw| of the last step, dense: also outside the mask."""
     return {name: _last_gradient(name, weight).abs() for name, weight in weights.items()}
 
 
 def momentum_buffers(weights: Weights, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """SGD's momentum buffers by weight name; empty before the first step and without momentum."""
+    """SGD's momentum buffers by weight name; empty before the first step or without momentum."""
     states = {name: optimiser.state.get(weight, {}) for name, weight in weights.items()}
     buffers: Mapping[str, Tensor | None] = {name: state.get("momentum_buffer") for name, state in states.items()}
     return {name: buffer for name, buffer in buffers.items() if buffer is not None}
 
 
 def random_scores(weights: Weights, *key: object) -> dict[str, Tensor]:
-    """Uniform numbers, a function of key and name alone, on any device."""
+    """Uniform random scores; they depend on key and name, not on the device."""
     return {
         name: torch.rand(weight.shape, generator=generator(*key, name)).to(weight.device)
         for name, weight in weights.items()
@@ -47,9 +47,9 @@ def _last_gradient(name: str, weight: Tensor) -> Tensor:
 
 
 class Granularity(NamedTuple):
-    """The units of a weight. Sizes and counts are per layer, in units."""
+    """The units of a weight that are kept or dropped together."""
 
-    score: Callable[[Tensor], Tensor]  # values shaped like the weight -> one non-negative score per unit
+    score: Callable[[Tensor], Tensor]  # values shaped like the weight -> one nonnegative score per unit
     narrow: Callable[[Tensor], Tensor]  # mask of the weight -> mask of its units
     widen: Callable[[Tensor, Tensor], Tensor]  # (mask of the units, mask of the weight) -> mask of the weight
     num_units: Callable[[Tensor], int]
@@ -71,38 +71,39 @@ GRANULARITIES = {"weight": WEIGHT, "channel": CHANNEL}
 
 
 def num_dropped(num_kept: int, rate: float) -> int:
-    """ceil(rate * kept), but a layer never loses its last entry: nothing could flow through it any more."""
+    """ceil(rate * kept), but a layer keeps at least one entry, without which its output would be constant."""
     return min(math.ceil(rate * num_kept), num_kept - 1)
 
 
 def drop(mask: Tensor, score: Tensor, count: int) -> Tensor:
-    """`mask` without the `count` kept entries of lowest score."""
+    """`mask` without its `count` kept entries of lowest score."""
     order = torch.where(mask, score, torch.inf).reshape(-1).argsort(stable=True)
-    return _with(mask, order[:count], False)
+    return _set_entries(mask, order[:count], False)
 
 
 def grow(mask: Tensor, score: Tensor, count: int) -> Tensor:
-    """`mask` with the `count` free entries of highest score."""
+    """`mask` plus the `count` entries outside it of highest score."""
     order = torch.where(mask, -torch.inf, score).reshape(-1).argsort(descending=True, stable=True)
-    return _with(mask, order[:count], True)
+    return _set_entries(mask, order[:count], True)
 
 
-def _with(mask: Tensor, index: Tensor, value: bool) -> Tensor:
+def _set_entries(mask: Tensor, index: Tensor, value: bool) -> Tensor:
     flat = mask.reshape(-1).clone()
     flat[index] = value
     return torch.empty_like(mask).copy_(flat.view(mask.shape))
 
 
+#: (start, end, share done in [0, 1]) -> value.
 Schedule = Callable[[float, float, float], float]
 
 
 def linear(start: float, end: float, done: float) -> float:
-    """From `start` to `end` in a straight line, `done` in [0, 1] of the way."""
+    """Linear decay from `start` to `end`."""
     return start + (end - start) * done
 
 
 def cosine(start: float, end: float, done: float) -> float:
-    """From `start` to `end` along half a cosine, `done` in [0, 1] of the way."""
+    """Half-cosine decay from `start` to `end`."""
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 

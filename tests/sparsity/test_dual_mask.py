@@ -29,7 +29,7 @@ def paths(model: nn.Sequential, density: float = 0.3, overlap: float | None = No
 
 
 def counts(masks: DualMaskTraining, path: bool) -> list[int]:
-    return list(count_kept(masks.two.masks(path)).values())
+    return list(count_kept(masks.dual.masks(path)).values())
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def counts(masks: DualMaskTraining, path: bool) -> list[int]:
 def test_every_layer_meets_the_overlap_asked_for(density: float, overlap: float) -> None:
     masks = paths(network(), density, overlap)
     masks.start("train")
-    clean, adv = masks.two.masks(CLEAN), masks.two.masks(ADV)
+    clean, adv = masks.dual.masks(CLEAN), masks.dual.masks(ADV)
     assert counts(masks, CLEAN) == counts(masks, ADV)
     assert sum(counts(masks, CLEAN)) == int(density * TOTAL + 0.5)
     for name, mask in clean.items():
@@ -66,10 +66,10 @@ def test_paths_alternate_and_end_at_equal_layer_densities(bench: Any) -> None:
     run = bench(model, masks, total=24)
     run.run(0, 3)
     for epoch in range(6):
-        before = {path: {n: m.clone() for n, m in masks.two.masks(path).items()} for path in (CLEAN, ADV)}
+        before = {path: {n: m.clone() for n, m in masks.dual.masks(path).items()} for path in (CLEAN, ADV)}
         run.run(3 * epoch + 3, 3 * epoch + 4)
         moved = {
-            path: any(not torch.equal(m, before[path][n]) for n, m in masks.two.masks(path).items())
+            path: any(not torch.equal(m, before[path][n]) for n, m in masks.dual.masks(path).items())
             for path in (CLEAN, ADV)
         }
         assert moved == {CLEAN: epoch % 2 == 0, ADV: epoch % 2 == 1}
@@ -105,7 +105,7 @@ def test_densities_follow_the_mean_of_both_paths(bench: Any) -> None:
         if path is not None:
             model[2].dense_gradients[path] *= 1000
         run.run(3, 4)
-        found[path] = count_kept(masks.two.masks(CLEAN))["2.weight"]
+        found[path] = count_kept(masks.dual.masks(CLEAN))["2.weight"]
     assert found[CLEAN] > 1.5 * found[None]
     assert found[ADV] > 1.5 * found[None]
 
@@ -115,12 +115,12 @@ def test_updates_grow_by_their_own_paths_gradient(bench: Any) -> None:
     masks = paths(model)
     run = bench(model, masks)
     run.run(0, 3)
-    old = {name: mask.clone() for name, mask in masks.two.masks(CLEAN).items()}
+    old = {name: mask.clone() for name, mask in masks.dual.masks(CLEAN).items()}
     target = ~old["1.weight"] & (torch.arange(9).view(3, 3) == 4)
     model[1].dense_gradients[CLEAN][target] += 100
     model[0].dense_gradients[ADV][~old["0.weight"]] += 1
     run.run(3, 4)
-    new = masks.two.masks(CLEAN)["1.weight"]
+    new = masks.dual.masks(CLEAN)["1.weight"]
     grown = new & ~old["1.weight"]
     assert int((grown & target).sum()) >= min(int(grown.sum()), int(target.sum())) > 0
 

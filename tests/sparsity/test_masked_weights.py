@@ -29,7 +29,7 @@ def test_without_masks_nothing_happens() -> None:
     model = network()
     masked = MaskedWeights(layers_by_weight(model))
     before = model[0].weight.clone()
-    masked.hold()
+    masked.apply_masks()
     assert torch.equal(model[0].weight, before)
     assert masked.density() == 1.0
 
@@ -40,7 +40,7 @@ def test_putting_masks_zeroes_weights_and_tells_noise() -> None:
     assert masked.num_weights == 3 * 4 * 9 + 4 * 4 * 9
     before = [layer.weight.detach().clone() for layer in model]
     masks = largest_masks(masked.weights, 50)
-    masked.put(masks)
+    masked.set_masks(masks)
     for layer, weight, mask in zip(model, before, masks.values(), strict=True):
         assert torch.equal(layer.weight, weight * mask)
     assert torch.equal(model[1].mask, masks["1.weight"])
@@ -52,10 +52,10 @@ def test_putting_masks_zeroes_weights_and_tells_noise() -> None:
 def test_a_step_leaves_dropped_weights_at_zero(masks_momentum: bool) -> None:
     model = network()
     masked = MaskedWeights(layers_by_weight(model))
-    masked.put(largest_masks(masked.weights, 50))
+    masked.set_masks(largest_masks(masked.weights, 50))
     optimiser = step(model)
     assert (model[0].weight[~masked.masks["0.weight"]] != 0).all()
-    masked.hold(optimiser if masks_momentum else None)
+    masked.apply_masks(optimiser if masks_momentum else None)
     for name, weight in masked.weights.items():
         free = ~masked.masks[name]
         assert (weight[free] == 0).all()
@@ -76,10 +76,10 @@ def test_masks_of_another_network_are_refused() -> None:
 def test_saved_masks_hold_again() -> None:
     model = network()
     masked = MaskedWeights(layers_by_weight(model))
-    masked.put(largest_masks(masked.weights, 50))
+    masked.set_masks(largest_masks(masked.weights, 50))
     other = network()
     again = MaskedWeights(layers_by_weight(other))
     again.load_state_dict(masked.state_dict())
-    again.hold()
+    again.apply_masks()
     assert torch.equal(other[1].weight, model[1].weight)
     assert torch.equal(other[1].mask, model[1].mask)

@@ -11,7 +11,7 @@ def after(gaps: list[float], losses: list[float], **settings: float) -> DensityT
     trend = DensityTrend(**settings)  # type: ignore[arg-type]
     for gap, loss in zip(gaps, losses, strict=True):
         points = [{"lam": 0.0, "ra": 0.0, "ra_loss": 9.0}, {"lam": 1.0, "ra": 0.5, "ra_loss": loss}]
-        trend.note({"train_ra": 0.5 + gap, "val": points})
+        trend.add_epoch({"train_ra": 0.5 + gap, "val": points})
     return trend
 
 
@@ -38,21 +38,21 @@ FALLING = [5.0, 4.0, 3.0, 2.0, 1.0]
     ],
 )
 def test_by_hand(gaps: list[float], losses: list[float], extra: tuple[float, float]) -> None:
-    assert after(gaps, losses).extra(0.6) == extra
+    assert after(gaps, losses).extra_shares(0.6) == extra
 
 
 def test_short_histories_and_early_epochs_change_nothing() -> None:
     gaps, losses = [0.0, 0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0, 5.0]
-    assert after(gaps, losses).extra(0.5) == (0.0, 0.0)
-    assert after(gaps, losses, start=0.3).extra(0.5) == (0.4, 0.05)
-    assert after(gaps[1:], losses[1:]).extra(0.9) == (0.0, 0.0)
-    assert after(gaps[1:], losses[1:], window=3).extra(0.9) == (0.4, 0.05)
+    assert after(gaps, losses).extra_shares(0.5) == (0.0, 0.0)
+    assert after(gaps, losses, start=0.3).extra_shares(0.5) == (0.4, 0.05)
+    assert after(gaps[1:], losses[1:]).extra_shares(0.9) == (0.0, 0.0)
+    assert after(gaps[1:], losses[1:], window=3).extra_shares(0.9) == (0.4, 0.05)
 
 
 def test_what_fired_is_reported_and_kept() -> None:
     trend = after([0.0, 0.1, 0.2, 0.3, 0.4], FALLING)
-    trend.extra(0.6)
-    trend.extra(0.7)
+    trend.extra_shares(0.6)
+    trend.extra_shares(0.7)
     assert trend.report() == {"drops_more": 2.0, "grows_more": 0.0}
     again = DensityTrend()
     again.load_state_dict(trend.state_dict())

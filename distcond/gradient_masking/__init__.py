@@ -1,4 +1,4 @@
-"""Whether an attack fails because gradients are masked: checks on any `x -> logits`, and the evidence they look at.
+"""Detects gradient masking, where attacks fail although the network is not robust, for any `x -> logits`.
 
 May import attacks, config, seeding and errors; no layer, model, data set or run.
 """

@@ -1,4 +1,4 @@
-"""The masking sentinel: all checks of this room on one network."""
+"""Runs all checks for masked gradients on one network."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CHECKS = (
 
 
 class Diagnosis(NamedTuple):
-    """What the checks found, those that were made."""
+    """The findings of the checks that were run."""
 
     findings: tuple[Finding, ...]
 
@@ -47,12 +47,12 @@ class Diagnosis(NamedTuple):
 
     @property
     def names(self) -> str:
-        """The names of the warnings, comma-separated: what a row holds."""
+        """The names of the warnings, comma-separated, as in result rows."""
         return ",".join(finding.name for finding in self.warned)
 
     @property
     def facts(self) -> dict[str, str]:
-        """Name of each warning to what was seen, for people."""
+        """Name of each warning -> the observation, for people."""
         return {finding.name: finding.fact for finding in self.warned}
 
 
@@ -65,19 +65,19 @@ def diagnose(
     depth: Depth = FULL,
     trained: AttackConfig | None = None,
 ) -> Diagnosis:
-    """Look for masked gradients in a network under the attack of `config`.
+    """Check a network for masked gradients under the attack of `config`.
 
     Args:
-        logits: images (N, C, H, W) in [0, 1] to logits (N, K), at frozen noise: one that does not answer the same each
-            time is warned of.
-        x, y: images and labels (N,); 64 or more are enough. Those answered wrongly without attack are left out.
-        seed: of the attacks' random starts.
-        depth: how much to look at.
-        trained: the attack the network was trained on at this operating point, if any.
+        logits: images (N, C, H, W) in [0, 1] to logits (N, K), with frozen noise; random outputs give a warning.
+        x, y: images and labels (N,); 64 are enough. Misclassified images are skipped.
+        config: the evaluation attack.
+        seed: seed of the attacks' random starts.
+        depth: which checks to run, and with how many steps.
+        trained: the training attack at this operating point, if any.
 
     Returns:
-        The checks that the depth allows; none where the ball has no radius, the attack no steps, or the network is
-        not above guessing: one that always gives the same answer cannot be broken either.
+        The findings that `depth` allows. Empty if epsilon or the number of steps is 0, or if the accuracy is not above
+        chance: a constant prediction cannot be broken either.
     """
     if not config.epsilon or not depth.steps(config):
         return Diagnosis(())

@@ -1,4 +1,4 @@
-"""Evidence for all checks, gathered once: every forward pass of the diagnosis, and PGD with its whole path recorded."""
+"""Gathers the evidence for all checks, with every forward pass of a diagnosis; PGD with its loss at every step."""
 
 from __future__ import annotations
 
@@ -18,68 +18,32 @@ from distcond.config.schema import AttackConfig
 from distcond.gradient_masking.random_search import random_search
 from distcond.seeding import generator
 
+#: Lengths of the steps along the gradient, in shares of epsilon; the last is FGSM's.
+EPSILON_SHARES = (0.25, 0.5, 0.75, 1.0)
+#: Epsilon at which any image can become grey, for pixels in [0, 1] (L2: the same change in every pixel).
+UNBOUNDED = 0.5
+#: Training attacks with at most this many steps may collapse (Wong et al. 2020; Kim et al. 2021).
+FEW_STEPS = 3
+#: Steps, of a quarter of epsilon, of the attack that is compared with the training attack if no other attack covers it.
+MANY_STEPS = 10
+
 
 class LossTrace(NamedTuple):
-    """What a network says of N images at T places each."""
+    """Losses of N images at T points each."""
 
     loss: Tensor  # (T, N) cross-entropy
-    margin: Tensor  # (T, N) best wrong logit minus the right one: above 0 the answer is wrong
+    margin: Tensor  # (T, N) best wrong logit minus the right one: above 0 the prediction is wrong
     wrong: Tensor  # (T, N) bool
 
 
-def trace_logits(logits: Tensor, y: Tensor) -> LossTrace:
-    """One place: logits (N, K), labels (N,)."""
-    logits = logits.detach()
-    return LossTrace(cross_entropy(logits, y)[None], margin(logits, y)[None], (logits.argmax(1) != y)[None])
-
-
-def concat_traces(places: list[LossTrace]) -> LossTrace:
-    """Several places in their order."""
-    return LossTrace(*(torch.cat(values) for values in zip(*places, strict=True)))
-
-
-def pgd_trace(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> LossTrace:
-    """PGD on the cross-entropy, `config.num_steps + 1` places. Costs a forward and a backward a step, and a forward."""
-    at = x
-    if config.random_start:
-        unit = torch.rand(x.shape, generator=generator(seed, "sentinel")) * 2 - 1  # on the CPU: alike on every device
-        at = (x + random_init(unit.to(x.device), config.norm, config.epsilon)).clamp(0, 1)
-    places: list[LossTrace] = []
-    for _ in range(config.num_steps):
-        grad, seen, _ = gradient_and_trace(logits, at, y)
-        places.append(seen)
-        at = project(at + config.step_size * steepest_direction(grad, config.norm), x, config.norm, config.epsilon)
-    with torch.no_grad():
-        places.append(trace_logits(logits(at), y))
-    return concat_traces(places)
-
-
-def gradient_and_trace(logits: Logits, at: Tensor, y: Tensor) -> tuple[Tensor, LossTrace, Tensor]:
-    """The gradient (N, C, H, W) of the cross-entropy at `at`, what the network says there, and its logits (N, K)."""
-    seen: list[tuple[LossTrace, Tensor]] = []
-
-    def objective(leaf: Tensor) -> Tensor:
-        out = logits(leaf)
-        seen.append((trace_logits(out, y), out.detach()))
-        return cross_entropy(out, y).sum()
-
-    return input_gradient(objective, at), *seen[0]
-
-
-#: Where the ray along the gradient is looked at, in shares of epsilon; the last is the single step.
-EPSILON_SHARES = (0.25, 0.5, 0.75, 1.0)
-#: A radius at which any image can become a grey one, in pixels of [0, 1] (L2: the same move in all pixels).
-UNBOUNDED = 0.5
-
-
 class Depth(NamedTuple):
-    """How much is looked at.
+    """Which checks to run, and with how many steps.
 
     Attributes:
-        num_steps: of the many-step attack; 0 = that of the config, with its step size, else steps of epsilon / 2.
-        unbounded_steps: of the attack without bound; 0 = it is left out.
-        queries: of the black-box attack; 0 = it is left out.
-        repeats: how often more the first question is asked.
+        num_steps: steps of the many-step attack, of length epsilon / 2; 0 = steps and step size of the config.
+        unbounded_steps: steps of the unbounded attack; 0 = skip it.
+        queries: queries of the black-box attack; 0 = skip it.
+        repeats: extra forward passes of the clean images, to detect random outputs.
     """
 
     num_steps: int = 0
@@ -88,45 +52,42 @@ class Depth(NamedTuple):
     repeats: int = 1
 
     def steps(self, config: AttackConfig) -> int:
-        """Steps of the many-step attack."""
+        """Number of steps of the many-step attack."""
         return self.num_steps or config.num_steps
 
     def compares(self, trained: AttackConfig | None) -> bool:
-        """Whether the attack of training is held against many steps: a cheap look does so of few steps alone."""
+        """Whether to compare the training attack with many steps; a cheap depth does so only for few-step training."""
         return trained is not None and (not self.num_steps or trained.num_steps <= FEW_STEPS)
 
     def forwards(self, config: AttackConfig, trained: AttackConfig | None = None) -> int:
-        """Forward-equivalents per image: a forward pass is 1, a backward to the input another."""
-        ascents = [self.steps(config), *([self.unbounded_steps] if self.unbounded_steps else [])]
+        """Forward equivalents per image: a forward pass counts 1, a backward to the input 1."""
+        attack_steps = [self.steps(config), *([self.unbounded_steps] if self.unbounded_steps else [])]
         if trained is not None and self.compares(trained):
-            ascents += [trained.num_steps, *([] if _covers_training_attack(config, trained, self) else [MANY_STEPS])]
-        return 2 + len(EPSILON_SHARES) + sum(2 * steps + 1 for steps in ascents) + self.queries + self.repeats
+            covered = _covers_training_attack(config, trained, self)
+            attack_steps += [trained.num_steps, *([] if covered else [MANY_STEPS])]
+        return 2 + len(EPSILON_SHARES) + sum(2 * steps + 1 for steps in attack_steps) + self.queries + self.repeats
 
 
 #: Cheap enough for every epoch.
 PROBE = Depth(num_steps=5)
-#: For numbers that are published: the config's own attack, and attacks of other kinds to hold against it.
+#: For published numbers: the config's attack, and other kinds of attacks to compare with.
 FULL = Depth(unbounded_steps=20, queries=200, repeats=4)
-#: Training with so few steps may collapse (Wong et al. 2020; Kim et al. 2021).
-FEW_STEPS = 3
-#: Steps of a quarter of the radius that are held against the attack of training, where no other attack covers its ball.
-MANY_STEPS = 10
 
 
 class Evidence(NamedTuple):
-    """Of the N examples that are right without attack."""
+    """Measurements on the N examples that are classified correctly without attack."""
 
     gradient: Tensor  # (N,) largest absolute entry of the loss gradient at the image
-    clean: LossTrace  # at the image, one place
-    ray: LossTrace  # at SHARES of epsilon along the gradient
-    path: LossTrace  # of the many-step attack, from its start on
-    unbounded: LossTrace | None  # of the same with UNBOUNDED for epsilon
+    clean: LossTrace  # at the image, one point
+    ray: LossTrace  # at EPSILON_SHARES along the gradient
+    path: LossTrace  # of the many-step attack, including its start
+    unbounded: LossTrace | None  # of the many-step attack with epsilon UNBOUNDED
     black_box: Tensor | None  # (N,) bool, broken by random search
-    num_examples: int  # examples, wrong ones included
+    num_examples: int  # including misclassified examples
     classes: int
-    spread: float = 0.0  # largest distance between two answers to one question, as vectors of unit length
-    left: Tensor | None = None  # (N,) bool, right after the attack of training
-    many: Tensor | None = None  # (N,) bool, broken within its ball by many steps
+    spread: float = 0.0  # largest distance between two outputs for one image, as unit vectors
+    survivors: Tensor | None = None  # (N,) bool, correct after the training attack
+    broken_by_many: Tensor | None = None  # (N,) bool, broken by many steps within the epsilon of training
 
     @property
     def size(self) -> int:
@@ -143,54 +104,100 @@ def gather_evidence(
     depth: Depth,
     trained: AttackConfig | None = None,
 ) -> Evidence:
-    """Evidence on images x (N, C, H, W) in [0, 1] and labels (N,); wrong ones are left out.
+    """Evidence on images x (N, C, H, W) in [0, 1] with labels (N,). Misclassified images are skipped.
 
-    A function of its arguments: no generator but its own is drawn from. `trained` is the attack of training, if any.
+    `trained` is the training attack, if any. Uses no global random state.
     """
-    grad, clean, first = gradient_and_trace(logits, x, y)
-    spread = _answer_spread(logits, x, first, depth.repeats)
-    num_examples, right = len(y), ~clean.wrong[0]
-    x, y, grad, clean = x[right], y[right], grad[right], LossTrace(*(values[:, right] for values in clean))
-    many, black_box, unbounded = _many_step_attack(config, depth), None, None
+    grad, clean, outputs = gradient_and_trace(logits, x, y)
+    spread = _output_spread(logits, x, outputs, depth.repeats)
+    num_examples, correct = len(y), ~clean.wrong[0]
+    x, y, grad, clean = x[correct], y[correct], grad[correct], LossTrace(*(values[:, correct] for values in clean))
+    unbounded = black_box = survivors = broken_by_many = None
     if depth.unbounded_steps:
         unbounded = pgd_trace(logits, x, y, _unbounded_attack(config, depth.unbounded_steps, x.shape[1:].numel()), seed)
     if depth.queries:
         black_box = random_search(logits, x, y, config.norm, config.epsilon, depth.queries, seed)
-    path = pgd_trace(logits, x, y, many, seed)
+    path = pgd_trace(logits, x, y, _many_step_attack(config, depth), seed)
     ray, largest = _trace_ray(logits, x, y, grad, config), grad.abs().flatten(1).amax(1)
-    left = broken = None
     if trained is not None and depth.compares(trained):
-        left = ~pgd_trace(logits, x, y, trained, seed).wrong[-1]
-        own = (
-            path
-            if _covers_training_attack(config, trained, depth)
-            else pgd_trace(logits, x, y, _steps_of_a_quarter(trained), seed)
-        )
-        broken = own.wrong.any(0)
-    return Evidence(largest, clean, ray, path, unbounded, black_box, num_examples, first.shape[1], spread, left, broken)
+        survivors = ~pgd_trace(logits, x, y, trained, seed).wrong[-1]
+        covered = _covers_training_attack(config, trained, depth)
+        many = path if covered else pgd_trace(logits, x, y, _quarter_step_attack(trained), seed)
+        broken_by_many = many.wrong.any(0)
+    num_classes = outputs.shape[1]
+    return Evidence(
+        largest, clean, ray, path, unbounded, black_box, num_examples, num_classes, spread, survivors, broken_by_many
+    )
+
+
+def pgd_trace(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seed: int) -> LossTrace:
+    """Losses of PGD on the cross-entropy at its `config.num_steps + 1` points.
+
+    Costs a forward and a backward pass per step, and one forward pass.
+    """
+    x_adv = x
+    if config.random_start:
+        # Drawn on the CPU: the same on every device.
+        unit = torch.rand(x.shape, generator=generator(seed, "sentinel")) * 2 - 1
+        x_adv = (x + random_init(unit.to(x.device), config.norm, config.epsilon)).clamp(0, 1)
+    traces: list[LossTrace] = []
+    for _ in range(config.num_steps):
+        grad, trace, _ = gradient_and_trace(logits, x_adv, y)
+        traces.append(trace)
+        step = config.step_size * steepest_direction(grad, config.norm)
+        x_adv = project(x_adv + step, x, config.norm, config.epsilon)
+    with torch.no_grad():
+        traces.append(trace_logits(logits(x_adv), y))
+    return concat_traces(traces)
+
+
+def gradient_and_trace(logits: Logits, at: Tensor, y: Tensor) -> tuple[Tensor, LossTrace, Tensor]:
+    """The gradient (N, C, H, W) of the cross-entropy at `at`, the losses there, and the logits (N, K)."""
+    results: list[tuple[LossTrace, Tensor]] = []
+
+    def objective(leaf: Tensor) -> Tensor:
+        out = logits(leaf)
+        results.append((trace_logits(out, y), out.detach()))
+        return cross_entropy(out, y).sum()
+
+    return input_gradient(objective, at), *results[0]
+
+
+def trace_logits(logits: Tensor, y: Tensor) -> LossTrace:
+    """A trace of one point, from logits (N, K) and labels (N,)."""
+    logits = logits.detach()
+    return LossTrace(cross_entropy(logits, y)[None], margin(logits, y)[None], (logits.argmax(1) != y)[None])
+
+
+def concat_traces(traces: list[LossTrace]) -> LossTrace:
+    """One trace of all points, in order."""
+    return LossTrace(*(torch.cat(values) for values in zip(*traces, strict=True)))
 
 
 @torch.no_grad()
-def _answer_spread(logits: Logits, x: Tensor, first: Tensor, repeats: int) -> float:
-    asked = (normalize(logits(x).flatten(1), dim=1) - normalize(first.flatten(1), dim=1) for _ in range(repeats))
-    return max((float(apart.norm(dim=1).max()) for apart in asked), default=0.0) if len(x) else 0.0
+def _output_spread(logits: Logits, x: Tensor, outputs: Tensor, repeats: int) -> float:
+    """The largest distance between `outputs` and repeated outputs, as unit vectors."""
+    reference = normalize(outputs.flatten(1), dim=1)
+    differences = (normalize(logits(x).flatten(1), dim=1) - reference for _ in range(repeats))
+    return max((float(each.norm(dim=1).max()) for each in differences), default=0.0) if len(x) else 0.0
 
 
 def _covers_training_attack(config: AttackConfig, trained: AttackConfig, depth: Depth) -> bool:
-    """Whether the many-step attack of the look is many steps in the ball of training."""
-    alike = config.norm == trained.norm and math.isclose(config.epsilon, trained.epsilon, rel_tol=0.01)
-    reach = depth.steps(config) * (config.epsilon / 2 if depth.num_steps else config.step_size)
-    return alike and depth.steps(config) > trained.num_steps and depth.steps(config) >= 5 and reach >= config.epsilon
+    """Whether the many-step attack has the threat model of the training attack and enough steps to replace it."""
+    same_threat = config.norm == trained.norm and math.isclose(config.epsilon, trained.epsilon, rel_tol=0.01)
+    num_steps = depth.steps(config)
+    reach = num_steps * (config.epsilon / 2 if depth.num_steps else config.step_size)
+    return same_threat and num_steps > trained.num_steps and num_steps >= 5 and reach >= config.epsilon
 
 
-def _steps_of_a_quarter(trained: AttackConfig) -> AttackConfig:
+def _quarter_step_attack(trained: AttackConfig) -> AttackConfig:
     return replace(trained, num_steps=MANY_STEPS, step_size=trained.epsilon / 4, random_start=True)
 
 
 @torch.no_grad()
 def _trace_ray(logits: Logits, x: Tensor, y: Tensor, grad: Tensor, config: AttackConfig) -> LossTrace:
-    way = config.epsilon * steepest_direction(grad, config.norm)
-    return concat_traces([trace_logits(logits((x + share * way).clamp(0, 1)), y) for share in EPSILON_SHARES])
+    step = config.epsilon * steepest_direction(grad, config.norm)
+    return concat_traces([trace_logits(logits((x + share * step).clamp(0, 1)), y) for share in EPSILON_SHARES])
 
 
 def _many_step_attack(config: AttackConfig, depth: Depth) -> AttackConfig:

@@ -49,8 +49,8 @@ def honest(**other: Any) -> Evidence:
         black_box=torch.arange(N) < 16,
         num_examples=N,
         classes=10,
-        left=~first(28),
-        many=first(32),
+        survivors=~first(28),
+        broken_by_many=first(32),
     )
     return found._replace(**other)
 
@@ -105,7 +105,7 @@ def test_a_shorter_step_that_breaks_more() -> None:
     bent = seen([0.9, 0.9, 0.5, 0.2], [4, 30, 20, 2])
     finding = larger_epsilon_does_not_help(honest(ray=bent))
     assert finding.warned
-    assert finding.fact == "28 of 64 inputs broken by 0.5 epsilon alone, 0 by the whole of it alone"
+    assert finding.fact == "28 of 64 inputs broken only by 0.5 epsilon, 0 only by full epsilon"
     assert finding.p_value == pytest.approx(4 * 0.5**28)
 
 
@@ -152,9 +152,9 @@ def test_false_warnings_are_as_rare_as_stated(pairs: int, share: float) -> None:
 
 @pytest.mark.parametrize(("left", "broken", "warned"), [(40, 36, True), (40, 22, False), (8, 8, False), (0, 0, False)])
 def test_training_is_held_against_many_steps(left: int, broken: int, warned: bool) -> None:
-    finding = training_attack_too_weak(honest(left=first(left), many=first(broken)))
+    finding = training_attack_too_weak(honest(survivors=first(left), broken_by_many=first(broken)))
     assert finding is not None and finding.warned == warned
-    assert training_attack_too_weak(honest(left=None, many=None)) is None
+    assert training_attack_too_weak(honest(survivors=None, broken_by_many=None)) is None
 
 
 def test_other_answers_to_one_question_are_random() -> None:

@@ -1,4 +1,4 @@
-"""PGD on the margin of Carlini and Wagner (2017), whose gradient does not vanish where the network is sure."""
+"""PGD on the margin of Carlini and Wagner (2017), whose gradient does not vanish where the network is certain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distcond.config.schema import AttackConfig
 
 
 def cw(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds) -> Tensor:
-    """See `attack.Run`: ascends the margin."""
+    """See `attack.Run`; maximises the margin."""
     return strongest(logits, x, y, config, seeds, margin)
 
 

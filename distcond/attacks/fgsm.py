@@ -1,4 +1,4 @@
-"""The fast gradient sign method (Goodfellow et al. 2015): one step to the rim of the ball, from the image itself."""
+"""FGSM, the fast gradient sign method (Goodfellow et al. 2015): one step of length epsilon from the image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distcond.config.schema import AttackConfig
 
 
 def fgsm(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds) -> Tensor:
-    """See `attack.Run`. With norm L2 the step goes along the gradient instead of its sign."""
+    """See `attack.Run`. With norm L2 the step follows the gradient instead of its sign."""
     return strongest(logits, x, y, _one_step(config, frozenset()), seeds, cross_entropy)
 
 

@@ -1,4 +1,4 @@
-"""The threat model: a norm ball around each image, cut to [0, 1]. Projection, steepest direction, random start."""
+"""The threat model: an Lp ball of radius epsilon around each image, clipped to [0, 1]. Projection and random starts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _TINY = 1e-12
 
 
 def project(moved: Tensor, x: Tensor, norm: str, epsilon: float) -> Tensor:
-    """The point nearest to `moved` within `epsilon` of x and inside [0, 1]; all (N, C, H, W).
+    """Project `moved` onto the images within `epsilon` of x in [0, 1]; all (N, C, H, W).
 
-    For L2 the ball comes first and the box second: cutting to the box only shortens the way back to x.
+    L2 projects onto the ball first: clipping to [0, 1] afterwards only reduces the distance to x.
     """
     delta = moved - x
     if norm == "Linf":
@@ -22,14 +22,14 @@ def project(moved: Tensor, x: Tensor, norm: str, epsilon: float) -> Tensor:
 
 
 def steepest_direction(grad: Tensor, norm: str) -> Tensor:
-    """The steepest direction of unit length in `norm`."""
+    """The direction of steepest ascent with unit length in `norm`, like grad (N, C, H, W)."""
     return grad.sign() if norm == "Linf" else grad / lengths(grad).clamp(min=_TINY)
 
 
 def random_init(unit: Tensor, norm: str, epsilon: float) -> Tensor:
     """A random offset in the ball from `unit` (N, C, H, W), uniform in [-1, 1].
 
-    Uniform over the ball for Linf. For L2: the direction of `unit` cubed, at a length uniform in [0, epsilon].
+    Linf: uniform in the ball. L2: the direction of `unit` cubed, with a length uniform in [0, epsilon].
     """
     if norm == "Linf":
         return unit * epsilon
@@ -39,10 +39,10 @@ def random_init(unit: Tensor, norm: str, epsilon: float) -> Tensor:
 
 
 def lengths(delta: Tensor) -> Tensor:
-    """Euclidean length per row, shape (N, 1, 1, 1)."""
+    """Euclidean length of each row, (N, 1, 1, 1)."""
     return torch.linalg.vector_norm(delta.flatten(1), dim=1)[:, None, None, None]
 
 
 def distances(delta: Tensor, norm: str) -> Tensor:
-    """The length of each row in `norm`, shape (N,)."""
+    """Length of each row in `norm`, (N,)."""
     return delta.flatten(1).abs().amax(1) if norm == "Linf" else torch.linalg.vector_norm(delta.flatten(1), dim=1)

@@ -1,4 +1,4 @@
-"""What attacks ascend, one number per example; computed in float32."""
+"""Losses per example that attacks maximise, in float32."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Best wrong logit minus the right one (N,): above 0 the answer is wrong (Carlini and Wagner 2017, f6)."""
+    """Best wrong logit minus the right one (N,): above 0 the prediction is wrong (Carlini and Wagner 2017, f6)."""
     right = logits.gather(1, y[:, None]).squeeze(1)
     others = logits.scatter(1, y[:, None], -float("inf")).amax(1)
     return (others - right).float()

@@ -1,7 +1,7 @@
-"""The one law of random starts: a start is a function of the run's seed, the example and the restart.
+"""Random starts of evaluation attacks: a function of the run's seed, the example and the restart.
 
-Never of the block an example is counted in, of the examples beside it, of the attack, the operating point, the number
-of processes or the device: a sweep, a validation and an evaluation of one run begin at the same points.
+They do not depend on the block or the other examples in it, the attack, the operating point, the number of processes or
+the device: the sweep, the validation and the evaluations of a run start at the same points.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from torch import Tensor
 
 from distcond.seeding import key
 
-#: One integer per example, (N,) int64 on the CPU: what its attack draws from. Restart r draws from the seed + r.
+#: One seed per example, (N,) int64 on the CPU. Restart r uses the seed + r.
 Seeds = Tensor
 
 
 def example_seeds(seed: int, examples: Iterable[int]) -> Seeds:
-    """The seeds of examples of a split, by their index there."""
+    """The seeds of examples, given by their index in a split."""
     return torch.tensor([key(seed, "start", int(example)) for example in examples], dtype=torch.int64)
 
 
 def uniform(seeds: Seeds, like: Tensor) -> Tensor:
-    """Numbers in [-1, 1] for each example, shape, type and device of `like` (N, C, H, W)."""
-    # On the CPU, so that an example has the same start on every device.
+    """Uniform numbers in [-1, 1] for each example; shape, dtype and device of `like` (N, C, H, W)."""
+    # Drawn on the CPU: an example has the same start on every device.
     rows = [torch.rand(like.shape[1:], generator=_generator(seed)) for seed in seeds.tolist()]
     return (_stacked(rows, like) * 2 - 1).to(like)
 
 
 def normal(seeds: Seeds, like: Tensor) -> Tensor:
-    """Standard normal numbers for each example, shape, type and device of `like` (N, C, H, W)."""
+    """Standard normal numbers for each example; shape, dtype and device of `like` (N, C, H, W)."""
     return _stacked([torch.randn(like.shape[1:], generator=_generator(seed)) for seed in seeds.tolist()], like).to(like)
 
 
 def joint_seed(seeds: Seeds) -> int:
-    """One seed for all examples together: of a search that draws once for whatever it is shown."""
+    """One seed for all examples together, for attacks that draw once per batch."""
     return key(*seeds.tolist())
 
 

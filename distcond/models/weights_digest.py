@@ -1,4 +1,4 @@
-"""A name for the weights an evaluation looks at, so that outcomes of other weights are never taken for theirs."""
+"""A digest of a model's weights, so that evaluation outcomes are never reused for other weights."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Sixteen hex digits that change with any parameter or buffer of `model`, running statistics included.
-
-    The device they are on does not matter.
-    """
+    """16 hex digits from all parameters and buffers of `model`, running statistics included, on any device."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
@@ -21,5 +18,5 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def _bytes(tensor: Tensor) -> bytes:
-    # Not in its own type, because numpy has no bfloat16.
+    # Viewed as bytes, because numpy has no bfloat16.
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -1,4 +1,4 @@
-"""How lam is drawn in training: `sampler` says what a sampler is, `distributions` has all that come with the package.
+"""Distributions of lam in training: `sampler` has the `Sampler` value, `distributions` all built-in ones.
 
-May import config and errors. The registry walks this package: your own are more files here, or `my.module:NAME`.
+May import config and errors. The registry walks this package: add a file here, or use `sampler=my.module:NAME`.
 """

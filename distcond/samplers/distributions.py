@@ -1,7 +1,7 @@
-"""The distributions of lam over a batch: one value, two, several in fixed or random shares, uniform, Beta.
+"""Distributions of lam over a batch: one value, two values, several in fixed or random shares, uniform, Beta.
 
-`two_point` is FLOAT's and SMART's half clean, half adversarial (arXiv 2204.00426), `fixed_share` OAT's way (arXiv
-2010.11828), `fixed` a dedicated network or one operating point of a conditional one.
+`two_point` is FLOAT's and SMART's half clean, half adversarial batch (arXiv 2204.00426), `fixed_share` is OAT's sampler
+(arXiv 2010.11828), `fixed` trains one operating point.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from distcond.samplers.sampler import Sampler, num_rows
 class FixedOptions(Options):
     """One operating point."""
 
-    lam: float = setting(1.0, "the one lam", ge=0, le=1)
+    lam: float = setting(1.0, "lam of every row", ge=0, le=1)
 
 
 def draw_fixed(options: FixedOptions, n: int, generator: torch.Generator) -> Tensor:
@@ -39,11 +39,11 @@ class TwoPointOptions(Options):
 
     low: float = setting(0.0, "the lower lam", ge=0, le=1)
     high: float = setting(1.0, "the higher lam", ge=0, le=1)
-    share: float = setting(0.5, "share of the batch at the lower lam, rounded up to whole rows", ge=0, le=1)
+    share: float = setting(0.5, "share of the batch at the lower lam, rounded up", ge=0, le=1)
 
 
 def draw_two_point(options: TwoPointOptions, n: int, generator: torch.Generator) -> Tensor:
-    """The first `ceil(share * n)` rows low, the others high: the counts never vary."""
+    """The first `ceil(share * n)` rows low, the others high: counts are constant."""
     num_low = num_rows(options.share, n)
     return torch.cat([torch.full((num_low,), options.low), torch.full((n - num_low,), options.high)])
 
@@ -55,7 +55,7 @@ TWO_POINT = Sampler(
 
 @dataclass(frozen=True, kw_only=True)
 class FixedShareOptions(Options):
-    """Values of lam and the share of rows at 0."""
+    """Several values of lam, with a fixed share of rows at 0."""
 
     choices: tuple[float, ...] = setting((0.0, 0.1, 0.2, 0.3, 0.4, 1.0), "the values of lam", ge=0, le=1)
     share: float | None = setting(
@@ -64,9 +64,9 @@ class FixedShareOptions(Options):
 
 
 def draw_fixed_share(options: FixedShareOptions, n: int, generator: torch.Generator) -> Tensor:
-    """The first rows at 0, as many in every batch; the others independently one of the other choices.
+    """A constant number of rows at 0, then rows drawn uniformly from the other choices.
 
-    Without 0 among the choices no row is at 0; with nothing else among them every row is.
+    No row is at 0 if 0 is not a choice; every row is if 0 is the only choice.
     """
     others = torch.tensor([choice for choice in options.choices if choice != 0])
     if 0 not in options.choices:
@@ -97,20 +97,20 @@ class UniformOptions(Options):
     low: float = setting(0.0, "the lowest lam", ge=0, le=1)
     high: float = setting(1.0, "the highest lam", ge=0, le=1)
     share: float = setting(
-        0.2, "share of the batch at exactly lam = 0, all that the clean statistics see; rounded up", ge=0, le=1
+        0.2, "share of the batch at lam = 0, the only rows of the clean statistics; rounded up", ge=0, le=1
     )
 
 
 def draw_uniform(options: UniformOptions, n: int, generator: torch.Generator) -> Tensor:
-    """The first rows at 0, the others uniform in (low, high].
+    """A constant number of rows at 0, the others uniform in (low, high].
 
     Raises:
-        ConfigError: low above high.
+        ConfigError: low is above high.
     """
     if options.low > options.high:
         raise ConfigError(f"sampler.low={options.low:g}: must be at most sampler.high={options.high:g}")
     num_zero = num_rows(options.share, n)
-    # 1 - rand excludes 0, which would be one more row of the clean path.
+    # 1 - rand excludes 0, which would add a row to the clean path.
     drawn = options.low + (options.high - options.low) * (1 - torch.rand(n - num_zero, generator=generator))
     return torch.cat([torch.zeros(num_zero), drawn])
 
@@ -120,13 +120,13 @@ UNIFORM = Sampler("uniform", "uniform over a range, a share at lam = 0", draw_un
 
 @dataclass(frozen=True, kw_only=True)
 class UniformDiscreteOptions(Options):
-    """Values of lam."""
+    """Several values of lam."""
 
     choices: tuple[float, ...] = setting((0.0, 0.1, 0.2, 0.3, 0.4, 1.0), "the values of lam", ge=0, le=1)
 
 
 def draw_uniform_discrete(options: UniformDiscreteOptions, n: int, generator: torch.Generator) -> Tensor:
-    """Each row uniform over the choices: how many rows are at 0 varies from batch to batch."""
+    """Each row drawn uniformly from the choices: the number of rows at 0 varies between batches."""
     return torch.tensor(options.choices)[torch.randint(len(options.choices), (n,), generator=generator)]
 
 
@@ -140,19 +140,19 @@ UNIFORM_DISCRETE = Sampler(
 
 @dataclass(frozen=True, kw_only=True)
 class BetaOptions(Options):
-    """The two shape parameters; below 1 they favour the ends 0 (a) and 1 (b)."""
+    """Shape parameters of the Beta distribution; values below 1 favour the ends 0 (a) and 1 (b)."""
 
     a: float = setting(0.5, "first shape parameter; small = many near 0", gt=0)
     b: float = setting(0.5, "second shape parameter; small = many near 1", gt=0)
     share: float = setting(
-        0.2, "share of the batch at exactly lam = 0, all that the clean statistics see; rounded up", ge=0, le=1
+        0.2, "share of the batch at lam = 0, the only rows of the clean statistics; rounded up", ge=0, le=1
     )
 
 
 def draw_beta(options: BetaOptions, n: int, generator: torch.Generator) -> Tensor:
-    """The first rows at 0, the others Beta(a, b), mean a / (a + b)."""
+    """A constant number of rows at 0, the others from Beta(a, b), mean a / (a + b)."""
     num_zero = num_rows(options.share, n)
-    # torch's own Beta takes no generator.
+    # torch's Beta takes no generator.
     seed = int(torch.randint(2**62, (), generator=generator))
     drawn = np.random.default_rng(seed).beta(options.a, options.b, n - num_zero)
     return torch.cat([torch.zeros(num_zero), torch.from_numpy(drawn).float().clamp(0, 1)])

@@ -1,4 +1,4 @@
-"""What a file of this package exports: a named distribution of lam over the rows of a batch."""
+"""The `Sampler` value that files of this package export: a named distribution of lam over the rows of a batch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from distcond.config.schema import Options
 class Sampler:
     """A named distribution of lam.
 
-    `draw(options, n, generator)` gives lam for a global batch of n rows, (n,) float32 on the CPU. The order does not
-    matter: rows of a shuffled batch are alike, and the step sorts them so that lam = 0 comes first.
+    `draw(options, n, generator)` returns lam for a global batch of n rows, (n,) float32 on the CPU. The order does not
+    matter: rows are shuffled, and the step sorts lam in ascending order.
     """
 
     name: str
@@ -29,5 +29,5 @@ class Sampler:
 
 def num_rows(share: float, n: int) -> int:
     """`share` in [0, 1] of n rows, rounded up."""
-    # Rounded first: 0.07 * 100 is 7.000000000000001 in binary, and that would be 8 rows.
+    # Rounded first: 0.07 * 100 is 7.000000000000001 in binary, which would give 8 rows.
     return math.ceil(round(share * n, 6))

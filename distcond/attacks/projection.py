@@ -17,13 +17,13 @@ def project(moved: Tensor, x: Tensor, norm: str, epsilon: float) -> Tensor:
     if norm == "Linf":
         delta = delta.clamp(-epsilon, epsilon)
     else:
-        delta = delta * (epsilon / lengths(delta).clamp(min=_TINY)).clamp(max=1)
+        delta = delta * (epsilon / l2_norms(delta).clamp(min=_TINY)).clamp(max=1)
     return (x + delta).clamp(0, 1)
 
 
 def steepest_direction(grad: Tensor, norm: str) -> Tensor:
     """The direction of steepest ascent with unit length in `norm`, like grad (N, C, H, W)."""
-    return grad.sign() if norm == "Linf" else grad / lengths(grad).clamp(min=_TINY)
+    return grad.sign() if norm == "Linf" else grad / l2_norms(grad).clamp(min=_TINY)
 
 
 def random_init(unit: Tensor, norm: str, epsilon: float) -> Tensor:
@@ -35,14 +35,14 @@ def random_init(unit: Tensor, norm: str, epsilon: float) -> Tensor:
         return unit * epsilon
     direction = unit**3
     length = unit.flatten(1)[:, :1].abs()[:, :, None, None]
-    return direction / lengths(direction).clamp(min=_TINY) * (length * epsilon)
+    return direction / l2_norms(direction).clamp(min=_TINY) * (length * epsilon)
 
 
-def lengths(delta: Tensor) -> Tensor:
+def l2_norms(delta: Tensor) -> Tensor:
     """Euclidean length of each row, (N, 1, 1, 1)."""
     return torch.linalg.vector_norm(delta.flatten(1), dim=1)[:, None, None, None]
 
 
-def distances(delta: Tensor, norm: str) -> Tensor:
+def perturbation_norms(delta: Tensor, norm: str) -> Tensor:
     """Length of each row in `norm`, (N,)."""
     return delta.flatten(1).abs().amax(1) if norm == "Linf" else torch.linalg.vector_norm(delta.flatten(1), dim=1)

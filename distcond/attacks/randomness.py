@@ -23,16 +23,16 @@ def is_random(logits: Logits, x: Tensor, y: Tensor) -> bool:
     declared = getattr(logits, "random", None)
     if isinstance(declared, bool):
         return declared
-    return answers_differ(logits, x, y)
+    return outputs_differ(logits, x, y)
 
 
-def answers_differ(logits: Logits, x: Tensor, y: Tensor) -> bool:
+def outputs_differ(logits: Logits, x: Tensor, y: Tensor) -> bool:
     """Test whether outputs differ, with pyautoattack's `check_randomized` if it is installed, else equivalently."""
     x, y = x[:EXAMPLES], y[:EXAMPLES]
     try:
         check = part("checks", "check_randomized")
     except ConfigError:
-        return answers_spread(logits, x) > TOLERANCE
+        return output_spread(logits, x) > TOLERANCE
     recorder = _WarningRecorder()
     check(logits, x, y, n=TIMES, alpha=TOLERANCE, logger=recorder)
     return recorder.warned
@@ -45,7 +45,7 @@ def random_refusal(name: str) -> str:
 
 
 @torch.no_grad()
-def answers_spread(logits: Logits, x: Tensor, times: int = TIMES) -> float:
+def output_spread(logits: Logits, x: Tensor, times: int = TIMES) -> float:
     """The largest distance between an image's first output and a later one, as unit vectors."""
     first, *others = (torch.nn.functional.normalize(logits(x).flatten(1), dim=1) for _ in range(times))
     return max(float((other - first).norm(dim=1).max()) for other in others) if len(x) else 0.0

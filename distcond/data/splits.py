@@ -41,13 +41,14 @@ def hold_out_stratified(name: str, share: Fraction) -> HoldOut:
     def rows(labels: np.ndarray) -> tuple[Rows, Rows]:
         rng = np.random.Generator(np.random.PCG64(key(name, "split")))
         classes, counts = np.unique(labels, return_counts=True)
-        held = np.minimum(quotas(counts, max(1, int(len(labels) * share))), counts - 1)
-        chosen = [
-            rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in zip(classes, held, strict=True)
+        num_val = np.minimum(quotas(counts, max(1, int(len(labels) * share))), counts - 1)
+        val_rows = [
+            rng.permutation(np.flatnonzero(labels == label))[:count]
+            for label, count in zip(classes, num_val, strict=True)
         ]
-        out = np.zeros(len(labels), dtype=bool)
-        out[np.concatenate(chosen)] = True
-        return np.flatnonzero(~out), np.flatnonzero(out)
+        is_val = np.zeros(len(labels), dtype=bool)
+        is_val[np.concatenate(val_rows)] = True
+        return np.flatnonzero(~is_val), np.flatnonzero(is_val)
 
     return rows
 
@@ -68,10 +69,10 @@ def split_off_validation(train: Split, hold_out: HoldOut) -> tuple[Split, Split]
     """
     if len(train.labels) < 2:
         raise ConfigError("data.root: a single training image leaves nothing for validation; give at least 2")
-    stay, held = hold_out(train.labels)
-    if not len(train.labels[held]):
+    train_rows, val_rows = hold_out(train.labels)
+    if not len(train.labels[val_rows]):
         raise ConfigError("data.root: no class has a second image to hold out for validation; give more, or a val/")
-    return _select(train, stay), _select(train, held)
+    return _select(train, train_rows), _select(train, val_rows)
 
 
 def _select(split: Split, rows: Rows) -> Split:

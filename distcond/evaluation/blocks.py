@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distcond.atomic_io import write_json
 from distcond.attacks.attack import Logits
-from distcond.attacks.randomness import answers_differ
+from distcond.attacks.randomness import outputs_differ
 from distcond.attacks.starts import Seeds
 from distcond.data.loader import to_float
 from distcond.data.prepare import open_source, prepare_data
@@ -119,7 +119,7 @@ class CellEvaluator:
     def random_at(self, point: OperatingPoint, logits: Logits, x: Tensor, y: Tensor) -> bool:
         """Whether the network itself answers at random there, weight noise apart; asked once per operating point."""
         if point not in self._random:
-            self._random[point] = answers_differ(logits, x, y)
+            self._random[point] = outputs_differ(logits, x, y)
         return self._random[point]
 
     def _target(self, cell: EvalCell, block: Block) -> QueryCounter:

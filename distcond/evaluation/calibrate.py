@@ -219,7 +219,7 @@ def candidate_lams(config: Config, encode: object, resolution: float) -> list[fl
     own = positions(config)
     steps = round(1 / resolution)
     wanted = {step / steps for step in range(steps + 1)}
-    codes = set(encode.known if isinstance(encode, Codebook) else ())
+    codes = set(encode.lams if isinstance(encode, Codebook) else ())
     if config.eval.dial != "switch":
         return sorted(wanted | set(own))
     found = set(own)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distcond.attacks.attack import Attack, Logits, proves
-from distcond.attacks.projection import distances
+from distcond.attacks.projection import perturbation_norms
 from distcond.attacks.row_losses import cross_entropy
 from distcond.attacks.starts import Seeds
 from distcond.config.schema import AttackConfig
@@ -110,7 +110,7 @@ def _moved(stage: Attack, attacker: Logits, x: Tensor, y: Tensor, config: Attack
     assert stage.run is not None
     moved = stage.run(attacker, x, y, config, seeds).detach()
     outside = max(-float(moved.min()), float(moved.max()) - 1)
-    beyond = float((distances(moved - x, config.norm) - config.epsilon).max())
+    beyond = float((perturbation_norms(moved - x, config.norm) - config.epsilon).max())
     if not (outside <= SLACK["Linf"] and beyond <= SLACK[config.norm]):  # also where one is not a number
         raise ConfigError(
             f"attack {stage.name}: left the {config.norm} ball of {config.epsilon:g} by {beyond:.2g}, [0, 1] by "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distcond.attacks.randomness import answers_differ, random_refusal
+from distcond.attacks.randomness import outputs_differ, random_refusal
 from distcond.config.schema import AttackConfig, Config
 from distcond.data.loader import to_float
 from distcond.data.prepare import class_names, open_source, prepare_data, resolve_dataset
@@ -223,7 +223,7 @@ def _check_random(spec: EvalSpec, model: ConditionalModel, points: Iterable[Oper
     x = to_float(raw).contiguous()
     for width in model.width_mults:
         for point in sorted(points):
-            if answers_differ(network_at(model, point, width), x, y):
+            if outputs_differ(network_at(model, point, width), x, y):
                 raise ConfigError(random_refusal(refused[0]))
 
 

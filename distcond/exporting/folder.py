@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from distcond.atomic_io import read_json
 from distcond.errors import ConfigError
-from distcond.layers.layer_set import plain
+from distcond.layers.layer_set import plain_layers
 from distcond.mixednuts import Mix
 from distcond.models.conditional import ConditionalModel
 from distcond.models.dial import MixedNuts, OutputBlend
@@ -138,7 +138,7 @@ def _skeleton(config: ExportConfig, folder: Path) -> fx.GraphModule:
         options: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in config.options.items()
         }
-        backbone = known.build(plain(), config.num_classes, dataclasses.replace(known.options, **options))
+        backbone = known.build(plain_layers(), config.num_classes, dataclasses.replace(known.options, **options))
         blend, t = str(point["blend"]), float(point["t"])
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder / CONFIG_FILE}: damaged ({error}); export the network again") from error

@@ -58,13 +58,13 @@ class Codebook(nn.Module):
         if dim < len(choices):
             raise ConfigError(f"method.dim={dim}: {len(choices)} choices of lam need at least as many dimensions")
         self.kind, self.dim, self.interpolate = kind, dim, interpolate
-        self.known = tuple(sorted(choices))
+        self.lams = tuple(sorted(choices))
         rows = code_matrix(kind, dim, seed)[: len(choices)]
-        self.register_buffer("choices", torch.tensor(self.known))
+        self.register_buffer("choices", torch.tensor(self.lams))
         self.register_buffer("table", rows[sorted(range(len(choices)), key=choices.__getitem__)].float())
 
     def forward(self, lam: Tensor) -> Tensor:
-        if self.interpolate and len(self.known) > 1:
+        if self.interpolate and len(self.lams) > 1:
             return self._interpolate(lam)
         return self.table[(lam[:, None] - self.choices).abs().argmin(1)]
 
@@ -74,25 +74,25 @@ class Codebook(nn.Module):
         Raises:
             ConfigError: one has not; names `where`, the value and the values with a code.
         """
-        values, known = torch.as_tensor(lam, dtype=torch.float32).reshape(-1), torch.tensor(self.known)
+        values, lams = torch.as_tensor(lam, dtype=torch.float32).reshape(-1), torch.tensor(self.lams)
         if self.interpolate:
-            without = (values < known[0] - _TOLERANCE) | (values > known[-1] + _TOLERANCE)
+            without = (values < lams[0] - _TOLERANCE) | (values > lams[-1] + _TOLERANCE)
         else:
-            without = (values[:, None] - known).abs().amin(1) > _TOLERANCE
+            without = (values[:, None] - lams).abs().amin(1) > _TOLERANCE
         if bool(without.any()):
             raise ConfigError(f"{where}={float(values[without][0]):g}: {self._describe_choices()}")
 
     def _interpolate(self, lam: Tensor) -> Tensor:
-        upper = torch.searchsorted(self.choices, lam).clamp(1, len(self.known) - 1)
+        upper = torch.searchsorted(self.choices, lam).clamp(1, len(self.lams) - 1)
         low, high = self.choices[upper - 1], self.choices[upper]
         share = ((lam - low) / (high - low)).clamp(0, 1)[:, None]
         return torch.lerp(self.table[upper - 1], self.table[upper], share)
 
     def _describe_choices(self) -> str:
         if self.interpolate:
-            return f"codes are interpolated between {self.known[0]:g} and {self.known[-1]:g} only (method.lam_choices)"
+            return f"codes are interpolated between {self.lams[0]:g} and {self.lams[-1]:g} only (method.lam_choices)"
         return (
-            f"method.encoding={self.kind} has one code per method.lam_choices={_format(self.known)}; "
+            f"method.encoding={self.kind} has one code per method.lam_choices={_format(self.lams)}; "
             "use one of these, or train with method.interpolate=true or method.encoding=none"
         )
 

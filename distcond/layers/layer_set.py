@@ -48,7 +48,7 @@ class Modulation(Protocol):
     def __call__(self, x: Tensor, cond: Condition) -> Tensor: ...
 
 
-class Narrow(NamedTuple):
+class SlimmableWidths(NamedTuple):
     """The widths of a slimmable network."""
 
     width_mults: tuple[float, ...]  # widest first
@@ -64,62 +64,66 @@ class LayerSet(NamedTuple):
     linear: Callable[[int, int], nn.Module] = Linear  # (in_features, out_features)
 
 
-def plain(shared: bool = False) -> LayerSet:
+def plain_layers(shared: bool = False) -> LayerSet:
     """No conditioning: PGD-AT, TRADES, standard training, Robust Bird, Flying Bird. `shared` = SyncBN, also below."""
     return LayerSet(Conv2d, partial(BatchNorm2d, shared=shared))
 
 
-def dual(shared: bool = False) -> LayerSet:
+def dual_bn_layers(shared: bool = False) -> LayerSet:
     """Plain weights with dual batch normalisation."""
     return LayerSet(Conv2d, partial(DualBatchNorm2d, shared=shared))
 
 
-def noisy(alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
+def noisy_layers(alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
     """FLOAT: weight noise, dual batch normalisation. `alpha`: initial amplitude, or one parameter for all layers."""
     return LayerSet(partial(NoisyConv2d, alpha=alpha), partial(DualBatchNorm2d, shared=shared))
 
 
-def masked_noisy(alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
+def masked_noisy_layers(alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
     """FLOATS: FLOAT's layers with noise on kept weights only."""
     return LayerSet(partial(MaskedNoisyConv2d, alpha=alpha), partial(DualBatchNorm2d, shared=shared))
 
 
-def masked(shared: bool = False) -> LayerSet:
+def masked_layers(shared: bool = False) -> LayerSet:
     """SMART: a clean and an adversarial mask per weight, dual batch normalisation, a dense classifier."""
     return LayerSet(MaskedConv2d, partial(DualBatchNorm2d, shared=shared))
 
 
-def paired(shared: bool = False) -> LayerSet:
+def paired_layers(shared: bool = False) -> LayerSet:
     """Two independent plain networks: a pair of runs."""
     return LayerSet(PairedConv2d, partial(DualBatchNorm2d, shared=shared), linear=PairedLinear)
 
 
-def film(code_dim: int, identity_start: bool = False, shared: bool = False) -> LayerSet:
+def film_layers(code_dim: int, identity_start: bool = False, shared: bool = False) -> LayerSet:
     """OAT: plain weights, dual batch normalisation, FiLM by a code of `code_dim` numbers."""
     modulate = partial(FiLM, code_dim=code_dim, identity_start=identity_start)
     return LayerSet(Conv2d, partial(DualBatchNorm2d, shared=shared), modulate)
 
 
-def slimmable(narrow: Narrow, shared: bool = False) -> LayerSet:
+def slimmable_layers(widths: SlimmableWidths, shared: bool = False) -> LayerSet:
     """Plain weights at several widths, with a dual batch normalisation per width."""
-    mults = narrow.width_mults
+    mults = widths.width_mults
     norm = partial(SwitchableDualBatchNorm2d, width_mults=mults, shared=shared)
-    linear = partial(SlimmableLinear if narrow.shared_head else SwitchableLinear, width_mults=mults)
+    linear = partial(SlimmableLinear if widths.shared_head else SwitchableLinear, width_mults=mults)
     return LayerSet(partial(SlimmableConv2d, width_mults=mults), norm, linear=linear)
 
 
-def slimmable_film(
-    narrow: Narrow, code_dim: int, identity_start: bool = False, concatenated: bool = False, shared: bool = False
+def slimmable_film_layers(
+    widths: SlimmableWidths,
+    code_dim: int,
+    identity_start: bool = False,
+    concatenated: bool = False,
+    shared: bool = False,
 ) -> LayerSet:
     """OATS: OAT's layers at several widths. `concatenated` slices FiLM as the authors' code does."""
     modulate = partial(
-        SlimmableFiLM, code_dim=code_dim, identity_start=identity_start, width_mults=narrow.width_mults,
+        SlimmableFiLM, code_dim=code_dim, identity_start=identity_start, width_mults=widths.width_mults,
         concatenated=concatenated,
     )  # fmt: skip
-    return slimmable(narrow, shared)._replace(modulate=modulate)
+    return slimmable_layers(widths, shared)._replace(modulate=modulate)
 
 
-def slimmable_noisy(narrow: Narrow, alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
+def slimmable_noisy_layers(widths: SlimmableWidths, alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:
     """FLOAT's layers at several widths."""
-    conv = partial(NoisySlimmableConv2d, alpha=alpha, width_mults=narrow.width_mults)
-    return slimmable(narrow, shared)._replace(conv=conv)
+    conv = partial(NoisySlimmableConv2d, alpha=alpha, width_mults=widths.width_mults)
+    return slimmable_layers(widths, shared)._replace(conv=conv)

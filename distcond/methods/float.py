@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from distcond.config.fields import setting
 from distcond.config.schema import Options
 from distcond.layers.condition import Routing, Scale
-from distcond.layers.layer_set import LayerSet, noisy
+from distcond.layers.layer_set import LayerSet, noisy_layers
 from distcond.layers.noisy import Amplitude
 from distcond.methods.method import Method
 from distcond.methods.step_context import Outcome, StepContext, count_correct
@@ -44,7 +44,7 @@ class FloatOptions(Options):
 
 def layers(options: FloatOptions, shared: bool) -> LayerSet:
     """Noisy convolutions and dual batch normalisation."""
-    return noisy(amplitude(options), shared)
+    return noisy_layers(amplitude(options), shared)
 
 
 def amplitude(options: FloatOptions) -> Amplitude:

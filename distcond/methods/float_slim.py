@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distcond.config.fields import setting
-from distcond.layers.layer_set import LayerSet, Narrow, slimmable_noisy
+from distcond.layers.layer_set import LayerSet, SlimmableWidths, slimmable_noisy_layers
 from distcond.methods import float as float_method
 from distcond.methods.float import FloatOptions
 from distcond.methods.method import Method, check_width_mults, sum_over_widths
@@ -27,8 +27,8 @@ class FloatSlimOptions(FloatOptions):
 
 def layers(options: FloatSlimOptions, shared: bool) -> LayerSet:
     """Noisy slimmable convolutions, slimmable classifier, a dual batch normalisation per width."""
-    narrow = Narrow(check_width_mults(options.width_mults), options.heads == "shared")
-    return slimmable_noisy(narrow, float_method.amplitude(options), shared)
+    widths = SlimmableWidths(check_width_mults(options.width_mults), options.heads == "shared")
+    return slimmable_noisy_layers(widths, float_method.amplitude(options), shared)
 
 
 METHOD = Method(

@@ -18,7 +18,7 @@ from typing import Literal
 from distcond.config.fields import setting
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
-from distcond.layers.layer_set import LayerSet, masked_noisy, noisy
+from distcond.layers.layer_set import LayerSet, masked_noisy_layers, noisy_layers
 from distcond.layers.noisy import NoisyConv2d
 from distcond.methods.float import FloatOptions, amplitude, objective, routing
 from distcond.methods.method import Method
@@ -46,8 +46,8 @@ class FloatsOptions(FloatOptions):
 def layers(options: FloatsOptions, shared: bool) -> LayerSet:
     """Noisy convolutions with a mask, and dual batch normalisation."""
     if options.density == 1 or options.dense_noise:
-        return noisy(amplitude(options), shared)
-    return masked_noisy(amplitude(options), shared)
+        return noisy_layers(amplitude(options), shared)
+    return masked_noisy_layers(amplitude(options), shared)
 
 
 def sparsity(config: Config, model: ConditionalModel) -> MomentumRegrowth | None:

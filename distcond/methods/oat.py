@@ -19,7 +19,7 @@ from torch import Tensor
 from distcond.config.fields import setting
 from distcond.config.schema import Config, Options
 from distcond.layers.encode import Encoder, build_encoder
-from distcond.layers.layer_set import LayerSet, film
+from distcond.layers.layer_set import LayerSet, film_layers
 from distcond.methods.method import Method, Objective
 from distcond.methods.step_context import Outcome, RowSlice, StepContext, StepRandomness, count_correct
 from distcond.registry import lookup
@@ -51,7 +51,7 @@ class OatOptions(Options):
 
 def layers(options: OatOptions, shared: bool) -> LayerSet:
     """Dual batch normalisation, followed by FiLM on the main path."""
-    return film(encode(options).dim, options.identity_start, shared)
+    return film_layers(encode(options).dim, options.identity_start, shared)
 
 
 def encode(options: OatOptions) -> Encoder:

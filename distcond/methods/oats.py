@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 from distcond.config.fields import setting
-from distcond.layers.layer_set import LayerSet, Narrow, slimmable_film
+from distcond.layers.layer_set import LayerSet, SlimmableWidths, slimmable_film_layers
 from distcond.methods import oat
 from distcond.methods.method import Method, Objective, check_width_mults, sum_over_widths
 from distcond.methods.oat import OatOptions, encode, lam_grid
@@ -33,9 +33,9 @@ class OatsOptions(OatOptions):
 
 def layers(options: OatsOptions, shared: bool) -> LayerSet:
     """Slimmable convolutions, classifier and FiLM; a dual batch normalisation per width."""
-    narrow = Narrow(check_width_mults(options.width_mults), options.heads == "shared")
+    widths = SlimmableWidths(check_width_mults(options.width_mults), options.heads == "shared")
     concatenated = options.film_slices == "concatenated"
-    return slimmable_film(narrow, encode(options).dim, options.identity_start, concatenated, shared)
+    return slimmable_film_layers(widths, encode(options).dim, options.identity_start, concatenated, shared)
 
 
 def objective(options: OatsOptions) -> Objective:

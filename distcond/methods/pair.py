@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from distcond.config.schema import Config, Options
 from distcond.errors import ConfigError
-from distcond.layers.layer_set import LayerSet, paired
+from distcond.layers.layer_set import LayerSet, paired_layers
 from distcond.methods.method import Method, Objective
 from distcond.samplers.distributions import FixedOptions
 
 
 def layers(options: Options, shared: bool) -> LayerSet:
     """Every layer exists twice."""
-    return paired(shared)
+    return paired_layers(shared)
 
 
 def objective(options: Options) -> Objective:

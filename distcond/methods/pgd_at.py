@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distcond.config.schema import Config, Options
 from distcond.errors import ConfigError
-from distcond.layers.layer_set import LayerSet, plain
+from distcond.layers.layer_set import LayerSet, plain_layers
 from distcond.methods.method import Method
 from distcond.methods.step_context import Outcome, StepContext, count_correct
 from distcond.samplers.distributions import FixedOptions
@@ -20,7 +20,7 @@ from distcond.samplers.distributions import FixedOptions
 
 def layers(options: Options, shared: bool) -> LayerSet:
     """Plain layers without conditioning."""
-    return plain(shared)
+    return plain_layers(shared)
 
 
 def objective(step: StepContext, x: Tensor, y: Tensor) -> Outcome:

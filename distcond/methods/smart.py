@@ -18,7 +18,7 @@ from distcond.config.fields import setting
 from distcond.config.schema import Config, Options
 from distcond.errors import ConfigError
 from distcond.layers.condition import Routing
-from distcond.layers.layer_set import LayerSet, dual, masked
+from distcond.layers.layer_set import LayerSet, dual_bn_layers, masked_layers
 from distcond.layers.masked import MaskedConv2d
 from distcond.methods.float import objective
 from distcond.methods.method import Method
@@ -43,7 +43,7 @@ class SmartOptions(Options):
 
 def layers(options: SmartOptions, shared: bool) -> LayerSet:
     """Convolutions under two masks, and dual batch normalisation."""
-    return dual(shared) if options.density == 1 else masked(shared)
+    return dual_bn_layers(shared) if options.density == 1 else masked_layers(shared)
 
 
 def sparsity(config: Config, model: ConditionalModel) -> DualMaskTraining | None:

@@ -48,7 +48,7 @@ class DialNetwork(nn.Module):
         if keep < 1:
             raise ConfigError(f"keep={keep}: must be at least 1")
         check_two_paths(model, OperatingPoint(lam, "folded" if model.two_networks else "weights", 0.5).checked())
-        self._ends = [fold(model, place, width, noise_seed, narrow=False) for place in (0.0, lam)]
+        self._ends = [fold(model, end_lam, width, noise_seed, narrow=False) for end_lam in (0.0, lam)]
         self.network = copy.deepcopy(self._ends[0])
         for name, end in zip(("clean", "robust"), self._ends, strict=True):
             self.register_buffer(name, torch.cat([value.flatten() for value in end.parameters()]))

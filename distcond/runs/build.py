@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from distcond.config.schema import Config, Options, PrecisionConfig
 from distcond.data.prepare import resolve_dataset
-from distcond.layers.layer_set import plain
+from distcond.layers.layer_set import plain_layers
 from distcond.methods.method import Method
 from distcond.methods.train_step import TrainStep
 from distcond.models.conditional import ConditionalModel
@@ -112,7 +112,7 @@ def reference_model(options: Options, num_classes: int) -> nn.Module:
     """The model of plain layers, on the meta device."""
     network: Model = lookup("model", options.name)
     with torch.device("meta"):
-        return network.build(plain(), num_classes, options)
+        return network.build(plain_layers(), num_classes, options)
 
 
 def classifier_name(network: nn.Module) -> str:

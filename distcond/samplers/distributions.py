@@ -78,8 +78,8 @@ def draw_fixed_share(options: FixedShareOptions, n: int, generator: torch.Genera
         num_zero = num_rows(share, n)
     if num_zero == n:
         return torch.zeros(n)
-    drawn = others[torch.randint(len(others), (n - num_zero,), generator=generator)]
-    return torch.cat([torch.zeros(num_zero), drawn])
+    lam = others[torch.randint(len(others), (n - num_zero,), generator=generator)]
+    return torch.cat([torch.zeros(num_zero), lam])
 
 
 FIXED_SHARE = Sampler(
@@ -111,8 +111,8 @@ def draw_uniform(options: UniformOptions, n: int, generator: torch.Generator) ->
         raise ConfigError(f"sampler.low={options.low:g}: must be at most sampler.high={options.high:g}")
     num_zero = num_rows(options.share, n)
     # 1 - rand excludes 0, which would add a row to the clean path.
-    drawn = options.low + (options.high - options.low) * (1 - torch.rand(n - num_zero, generator=generator))
-    return torch.cat([torch.zeros(num_zero), drawn])
+    lam = options.low + (options.high - options.low) * (1 - torch.rand(n - num_zero, generator=generator))
+    return torch.cat([torch.zeros(num_zero), lam])
 
 
 UNIFORM = Sampler("uniform", "uniform over a range, a share at lam = 0", draw_uniform, UniformOptions(name="uniform"))
@@ -154,8 +154,8 @@ def draw_beta(options: BetaOptions, n: int, generator: torch.Generator) -> Tenso
     num_zero = num_rows(options.share, n)
     # torch's Beta takes no generator.
     seed = int(torch.randint(2**62, (), generator=generator))
-    drawn = np.random.default_rng(seed).beta(options.a, options.b, n - num_zero)
-    return torch.cat([torch.zeros(num_zero), torch.from_numpy(drawn).float().clamp(0, 1)])
+    lam = np.random.default_rng(seed).beta(options.a, options.b, n - num_zero)
+    return torch.cat([torch.zeros(num_zero), torch.from_numpy(lam).float().clamp(0, 1)])
 
 
 BETA = Sampler("beta", "Beta(a, b), a share at lam = 0", draw_beta, BetaOptions(name="beta"))

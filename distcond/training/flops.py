@@ -13,7 +13,7 @@ import torch
 
 from distcond.config.schema import Config, Options
 from distcond.data.prepare import resolve_dataset
-from distcond.layers.layer_set import Narrow, plain, slimmable
+from distcond.layers.layer_set import SlimmableWidths, plain_layers, slimmable_layers
 from distcond.methods.method import Method, Objective
 from distcond.methods.step_context import StepRandomness
 from distcond.models.conditional import ConditionalModel
@@ -86,7 +86,7 @@ def _forward_flops(
     options: Options, num_classes: int, image_size: int, width_mults: tuple[float, ...]
 ) -> list[float]:  # fmt: skip
     network: Model = lookup("model", options.name)
-    layers = plain() if width_mults == (1.0,) else slimmable(Narrow(width_mults))
+    layers = plain_layers() if width_mults == (1.0,) else slimmable_layers(SlimmableWidths(width_mults))
     with torch.device("meta"):
         backbone = network.build(layers, num_classes, options)
         model = ConditionalModel(backbone, width_mults=width_mults).eval()

@@ -1,4 +1,4 @@
-"""What holds for every attack of the room, by whomever it was written."""
+"""Properties of every attack of the package, including those of libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from distcond.attacks.attack import Attack
 from distcond.attacks.pgd import pgd
-from distcond.attacks.projection import distances
+from distcond.attacks.projection import perturbation_norms
 from distcond.attacks.starts import Seeds, example_seeds, uniform
 from distcond.config.schema import AttackConfig
 from distcond.registry import table
@@ -59,14 +59,14 @@ def run(attack: Attack, x: Tensor, y: Tensor, config: AttackConfig, seed: int = 
 @pytest.mark.parametrize("name", SINGLE)
 @QUICK
 @given(ball=BALLS)
-def test_results_stay_in_the_ball_and_the_box(name: str, ball: tuple[str, float, int]) -> None:
+def test_results_stay_within_epsilon_and_pixel_range(name: str, ball: tuple[str, float, int]) -> None:
     norm, epsilon, seed = ball
     x, attack = images(seed), SINGLE[name]
     before = x.clone()
     moved = run(attack, x, NET(x).argmax(1), configured(attack, norm, epsilon), seed)
     assert moved.shape == x.shape
     assert not moved.requires_grad
-    assert (distances(moved - x, norm) <= epsilon + 1e-6).all()
+    assert (perturbation_norms(moved - x, norm) <= epsilon + 1e-6).all()
     assert ((moved >= 0) & (moved <= 1)).all()
     assert torch.equal(x, before)
 
@@ -86,7 +86,7 @@ def test_same_seed_same_images_and_global_generator_unused(name: str, norm: str)
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_breaks_what_can_be_broken_even_one_image(name: str) -> None:
+def test_breakable_images_are_broken_even_alone(name: str) -> None:
     x, attack = images(2, 8), SINGLE[name]
     y = NET(x).argmax(1)
     config = configured(attack, "Linf", 0.3, 200 if name == "square" else 10)
@@ -101,7 +101,7 @@ def test_an_unbroken_image_comes_back_at_highest_loss(name: str) -> None:
     moved = run(attack, x, y, config)
     still_right = NET(moved).argmax(1) == y
     assert still_right.any()
-    assert (distances(moved - x, "Linf")[still_right] > 0).all()
+    assert (perturbation_norms(moved - x, "Linf")[still_right] > 0).all()
     loss = nn.functional.cross_entropy
     after, before = (loss(NET(at), y, reduction="none")[still_right] for at in (moved, x))
     assert (after > before).float().mean() > 0.5
@@ -120,7 +120,7 @@ def only_wrong_at(clean: Tensor, n: int = 6) -> Any:
 
 @pytest.mark.parametrize("name", sorted(set(SINGLE) - {"pgd-last"}))
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_what_is_wrong_without_attack_stays_wrong(name: str, norm: str) -> None:
+def test_misclassified_images_stay_wrong(name: str, norm: str) -> None:
     x, y = images(7, 4), torch.zeros(4, dtype=torch.int64)
     network = only_wrong_at(x)
     assert (network(x).argmax(1) != y).all()
@@ -237,7 +237,7 @@ def test_a_start_depends_on_seed_example_and_restart() -> None:
     assert -1 <= float(starts[0].min()) < -0.9 and 0.9 < float(starts[0].max()) <= 1
 
 
-def test_protocols_and_what_the_user_names() -> None:
+def test_protocols_and_user_settings() -> None:
     config = AttackConfig(num_steps=20, step_size=0.01, restarts=3)
     unnamed = {name: attack.settle(config, frozenset()) for name, attack in ATTACKS.items()}
     assert {name: c.num_steps for name, c in unnamed.items()} == {
@@ -273,7 +273,7 @@ def test_the_cascades_are_those_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_square_gives_back_where_it_got_to(norm: str) -> None:
+def test_square_returns_its_last_point(norm: str) -> None:
     # An attack made at another lam is judged by these images: unmoved ones would make it look harmless.
     pytest.importorskip("pyautoattack", reason="pyautoattack is not installed")
     x = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))

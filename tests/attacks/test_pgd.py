@@ -1,4 +1,4 @@
-"""What an adversarial image may be, for any network; and what it is for a linear one, in closed form."""
+"""PGD: constraints on adversarial images for any network, and the closed form for a linear one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from distcond.attacks.pgd import input_gradient, pgd, summed_cross_entropy
-from distcond.attacks.projection import lengths, project, random_init, steepest_direction
+from distcond.attacks.projection import l2_norms, project, random_init, steepest_direction
 from distcond.config.schema import AttackConfig
 
 SHAPE = (3, 2, 4, 4)
@@ -58,7 +58,7 @@ def size(delta: Tensor, norm: str) -> Tensor:
 
 @QUICK
 @given(attack=ATTACKS, seed=st.integers(0, 99))
-def test_results_stay_in_the_ball_and_the_box(attack: AttackConfig, seed: int) -> None:
+def test_results_stay_within_epsilon_and_pixel_range(attack: AttackConfig, seed: int) -> None:
     x = images(seed)
     moved = attacked(attack, x, unit(seed + 1))
     assert moved.shape == x.shape
@@ -82,12 +82,12 @@ def test_a_projection_is_the_nearest_point(seed: int, norm: str, epsilon: float)
     inside = project(x + epsilon * unit(seed + 1), x, norm, epsilon)
     assert torch.allclose(project(inside, x, norm, epsilon), inside, atol=1e-6)
     if norm == "Linf":
-        assert (lengths(moved - nearest) <= lengths(moved - inside) + 1e-5).all()
+        assert (l2_norms(moved - nearest) <= l2_norms(moved - inside) + 1e-5).all()
 
 
 @QUICK
 @given(seed=st.integers(0, 99), norm=st.sampled_from(["Linf", "L2"]), epsilon=st.floats(0.01, 2))
-def test_random_starts_fill_the_ball_to_its_rim(seed: int, norm: str, epsilon: float) -> None:
+def test_random_starts_fill_the_ball(seed: int, norm: str, epsilon: float) -> None:
     offset = random_init(unit(seed), norm, epsilon)
     assert (size(offset, norm) <= epsilon * (1 + 1e-6)).all()
     assert torch.allclose(size(random_init(torch.ones(SHAPE), norm, epsilon), norm), torch.tensor(epsilon), rtol=1e-5)
@@ -96,7 +96,7 @@ def test_random_starts_fill_the_ball_to_its_rim(seed: int, norm: str, epsilon: f
 def test_l2_starts_are_uniform_in_length_and_direction() -> None:
     many = 2 * torch.rand((4000, 3, 4, 4), generator=seeded(3)) - 1
     offset = random_init(many, "L2", 2.0)
-    assert abs(float(lengths(offset).mean()) - 1.0) < 0.05
+    assert abs(float(l2_norms(offset).mean()) - 1.0) < 0.05
     assert offset.mean((0, 2, 3)).abs().max() < 0.02
 
 
@@ -177,7 +177,7 @@ def test_each_step_calls_the_network_once_with_number() -> None:
     assert steps == [0, 1, 2, 3]
 
 
-def test_another_loss_is_ascended_instead() -> None:
+def test_another_loss_is_maximised() -> None:
     attack = AttackConfig(epsilon=0.1, step_size=0.1, num_steps=1, random_start=False)
     moved = pgd(lambda at, step: NET(at), images(), Y, attack, None, loss=lambda logits, y: -logits[:, 2].sum())
     assert (NET(moved)[:, 2] < NET(images())[:, 2]).all()
@@ -190,12 +190,12 @@ def test_a_large_batch_does_not_shrink_gradients() -> None:
     assert loss.item() == pytest.approx(3 * nn.functional.cross_entropy(logits.bfloat16().float(), Y).item(), rel=1e-6)
 
 
-def test_a_flat_place_is_no_direction() -> None:
+def test_zero_gradients_give_no_direction() -> None:
     assert torch.equal(steepest_direction(torch.zeros(SHAPE), "L2"), torch.zeros(SHAPE))
     assert torch.equal(steepest_direction(torch.zeros(SHAPE), "Linf"), torch.zeros(SHAPE))
 
 
-def test_the_gradient_to_the_input_alone() -> None:
+def test_only_the_input_gets_a_gradient() -> None:
     x = images()
     found = input_gradient(lambda at: (at**3).sum(), x)
     assert torch.allclose(found, 3 * x**2)

@@ -1,4 +1,4 @@
-"""Against a network that answers differently each time, an answer proves nothing and the loss alone decides."""
+"""Attacks on random networks: single predictions prove nothing, so the loss decides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distcond.attacks.attack import Attack, proves
-from distcond.attacks.randomness import answers_spread, is_random
+from distcond.attacks.randomness import is_random, output_spread
 from distcond.attacks.starts import example_seeds
 from distcond.config.schema import AttackConfig
 from distcond.errors import ConfigError
@@ -58,7 +58,7 @@ def asked(network: QueryCounter, name: str) -> int:
 
 
 @pytest.mark.parametrize("name", GRADIENT)
-def test_wrong_answers_end_the_search_without_noise_only(name: str) -> None:
+def test_only_deterministic_networks_stop_early(name: str) -> None:
     still, moving = QueryCounter(unlucky), QueryCounter(unlucky, random=True)
     assert (proves(still), proves(moving), proves(unlucky)) == (True, False, True)
     # Of a network that stands still the image itself is looked at, too; apgd-t does so of any, for its targets.
@@ -110,11 +110,11 @@ def test_the_standard_ensemble_refuses_random_networks() -> None:
         adaptive(QueryCounter(unlucky, random=True), honest, X, Y, Y == 0, found, settled(found), SEEDS)
 
 
-def test_randomness_is_asked_for_where_unsaid() -> None:
+def test_randomness_is_tested_if_undeclared() -> None:
     assert [is_random(Noisy(says), X, Y) for says in (True, False)] == [True, True]
     assert not is_random(honest, X, Y)
     assert not is_random(QueryCounter(honest), X, Y)
-    assert answers_spread(Noisy(False), X) > 0.01 and answers_spread(honest, X) == 0
+    assert output_spread(Noisy(False), X) > 0.01 and output_spread(honest, X) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -28,7 +28,7 @@ def images(n: int, height: int, width: int) -> Tensor:
 
 @pytest.mark.parametrize("size", [(8, 8), (32, 32), (5, 7)])
 @pytest.mark.parametrize("augment", [Augment(4, True), Augment(1, False), Augment(0, True), Augment(2, True)])
-def test_the_gather_equals_the_slow_way(size: tuple[int, int], augment: Augment) -> None:
+def test_the_gather_equals_a_loop(size: tuple[int, int], augment: Augment) -> None:
     x = images(67, *size)
     draws = draw_augment(67, augment, generator("draw"))
     found = apply_augment(x, draws)
@@ -36,19 +36,19 @@ def test_the_gather_equals_the_slow_way(size: tuple[int, int], augment: Augment)
     assert torch.equal(found, slow_apply(x, draws))
 
 
-def test_nothing_to_do_changes_nothing() -> None:
+def test_no_augmentation_changes_nothing() -> None:
     x = images(9, 8, 8)
     assert torch.equal(apply_augment(x, draw_augment(9, Augment(), generator("draw"))), x)
 
 
-def test_a_share_of_draws_augments_that_share() -> None:
+def test_rank_draws_augment_rank_rows() -> None:
     x, draws = images(67, 8, 8), draw_augment(67, Augment(2, True), generator("draw"))
     whole = apply_augment(x, draws)
     for rank in range(3):
         assert torch.equal(apply_augment(x[rank::3], draws.for_rank(rank, 3)), whole[rank::3])
 
 
-def test_a_batch_of_no_images_stays_one() -> None:
+def test_empty_batches_stay_empty() -> None:
     draws = draw_augment(1, Augment(2, True), generator("draw")).for_rank(1, 2)
     assert apply_augment(images(0, 8, 8), draws).shape == (0, 8, 8, 3)
 
@@ -61,7 +61,7 @@ def test_draws_cover_their_range_evenly() -> None:
     assert 4200 < int(draws.flip.sum()) < 4800
 
 
-def test_switching_the_flip_off_keeps_the_shifts() -> None:
+def test_disabling_flips_keeps_the_shifts() -> None:
     with_flip, without = (draw_augment(50, Augment(4, flip), generator("draw")) for flip in (True, False))
     assert torch.equal(with_flip.shift, without.shift)
     assert not without.flip.any()

@@ -36,13 +36,13 @@ def test_a_restart_gives_the_tail() -> None:
     assert shares(1003, 64, 1, start=16) == [[]]
 
 
-def test_an_empty_share_is_not_left_out() -> None:
+def test_empty_batches_are_kept() -> None:
     first, second = shares(513, 512, 2)
     assert [len(part) for part in first] == [256, 1]
     assert [len(part) for part in second] == [256, 0]
 
 
-def test_drop_last_leaves_out_the_short_batch() -> None:
+def test_drop_last_drops_the_short_batch() -> None:
     (parts,) = shares(1003, 64, 1, drop_last=True)
     assert [len(part) for part in parts] == [64] * 15
     assert num_steps(1003, 64, drop_last=True) == 15

@@ -20,7 +20,7 @@ def make(root: Path, on_disk: Any) -> Path:
 
 @pytest.mark.parametrize(("name", "algorithm"), [("SHA256SUMS", "sha256"), ("MD5SUMS", "md5")])
 @pytest.mark.parametrize("mark", [" ", "*"])
-def test_sums_beside_the_files_are_held_to(tmp_path: Path, on_disk: Any, name: str, algorithm: str, mark: str) -> None:
+def test_listed_checksums_are_checked(tmp_path: Path, on_disk: Any, name: str, algorithm: str, mark: str) -> None:
     file = make(tmp_path, on_disk)
     right = hashlib.new(algorithm, file.read_bytes()).hexdigest()
     # Archives that were removed after unpacking do not matter.
@@ -42,7 +42,7 @@ def test_unusable_checksum_lists_are_refused(tmp_path: Path, on_disk: Any, text:
         CIFAR10_DATASET.read(str(tmp_path))
 
 
-def test_published_size_demands_the_published_content(tmp_path: Path) -> None:
+def test_files_of_published_size_need_published_content(tmp_path: Path) -> None:
     file = tmp_path / "data_batch_1"
     file.write_bytes(b"abc")
     md5 = file_checksum(file, "md5")
@@ -53,7 +53,7 @@ def test_published_size_demands_the_published_content(tmp_path: Path) -> None:
         check_published([file], {"data_batch_1": PublishedFile(3, "0123")})
 
 
-def test_the_published_sums_are_those_of_torchvision() -> None:
+def test_published_checksums_equal_torchvisions() -> None:
     cifar = pytest.importorskip("torchvision.datasets.cifar")
     from torchvision.datasets import stl10, svhn
 

@@ -33,7 +33,7 @@ def slow_crop(image: np.ndarray, box: list[float], flip: bool, side: int) -> np.
     return out
 
 
-def test_the_batched_crop_equals_the_slow_way() -> None:
+def test_the_batched_crop_equals_a_loop() -> None:
     x, box = images(), random_boxes(5, (0.08, 1.0), generator("boxes"))
     flip = torch.tensor([True, False, True, False, True])
     found = resized_crop(x, box, flip, 14)
@@ -51,7 +51,7 @@ def test_a_crop_of_whole_pixels_is_a_slice() -> None:
     assert torch.equal(resized_crop(x, box, ~NO_FLIP, 8), x[:, 2:10, 4:12].flip(2))
 
 
-def test_boxes_lie_within_images_and_cover_the_range() -> None:
+def test_boxes_are_inside_and_cover_the_range() -> None:
     top, left, height, width = random_boxes(5000, (0.08, 1.0), generator("boxes")).unbind(1)
     for begin, length in ((top, height), (left, width)):
         assert begin.min() >= 0
@@ -65,7 +65,7 @@ def test_boxes_lie_within_images_and_cover_the_range() -> None:
     assert 0.45 < (aspect > 1).float().mean() < 0.55
 
 
-def test_crops_that_never_fit_take_whole_images() -> None:
+def test_crops_that_never_fit_take_complete_images() -> None:
     box = random_boxes(2000, (1.0, 1.0), generator("boxes"))
     assert (box[:, 2:] <= 1).all()
     assert (box == torch.tensor([0.0, 0.0, 1.0, 1.0])).all(1).float().mean() > 0.99
@@ -77,7 +77,7 @@ def test_quarter_turns_are_exact() -> None:
         assert torch.equal(rotate(x, torch.full((5,), 90.0 * turns)), torch.rot90(x, turns, (1, 2)))
 
 
-def test_it_turns_as_pillow_does() -> None:
+def test_rotation_equals_pillows() -> None:
     image = pytest.importorskip("PIL.Image")
     x = images(5, 32)
     degrees = torch.tensor([-15.0, -3.3, 0.0, 7.7, 15.0])
@@ -95,7 +95,7 @@ def test_angles_cover_their_range() -> None:
 
 
 @pytest.mark.parametrize("augment", [Augment(4, True, 15.0), Augment(0, True, 15.0, (0.3, 0.9))])
-def test_a_share_of_draws_augments_that_share(augment: Augment) -> None:
+def test_rank_draws_augment_rank_rows(augment: Augment) -> None:
     x, draws = images(67), draw_augment(67, augment, generator("draw"))
     everything = apply_augment(x, draws, 12)
     assert everything.shape == (67, 12, 12, 3) if augment.crop else (67, 16, 16, 3)
@@ -105,7 +105,7 @@ def test_a_share_of_draws_augments_that_share(augment: Augment) -> None:
     assert len(apply_augment(images(0), none, 12)) == 0
 
 
-def test_turning_leaves_the_other_draws_as_they_were() -> None:
+def test_rotation_does_not_change_other_draws() -> None:
     plain, turned = (draw_augment(50, Augment(4, True, degrees), generator("draw")) for degrees in (0.0, 15.0))
     assert torch.equal(plain.shift, turned.shift)
     assert torch.equal(plain.flip, turned.flip)
@@ -113,7 +113,7 @@ def test_turning_leaves_the_other_draws_as_they_were() -> None:
     assert turned.angle is not None
 
 
-def test_the_centre_of_a_source() -> None:
+def test_center_crop_reads_the_centre() -> None:
     x = images(20)
     source = CenterCrop(MemorySource(Arrays(x.numpy(), np.arange(20))), 10)
     assert (len(source), source.image_size) == (20, 10)

@@ -23,7 +23,7 @@ def flat(n: int = 5, height: int = 8, width: int = 12) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_labels_are_shared_by_the_boxs_area(seed: int) -> None:
+def test_labels_mix_by_box_area(seed: int) -> None:
     x, y = flat()
     mixed, shares = MIX(x, y, generator(seed))
     other = (y + len(y) - 1) % len(y)
@@ -69,7 +69,7 @@ def batches(rank: int = 0, world: int = 1, cutmix: CutMix | None = MIX, seed: in
     return list(loader.epoch(2))
 
 
-def test_the_loader_mixes_what_it_has_augmented() -> None:
+def test_the_loader_mixes_augmented_images() -> None:
     for mixed, plain in zip(batches(), batches(cutmix=None), strict=True):
         x, y = MIX(plain.x, plain.y, generator(0, "cutmix", 2, plain.step))
         assert torch.equal(mixed.x, x)
@@ -78,7 +78,7 @@ def test_the_loader_mixes_what_it_has_augmented() -> None:
     assert not torch.equal(batches()[1].x, batches(seed=1)[1].x)
 
 
-def test_ranks_cut_one_box_from_their_shares() -> None:
+def test_ranks_cut_the_same_box() -> None:
     alone = batches(cutmix=None)
     for rank in (0, 1):
         for mixed, plain in zip(batches(rank, 2), alone, strict=True):

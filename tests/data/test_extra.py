@@ -1,4 +1,4 @@
-"""Extra images: a fixed share of every batch, all of them in turn, both loaders, any number of ranks, files refused."""
+"""Extra images: their share of every batch, for both loaders and any number of ranks; refused files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def batches(
 
 
 @pytest.mark.parametrize("kind", ["memory", "ffcv"])
-def test_every_batch_has_its_share_at_random_places(make_source: Any, kind: str) -> None:
+def test_every_batch_has_its_share_at_random_rows(make_source: Any, kind: str) -> None:
     found = batches(kind, make_source)
     assert len(found) == 6
     extra = torch.stack([batch.y >= 100 for batch in found])
@@ -52,7 +52,7 @@ def test_every_batch_has_its_share_at_random_places(make_source: Any, kind: str)
         assert torch.allclose(batch.x[:, 0, 0, 0] * 255, batch.y.float())
 
 
-def test_no_image_repeats_before_its_set_is_through(make_source: Any) -> None:
+def test_no_image_repeats_before_all_appeared(make_source: Any) -> None:
     seen = torch.cat([batch.y for batch in batches("memory", make_source)]).tolist()
     assert len(set(seen)) == len(seen) == 48
     assert set(seen) != set(torch.cat([batch.y for batch in batches("memory", make_source, epoch=1)]).tolist())
@@ -116,7 +116,7 @@ def test_unusable_files_are_refused_by_name(tmp_path: Path, arrays: Any, words: 
     assert "\n" not in str(caught.value)
 
 
-def test_unpacked_arrays_are_not_trusted(tmp_path: Path) -> None:
+def test_changed_unpacked_arrays_are_unpacked_again(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", image=np.zeros((9, 8, 8, 3), np.uint8), label=np.arange(9))
     extra = prepare_extra(str(tmp_path / "a.npz"), str(tmp_path / "cache"), DIGITS)
     file = extra.folder / "images.npy"
@@ -151,7 +151,7 @@ def write_header(member: IO[bytes], shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
+def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         prepare_extra(str(tmp_path / "none.npz"), str(tmp_path), DIGITS)
     (tmp_path / "text.npz").write_text("hello")
@@ -159,7 +159,7 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
         prepare_extra(str(tmp_path / "text.npz"), str(tmp_path), DIGITS)
 
 
-def test_content_decides_the_name_of_extra_data(tmp_path: Path) -> None:
+def test_fingerprints_depend_on_extra_content(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
     one = npz(tmp_path / "one.npz", image=images, label=np.arange(30) % 10)
     other = npz(tmp_path / "other.npz", image=images[::-1], label=np.arange(30) % 10)
@@ -183,7 +183,7 @@ def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
     assert refused > 20
 
 
-def test_large_archives_of_one_size_are_told_apart(tmp_path: Path) -> None:
+def test_large_archives_of_one_size_differ(tmp_path: Path) -> None:
     found = []
     for folder, shift in (("a", 0), ("b", 1)):
         (tmp_path / folder).mkdir()
@@ -199,7 +199,7 @@ def test_shares_rounding_to_none_or_all_are_refused() -> None:
             check_share(batch_size, share)
 
 
-def test_data_that_are_cropped_at_random_take_none(tmp_path: Path) -> None:
+def test_randomly_cropped_data_refuse_extra_images(tmp_path: Path) -> None:
     cropped = replace(DIGITS, augment=Augment(crop=(0.1, 1.0)))
     with pytest.raises(ConfigError, match="random crops"):
         prepare_extra(npz(tmp_path / "extra.npz", image=IMAGES, label=LABELS), str(tmp_path), cropped)

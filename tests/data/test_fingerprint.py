@@ -13,7 +13,7 @@ def make(root: Path, **contents: str) -> list[Path]:
     return [root / name for name in contents]
 
 
-def test_it_names_content_wherever_it_lies(tmp_path: Path) -> None:
+def test_fingerprints_do_not_depend_on_location(tmp_path: Path) -> None:
     here = make(tmp_path / "here", a="1", b="2")
     there = make(tmp_path / "there", a="1", b="2")
     for path in there:
@@ -21,7 +21,7 @@ def test_it_names_content_wherever_it_lies(tmp_path: Path) -> None:
     assert fingerprint(here, tmp_path / "here") == fingerprint(reversed(there), tmp_path / "there")
 
 
-def test_it_changes_with_content_names_and_borders(tmp_path: Path) -> None:
+def test_fingerprints_change_with_content_and_names(tmp_path: Path) -> None:
     variants = [{"a": "1", "b": "2"}, {"a": "1", "b": "3"}, {"a": "1", "c": "2"}, {"a": "12", "b": ""}, {"a": "1"}]
     roots = [tmp_path / str(number) for number in range(len(variants))]
     found = {fingerprint(make(root, **variant), root) for root, variant in zip(roots, variants, strict=True)}

@@ -38,7 +38,7 @@ def test_both_sources_give_the_same_bits(make_source: Make, make_arrays: Make, s
 
 
 @BOTH
-def test_batches_have_the_layout_that_networks_want(make_source: Make, make_arrays: Make, kind: str) -> None:
+def test_batches_are_channels_last_floats(make_source: Make, make_arrays: Make, kind: str) -> None:
     arrays: Arrays = make_arrays(100)
     batches = list(Loader(make_source(kind, arrays), 32).epoch(0))
     x, y = torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches])
@@ -77,7 +77,7 @@ def test_epochs_and_seeds_differ(make_source: Make, make_arrays: Make, kind: str
 
 
 @BOTH
-def test_a_rank_without_a_share_gets_no_rows(make_source: Make, make_arrays: Make, kind: str) -> None:
+def test_a_rank_without_rows_gets_empty_batches(make_source: Make, make_arrays: Make, kind: str) -> None:
     source = make_source(kind, make_arrays(513))
     batches = list(train(source, 512, rank=1, world=2).epoch(0))
     assert [batch.x.shape for batch in batches] == [(256, 3, 8, 8), (0, 3, 8, 8)]
@@ -147,7 +147,7 @@ def test_parts_may_have_any_length_and_repeat_images(make_source: Make, make_arr
 
 
 @BOTH
-def test_a_pass_may_begin_before_another_has_ended(make_source: Make, make_arrays: Make, kind: str) -> None:
+def test_epochs_may_overlap(make_source: Make, make_arrays: Make, kind: str) -> None:
     source = make_source(kind, make_arrays(600))
     expected = list(train(source).epoch(0))
     found = []
@@ -167,7 +167,7 @@ def test_an_index_out_of_range_is_refused(make_source: Make, make_arrays: Make, 
 
 
 @BOTH
-def test_every_step_of_every_epoch_is_augmented_anew(make_source: Make, make_arrays: Make, kind: str) -> None:
+def test_every_step_is_augmented_differently(make_source: Make, make_arrays: Make, kind: str) -> None:
     (image,), _ = make_arrays(1)
     source = make_source(kind, Arrays(np.stack([image] * 192), np.zeros(192, np.int64)))
     batches = [batch.x for epoch in (0, 1) for batch in train(source).epoch(epoch)]
@@ -190,7 +190,7 @@ def test_a_source_knows_its_size(make_source: Make, make_arrays: Make, kind: str
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["memory", "ffcv"])
-def test_batches_lie_on_the_gpu(tmp_path: Path, make_source: Make, make_arrays: Make, kind: str) -> None:
+def test_batches_are_on_the_gpu(tmp_path: Path, make_source: Make, make_arrays: Make, kind: str) -> None:
     arrays: Arrays = make_arrays(1003)
     cpu = make_source("memory", arrays)
     if kind == "memory":

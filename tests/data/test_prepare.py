@@ -50,7 +50,7 @@ def with_read(**changes: object) -> Dataset:
     return dataclasses.replace(digits.DATASET, **changes)  # type: ignore[arg-type]
 
 
-def test_prepared_data_is_the_data(tmp_path: Path, loader: str) -> None:
+def test_prepared_data_equals_the_data(tmp_path: Path, loader: str) -> None:
     prepared = prepare_dataset(digits.DATASET, "", str(tmp_path), loader)
     assert prepared.sizes == dict(digits.DATASET.splits)
     assert (prepared.loader, prepared.num_classes, prepared.image_size) == (loader, 10, 8)
@@ -68,7 +68,7 @@ def test_a_second_start_opens_the_files(tmp_path: Path, loader: str) -> None:
     assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == before
 
 
-def test_one_loader_converts_from_the_others_files(tmp_path: Path, needs_ffcv: None) -> None:
+def test_ffcv_converts_from_memory_files(tmp_path: Path, needs_ffcv: None) -> None:
     memory = prepare_dataset(digits.DATASET, "", str(tmp_path), "memory")
     ffcv = prepare_dataset(with_read(read=unreadable), "", str(tmp_path), "ffcv")
     epochs = [[batch.x for batch in Loader(open_source(p, "train"), 100).epoch(0)] for p in (memory, ffcv)]
@@ -119,7 +119,7 @@ def test_files_without_digests_are_written_again(tmp_path: Path, loader: str) ->
 
 
 @pytest.mark.parametrize("place", [0, 20 << 20, -1])
-def test_parts_of_a_large_file_tell_it(tmp_path: Path, place: int) -> None:
+def test_large_files_are_digested_in_parts(tmp_path: Path, place: int) -> None:
     file = tmp_path / "large"
     with open(file, "wb") as out:
         out.truncate(40 << 20)
@@ -130,7 +130,7 @@ def test_parts_of_a_large_file_tell_it(tmp_path: Path, place: int) -> None:
     assert content_digest(file) != before
 
 
-def test_other_content_gets_other_files(tmp_path: Path) -> None:
+def test_other_content_has_another_folder(tmp_path: Path) -> None:
     first = prepare_dataset(digits.DATASET, "", str(tmp_path), "memory")
     changed = prepare_dataset(with_read(fingerprint=lambda root: "0" * 16), "", str(tmp_path), "memory")
     assert changed.folder != first.folder
@@ -173,7 +173,7 @@ def test_a_killed_conversion_is_done_again(tmp_path: Path, needs_ffcv: None) -> 
 
 
 def prepare_beside(place: Path, others: int) -> None:
-    """Convert, if need be, once all processes are here; each writes down what it converted and what it found."""
+    """Convert once all processes have started; each records what it converted and what it found."""
 
     def read(root: str) -> Mapping[str, Arrays]:
         (place / f"converts-{os.getpid()}").touch()
@@ -185,15 +185,15 @@ def prepare_beside(place: Path, others: int) -> None:
     (place / f"found-{os.getpid()}").write_text(str(len(found)))
 
 
-def test_of_several_processes_one_converts(tmp_path: Path) -> None:
+def test_one_of_several_processes_converts(tmp_path: Path) -> None:
     processes = [fork(prepare_beside, tmp_path, 2) for _ in range(2)]
     assert [status(process) for process in processes] == [0, 0]
     assert len(list(tmp_path.glob("converts-*"))) == 1
     assert [file.read_text() for file in tmp_path.glob("found-*")] == ["20", "20"]
 
 
-# Stands in front of the import system like a machine on which these were never installed. What each part of the test
-# needs to know is printed; one process does for all, since each would import torch first.
+# Blocks imports as on a machine without these packages. One process prints the facts for all assertions, because each
+# process would import torch.
 WITHOUT = """
 import sys
 from importlib.abc import MetaPathFinder
@@ -250,14 +250,12 @@ def test_an_unknown_loader_is_refused(tmp_path: Path) -> None:
         ({"read": lambda root: dict.fromkeys(SPLITS, GREY)}, "uint8"),
     ],
 )
-def test_data_that_is_not_as_declared_is_refused(
-    tmp_path: Path, loader: str, changes: dict[str, object], message: str
-) -> None:
+def test_contradicting_data_is_refused(tmp_path: Path, loader: str, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare_dataset(with_read(**changes), "", str(tmp_path), loader)
 
 
-def test_the_cache_may_lie_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_dir_expands_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert prepare_dataset(digits.DATASET, "", "~/cache", "memory").folder.is_relative_to(tmp_path)
     assert os.listdir(tmp_path) == ["cache"]

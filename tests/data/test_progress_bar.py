@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_elsewhere_a_long_job_is_two_log_lines(
+def test_without_terminal_long_jobs_log_twice(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO, logger=module.__name__)

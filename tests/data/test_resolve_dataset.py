@@ -12,7 +12,7 @@ from distcond.registry import lookup
 from distcond.runs.build import build_model
 
 
-def test_without_settings_it_is_the_data_set() -> None:
+def test_default_settings_give_the_data_set() -> None:
     for name in ("cifar10", "cifar100", "digits", "svhn", "stl10"):
         assert resolve_dataset(DataConfig(name=name)) == lookup("data", name)
     tiny, imagenet = (resolve_dataset(DataConfig(name=name)) for name in ("tiny_imagenet", "imagenet"))
@@ -21,7 +21,7 @@ def test_without_settings_it_is_the_data_set() -> None:
     assert imagenet.augment.crop == (0.08, 1.0)
 
 
-def test_what_is_stated_holds() -> None:
+def test_settings_override_the_data_set() -> None:
     found = resolve_dataset(
         DataConfig(name="imagenet", image_size=64, num_classes=7, mean=(0.5, 0.5, 0.5), std=(1, 1, 1))
     )
@@ -44,13 +44,13 @@ def test_what_is_stated_holds() -> None:
         ({"name": "cifar10", "mean": (0.5, 0.5, 127)}, r"data\.mean=0\.5,0\.5,127"),
     ],
 )
-def test_what_does_not_go_together_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_inconsistent_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as failure:
         resolve_dataset(DataConfig(**settings))
     assert "\n" not in str(failure.value)
 
 
-def test_a_settled_config_needs_no_root() -> None:
+def test_inferred_configs_need_no_root() -> None:
     stated = {"data": "image_folder", "data.num_classes": 5, "data.image_size": "48", "data.mean": "0.1,0.2,0.3"}
     config = resolve("float_digits", {**stated, "data.root": "/not/there"})
     assert infer_from_root(config.data) == config.data
@@ -61,6 +61,6 @@ def test_a_settled_config_needs_no_root() -> None:
     assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
 
 
-def test_data_sets_that_know_themselves_are_settled() -> None:
+def test_fixed_data_sets_infer_nothing() -> None:
     for name in ("cifar10", "imagenet", "tiny_imagenet"):
         assert infer_from_root(DataConfig(name=name, root="/not/there")) == DataConfig(name=name, root="/not/there")

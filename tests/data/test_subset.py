@@ -1,4 +1,4 @@
-"""Which images a budget takes."""
+"""Which images a subset of N takes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_whole_split_keeps_its_order(count: int) -> None:
     assert len(take_subset(source(SORTED), count)) == 500
 
 
-def test_the_order_is_the_same_for_ever() -> None:
+def test_the_order_never_changes() -> None:
     assert stratified_order(np.repeat(np.arange(3), 4)).tolist() == [11, 3, 4, 8, 6, 0, 9, 1, 5, 2, 7, 10]
     assert stratified_order(SORTED[::-1])[:20].tolist() != stratified_order(SORTED)[:20].tolist()
 
@@ -71,7 +71,7 @@ def test_a_subset_reads_its_own_images() -> None:
         assert y.tolist() == labels.tolist() == few.labels[[3, 0]].tolist()
 
 
-def test_image_sets_are_told_apart_by_content() -> None:
+def test_image_set_digests_depend_on_content() -> None:
     one, rows = split_digest(source(SORTED)), budget_rows(source(SORTED), 60)
     assert one == split_digest(source(SORTED))
     assert one != split_digest(source(SORTED, seed=1))
@@ -86,7 +86,7 @@ def test_image_sets_are_told_apart_by_content() -> None:
     assert len(names) == 4
 
 
-def test_classes_that_lie_together_are_noticed() -> None:
+def test_sorted_classes_are_detected() -> None:
     mixed = np.random.default_rng(0).permutation(SORTED)
     assert is_sorted_by_class(SORTED) and is_sorted_by_class(SORTED[::-1]) and is_sorted_by_class(np.repeat(mixed, 4))
     assert not is_sorted_by_class(mixed) and not is_sorted_by_class(np.tile(np.arange(10), 5))

@@ -1,4 +1,4 @@
-"""Each check against numbers made by hand: when it warns, when it keeps silent, and how often by luck."""
+"""Each check against numbers by hand: when it warns, and how often by chance."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ NAMES = [
 
 
 def seen(places: list[float], wrong: list[int]) -> LossTrace:
-    """At each place one loss for all examples, of which the first so many are wrong."""
+    """At each point one loss for all examples; the first `wrong` examples are misclassified."""
     values = torch.tensor(places)[:, None].expand(-1, N)
     return LossTrace(values, values, torch.stack([torch.arange(N) < count for count in wrong]))
 
 
 def honest(**other: Any) -> Evidence:
-    """Loss that rises along the ray and the path; half of the examples broken, by every means the same."""
+    """Loss that rises along ray and path; every attack breaks the same half of the examples."""
     found = Evidence(
         gradient=torch.ones(N),
         clean=seen([0.1], [0]),
@@ -59,7 +59,7 @@ def first(count: int) -> Tensor:
     return torch.arange(N) < count
 
 
-def test_an_honest_network_gets_no_warning() -> None:
+def test_unmasked_networks_give_no_warning() -> None:
     findings = [check(honest()) for check in CHECKS]
     assert [finding.name for finding in findings if finding] == NAMES
     assert not any(finding.warned for finding in findings if finding)
@@ -83,7 +83,7 @@ def test_single_step_counts_as_stronger_beyond_luck(alone: int, warned: bool) ->
     assert finding.warned == warned
 
 
-def test_what_another_attack_alone_breaks_speaks_against() -> None:
+def test_examples_broken_by_others_count_against() -> None:
     path = honest().path._replace(wrong=torch.stack([~first(N - 12)]))
     assert single_step_stronger(honest(path=path, ray=seen([1.0], [14]))).value == 14
     assert not single_step_stronger(honest(path=path, ray=seen([1.0], [14]))).warned
@@ -92,7 +92,7 @@ def test_what_another_attack_alone_breaks_speaks_against() -> None:
     assert not single_step_stronger(honest(path=back, ray=seen([1.0], [40]))).warned
 
 
-def test_steps_that_lead_nowhere() -> None:
+def test_stuck_steps_warn() -> None:
     flat = seen([0.4, 0.4, 0.4, 0.4, 0.4], [0] * 5)
     assert more_steps_do_not_help(honest(path=flat)).warned
     # The last quarters may lie below the first ones, but one place above them is enough.
@@ -126,7 +126,7 @@ def test_a_loss_that_falls_along_its_own_gradient(count: int, warned: bool) -> N
     assert not loss_does_not_rise(honest(ray=ray._replace(loss=torch.zeros(4, N)))).warned
 
 
-def test_what_was_not_looked_at_is_not_judged() -> None:
+def test_skipped_evidence_gives_no_finding() -> None:
     evidence = honest(unbounded=None, black_box=None)
     assert black_box_stronger(evidence) is None
     assert not larger_epsilon_does_not_help(evidence).warned
@@ -151,11 +151,11 @@ def test_false_warnings_are_as_rare_as_stated(pairs: int, share: float) -> None:
 
 
 @pytest.mark.parametrize(("left", "broken", "warned"), [(40, 36, True), (40, 22, False), (8, 8, False), (0, 0, False)])
-def test_training_is_held_against_many_steps(left: int, broken: int, warned: bool) -> None:
+def test_training_attack_is_compared_with_many_steps(left: int, broken: int, warned: bool) -> None:
     finding = training_attack_too_weak(honest(survivors=first(left), broken_by_many=first(broken)))
     assert finding is not None and finding.warned == warned
     assert training_attack_too_weak(honest(survivors=None, broken_by_many=None)) is None
 
 
-def test_other_answers_to_one_question_are_random() -> None:
+def test_different_outputs_are_random() -> None:
     assert [random_answers(honest(spread=spread)).warned for spread in (0.0, 1e-6, 1e-2)] == [False, False, True]

@@ -1,4 +1,4 @@
-"""What the checks look at: gathered at the stated cost, within the ball, and as a function of its arguments alone."""
+"""Evidence: gathered at the stated cost, within epsilon, depending on its arguments only."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Counting:
 
 @pytest.mark.parametrize("depth", [PROBE, FULL, Depth(queries=7)])
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_it_costs_what_it_says(depth: Depth, norm: str) -> None:
+def test_cost_is_as_stated(depth: Depth, norm: str) -> None:
     counting, config = Counting(), AttackConfig(norm=norm, epsilon=0.02, step_size=0.005, num_steps=4)
     gather_evidence(counting, X, Y, config, 0, depth)
     backwards = 1 + depth.steps(config) + depth.unbounded_steps
@@ -50,7 +50,7 @@ def test_it_costs_what_it_says(depth: Depth, norm: str) -> None:
 
 @pytest.mark.parametrize("depth", [PROBE, FULL])
 @pytest.mark.parametrize("epsilon", [0.02, 0.1])
-def test_holding_training_against_many_steps_is_counted(depth: Depth, epsilon: float) -> None:
+def test_the_training_comparison_is_counted(depth: Depth, epsilon: float) -> None:
     counting, config = Counting(), AttackConfig(epsilon=0.02, step_size=0.005, num_steps=5)
     one = AttackConfig(epsilon=epsilon, step_size=epsilon, num_steps=1, random_start=False)
     gather_evidence(counting, X, Y, config, 0, depth, one)
@@ -60,7 +60,7 @@ def test_holding_training_against_many_steps_is_counted(depth: Depth, epsilon: f
     assert counting.rows + backwards * len(X) == depth.forwards(config, one) * len(X)
 
 
-def test_evidence_follows_its_arguments_and_leaves_no_trace() -> None:
+def test_evidence_depends_on_arguments_only() -> None:
     before, state = X.clone(), torch.get_rng_state()
     one, again = (diagnose(NET, X, Y, ATTACK, 3, trained=ATTACK) for _ in range(2))
     assert one == again
@@ -70,20 +70,20 @@ def test_evidence_follows_its_arguments_and_leaves_no_trace() -> None:
     assert all(parameter.grad is None for parameter in NET.parameters())
 
 
-def test_wrong_answers_are_left_out() -> None:
+def test_misclassified_images_are_skipped() -> None:
     y = torch.where(torch.arange(24) < 5, (Y + 1) % 6, Y)
     assert gather_evidence(NET, X, y, ATTACK, 0, PROBE).size == 19
     assert diagnose(NET, X, y, ATTACK, 0, PROBE).findings[0].fact == "0 % of 19 inputs"
 
 
-def test_where_there_is_nothing_to_look_at() -> None:
+def test_empty_attacks_give_no_findings() -> None:
     assert diagnose(NET, X, Y, AttackConfig(epsilon=0.0), 0) == Diagnosis(())
     assert diagnose(NET, X, Y, AttackConfig(num_steps=0), 0) == Diagnosis(())
     assert diagnose(NET, X, (Y + 1) % 6, ATTACK, 0) == Diagnosis(())
     assert Diagnosis(()).names == ""
 
 
-def test_guessing_networks_are_not_accused() -> None:
+def test_networks_at_chance_give_no_warning() -> None:
     labels = torch.arange(24) % 6
 
     def constant(x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def test_guessing_networks_are_not_accused() -> None:
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_random_search_improves_within_the_ball(norm: str) -> None:
+def test_random_search_improves_within_epsilon(norm: str) -> None:
     epsilon, asked = (0.05 if norm == "Linf" else 0.5), []
 
     def logits(x: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def test_random_search_improves_within_the_ball(norm: str) -> None:
     assert length.mean() > 0.9 * epsilon
 
 
-def test_the_walk_is_projected_gradient_descent() -> None:
+def test_the_trace_is_pgd() -> None:
     path = pgd_trace(NET, X, Y, ATTACK, 0)
     assert path.loss.shape == path.margin.shape == path.wrong.shape == (5, 24)
     assert (path.loss[-1] > path.loss[0]).float().mean() > 0.9

@@ -1,4 +1,4 @@
-"""Planted faults are named, honest networks are not accused: real digits, networks trained here."""
+"""Planted faults give warnings, unmasked networks do not: real digits, networks trained here."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def robust(seed: int = 0) -> nn.Module:
 
 
 def both(logits: Logits, attack: AttackConfig = ATTACK) -> tuple[Diagnosis, Diagnosis]:
-    """What the probe of a training run and what a whole look says."""
+    """Warnings of the training probe and of the full depth."""
     x, y = digits("test")
     return diagnose(logits, x[:64], y[:64], attack, 0, PROBE), diagnose(logits, x[:128], y[:128], attack, 0, FULL)
 
@@ -115,7 +115,7 @@ def test_a_scale_that_saturates(how: str) -> None:
     assert how != "scaled logits" or "black_box_stronger" in names(full)
 
 
-def test_scales_that_do_not_saturate_are_no_fault() -> None:
+def test_scales_without_saturation_give_no_warning() -> None:
     net = robust()
     assert [names(report) for report in both(lambda x: net(x) * 8)] == [set(), set()]
 
@@ -138,7 +138,7 @@ def test_catastrophic_overfitting_to_a_single_step() -> None:
 
 
 def held_against(net: Logits, learnt: AttackConfig, attack: AttackConfig, look: int = 0) -> list[set[str]]:
-    """Warnings of a probe and of a whole look that know the attack of training."""
+    """Warnings of the probe and of the full depth, given the training attack."""
     (x, y), source = digits("test"), torch.Generator().manual_seed(look)
     rows = torch.randperm(len(x), generator=source)
     sizes = ((64, PROBE), (128, FULL))
@@ -146,7 +146,7 @@ def held_against(net: Logits, learnt: AttackConfig, attack: AttackConfig, look: 
 
 
 @pytest.mark.parametrize("seed", few(3))
-def test_collapse_of_single_step_training_is_named(seed: int) -> None:
+def test_collapse_of_single_step_training_warns(seed: int) -> None:
     learnt = AttackConfig(epsilon=0.3, step_size=0.3, num_steps=1, random_start=False)
     many = AttackConfig(epsilon=0.3, step_size=0.075, num_steps=20)
     net = trained(convolutions, seed, 30, learnt)
@@ -171,7 +171,7 @@ def contrasted(x: Tensor, source: torch.Generator) -> Tensor:
 
 @pytest.mark.parametrize("change", [resized, contrasted])
 @pytest.mark.parametrize("look", range(3))
-def test_random_inputs_are_named_in_every_look(change: Callable[[Tensor, torch.Generator], Tensor], look: int) -> None:
+def test_random_inputs_warn_at_every_depth(change: Callable[[Tensor, torch.Generator], Tensor], look: int) -> None:
     net, source = robust(), torch.Generator().manual_seed(look)
     probe, full = both(lambda x: net(change(x, source)))
     assert "random_answers" in names(full)
@@ -179,20 +179,20 @@ def test_random_inputs_are_named_in_every_look(change: Callable[[Tensor, torch.G
 
 
 @pytest.mark.parametrize("seed", few(5))
-def test_many_step_training_is_silent_in_four_looks(seed: int) -> None:
+def test_many_step_training_gives_no_warning(seed: int) -> None:
     learnt = AttackConfig(epsilon=EPSILON, step_size=EPSILON / 3, num_steps=4)
     found = [held_against(robust(seed), learnt, ATTACK, 5 * look + seed) for look in range(4)]
     assert found == [[set(), set()]] * 4
 
 
-def test_an_attack_too_weak_for_its_ball() -> None:
+def test_an_attack_too_weak_for_its_epsilon() -> None:
     net = robust()
     _, full = both(net, AttackConfig(epsilon=EPSILON, step_size=EPSILON / 80, num_steps=20))
     assert names(full) == {"single_step_stronger", "black_box_stronger"}
 
 
 @pytest.mark.parametrize("seed", few(5))
-def test_an_honest_robust_network_is_not_accused(seed: int) -> None:
+def test_a_robust_network_gives_no_warning(seed: int) -> None:
     net = robust(seed)
     x, y = digits("test")
     assert (net(x).argmax(1) == y).float().mean() > 0.85
@@ -203,14 +203,14 @@ def test_an_honest_robust_network_is_not_accused(seed: int) -> None:
 
 @pytest.mark.parametrize("epsilon", [0.02, 0.1, 0.3])
 @pytest.mark.parametrize("seed", few(3))
-def test_nor_is_one_without_any_robustness(seed: int, epsilon: float) -> None:
+def test_a_standard_network_gives_no_warning(seed: int, epsilon: float) -> None:
     net = trained(perceptron, seed, 15, None)
     attack = AttackConfig(epsilon=epsilon, step_size=epsilon / 4, num_steps=10)
     assert [names(report) for report in both(net, attack)] == [set(), set()]
 
 
 @pytest.mark.parametrize("seed", few(2))
-def test_single_steps_without_overfitting_are_no_fault(seed: int) -> None:
+def test_single_step_training_without_collapse_gives_no_warning(seed: int) -> None:
     one_step = AttackConfig(epsilon=EPSILON, step_size=EPSILON, num_steps=1, random_start=False)
     assert [names(report) for report in both(trained(perceptron, seed, 8, one_step))] == [set(), set()]
 

@@ -1,4 +1,4 @@
-"""`AtLambda` equals the network it holds, draws nothing, moves as one piece and leaves the network alone."""
+"""`AtLambda` equals its network, draws no random numbers, moves between devices and does not change the network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def x() -> Tensor:
 
 @pytest.mark.parametrize("method", ["float", "pgd_at"])
 @pytest.mark.parametrize("lam", [0, 0.0, 0.3, 1.0, 1, np.float64(0.3), np.float32(1.0)])
-def test_it_equals_the_network_at_that_lam(method: str, lam: float, x: Tensor) -> None:
+def test_at_lambda_equals_the_network(method: str, lam: float, x: Tensor) -> None:
     model = trained(method)
     noise = model.draw_noise(7) if lam > 0 else None
     wanted = model(x, model.condition(lam, noise=noise))
@@ -44,7 +44,7 @@ def test_it_equals_the_network_at_that_lam(method: str, lam: float, x: Tensor) -
 
 @pytest.mark.parametrize("method", ["float", "floats", "float_slim"])
 @pytest.mark.parametrize("lam", [0.3, 0.7])
-def test_every_mapping_of_lam_folds_as_meant(method: str, lam: float, x: Tensor) -> None:
+def test_every_routing_folds(method: str, lam: float, x: Tensor) -> None:
     settings = {"model.widths": "8,16", "method.threshold": "0.5", "method.shared_alpha": "true"}
     outputs = []
     wanted = {"ranges": 2 * lam if lam < 0.5 else 2 * lam - 1, "linear": lam, "constant": lam > 0.5}
@@ -104,7 +104,7 @@ def test_a_network_in_training_mode_is_refused() -> None:
         AtLambda(trained().train(), 0.5)
 
 
-def test_calls_between_draws_change_no_attacks_numbers(x: Tensor) -> None:
+def test_forwards_do_not_change_random_state(x: Tensor) -> None:
     network = AtLambda(trained(), 0.5)
     torch.manual_seed(3)
     without = [torch.rand(4) for _ in range(3)]
@@ -127,7 +127,7 @@ def test_it_moves_with_its_folded_weights(x: Tensor) -> None:
     assert meta(x.to("meta")).device.type == "meta"
 
 
-def test_making_using_and_attacking_leave_the_network_alone(x: Tensor) -> None:
+def test_folding_and_attacking_do_not_change_the_network(x: Tensor) -> None:
     model = trained()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     network = AtLambda(model, 0.5)
@@ -148,7 +148,7 @@ def test_restoring_the_found_mode_leaves_eval_mode() -> None:
     assert not any(module.training for module in model.modules())
 
 
-def test_later_changes_of_the_weights_are_not_seen(x: Tensor) -> None:
+def test_later_weight_changes_have_no_effect(x: Tensor) -> None:
     model = trained("pgd_at")
     network = AtLambda(model, 1.0)
     wanted = network(x)
@@ -164,7 +164,7 @@ def test_gradients_reach_the_image(x: Tensor) -> None:
     assert (leaf.grad != 0).any()
 
 
-def test_a_uniform_condition_is_known_by_shape() -> None:
+def test_uniform_conditions_are_recognised_by_shape() -> None:
     assert Condition(torch.zeros(1), True).uniform
     assert not Condition(torch.zeros(4), torch.ones(4, dtype=torch.bool)).uniform
 

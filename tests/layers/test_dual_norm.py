@@ -1,4 +1,4 @@
-"""Masked dual statistics are the papers' slice-and-concatenate, in any order of rows and for any share of them."""
+"""Masked dual statistics equal the papers' slice-and-concatenate, for any order and share of rows."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_slicing_ordered_rows_gives_the_same_result(clean_rows: int, training: b
     assert close([grad.float() for grad in sliced_grads], [grad.float() for grad in masked_grads], 4 * atol)
 
 
-def test_rows_in_order_never_meet_the_masked_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sorted_rows_never_use_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DualBatchNorm2d, "_normalise_masked", None)
     cond = Routing().at(torch.tensor([0.0, 0.0, 0.3, 0.5, 1.0]))
     assert made(DualBatchNorm2d)(images(5), cond).isfinite().all()

@@ -14,14 +14,14 @@ LAM = torch.tensor([0.4, 0.0, 1.0, 0.1, 0.1])
 
 
 @pytest.mark.parametrize("kind", CODEBOOKS)
-def test_a_lam_gets_the_row_of_its_choice(kind: str) -> None:
+def test_each_choice_has_its_row(kind: str) -> None:
     rows = code_matrix(kind, 8, seed=3).float()
     assert torch.equal(Codebook(kind, CHOICES, 8, seed=3)(LAM), rows[[4, 0, 5, 1, 1]])
     mixed = (1.0, 0.1, 0.4, 0.0)
     assert torch.equal(Codebook(kind, mixed, 8, seed=3)(LAM), rows[[2, 3, 0, 1, 1]])
 
 
-def test_the_dct_is_that_of_scipy() -> None:
+def test_the_dct_equals_scipys() -> None:
     fft = pytest.importorskip("scipy.fft", reason="scipy, which scikit-learn brings, is not installed")
     assert np.allclose(code_matrix("dct", 16).numpy(), fft.dct(np.eye(16), axis=0), atol=1e-12)
     assert torch.equal(code_matrix("dct", 16)[0], torch.full((16,), 2.0, dtype=torch.float64))
@@ -71,7 +71,7 @@ def test_interpolation_mixes_the_two_neighbouring_rows() -> None:
     codes.check(torch.tensor([0.05, 0.6]))
 
 
-def test_interpolation_does_not_reach_outside_the_choices() -> None:
+def test_interpolation_refuses_lam_outside_the_choices() -> None:
     codes = Codebook("dct", (0.2, 0.8), 8, interpolate=True)
     with pytest.raises(ConfigError, match=r"^lam=0.1: .*0.2 and 0.8"):
         codes.check(0.1)
@@ -95,7 +95,7 @@ def test_choices_that_do_not_fit_are_refused(kind: str, choices: tuple[float, ..
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("interpolate", [False, True])
-def test_encoding_on_a_gpu_waits_for_nothing(interpolate: bool) -> None:
+def test_encoding_on_a_gpu_does_not_synchronise(interpolate: bool) -> None:
     codes, lam = Codebook("rand", CHOICES, 8, interpolate).cuda(), LAM.cuda()
     wanted = codes(lam)
     torch.cuda.set_sync_debug_mode("error")

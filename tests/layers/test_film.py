@@ -10,7 +10,7 @@ from torch import Tensor
 from distcond.layers.condition import Condition
 from distcond.layers.film import FiLM, apply_modulation
 from distcond.layers.folding import ConvNorm
-from distcond.layers.layer_set import film
+from distcond.layers.layer_set import film_layers
 
 
 def made(channels: int = 5, code_dim: int = 3, identity_start: bool = False) -> FiLM:
@@ -57,7 +57,7 @@ def test_every_row_is_modulated_by_its_own_code() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 4])
-def test_it_is_the_affine_it_says_it_is(rows: int) -> None:
+def test_as_affine_equals_the_forward(rows: int) -> None:
     layer, cond = made(), coded(draw(rows, 3, seed=2))
     scale, shift = layer.as_affine(cond)
     assert scale.shape == shift.shape == ((5,) if rows == 1 else (4, 5))
@@ -73,7 +73,7 @@ def test_can_start_as_identity_and_leave_it() -> None:
     assert layer.out.weight.grad.abs().amin() > 0
 
 
-def test_it_keeps_layout_and_number_format() -> None:
+def test_it_keeps_layout_and_dtype() -> None:
     x = X.to(torch.bfloat16, memory_format=torch.channels_last)
     for codes in (draw(1, 3), draw(4, 3)):
         out = made()(x, coded(codes))
@@ -84,7 +84,7 @@ def test_it_keeps_layout_and_number_format() -> None:
 def test_a_fold_per_row_computes_the_coefficients_once() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        unit = ConvNorm(film(3), 5, 4).eval()
+        unit = ConvNorm(film_layers(3), 5, 4).eval()
     rows = coded(draw(4, 3, seed=2))
     (folded,) = (unit.fold(rows, torch.float32),)
     assert folded.modulation is not None
@@ -94,8 +94,8 @@ def test_a_fold_per_row_computes_the_coefficients_once() -> None:
     assert unit.fold(coded(draw(1, 3)), torch.float32).modulation is None
 
 
-def test_shortcuts_have_none() -> None:
-    assert ConvNorm(film(3), 5, 4, modulated=False).modulate is None
+def test_shortcuts_have_no_modulation() -> None:
+    assert ConvNorm(film_layers(3), 5, 4, modulated=False).modulate is None
 
 
 def test_modulated_is_scale_times_x_plus_shift() -> None:

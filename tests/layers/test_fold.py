@@ -1,4 +1,4 @@
-"""A folded network is the network: every model, every method, noise included."""
+"""Folding keeps the logits: every model, every method, noise included."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from distcond.layers.condition import Condition
 from distcond.layers.film import FiLM
 from distcond.layers.folding import ConvNorm, ConvUnit, NormUnit
-from distcond.layers.layer_set import LayerSet, film, noisy
+from distcond.layers.layer_set import LayerSet, film_layers, noisy_layers
 from distcond.models.conditional import ConditionalModel
 from distcond.registry import table
 from distcond.runs.build import build_model
@@ -39,7 +39,7 @@ def images(n: int = 4) -> Tensor:
 
 @pytest.mark.parametrize("lam", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("method", table("method"))
-def test_folded_is_unfolded(network: Any, method: str, lam: float) -> None:
+def test_folding_keeps_the_logits(network: Any, method: str, lam: float) -> None:
     # Every network of every set of layers: tests/models/test_every_model.py.
     net = network(method)
     for width in range(len(net.width_mults)):
@@ -64,7 +64,7 @@ def test_folded_weights_replace_the_layers_own(network: Any, model: str, method:
 
 
 @pytest.mark.parametrize("model", ["small_cnn", "preact_resnet18"])
-def test_folding_takes_the_number_format_asked_for(network: Any, model: str) -> None:
+def test_folding_uses_the_given_dtype(network: Any, model: str) -> None:
     net = network("float", model)
     folded = net.fold(net.condition(1.0, noise=net.draw_noise(3)), torch.bfloat16).folded
     assert folded is not None
@@ -72,7 +72,7 @@ def test_folding_takes_the_number_format_asked_for(network: Any, model: str) -> 
     assert {tensor.dtype for tensor in tensors} == {torch.bfloat16}
 
 
-def test_folding_rows_of_both_kinds_is_a_mistake(network: Any) -> None:
+def test_folding_mixed_rows_is_refused(network: Any) -> None:
     net = network("float")
     with pytest.raises(AssertionError, match="one route per pass"):
         net.fold(net.condition(torch.tensor([0.0, 1.0])))
@@ -82,7 +82,7 @@ def test_folding_rows_of_both_kinds_is_a_mistake(network: Any) -> None:
 def test_modulation_folds_unless_it_is_per_row(modulated: bool) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        unit = ConvNorm(noisy()._replace(modulate=FiLM), 3, 4, modulated=modulated).eval()
+        unit = ConvNorm(noisy_layers()._replace(modulate=FiLM), 3, 4, modulated=modulated).eval()
     noise = torch.randn(3 * 4 * 9, generator=torch.Generator().manual_seed(1))
     uniform = Condition(torch.tensor([0.5]), True, noise=noise, code=torch.tensor([[0.5]]))
     folded = uniform._replace(folded=(unit.fold(uniform, torch.float32),), noise=None, code=None)
@@ -97,7 +97,7 @@ def test_modulation_folds_unless_it_is_per_row(modulated: bool) -> None:
 def test_a_normalisation_alone_folds_into_one_affine(modulated: bool) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        unit = NormUnit(film(1), 3, modulated=modulated).eval()
+        unit = NormUnit(film_layers(1), 3, modulated=modulated).eval()
     for number, tensor in enumerate(unit.norm.state_dict().values()):
         if tensor.is_floating_point():
             tensor.copy_(0.5 + torch.rand(tensor.shape, generator=torch.Generator().manual_seed(number)))
@@ -112,7 +112,7 @@ def test_a_normalisation_alone_folds_into_one_affine(modulated: bool) -> None:
 
 
 def test_a_bare_convolution_folds_without_bias() -> None:
-    unit = ConvUnit(noisy(), 3, 4)
+    unit = ConvUnit(noisy_layers(), 3, 4)
     cond = Condition(torch.tensor([0.5]), True, noise=torch.randn(3 * 4 * 9))
     folded = unit.fold(cond, torch.float32)
     assert folded.bias is None
@@ -133,7 +133,7 @@ def test_units_and_noise_are_numbered_through_the_network(network: Any) -> None:
     assert net.noise_size == starts[-1] + convolutions[-1].weight.numel()
 
 
-def test_a_layer_set_says_what_it_makes() -> None:
-    layers = noisy()
+def test_layer_sets_make_their_layers() -> None:
+    layers = noisy_layers()
     assert isinstance(layers, LayerSet)
     assert set(LayerSet._fields) == {"conv", "norm", "modulate", "linear"}

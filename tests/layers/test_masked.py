@@ -1,4 +1,4 @@
-"""Two masks over one weight, and noise that falls on kept weights only."""
+"""Two masks over one weight, and noise on kept weights only."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from distcond.layers.condition import Condition
 from distcond.layers.folding import assign_indices
-from distcond.layers.layer_set import LayerSet, noisy
+from distcond.layers.layer_set import LayerSet, noisy_layers
 from distcond.layers.noisy import Amplitude, NoisyConv2d
 from distcond.layers.plain import Conv2d
 
@@ -106,7 +106,7 @@ class Three(nn.Module):
 
 
 def test_each_layer_has_its_own_noise() -> None:
-    net = Three(noisy())
+    net = Three(noisy_layers())
     size, units = assign_indices(net)
     assert (size, units) == (3 * 4 * 9 + 4 * 4 + 4 * 2 * 9, ())
     assert [conv.noise_start for conv in (net.first, net.second, net.third)] == [0, 108, 124]
@@ -119,7 +119,7 @@ def test_shared_amplitude_sums_the_gradients_of_its_layers() -> None:
     def three(alpha: Amplitude) -> Three:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            net = Three(noisy(alpha))
+            net = Three(noisy_layers(alpha))
         assign_indices(net)
         return net
 
@@ -139,4 +139,4 @@ def test_shared_amplitude_sums_the_gradients_of_its_layers() -> None:
 
 
 def test_the_starting_amplitude_is_the_methods() -> None:
-    assert noisy(0.5).conv(3, 4).alpha.item() == 0.5
+    assert noisy_layers(0.5).conv(3, 4).alpha.item() == 0.5

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from distcond.layers.condition import Condition
 from distcond.layers.film import FiLM
-from distcond.layers.layer_set import LayerSet, Narrow, film, noisy, slimmable_film, slimmable_noisy
+from distcond.layers.layer_set import (
+    LayerSet,
+    SlimmableWidths,
+    film_layers,
+    noisy_layers,
+    slimmable_film_layers,
+    slimmable_noisy_layers,
+)
 from distcond.layers.noisy import NoisyConv2d
 from distcond.layers.slimmable import NoisySlimmableConv2d, SlimmableConv2d, SlimmableFiLM, channels_at_widths
 from distcond.models.conditional import ConditionalModel
@@ -62,8 +69,8 @@ def narrow_state(slim: ConditionalModel, thin: nn.Module, width: int, concatenat
 @pytest.mark.parametrize("concatenated", [False, True])
 @pytest.mark.parametrize("width", [0, 1, 2])
 def test_oats_width_equals_the_sliced_dense_network(width: int, concatenated: bool) -> None:
-    slim = resnet(slimmable_film(Narrow(MULTS), 4, concatenated=concatenated))
-    thin = resnet(film(4), tuple(channels_at_widths(planes, MULTS)[width] for planes in PLANES))
+    slim = resnet(slimmable_film_layers(SlimmableWidths(MULTS), 4, concatenated=concatenated))
+    thin = resnet(film_layers(4), tuple(channels_at_widths(planes, MULTS)[width] for planes in PLANES))
     thin.load_state_dict(narrow_state(slim, thin, width, concatenated))
     code, route = draw(6, 4), torch.tensor([False, False, True, True, True, True])
     cond = Condition(torch.rand(6), route, width, code=code)
@@ -73,9 +80,9 @@ def test_oats_width_equals_the_sliced_dense_network(width: int, concatenated: bo
 
 
 @pytest.mark.parametrize("width", [0, 1, 2])
-def test_slim_float_width_equals_the_cut_noisy_network(width: int) -> None:
-    slim = resnet(slimmable_noisy(Narrow(MULTS)))
-    thin = resnet(noisy(), tuple(channels_at_widths(planes, MULTS)[width] for planes in PLANES))
+def test_slim_float_width_equals_the_sliced_noisy_network(width: int) -> None:
+    slim = resnet(slimmable_noisy_layers(SlimmableWidths(MULTS)))
+    thin = resnet(noisy_layers(), tuple(channels_at_widths(planes, MULTS)[width] for planes in PLANES))
     thin.load_state_dict(narrow_state(slim, thin, width, False))
     cond = slim.condition(0.7, width=width, noise=slim.draw_noise(1))
     for wide, dense in zip(_convs(slim), _convs(thin), strict=True):
@@ -107,7 +114,7 @@ def test_row_noise_equals_pass_noise_at_every_width() -> None:
 
 
 @pytest.mark.parametrize(("concatenated", "shift_rows"), [(False, slice(8, 12)), (True, slice(4, 8))])
-def test_film_is_cut_in_one_of_two_ways(concatenated: bool, shift_rows: slice) -> None:
+def test_film_is_sliced_in_two_ways(concatenated: bool, shift_rows: slice) -> None:
     slim: SlimmableFiLM = seeded(lambda: SlimmableFiLM(8, 3, width_mults=(1.0, 0.5), concatenated=concatenated))
     thin = FiLM(4, 3)
     rows = torch.cat([torch.arange(4), torch.arange(16)[shift_rows]])
@@ -121,7 +128,7 @@ def test_film_is_cut_in_one_of_two_ways(concatenated: bool, shift_rows: slice) -
 
 
 def test_a_width_moves_its_own_statistics_only() -> None:
-    model = resnet(slimmable_film(Narrow(MULTS), 4))
+    model = resnet(slimmable_film_layers(SlimmableWidths(MULTS), 4))
     before = {name: tensor.clone() for name, tensor in model.named_buffers()}
     model(draw(6, 3, 8, 8), Condition(torch.ones(1), True, 1, code=draw(1, 4)))
     moved = {name for name, tensor in model.named_buffers() if not torch.equal(tensor, before[name])}
@@ -129,8 +136,8 @@ def test_a_width_moves_its_own_statistics_only() -> None:
     assert all(".norms.1.adv." in name for name in moved)
 
 
-def test_heads_are_one_for_all_or_one_each() -> None:
-    one, each = (resnet(slimmable_film(Narrow(MULTS, shared), 4)) for shared in (True, False))
+def test_classifiers_are_shared_or_per_width() -> None:
+    one, each = (resnet(slimmable_film_layers(SlimmableWidths(MULTS, shared), 4)) for shared in (True, False))
     assert [p.shape for p in one.backbone.linear.parameters()] == [(10, 16), (10,)]
     shapes = [(10, 16), (10,), (10, 12), (10,), (10, 8), (10,)]
     assert [p.shape for p in each.backbone.linear.parameters()] == shapes

@@ -1,4 +1,4 @@
-"""What a step costs, counted: forward-equivalents per image, against the floor of each method's passes."""
+"""The counted cost of a step: forward equivalents per image, against the sum of each method's passes."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def test_a_step_costs_what_its_passes_cost(method: str, floor: float, fold: bool
     assert cost(step_of(method, fold), draws_of(method)) == pytest.approx(floor, rel=0.005)
 
 
-def test_no_attack_is_paid_for_at_lam_zero() -> None:
+def test_lam_zero_costs_no_attack() -> None:
     draws = StepRandomness(0, 0, 0, 0, 1, torch.zeros(N))
     assert cost(step_of("pgd_at", True), draws) == pytest.approx(3.0, rel=0.005)
     assert cost(step_of("float", True), draws) == pytest.approx(3.0, rel=0.005)
 
 
-def test_the_count_is_that_of_the_network() -> None:
+def test_counted_flops_equal_the_networks() -> None:
     # 40.5 million multiplications of ResNet-20 at 32 pixels (He et al. 2016), two FLOPs each, and the shortcuts'.
     model = step_of("pgd_at", True).model.eval()
     assert flops(lambda: model(images(), model.condition(1.0))) / N == pytest.approx(2 * 40.8e6, rel=0.01)

@@ -83,7 +83,7 @@ def test_steps_are_finite_and_reach_every_parameter(config: Any, method: str, pr
 
 
 @pytest.mark.parametrize("method", trained())
-def test_reduced_precision_points_the_same_way(config: Any, method: str) -> None:
+def test_reduced_precision_gradients_agree(config: Any, method: str) -> None:
     found = []
     for precision in ("float32", "bf16"):
         # No attack: its signs amplify rounding.

@@ -1,4 +1,4 @@
-"""FLOATS: FLOAT's step on a sparse network whose density never moves."""
+"""FLOATS: FLOAT's step on a sparse network of constant density."""
 
 from __future__ import annotations
 

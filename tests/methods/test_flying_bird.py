@@ -1,4 +1,4 @@
-"""Flying Bird: what is masked, how density is shared out, when masks move."""
+"""Flying Bird: masked layers, distribution of the density, schedule of updates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distcond.sparsity.masks import count_kept
 
 
 @pytest.mark.parametrize("distribution", list(DISTRIBUTIONS))
-def test_stem_and_classifier_have_the_densities_asked_for(tiny: Any, distribution: str) -> None:
+def test_stem_and_classifier_have_configured_densities(tiny: Any, distribution: str) -> None:
     config = tiny("flying_bird", method__distribution=distribution)
     model = build_model(config)
     masks = METHOD.sparsity(config, model)

@@ -1,4 +1,4 @@
-"""Flying Bird+: the history of a run moves its density; without that history it is refused."""
+"""Flying Bird+: the history of a run changes its density; runs without that history are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacking folded weights is attacking the network: the same adversarial images, and the network untouched."""
+"""Attacking folded weights gives the same adversarial images and does not change the network."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_an_attack_changes_nothing_about_the_network(tiny: Any, method: str, dty
     assert all(module.training for module in step.model.modules())
 
 
-def test_it_attacks_at_the_lam_of_the_rows(tiny: Any) -> None:
+def test_attacks_use_the_lam_of_the_rows(tiny: Any) -> None:
     step = step_of(tiny, "float", "small_cnn")
     assert not torch.equal(adversarial(step, torch.float32, 1.0), adversarial(step, torch.float32, 0.2))
 
 
-def test_bfloat16_attacks_stay_in_the_ball_equally_strong(tiny: Any) -> None:
+def test_bfloat16_attacks_stay_within_epsilon_equally_strong(tiny: Any) -> None:
     step = step_of(tiny, "float", "small_cnn")
     with torch.autocast("cpu", torch.bfloat16):
         reduced = adversarial(step, torch.bfloat16)
@@ -80,7 +80,7 @@ def test_bfloat16_attacks_stay_in_the_ball_equally_strong(tiny: Any) -> None:
     assert found - clean > 0.9 * (strong - clean) > 0.002
 
 
-def test_modules_get_their_modes_back_after_errors() -> None:
+def test_modes_are_restored_after_errors() -> None:
     net = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Dropout())
     net[1].eval()
     with eval_mode(net):

@@ -127,7 +127,7 @@ def test_the_folded_attack_finds_the_same_images(tiny: Any) -> None:
     assert torch.allclose(*moved, atol=1e-5)
 
 
-def test_the_attack_knows_the_lam_of_each_row(tiny: Any) -> None:
+def test_the_attack_uses_each_rows_lam(tiny: Any) -> None:
     moved = []
     for lam in (LAM, torch.tensor([0.0, 0.0, 0.0, 0.1, 0.4, 1.0, 1.0, 1.0])):
         step = stepped(tiny)
@@ -138,7 +138,7 @@ def test_the_attack_knows_the_lam_of_each_row(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize("lam", [LAM, torch.zeros(8), torch.ones(8), torch.full((8,), 0.4)])
-def test_any_mixture_of_rows_makes_a_step(tiny: Any, lam: Tensor) -> None:
+def test_any_mixture_of_rows_trains(tiny: Any, lam: Tensor) -> None:
     step = stepped(tiny)
     step.model.train()
     outcome = step(images(), labels(), draws(lam))

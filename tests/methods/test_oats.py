@@ -1,4 +1,4 @@
-"""OATS: one step is OAT's at every width, and a sweep covers them all."""
+"""OATS: one step is OAT's at every width, and evaluation covers all widths."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_widths_must_descend_from_one(tiny: Any, mults: str) -> None:
         build_model(tiny("oats", method__width_mults=mults))
 
 
-def test_a_sweep_counts_every_width_by_its_multiplier(tiny: Any) -> None:
+def test_evaluation_reports_every_width(tiny: Any) -> None:
     config = tiny("oats")
     model = build_model(config).eval()
     raw = torch.randint(256, (40, 8, 8, 3), generator=torch.Generator().manual_seed(1)).byte()

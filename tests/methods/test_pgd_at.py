@@ -71,7 +71,7 @@ def test_a_pass_of_weight_zero_is_not_run(tiny: Any, lam: float, forwards: int, 
     assert all(module.training for module in step.modules())
 
 
-def test_swept_at_the_lam_of_training(tiny: Any) -> None:
+def test_evaluates_at_the_lam_of_training(tiny: Any) -> None:
     from distcond.methods.pgd_at import METHOD
 
     assert METHOD.lam_grid(tiny("pgd_at", sampler__lam=0.25)) == (0.25,)

@@ -1,4 +1,4 @@
-"""Robust Bird: standard training until a ticket is found, then adversarial training of that ticket."""
+"""Robust Bird: standard training until a ticket is found, then adversarial training of the ticket."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_stages_and_their_schedules(tiny: Any) -> None:
     assert train.optim.schedule == "onecycle"
 
 
-def test_a_run_searches_draws_and_trains_the_ticket(config: Any, tmp_path: Path) -> None:
+def test_a_run_finds_and_trains_the_ticket(config: Any, tmp_path: Path) -> None:
     history = run(config(method__tolerance=1), tmp_path)
     assert [record["stage"] for record in history] == ["search", "search", "train", "train"]
     assert [record["sparsity"]["density"] for record in history] == pytest.approx([1, 1, 0.2, 0.2], abs=1e-3)
@@ -69,7 +69,7 @@ def test_a_run_searches_draws_and_trains_the_ticket(config: Any, tmp_path: Path)
     assert sum(int((layer.weight != 0).sum()) for layer in layers) == int(0.2 * total + 0.5)
 
 
-def test_fruitless_searches_end_at_their_cap(config: Any, tmp_path: Path) -> None:
+def test_searches_end_at_the_maximum_epochs(config: Any, tmp_path: Path) -> None:
     history = run(config(method__tolerance=0, epochs=1), tmp_path)
     assert [record["stage"] for record in history] == ["search"] * 4 + ["train"]
     assert [record["sparsity"]["found"] for record in history] == [0] * 5

@@ -114,7 +114,7 @@ def test_lam_between_two_points_takes_the_nearer(config: Any, lam: float, like: 
     assert METHOD.routing(config().method) == Routing(0.5)
 
 
-def test_it_is_swept_at_its_two_points(config: Any) -> None:
+def test_it_evaluates_at_two_points(config: Any) -> None:
     assert METHOD.lam_grid(config(eval__lam_grid="0,0.2,0.7,1")) == (0.0, 1.0)
     assert METHOD.lam_grid(config(eval__lam_grid="1")) == (1.0,)
     with pytest.raises(ConfigError, match=r"eval.lam_grid: "):
@@ -146,7 +146,7 @@ def test_density_one_has_no_masks(config: Any) -> None:
     assert METHOD.sparsity(config(method__density=1), build_model(config(method__density=1))) is None
 
 
-def test_an_overlap_that_cannot_be_is_refused(config: Any) -> None:
+def test_an_impossible_overlap_is_refused(config: Any) -> None:
     chosen = config(method__density=0.8, method__overlap=0.5)
     with pytest.raises(ConfigError, match=r"method.overlap=0.5: .*0.75"):
         METHOD.sparsity(chosen, build_model(chosen))

@@ -1,4 +1,4 @@
-"""Sparse methods in whole runs: counted cost, resuming at any epoch, ranks that carry the same masks."""
+"""Sparse methods in complete runs: counted cost, resuming at any epoch, equal masks on all ranks."""
 
 from __future__ import annotations
 

@@ -26,5 +26,5 @@ def test_loss_is_clean_cross_entropy_at_any_lam(tiny: Any, lam: float) -> None:
     assert counts[[1, 3]].tolist() == [6, 0]
 
 
-def test_it_is_swept_at_lam_zero(tiny: Any) -> None:
+def test_it_evaluates_at_lam_zero(tiny: Any) -> None:
     assert METHOD.lam_grid(tiny("standard")) == (0.0,)

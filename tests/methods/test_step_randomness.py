@@ -27,7 +27,7 @@ def lam_of(part: RowSlice) -> Tensor:
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize(("start", "stop"), [(0, 7), (0, 3), (3, 7), (3, 5), (2, 6), (7, 7)])
-def test_ranks_are_dealt_the_whole_in_turn(world: int, start: int, stop: int) -> None:
+def test_ranks_interleave_to_all_rows(world: int, start: int, stop: int) -> None:
     whole = torch.arange(7)
     for rank in range(world):
         part = of(rank, world).slice_rows(start, stop)

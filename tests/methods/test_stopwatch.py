@@ -1,4 +1,4 @@
-"""Shares of a step's time, taken now and then."""
+"""Shares of a step's time, measured in some steps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def step(watch: Stopwatch, later: Callable[[float], None]) -> None:
     watch.end()
 
 
-def test_every_moment_counts_once(pass_time: Callable[[float], None]) -> None:
+def test_all_time_is_counted_once(pass_time: Callable[[float], None]) -> None:
     watch = Stopwatch(CPU)
     step(watch, pass_time)
     pass_time(50)  # between steps
@@ -52,7 +52,7 @@ def test_every_moment_counts_once(pass_time: Callable[[float], None]) -> None:
     assert shares["attack"] == pytest.approx(0.6)
 
 
-def test_only_one_step_in_a_while_is_timed(pass_time: Callable[[float], None]) -> None:
+def test_only_one_step_per_interval_is_timed(pass_time: Callable[[float], None]) -> None:
     watch = Stopwatch(CPU, interval=25)
     for _ in range(6):  # of ten seconds each: the first and the fourth
         step(watch, pass_time)
@@ -61,7 +61,7 @@ def test_only_one_step_in_a_while_is_timed(pass_time: Callable[[float], None]) -
     assert watch.shares() is None
 
 
-def test_one_that_is_still_neither_times_nor_waits(pass_time: Callable[[float], None]) -> None:
+def test_inactive_stopwatches_do_not_synchronise(pass_time: Callable[[float], None]) -> None:
     asleep = Stopwatch(CPU, active=False)
     for watch in (asleep, NULL_TIMER):
         step(watch, pass_time)
@@ -91,7 +91,7 @@ def test_time_after_the_last_gradient_is_reduction(pass_time: Callable[[float], 
 
 
 @pytest.mark.gpu
-def test_a_gpu_is_waited_for() -> None:
+def test_timed_steps_synchronise_the_gpu() -> None:
     device = torch.device("cuda")
     watch, weight = Stopwatch(device), torch.nn.Parameter(torch.ones(4096, 4096, device=device))
     (weight @ weight).sum().backward()

@@ -1,4 +1,4 @@
-"""Adversarial weight perturbation: v by hand, weights put back, no trace left, one attack, ranks that agree."""
+"""Adversarial weight perturbation: v by hand, restored weights, no side effects, one attack, agreeing ranks."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_gradients_are_those_of_nearby_worst_weights(config: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["pgd_at", "float", "smart", "flying_bird"])
-def test_weights_return_and_statistics_move_once(config: Any, method: str) -> None:
+def test_weights_are_restored_and_statistics_updated_once(config: Any, method: str) -> None:
     chosen, plain = config(method), config(method, gamma=0.0)
     step, other = made(chosen), made(plain)
     before = {name: tensor.clone() for name, tensor in step.named_parameters()}
@@ -90,7 +90,7 @@ def test_weights_return_and_statistics_move_once(config: Any, method: str) -> No
     assert all(torch.equal(tracked[0][name], tracked[1][name]) for name in names)
 
 
-def test_growth_sees_the_gradients_of_the_step_alone(config: Any) -> None:
+def test_growth_ignores_gradients_of_the_perturbation(config: Any) -> None:
     steps = [made(config("smart", gamma=gamma)) for gamma in (0.0, 1e-9)]
     sums = []
     for step, gamma in zip(steps, (0.0, 1e-9), strict=True):

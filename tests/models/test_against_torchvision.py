@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distcond.layers.condition import Condition
-from distcond.layers.layer_set import plain
+from distcond.layers.layer_set import plain_layers
 from distcond.models.resnet import BasicBlock, Bottleneck, ResNet
 from distcond.models.vgg import Vgg
 
@@ -47,13 +47,13 @@ def same_logits(ours: nn.Module, other: nn.Module, x: Tensor) -> None:
 @pytest.mark.parametrize("block", ["BasicBlock", "Bottleneck"])
 def test_a_resnet_for_large_images(theirs: Any, block: str) -> None:
     kind = {"BasicBlock": BasicBlock, "Bottleneck": Bottleneck}[block]
-    ours = seeded(lambda: ResNet(plain(), 10, DEPTHS, (64, 128, 256, 512), kind, large_stem=True))
+    ours = seeded(lambda: ResNet(plain_layers(), 10, DEPTHS, (64, 128, 256, 512), kind, large_stem=True))
     other = theirs.ResNet(getattr(theirs.resnet, block), list(DEPTHS), num_classes=10)
     same_logits(ours, other, images(64))
 
 
 def test_vgg_up_to_its_classifier(theirs: Any) -> None:
-    ours = seeded(lambda: Vgg(plain(), 10, (2, 2, 3, 3, 3), (64, 128, 256, 512, 512)))
+    ours = seeded(lambda: Vgg(plain_layers(), 10, (2, 2, 3, 3, 3), (64, 128, 256, 512, 512)))
     features = theirs.vgg16_bn().features
     for module in features:
         if isinstance(module, nn.Conv2d):

@@ -173,7 +173,7 @@ def test_a_mix_that_masks_gradients_is_flagged() -> None:
     assert diagnose(mix, x, y, attack, 0, FULL).warned
 
 
-def test_stand_ins_break_a_mix_that_masks_gradients() -> None:
+def test_surrogates_break_a_mix_that_masks_gradients() -> None:
     mix, x, y = masked_mix()
     attack = AttackConfig(epsilon=0.1, step_size=0.02, num_steps=20)
     alone = torch.ones_like(y, dtype=torch.bool)
@@ -184,7 +184,7 @@ def test_stand_ins_break_a_mix_that_masks_gradients() -> None:
     assert float(worst.float().mean()) < float(alone.float().mean()) - 0.2
 
 
-def test_gradients_live_where_one_end_is_sure(tiny: Any) -> None:
+def test_gradients_survive_where_one_end_is_certain(tiny: Any) -> None:
     direction = torch.ones(3, 4, 4)
     mix, x = OutputBlend(Scaled(1.0, direction), Scaled(1e3, direction), 0.5), torch.full((1, 3, 4, 4), 0.6)
     leaf = x.requires_grad_()
@@ -206,7 +206,7 @@ def test_a_dial_outside_its_range_is_refused(rule: str, dial: float) -> None:
         point_on_dial(rule, dial)
 
 
-def test_the_robust_end_lies_on_the_robust_path(tiny: Any) -> None:
+def test_the_robust_end_is_on_the_robust_path(tiny: Any) -> None:
     net = build_model(tiny("smart")).eval()
     with pytest.raises(ConfigError, match=r"^dial_lam=0\.5: is on the clean path"):
         network_at(net, OperatingPoint(0.5, "weights", 0.5))

@@ -77,7 +77,7 @@ def test_ends_stay_what_they_are(tiny: Any) -> None:
     assert torch.equal(dial.at(1.0)(x), before)
 
 
-def test_moved_network_stays_at_its_position(tiny: Any) -> None:
+def test_moving_devices_keeps_the_position(tiny: Any) -> None:
     net, x = shaken(tiny, "float"), images("small_cnn")
     dial = DialNetwork(net).at(0.3)
     before = dial(x)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from distcond.layers import layer_set
 from distcond.layers.condition import Condition
 from distcond.layers.encode import Codebook, Encoder, RawLam
-from distcond.layers.layer_set import LayerSet, Narrow
+from distcond.layers.layer_set import LayerSet, SlimmableWidths
 from distcond.models.conditional import AtLambda, ConditionalModel
 from distcond.models.model import Model
 from distcond.registry import table
@@ -32,18 +32,20 @@ class Kind(NamedTuple):
 
 MULTS = (1.0, 0.5)
 KINDS = {
-    "plain": Kind(layer_set.plain()),
-    "dual": Kind(layer_set.dual()),
-    "noisy": Kind(layer_set.noisy()),
-    "masked_noisy": Kind(layer_set.masked_noisy()),
-    "masked": Kind(layer_set.masked()),
-    "paired": Kind(layer_set.paired()),
-    "film": Kind(layer_set.film(1), RawLam),
-    "slimmable": Kind(layer_set.slimmable(Narrow(MULTS, shared_head=False)), width_mults=MULTS),
+    "plain": Kind(layer_set.plain_layers()),
+    "dual": Kind(layer_set.dual_bn_layers()),
+    "noisy": Kind(layer_set.noisy_layers()),
+    "masked_noisy": Kind(layer_set.masked_noisy_layers()),
+    "masked": Kind(layer_set.masked_layers()),
+    "paired": Kind(layer_set.paired_layers()),
+    "film": Kind(layer_set.film_layers(1), RawLam),
+    "slimmable": Kind(layer_set.slimmable_layers(SlimmableWidths(MULTS, shared_head=False)), width_mults=MULTS),
     "slimmable_film": Kind(
-        layer_set.slimmable_film(Narrow(MULTS), 4), lambda: Codebook("rand", (0.0, 0.4, 0.7, 1.0), 4), MULTS
+        layer_set.slimmable_film_layers(SlimmableWidths(MULTS), 4),
+        lambda: Codebook("rand", (0.0, 0.4, 0.7, 1.0), 4),
+        MULTS,
     ),
-    "slimmable_noisy": Kind(layer_set.slimmable_noisy(Narrow(MULTS)), width_mults=MULTS),
+    "slimmable_noisy": Kind(layer_set.slimmable_noisy_layers(SlimmableWidths(MULTS)), width_mults=MULTS),
 }
 #: One network per way of building one: the others of a family differ in numbers that are made small here.
 ARCHITECTURES = sorted({value.build: name for name, value in table("model").items()}.values())
@@ -122,7 +124,7 @@ def test_logits_fit_images_and_every_parameter_learns(network: Any, model: str, 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", ARCHITECTURES)
-def test_a_saved_network_is_the_network(network: Any, model: str, kind: str, tmp_path: Any) -> None:
+def test_saved_networks_load_equal(network: Any, model: str, kind: str, tmp_path: Any) -> None:
     net, other, size = network(model, kind), network(model, kind, seed=5), sizes(model)[0]
     for cond in conditions(net):
         net(images(size, seed=1), cond)
@@ -134,7 +136,7 @@ def test_a_saved_network_is_the_network(network: Any, model: str, kind: str, tmp
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", ARCHITECTURES)
-def test_a_folded_network_is_the_network(network: Any, model: str, kind: str) -> None:
+def test_folded_networks_are_equal(network: Any, model: str, kind: str) -> None:
     net = network(model, kind).eval()
     for size in sizes(model):
         for cond in uniform_conditions(net):
@@ -215,7 +217,7 @@ def test_a_training_pass_traces_whole_and_once(network: Any, model: str) -> None
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)
-def test_the_parts_of_a_network_are_its_units(network: Any, model: str) -> None:
+def test_units_cover_the_network(network: Any, model: str) -> None:
     net = network(model, "film")
     inside = {id(module) for unit in net.units for module in unit.modules()}
     outside = [name for name, part in net.backbone.named_modules() if _does_something(part) and id(part) not in inside]

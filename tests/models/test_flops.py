@@ -1,4 +1,4 @@
-"""What a network costs, against numbers by hand."""
+"""FLOPs and weights against numbers by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from distcond.config.overrides import resolve
-from distcond.layers.layer_set import plain
+from distcond.layers.layer_set import plain_layers
 from distcond.models.conditional import ConditionalModel
 from distcond.models.flops import cost_at
 from distcond.models.wide_resnet import WideResNetOptions
@@ -52,7 +52,7 @@ def test_wrn_28_10_costs_5_2_billion_multiplications() -> None:
 def unmade(model: str, num_classes: int, options: Any) -> ConditionalModel:
     """A network of its full size, without values."""
     with torch.device("meta"):
-        return ConditionalModel(table("model")[model].build(plain(), num_classes, options)).to("meta").eval()
+        return ConditionalModel(table("model")[model].build(plain_layers(), num_classes, options)).to("meta").eval()
 
 
 @pytest.mark.parametrize("model", ["small_cnn", "preact_resnet18", "vgg16_bn", "resnet50"])
@@ -72,7 +72,7 @@ def test_a_narrower_width_costs_what_it_computes(tiny: Any, model: str) -> None:
     assert cost_at(network, 1.0, 1, 16).flops < cost_at(network, 1.0, 0, 16).flops / 2
 
 
-def test_a_zero_weight_costs_nothing(tiny: Any) -> None:
+def test_zero_weights_cost_nothing(tiny: Any) -> None:
     model = build_model(tiny("pgd_at")).eval()
     before = cost_at(model, 1.0, 0, 8)
     unit = model.units[0]

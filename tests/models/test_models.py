@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
 from distcond.layers.condition import Condition
-from distcond.layers.layer_set import LayerSet, dual, film, plain
+from distcond.layers.layer_set import LayerSet, dual_bn_layers, film_layers, plain_layers
 from distcond.models.conditional import ConditionalModel
 from distcond.models.model import Model
 from distcond.models.preact_resnet import PreActBlock
@@ -41,17 +41,21 @@ def size(model: str, layers: LayerSet, num_classes: int = 10, options: Any = Non
 @pytest.mark.parametrize(
     ("model", "layers", "wanted"),
     [
-        ("resnet18", plain(), 11_173_962),
-        ("resnet34", plain(), 21_282_122),
-        ("resnet34", dual(), 21_299_146),
-        ("resnet34", film(128), 33_355_466),  # OAT with codes of 128: 33.355 M
-        ("preact_resnet18", plain(), 11_172_170),  # 11,171,146, and the 1,024 of the normalisation before pooling
-        ("wrn16_8", plain(), 10_961_370),
-        ("wrn16_8", film(128), 16_228_922),  # OAT on SVHN: 16.229 M
-        ("wrn40_2", plain(), 2_243_546),
-        ("wrn40_2", film(128), 3_886_394),  # OAT on STL-10: 3.886 M
-        ("wrn34_10", plain(), 46_160_474),
-        ("vgg16_bn", plain(), 14_724_042),  # 14,728,266 with the 4,224 biases that normalisation undoes
+        ("resnet18", plain_layers(), 11_173_962),
+        ("resnet34", plain_layers(), 21_282_122),
+        ("resnet34", dual_bn_layers(), 21_299_146),
+        ("resnet34", film_layers(128), 33_355_466),  # OAT with codes of 128: 33.355 M
+        (
+            "preact_resnet18",
+            plain_layers(),
+            11_172_170,
+        ),  # 11,171,146, and the 1,024 of the normalisation before pooling
+        ("wrn16_8", plain_layers(), 10_961_370),
+        ("wrn16_8", film_layers(128), 16_228_922),  # OAT on SVHN: 16.229 M
+        ("wrn40_2", plain_layers(), 2_243_546),
+        ("wrn40_2", film_layers(128), 3_886_394),  # OAT on STL-10: 3.886 M
+        ("wrn34_10", plain_layers(), 46_160_474),
+        ("vgg16_bn", plain_layers(), 14_724_042),  # 14,728,266 with the 4,224 biases that normalisation undoes
     ],
 )
 def test_parameters_are_counted_as_in_the_papers(model: str, layers: LayerSet, wanted: int) -> None:
@@ -59,17 +63,19 @@ def test_parameters_are_counted_as_in_the_papers(model: str, layers: LayerSet, w
 
 
 def test_resnet50_has_the_parameters_of_the_published_weights() -> None:
-    assert size("resnet50", plain(), 1000) == 25_557_032
+    assert size("resnet50", plain_layers(), 1000) == 25_557_032
 
 
 def test_large_stem_gives_the_published_resnet18() -> None:
     options = resolve("float_digits", {"model": "resnet18", "model.stem": "large"}).model
-    assert size("resnet18", plain(), 1000, options) == 11_689_512
+    assert size("resnet18", plain_layers(), 1000, options) == 11_689_512
 
 
 def test_wrn_28_10_is_a_matter_of_depth() -> None:
     # Zagoruyko & Komodakis 2016, table 4: 36.5 million.
-    assert size("wrn34_10", plain(), 10, WideResNetOptions(depths=(4, 4, 4), widths=(160, 320, 640))) == 36_479_194
+    assert (
+        size("wrn34_10", plain_layers(), 10, WideResNetOptions(depths=(4, 4, 4), widths=(160, 320, 640))) == 36_479_194
+    )
 
 
 def test_float_adds_amplitudes_and_a_second_normalisation() -> None:
@@ -145,7 +151,7 @@ def test_dropout_acts_in_training_if_asked_for(tiny: Any) -> None:
 
 @pytest.mark.parametrize(("planes", "stride"), [(4, 1), (6, 2)])
 def test_a_pre_activation_block_by_hand(planes: int, stride: int) -> None:
-    block = PreActBlock(plain(), 4, planes, stride)
+    block = PreActBlock(plain_layers(), 4, planes, stride)
     x = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     active = F.relu(F.batch_norm(x, None, None, training=True))
     middle = F.conv2d(active, block.unit1.conv.weight, stride=stride, padding=1)

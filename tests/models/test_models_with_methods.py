@@ -1,4 +1,4 @@
-"""Every method trains every network: a finite step, masks on the right weights, ranks that add up to one."""
+"""Every method trains every network: a finite step, masks on the right weights, ranks that sum to one."""
 
 from __future__ import annotations
 

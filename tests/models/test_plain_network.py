@@ -159,7 +159,7 @@ class Chain(nn.Module):
 
 
 @pytest.mark.parametrize(("padding", "kept"), [(0, 3), (1, 4)])
-def test_constant_is_carried_where_that_is_exact(padding: int, kept: int) -> None:
+def test_constants_move_into_biases_where_exact(padding: int, kept: int) -> None:
     torch.manual_seed(0)
     chain, x = Chain(padding).eval(), images()
     with torch.no_grad():
@@ -170,7 +170,7 @@ def test_constant_is_carried_where_that_is_exact(padding: int, kept: int) -> Non
         assert close(found(x), expected)
 
 
-def test_channel_that_nothing_reads_goes() -> None:
+def test_unread_channels_are_removed() -> None:
     chain, x = Chain(1).eval(), images()
     with torch.no_grad():
         chain.second.weight[:, 2] = 0

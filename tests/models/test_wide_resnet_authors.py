@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from distcond.layers.condition import Condition
-from distcond.layers.layer_set import film
+from distcond.layers.layer_set import film_layers
 from distcond.models import wide_resnet
 from distcond.models.preact_resnet import PreActResNet
 
@@ -70,7 +70,7 @@ def test_the_same_weights_give_the_same_logits(monkeypatch: pytest.MonkeyPatch) 
     options = wide_resnet.WideResNetOptions(depths=(2, 2, 2), widths=(128, 256, 512), dropout=0.3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        ours: PreActResNet = wide_resnet.build(film(DIM), 10, options).double()
+        ours: PreActResNet = wide_resnet.build(film_layers(DIM), 10, options).double()
     theirs.load_state_dict({their_name(name): value for name, value in ours.state_dict().items()})
     source = torch.Generator().manual_seed(1)
     x = torch.rand(len(LAM), 3, 32, 32, generator=source, dtype=torch.float64)

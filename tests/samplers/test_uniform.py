@@ -28,7 +28,7 @@ def test_exactly_the_share_is_at_zero() -> None:
     assert int((draw(128, share=1.0) == 0).sum()) == 128
 
 
-def test_a_range_upside_down_is_refused() -> None:
+def test_an_inverted_range_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"sampler.low=0.6: .*sampler.high=0.5"):
         draw(4, low=0.6, high=0.5)
 

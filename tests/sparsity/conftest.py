@@ -1,4 +1,4 @@
-"""A few layers with made-up gradients: enough for masks to move exactly as in a run."""
+"""A few layers with artificial gradients, on which masks change exactly as in a run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Bench(NamedTuple):
         return file.getvalue()
 
     def load(self, state: bytes) -> None:
-        """Continue from `state`."""
+        """Resume from `state`."""
         model, optimiser, masks, own = torch.load(io.BytesIO(state), weights_only=True)
         self.model.load_state_dict(model)
         self.optimiser.load_state_dict(optimiser)

@@ -1,4 +1,4 @@
-"""Ranks that decide alike go on, ranks that do not are stopped."""
+"""Ranks with equal masks continue, ranks with different masks are stopped."""
 
 from __future__ import annotations
 

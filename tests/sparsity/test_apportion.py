@@ -9,7 +9,7 @@ from distcond.errors import ConfigError
 from distcond.sparsity.distribution import apportion, round_to_total
 
 
-def test_parts_are_proportional_and_overflow_passes_on() -> None:
+def test_parts_are_proportional_and_excess_is_redistributed() -> None:
     assert apportion(12, [1, 2, 3], [100, 100, 100]) == pytest.approx([2, 4, 6])
     # 6 does not fit into 3; the other 9 go 1 : 2.
     assert apportion(12, [1, 2, 3], [100, 100, 3]) == pytest.approx([3, 6, 3])
@@ -30,7 +30,7 @@ def test_rounding_favours_large_remainders_then_the_earlier() -> None:
     assert round_to_total([1.5, 1.5, 1.5, 1.5], 6, [1, 9, 9, 9]) == [1, 2, 2, 1]
 
 
-def test_the_richest_pays_for_everybodys_least() -> None:
+def test_the_largest_part_pays_for_the_minimum() -> None:
     assert round_to_total([0.1, 0.1, 9.8], 10, [9, 9, 20], least=1) == [1, 1, 8]
 
 

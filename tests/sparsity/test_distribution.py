@@ -28,7 +28,7 @@ def test_erk_by_hand() -> None:
     assert erk({"a": (8, 6, 3, 3), "b": (10, 4)}, 34) == {"a": 20, "b": 14}
 
 
-def test_erk_keeps_small_layers_whole() -> None:
+def test_erk_keeps_small_layers_dense() -> None:
     # 100 as 9 : 18 : 18 would be 20 : 40 : 40, but the first has 6 weights; 94 as 18 : 18.
     assert erk({"a": (6, 1, 1, 1), "b": (8, 4, 3, 3), "c": (8, 4, 3, 3)}, 100) == {"a": 6, "b": 47, "c": 47}
 

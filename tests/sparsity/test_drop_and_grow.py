@@ -1,4 +1,4 @@
-"""Masks that move every so many steps: per-layer counts stay, drop the smallest, grow where the gradient is."""
+"""Dynamic masks: constant counts per layer, drop the smallest, grow by gradient."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_updates_follow_the_interval_of_each_half() -> None:
 
 
 @pytest.mark.parametrize("growth", ["gradient", "random"])
-def test_the_density_of_every_layer_stays(bench: Any, growth: Literal["gradient", "random"]) -> None:
+def test_the_density_of_every_layer_is_constant(bench: Any, growth: Literal["gradient", "random"]) -> None:
     model = network()
     masks = moving(model, growth)
     run = bench(model, masks)
@@ -102,7 +102,7 @@ def test_momentum_is_masked_with_the_weights(bench: Any) -> None:
         assert (run.optimiser.state[weight]["momentum_buffer"][free] == 0).all()
 
 
-def test_a_trend_moves_the_density(bench: Any) -> None:
+def test_a_trend_changes_the_density(bench: Any) -> None:
     """The gap of the bench's history always grows: from half of the run on every update drops for good."""
     model = network()
     trend = DensityTrend(window=1, threshold=1.0, start=0.5, extra_drop=0.4, extra_grow=0.0)

@@ -1,4 +1,4 @@
-"""Two masks over one weight: density of each path, overlap, taking turns, and what neither keeps."""
+"""Two masks over one weight: density of each path, overlap, alternating updates, weights outside both."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def counts(masks: DualMaskTraining, path: bool) -> list[int]:
 @pytest.mark.parametrize(
     ("density", "overlap"), [(0.3, 0.0), (0.3, 0.25), (0.3, 1.0), (0.5, 0.0), (0.7, 0.8), (0.7, 2 - 1 / 0.7)]
 )
-def test_every_layer_meets_the_overlap_asked_for(density: float, overlap: float) -> None:
+def test_every_layer_meets_the_configured_overlap(density: float, overlap: float) -> None:
     masks = paths(network(), density, overlap)
     masks.start("train")
     clean, adv = masks.dual.masks(CLEAN), masks.dual.masks(ADV)
@@ -55,7 +55,7 @@ def test_without_a_target_the_masks_are_independent() -> None:
     assert masks.report()["overlap"] == pytest.approx(0.3, abs=0.05)
 
 
-def test_an_overlap_that_cannot_be_is_refused() -> None:
+def test_an_impossible_overlap_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"method.overlap=0.1: .*0.667"):
         paths(network(), 0.75, 0.1)
 
@@ -139,7 +139,7 @@ def test_only_weights_kept_by_neither_are_zeroed(bench: Any) -> None:
         assert (momentum[union] != 0).any()
 
 
-def test_dense_gradients_fade_by_the_momentum(bench: Any) -> None:
+def test_dense_gradients_decay_by_the_momentum(bench: Any) -> None:
     model = network()
     masks = paths(model)
     run = bench(model, masks)

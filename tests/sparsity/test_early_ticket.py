@@ -1,4 +1,4 @@
-"""The search ends exactly when the newest mask is near each of the four before it."""
+"""The search ends exactly when the newest mask is close to each of the four before it."""
 
 from __future__ import annotations
 

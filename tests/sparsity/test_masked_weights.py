@@ -1,4 +1,4 @@
-"""Masks beside the optimiser: weights stay at zero where they are dropped, momentum only if asked."""
+"""Masks applied after the optimiser: dropped weights stay zero, momentum only with the optimiser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_without_masks_nothing_happens() -> None:
     assert masked.density() == 1.0
 
 
-def test_putting_masks_zeroes_weights_and_tells_noise() -> None:
+def test_setting_masks_zeroes_weights_and_masks_noise() -> None:
     model = network()
     masked = MaskedWeights(layers_by_weight(model))
     assert masked.num_weights == 3 * 4 * 9 + 4 * 4 * 9
@@ -73,7 +73,7 @@ def test_masks_of_another_network_are_refused() -> None:
         masked.load_state_dict({"0.weight": torch.ones(4, 3, 3, 3, dtype=torch.bool)})
 
 
-def test_saved_masks_hold_again() -> None:
+def test_saved_masks_apply_after_loading() -> None:
     model = network()
     masked = MaskedWeights(layers_by_weight(model))
     masked.set_masks(largest_masks(masked.weights, 50))

@@ -1,4 +1,4 @@
-"""Masks: made from keys, counted, compared, and refused where they do not fit."""
+"""Masks: created from keys, counted, compared, and refused if they do not fit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_largest_is_global_and_exact() -> None:
     assert density(masks) == 3 / 8
 
 
-def test_scattered_masks_have_counts_and_follow_the_key() -> None:
+def test_random_masks_have_counts_and_follow_the_key() -> None:
     big = {"a": torch.zeros(100), "b": torch.zeros(5, 4, 3, 3)}
     one = random_masks(big, {"a": 10, "b": 90}, 7, "masks")
     assert count_kept(one) == {"a": 10, "b": 90}
@@ -52,7 +52,7 @@ def test_scattered_masks_have_counts_and_follow_the_key() -> None:
     assert mask_digest(random_masks(big, {"a": 10, "b": 90}, 8, "masks")) != mask_digest(one)
 
 
-def test_masks_lie_in_memory_as_their_weights_do() -> None:
+def test_masks_have_the_layout_of_their_weights() -> None:
     weight = torch.zeros(8, 4, 3, 3).to(memory_format=torch.channels_last)
     (mask,) = random_masks({"w": weight}, {"w": 9}, 0).values()
     assert mask.is_contiguous(memory_format=torch.channels_last)
@@ -65,7 +65,7 @@ def test_difference_is_a_share_of_all_entries() -> None:
     assert mask_difference(one, other) == 2 / 8
 
 
-def test_a_digest_tells_names_and_places_apart() -> None:
+def test_digests_depend_on_names_and_positions() -> None:
     first, second = torch.tensor([True, False]), torch.tensor([False, True])
     found = {mask_digest(masks) for masks in ({"a": first}, {"a": second}, {"b": first}, {"a": first, "b": first})}
     assert len(found) == 4

@@ -1,4 +1,4 @@
-"""Layers trade density by momentum; the network's density stays to the last weight, and so it does across a resume."""
+"""Layers exchange density by momentum; the network's density is exact and constant, also across a resume."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_updates_drop_the_smallest_and_grow_by_momentum(bench: Any) -> None:
         assert (weight[comes] == 0).all()
 
 
-def test_updates_wait_for_the_next_epoch(bench: Any) -> None:
+def test_updates_happen_in_the_next_epoch(bench: Any) -> None:
     """What was validated is what is saved."""
     model = network()
     masks = regrowth(model)
@@ -103,7 +103,7 @@ def test_momentum_stays_dense(bench: Any) -> None:
         assert (run.optimiser.state[weight]["momentum_buffer"] != 0).all()
 
 
-def test_whole_input_channels_are_on_or_off(bench: Any) -> None:
+def test_channels_are_kept_or_dropped_completely(bench: Any) -> None:
     model = network()
     masks = regrowth(model, 0.5, CHANNEL)
     run = bench(model, masks)

@@ -28,7 +28,7 @@ def test_full_layers_drop_at_most_their_sparsity() -> None:
     assert plan.drops == [9, 45, 45]
 
 
-def test_layers_fill_to_99_percent_of_free_places() -> None:
+def test_layers_fill_to_99_percent_of_free_weights() -> None:
     # 50 + 50 go; the first layer could take 60 at most, and gets 59 of its 60.
     plan = redistribute(LayerCounts([100, 100], [110, 1000], [1, 1]), [1.0, 0.0], 0.5, 200)
     assert plan.drops == [10, 50]
@@ -36,7 +36,7 @@ def test_layers_fill_to_99_percent_of_free_places() -> None:
     assert int(0.99 * (110 - 90)) == 19
 
 
-def test_everything_fills_where_99_percent_is_too_little() -> None:
+def test_layers_fill_completely_if_needed() -> None:
     # 499 of 999 stay; of the 501 free places 500 are needed, and 99 % are 495.
     plan = redistribute(LayerCounts([999], [1000], [1]), [1.0], 0.5, 999)
     assert (plan.drops, plan.grows) == ([500], [500])

@@ -49,7 +49,7 @@ def test_short_histories_and_early_epochs_change_nothing() -> None:
     assert after(gaps[1:], losses[1:], window=3).extra_shares(0.9) == (0.4, 0.05)
 
 
-def test_what_fired_is_reported_and_kept() -> None:
+def test_trend_updates_are_reported_and_saved() -> None:
     trend = after([0.0, 0.1, 0.2, 0.3, 0.4], FALLING)
     trend.extra_shares(0.6)
     trend.extra_shares(0.7)

@@ -23,7 +23,7 @@ def test_grow_takes_the_largest_of_the_free() -> None:
     assert torch.equal(grow(mask(1, 0, 1, 0, 0, 0), score, 2), mask(1, 0, 1, 1, 0, 1))
 
 
-def test_equal_scores_go_and_come_in_order() -> None:
+def test_ties_follow_the_order() -> None:
     assert torch.equal(drop(mask(1, 1, 1, 1), torch.zeros(4), 2), mask(0, 0, 1, 1))
     assert torch.equal(grow(mask(0, 0, 0, 0), torch.zeros(4), 2), mask(1, 1, 0, 0))
 

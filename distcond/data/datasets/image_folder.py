@@ -31,12 +31,12 @@ DEFAULT_SIDE = 224
 _NUM_SAMPLED = 64
 
 
-def _infer_sizes(found: DatasetFiles) -> InferredSizes:
-    train = found.splits()["train"]
+def _infer_sizes(files: DatasetFiles) -> InferredSizes:
+    train = files.splits()["train"]
     assert isinstance(train, EncodedSplit)
     if not len(train.labels):
-        raise ConfigError(f"data.root={found.root}: there is no training image")
-    require_pillow(str(found.root))
+        raise ConfigError(f"data.root={files.root}: there is no training image")
+    require_pillow(str(files.root))
     sizes = {read_size(image) for image in _sample_images(train)}
     width, height = max(sizes)
     native = len(sizes) == 1 and width == height <= MAX_NATIVE_SIDE

@@ -175,7 +175,7 @@ def test_conversion_refuses_an_empty_split(tmp_path: Path, on_disk: Any, small: 
         (break_npz_bomb, r"x_train would decompress to 30\.7 GB; .*at most 0\.154 GB"),
     ],
 )
-def test_damaged_roots_say_what_is_wrong(tmp_path: Path, on_disk: Any, small: Any, write: Any, message: str) -> None:
+def test_damaged_roots_are_refused(tmp_path: Path, on_disk: Any, small: Any, write: Any, message: str) -> None:
     write(tmp_path, small, on_disk)
     with pytest.raises(ConfigError, match=message) as failure:
         CIFAR10_DATASET.read(str(tmp_path))

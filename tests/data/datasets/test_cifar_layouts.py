@@ -78,7 +78,7 @@ def test_numbered_class_folders_hold_out_every_class(tmp_path: Path, on_disk: An
 
 
 @pytest.mark.parametrize("root", ["", "missing", "file", "."])
-def test_an_empty_root_is_refused_with_the_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+def test_an_empty_root_lists_accepted_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     for ask in (CIFAR10_DATASET.read, CIFAR10_DATASET.fingerprint):

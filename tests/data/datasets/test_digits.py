@@ -32,14 +32,14 @@ def test_the_splits_are_stratified() -> None:
         assert np.abs(share - 0.1).max() < 0.006, split
 
 
-def test_the_split_never_moves() -> None:
+def test_the_split_never_changes() -> None:
     # A run resumed from an old checkpoint would otherwise train on what it is tested on.
     rows = split_rows(np.arange(1797) % 10)
     assert rows["test"][:8].tolist() == [8, 10, 17, 29, 31, 47, 56, 59]
     assert rows["val"][:8].tolist() == [4, 14, 21, 28, 33, 50, 63, 67]
 
 
-def test_without_scikit_learn_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_scikit_learn_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     for ask in (DATASET.read, DATASET.fingerprint):
         with pytest.raises(ConfigError, match=r"data\.name=digits .*pip install scikit-learn"):
@@ -57,7 +57,7 @@ def test_the_mean_is_that_of_the_training_images() -> None:
     assert pixels.std((0, 1, 2)) == pytest.approx(DATASET.std, abs=1e-3)
 
 
-def test_data_sets_are_found_by_walking_the_room() -> None:
+def test_the_registry_finds_data_sets() -> None:
     assert {"cifar10", "digits"} <= set(table("data"))
     for dataset in table("data").values():
         assert set(dataset.splits) == {"train", "val", "test"}

@@ -1,4 +1,4 @@
-"""A user's own images: what is found on disk, what is stored, and that both loaders give the same."""
+"""A user's own images: layouts, stored form, and the same batches from both loaders."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory, on_disk: Any) -> Path:
     return root
 
 
-def test_small_squares_are_kept_to_the_pixel(squares: Path, on_disk: Any) -> None:
+def test_small_squares_are_stored_exactly(squares: Path, on_disk: Any) -> None:
     config = data(squares, loader="memory")
     assert (config.num_classes, config.image_size) == (3, 64)
     x, y = everything(config, "test")
@@ -121,7 +121,7 @@ def test_training_crops_the_whole_stored_image(photos: Path) -> None:
 
 
 @pytest.mark.usefixtures("needs_ffcv")
-def test_jpegs_of_the_stored_form_keep_their_bytes(photos: Path) -> None:
+def test_jpegs_of_stored_size_keep_their_bytes(photos: Path) -> None:
     beton = (prepare_data(data(photos, loader="ffcv")).folder / "test.beton").read_bytes()
     kept, scaled = photos / "val" / NAMES[1] / "4.JPEG", photos / "val" / NAMES[0] / "0.JPEG"
     assert kept.read_bytes() in beton
@@ -144,7 +144,7 @@ def test_stored_images_are_centres_of_the_originals(photos: Path) -> None:
     assert np.abs(found - expected).mean() < 2
 
 
-def test_sizes_and_classes_may_be_stated(squares: Path) -> None:
+def test_sizes_and_classes_can_be_set(squares: Path) -> None:
     config = data(squares, loader="memory", image_size=48, stored_size=56)
     assert resolve_dataset(config).jpeg
     x, _ = everything(config, "test")
@@ -154,12 +154,12 @@ def test_sizes_and_classes_may_be_stated(squares: Path) -> None:
     assert data(squares / "not there", num_classes=3, image_size=64).num_classes == 3
 
 
-def test_val_validates_where_there_is_a_test(squares: Path, on_disk: Any) -> None:
+def test_val_is_validation_next_to_test(squares: Path, on_disk: Any) -> None:
     on_disk.files(squares / "val", on_disk.images(9, 64, 3), NAMES)
     assert prepare_data(data(squares, loader="memory")).sizes == {"train": 60, "val": 9, "test": 12}
 
 
-def test_parquet_will_do(tmp_path: Path, on_disk: Any) -> None:
+def test_parquet_equals_folders(tmp_path: Path, on_disk: Any) -> None:
     content = on_disk.images(12, 20, 3)
     on_disk.parquet(tmp_path / "data/train-00000-of-00002.parquet", content, column="image", rows=slice(0, 6))
     on_disk.parquet(tmp_path / "data/train-00001-of-00002.parquet", content, column="image", rows=slice(6, None))
@@ -210,7 +210,7 @@ def deep(root: Path, on_disk: Any) -> None:
         (deep, r"train/class 2/deep\.png .*I;16"),
     ],
 )
-def test_what_is_wrong_is_named(squares: Path, on_disk: Any, harm: Any, message: str) -> None:
+def test_invalid_roots_are_refused(squares: Path, on_disk: Any, harm: Any, message: str) -> None:
     harm(squares, on_disk)
     with pytest.raises(ConfigError, match=message) as failure:
         prepare_data(data(squares, loader="memory"))
@@ -227,6 +227,6 @@ def test_a_class_without_test_images_warns(squares: Path, caplog: pytest.LogCapt
     assert "image_folder test: no image of 1 of 3 classes" in caplog.text
 
 
-def test_no_folder_at_all_says_what_is_needed(tmp_path: Path) -> None:
+def test_a_missing_folder_lists_layouts(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"image_folder .*train/<class>/\*\.jpg, .*train\*\.parquet"):
         data(tmp_path)

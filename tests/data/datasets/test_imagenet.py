@@ -54,7 +54,7 @@ def test_missing_classes_are_refused(tmp_path: Path, on_disk: Any) -> None:
         prepare_data(data(tmp_path))
 
 
-def test_ten_images_of_a_class_validate() -> None:
+def test_ten_images_per_class_are_held_out() -> None:
     labels = np.repeat(np.arange(1000), 1281)
     _, held = hold_out_stratified("imagenet", Fraction(10_000, 1_281_167))(labels)
     assert set(np.bincount(labels[held], minlength=1000)) <= {9, 10}

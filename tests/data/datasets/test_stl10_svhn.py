@@ -1,4 +1,4 @@
-"""CIFAR-100, SVHN and STL-10, each in the form it is published in: pixels, labels and splits come out exactly."""
+"""CIFAR-100, SVHN and STL-10 in their published layouts: exact pixels, labels and splits."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def npz(root: Path, content: Any, on_disk: Any) -> None:
         (STL10, npz),
     ],
 )
-def test_the_published_form_is_read_to_the_pixel(tmp_path: Path, on_disk: Any, dataset: Dataset, write: Any) -> None:
+def test_the_published_layout_is_read_exactly(tmp_path: Path, on_disk: Any, dataset: Dataset, write: Any) -> None:
     content = small(on_disk, dataset)
     if isinstance(write, str):
         getattr(on_disk, write)(tmp_path, content)
@@ -85,7 +85,7 @@ def test_the_splits_are_those_of_the_papers() -> None:
     assert np.bincount(np.arange(5_000)[held] % 10).tolist() == [50] * 10
 
 
-def test_the_drawn_splits_never_move() -> None:
+def test_random_splits_never_change() -> None:
     # A run resumed from an old checkpoint would otherwise train on what chose it.
     _, stl10 = hold_out_stratified("stl10", Fraction(1, 10))(np.arange(5_000) % 10)
     _, tiny = hold_out_stratified("tiny_imagenet", Fraction(1, 10))(np.arange(1_000) % 20)
@@ -165,7 +165,7 @@ def test_damaged_files_are_named(tmp_path: Path, on_disk: Any, dataset: Dataset,
     assert "\n" not in str(failure.value)
 
 
-def test_svhn_without_scipy_says_so(tmp_path: Path, on_disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svhn_without_scipy_is_refused(tmp_path: Path, on_disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     on_disk.svhn_mats(tmp_path, small(on_disk, SVHN))
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     with pytest.raises(ConfigError, match=r"train_32x32\.mat .*pip install scipy"):

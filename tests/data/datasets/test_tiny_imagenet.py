@@ -31,7 +31,7 @@ def everything(config: DataConfig, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("below", [".", "tiny-imagenet-200"])
-def test_the_published_form_is_read_to_the_pixel(tmp_path: Path, on_disk: Any, below: str) -> None:
+def test_the_published_layout_is_read_exactly(tmp_path: Path, on_disk: Any, below: str) -> None:
     content = small(on_disk)
     (tmp_path / below).mkdir(exist_ok=True)
     on_disk.tiny_imagenet(tmp_path / below, content, WNIDS)
@@ -47,7 +47,7 @@ def test_the_published_form_is_read_to_the_pixel(tmp_path: Path, on_disk: Any, b
     assert np.bincount(everything(data(tmp_path), "val")[1]).tolist() == [2, 2, 2]
 
 
-def test_the_hubs_form_is_read_to_the_pixel(tmp_path: Path, on_disk: Any) -> None:
+def test_the_hub_layout_is_read_exactly(tmp_path: Path, on_disk: Any) -> None:
     content = small(on_disk)
     on_disk.parquet(tmp_path / "data/train-00000-of-00001-1359597a978bc4fa.parquet", content["train"], column="image")
     on_disk.parquet(tmp_path / "data/valid-00000-of-00001-70d52db3c749a935.parquet", content["test"], column="image")
@@ -57,7 +57,7 @@ def test_the_hubs_form_is_read_to_the_pixel(tmp_path: Path, on_disk: Any) -> Non
     assert prepare_data(data(tmp_path)).sizes == {"train": 54, "val": 6, "test": 12}
 
 
-def test_another_size_is_made_when_asked_for(tmp_path: Path, on_disk: Any) -> None:
+def test_image_size_rescales(tmp_path: Path, on_disk: Any) -> None:
     on_disk.tiny_imagenet(tmp_path, small(on_disk), WNIDS)
     x, _ = everything(data(tmp_path, image_size=32), "test")
     assert x.shape == (12, 32, 32, 3)
@@ -116,7 +116,7 @@ def broken(root: Path, on_disk: Any) -> None:
         (broken, r"broken\.JPEG cannot be decoded"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, on_disk: Any, harm: Any, message: str) -> None:
+def test_invalid_roots_are_refused(tmp_path: Path, on_disk: Any, harm: Any, message: str) -> None:
     on_disk.tiny_imagenet(tmp_path, small(on_disk), WNIDS)
     harm(tmp_path, on_disk)
     with pytest.raises(ConfigError, match=message) as failure:
@@ -129,12 +129,12 @@ def test_missing_classes_are_refused(tmp_path: Path, on_disk: Any) -> None:
     on_disk.tiny_imagenet(tmp_path, small(on_disk), WNIDS)
     with pytest.raises(ConfigError, match=r"3 classes.*200 .*data\.num_classes=3"):
         prepare_data(data(tmp_path, num_classes=0))
-    # Files converted under a stated number do not pass for the whole.
+    # Files converted with another number of classes are not accepted.
     prepare_data(data(tmp_path))
     with pytest.raises(ConfigError, match=r"3 classes.*200"):
         prepare_data(data(tmp_path, num_classes=0))
 
 
-def test_the_papers_split() -> None:
+def test_the_split_is_the_papers() -> None:
     assert DATASET.splits == {"train": 90_000, "val": 10_000, "test": 10_000}
     assert dataclasses.astuple(DATASET.augment)[:2] == (4, True)

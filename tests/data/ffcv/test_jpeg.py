@@ -1,4 +1,4 @@
-"""JPEG in FFCV's format: what this project writes, FFCV reads; what it reads, Pillow reads too."""
+"""JPEG in FFCV's format: FFCV reads what is written here, and pixels equal Pillow's."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def blobs(on_disk: Any) -> list[bytes]:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_its_pixels_are_pillows(tmp_path: Path, blobs: list[bytes], threads: int) -> None:
+def test_pixels_equal_pillows(tmp_path: Path, blobs: list[bytes], threads: int) -> None:
     expected = np.stack(write(tmp_path / "a.beton", blobs, 96))
     source = FfcvSource(tmp_path / "a.beton", threads=threads)
     assert (len(source), source.image_size) == (120, 96)
@@ -103,7 +103,7 @@ def test_ffcv_itself_reads_it(tmp_path: Path, blobs: list[bytes]) -> None:
 
 
 @pytest.mark.cluster
-def test_where_numba_compiles_the_pixels_are_the_same(
+def test_compiled_decoding_gives_the_same_pixels(
     tmp_path: Path, blobs: list[bytes], make_arrays: Callable[..., Any]
 ) -> None:
     jpeg_file, raw_file, raw = tmp_path / "a.beton", tmp_path / "b.beton", make_arrays(100)

@@ -36,7 +36,7 @@ def write_by_ffcv(folder: Path) -> None:
             writer.from_indexed_dataset(rows)
 
 
-def test_the_file_is_what_ffcv_writes(tmp_path: Path, make_arrays: Callable[..., Any]) -> None:
+def test_the_file_equals_ffcvs(tmp_path: Path, make_arrays: Callable[..., Any]) -> None:
     # Three pages with a rest on each; one page that is not full; exactly one full page.
     cases: list[Arrays] = [make_arrays(1500, 32), make_arrays(7, 8), make_arrays(682, 32)]
     for number, arrays in enumerate(cases):
@@ -69,7 +69,7 @@ def test_writing_leaves_nothing_behind(
         (np.zeros((1, 1, 1 << 16, 3), np.uint8), np.zeros(1, np.int64)),
     ],
 )
-def test_what_the_format_cannot_hold_is_refused(tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+def test_images_too_large_for_the_format_are_refused(tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> None:
     with pytest.raises(ConfigError, match=r"a\.beton"):
         write_beton(tmp_path / "a.beton", Arrays(images, labels))
     assert list(tmp_path.iterdir()) == []

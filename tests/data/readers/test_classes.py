@@ -1,4 +1,4 @@
-"""Class names and numbers: one rule for folders and words, and what is no label is refused by row."""
+"""Class names and labels: one order for folders and words; invalid labels are refused by row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distcond.errors import ConfigError
 from distcond.registry import lookup
 
 FOLDERS = ("10", "2", "cat")
-"""What images of the classes 0, 1, 2 are called."""
+"""Class names of the labels 0, 1, 2."""
 
 
 def data(root: Path, name: str = "image_folder", **changes: Any) -> DataConfig:
@@ -65,7 +65,7 @@ def test_orders_do_not_share_converted_files(folders: Path) -> None:
     assert natural.fingerprint == other.fingerprint
 
 
-def test_an_order_of_no_names_is_refused(tmp_path: Path, on_disk: Any) -> None:
+def test_class_order_without_names_is_refused(tmp_path: Path, on_disk: Any) -> None:
     parquet(tmp_path, on_disk, [0, 1] * 4)
     config = data(tmp_path)
     assert class_names(config) == ()
@@ -98,7 +98,7 @@ def test_labels_of_other_types_are_mapped(tmp_path: Path, on_disk: Any, train: A
     ("bad", "what"),
     [(None, "missing"), (0.5, "0.5"), (float("nan"), "nan"), (float("inf"), "inf"), (1e30, "1e"), ([0, 1], "shape")],
 )
-def test_what_is_no_label_is_refused(tmp_path: Path, on_disk: Any, name: str, bad: Any, what: str) -> None:
+def test_invalid_labels_are_refused(tmp_path: Path, on_disk: Any, name: str, bad: Any, what: str) -> None:
     values = [[0, 1]] * 8 if isinstance(bad, list) else [0.0, 1.0, bad, 0.0, 1.0, 0.0, 1.0, 0.0]
     parquet(tmp_path, on_disk, values)
     with pytest.raises(ConfigError, match=rf"train\.parquet.*{what}") as refusal:
@@ -118,7 +118,7 @@ def test_what_is_no_label_is_refused(tmp_path: Path, on_disk: Any, name: str, ba
         ([0] * 8, [0, 0], r"data\.num_classes=1"),
     ],
 )
-def test_labels_that_do_not_agree_are_refused(tmp_path: Path, on_disk: Any, train: Any, test: Any, where: str) -> None:
+def test_inconsistent_labels_are_refused(tmp_path: Path, on_disk: Any, train: Any, test: Any, where: str) -> None:
     parquet(tmp_path, on_disk, train, test)
     with pytest.raises(ConfigError, match=where):
         prepare_data(data(tmp_path))
@@ -155,7 +155,7 @@ def test_whole_floats_of_arrays_are_labels(tmp_path: Path, on_disk: Any) -> None
     assert class_names(config)[:2] == ("airplane", "automobile")
 
 
-def test_one_class_is_refused_wherever_stated(folders: Path) -> None:
+def test_a_single_class_is_refused(folders: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.num_classes=1"):
         resolve_dataset(data(folders, num_classes=1))
 

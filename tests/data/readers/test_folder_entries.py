@@ -96,7 +96,7 @@ def empty_class(root: Path) -> None:
         (empty_class, r"train/emu holds no image"),
     ],
 )
-def test_lost_images_are_refused(root: Path, change: Callable[[Path], None], where: str) -> None:
+def test_missed_images_are_refused(root: Path, change: Callable[[Path], None], where: str) -> None:
     change(root)
     with pytest.raises(ConfigError, match=where) as refusal:
         sizes(root)
@@ -131,7 +131,7 @@ def test_ignored_entries_are_reported(root: Path, path: str, caplog: Any) -> Non
     assert line.startswith(f"data.root={root}: ignored") and line.endswith(f": {entry}")
 
 
-def test_many_are_counted_in_one_line(root: Path, caplog: Any) -> None:
+def test_many_ignored_entries_log_one_line(root: Path, caplog: Any) -> None:
     for row in range(5):
         (root / "train" / "cat" / f"{row}.txt").write_text("words")
     with caplog.at_level(logging.WARNING):
@@ -148,7 +148,7 @@ def test_system_files_are_not_reported(root: Path, caplog: Any) -> None:
     assert not caplog.records
 
 
-def test_folders_of_a_fixed_size_alike(root: Path, caplog: Any, on_disk: Any) -> None:
+def test_fixed_size_folders_report_too(root: Path, caplog: Any, on_disk: Any) -> None:
     for split, count in (("train", 30), ("validation", 10), ("test", 10)):
         on_disk.files(root.parent / "cifar" / split, on_disk.images(count, 32, 10), on_disk.CLASSES)
     cifar = root.parent / "cifar"

@@ -1,4 +1,4 @@
-"""Damaged, odd and huge images and tables: read where they can be, else one line with the file and the row."""
+"""Damaged, odd and huge images and tables: read if possible, else refused with file and row."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_grey_pixels_become_colour(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "images"), images("val")[..., :1].repeat(3, 3))
 
 
-def test_named_files_decide_the_fingerprint(tmp_path: Path) -> None:
+def test_linked_files_change_the_fingerprint(tmp_path: Path) -> None:
     root = tmp_path / "images"
     write(root, named(root))
     before = prepare_data(config(root)).fingerprint
@@ -132,7 +132,7 @@ def test_a_bad_row_is_named(tmp_path: Path, bad: Any, where: str, dataset: str) 
     assert "\n" not in str(refusal.value)
 
 
-def test_pixels_that_are_no_bytes_are_refused(tmp_path: Path) -> None:
+def test_pixels_outside_bytes_are_refused(tmp_path: Path) -> None:
     write(tmp_path, lambda _, x: (x / 255).tolist())
     with pytest.raises(ConfigError, match=r"train\.parquet, row 0: the image is float64 \(32, 32, 3\)"):
         read(tmp_path)
@@ -176,7 +176,7 @@ def test_a_table_without_rows_is_refused(tmp_path: Path, split: str) -> None:
         read(tmp_path / "images")
 
 
-def test_a_shard_without_rows_is_left_out(tmp_path: Path) -> None:
+def test_a_shard_without_rows_is_skipped(tmp_path: Path) -> None:
     write(tmp_path / "images", lambda _, x: [png(one) for one in x])
     pq.write_table(pa.table({"image": pa.nulls(0), "label": pa.nulls(0)}), tmp_path / "images" / "train-more.parquet")
     assert len(read(tmp_path / "images", "train")) == ROWS

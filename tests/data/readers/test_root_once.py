@@ -35,8 +35,8 @@ def counted(layout: Layout) -> Layout:
     return replace(layout, **{name: count(name) for name in ("find", "linked", "read")})
 
 
-def infer_sizes(found: DatasetFiles) -> Any:
-    return module.InferredSizes(int(found.splits()["train"].labels.max()) + 1, 8)
+def infer_sizes(files: DatasetFiles) -> Any:
+    return module.InferredSizes(int(files.splits()["train"].labels.max()) + 1, 8)
 
 
 DATASET = with_layouts(

@@ -15,6 +15,7 @@ from distcond.data.prepare import class_names, infer_from_root, open_source, pre
 from distcond.data.readers import layout as module
 from distcond.data.readers.class_folders import class_folders
 from distcond.data.readers.layout import DatasetFiles, Layout, needs_layouts, with_layouts
+from distcond.train import main
 
 CALLS: Counter[str] = Counter()
 CLASSES = ("cat", "dog", "owl")
@@ -67,6 +68,18 @@ def use_everywhere(config: DataConfig) -> DataConfig:
 
 def test_a_root_is_read_once(config: DataConfig) -> None:
     use_everywhere(config)
+    assert CALLS == {"find": 1, "linked": 1, "read": 1}
+
+
+def test_a_training_run_reads_its_root_once(config: DataConfig, tmp_path: Path) -> None:
+    settings = {
+        "data": config.name, "data.root": config.root, "data.cache_dir": config.cache_dir, "data.loader": "memory",
+        "run_root": tmp_path / "runs", "epochs": 1, "batch_size": 8, "model.widths": "4",
+        "launch": "local", "launch.workers": 1,
+        "attack.num_steps": 1, "eval.attack.num_steps": 1, "eval.sentinel": "off", "eval.dial": "switch",
+        "eval.lam_grid": "1",
+    }  # fmt: skip
+    assert main(["float_digits", *(f"{name}={value}" for name, value in settings.items())]) == 0
     assert CALLS == {"find": 1, "linked": 1, "read": 1}
 
 

@@ -78,7 +78,7 @@ def test_steps_are_finite_and_reach_every_parameter(config: Any, method: str, mo
 def test_all_convolutions_are_masked_at_the_density(config: Any, method: str, model: str) -> None:
     step, sparsity = step_of(config(method, model, method__density=0.5))
     convolutions = {unit.conv.weight for unit in step.model.units if not isinstance(unit, NormUnit)}
-    held = getattr(sparsity, "masked", None) or sparsity.two
+    held = getattr(sparsity, "masked", None) or sparsity.dual
     heads = {module.weight for module in step.modules() if isinstance(module, nn.Linear)}
     assert set(held.weights.values()) == convolutions | (heads if "bird" in method else set())
     assert sparsity.report()["density"] == pytest.approx(0.5, abs=0.02)

@@ -132,9 +132,9 @@ def test_a_rising_loss_grows_more_than_was_dropped(bench: Any) -> None:
 
 
 class Always(DensityTrend):
-    """A trend that asks for both in every update."""
+    """A trend that adds both in every update."""
 
-    def extra(self, done: float) -> tuple[float, float]:
+    def extra_shares(self, done: float) -> tuple[float, float]:
         return 0.4, 0.05
 
 

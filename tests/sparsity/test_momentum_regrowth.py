@@ -58,7 +58,7 @@ def test_updates_drop_the_smallest_and_grow_by_momentum(bench: Any) -> None:
     masks = regrowth(model)
     run = bench(model, masks)
     run.run(0, 3)
-    hold, before = masks.masked.hold, dict(masks.masked.masks)
+    hold, before = masks.masked.apply_masks, dict(masks.masked.masks)
     sizes: dict[str, Tensor] = {}
 
     def held(optimiser: torch.optim.Optimizer | None = None) -> None:
@@ -66,7 +66,7 @@ def test_updates_drop_the_smallest_and_grow_by_momentum(bench: Any) -> None:
         if not sizes:
             sizes.update({name: weight.detach().abs().clone() for name, weight in masks.masked.weights.items()})
 
-    masks.masked.hold = held  # type: ignore[method-assign]
+    masks.masked.apply_masks = held  # type: ignore[method-assign]
     run.run(3, 4)
     for name, old in before.items():
         new, weight = masks.masked.masks[name], masks.masked.weights[name]

@@ -94,10 +94,10 @@ def check_tune_args(args: Sequence[str], nodes: int, cores: int, gpus: int) -> N
         ConfigError: invalid arguments, or not one trial fits.
     """
     from distcond.launch.capacity import Capacity
-    from distcond.tune import asked
+    from distcond.tune import parse_sweep
     from distcond.tuning.ray_backend.sweep import planned
 
-    planned(*asked(args), [Capacity(cores, gpus, "a job of this profile")] * nodes)
+    planned(*parse_sweep(args), [Capacity(cores, gpus, "a job of this profile")] * nodes)
 
 
 def report(*args: str) -> str:

@@ -57,26 +57,36 @@ Every other PATH=VALUE is a setting of all runs, see python -m distcond.train --
 def main(argv: Sequence[str]) -> int:
     """Start or resume a sweep; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m distcond.tune", add_help=False, allow_abbrev=False)
-    parser.error = _refuse  # type: ignore[method-assign]
-    parser.add_argument("words", nargs="*")
+    parser.error = _raise_config_error  # type: ignore[method-assign]
+    parser.add_argument("arguments", nargs="*")
     parser.add_argument("--resume")
     parser.add_argument("--confirm")
     for flag in ("--list", "--show", "--help"):
         parser.add_argument(flag, action="store_true")
-    found = parser.parse_intermixed_args(argv)
-    if found.help or not (found.words or found.resume or found.list or found.confirm):
+    options = parser.parse_intermixed_args(argv)
+    if options.help or not (options.arguments or options.resume or options.list or options.confirm):
         print(_USAGE.format(words=help_lines()))
         return 0
-    if found.list:
-        print(_listing())
+    if options.list:
+        print(_list_spaces())
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Explore, resume, confirm or show a sweep; returns the exit status."""
     try:
-        if found.confirm:
-            return _confirmed(found.confirm, found.words)
-        sweep, space, words = _resumed(found.resume, found.words) if found.resume else asked(found.words)
-        if not found.show:
-            return explore(sweep, space, words)
+        if options.confirm:
+            return _confirm_sweep(options.confirm, options.arguments)
+        if options.resume:
+            sweep, space, settings = _load_sweep(options.resume, options.arguments)
+        else:
+            sweep, space, settings = parse_sweep(options.arguments)
+        if options.show:
+            print(planned(sweep, space, settings))
+            return 0
+        return explore(sweep, space, settings)
     except LaunchFailed as error:
         print(f"failed: {error}\nthe same command resumes", file=sys.stderr)
         return 1
@@ -84,70 +94,69 @@ def main(argv: Sequence[str]) -> int:
         with suppress(OSError):  # stderr may be closed by now; the status still counts
             print(f"stopped: {stop}; the same command resumes", file=sys.stderr)
         return stop.status
-    print(planned(sweep, space, words))
-    return 0
 
 
-def asked(said: Sequence[str]) -> tuple[SweepDir, Space, Words]:
-    """What a command line asks for.
+def parse_sweep(argv: Sequence[str]) -> tuple[SweepDir, Space, Words]:
+    """The sweep of a command line: its directory, search space and options.
 
     Raises:
-        ConfigError: a word that is not valid, or a directory in which another sweep lies.
+        ConfigError: an invalid option, or the directory holds another sweep.
     """
-    names = [word for word in said if "=" not in word]
+    names = [arg for arg in argv if "=" not in arg]
     if len(names) != 1:
         raise ConfigError(f"{len(names)} spaces ({', '.join(names)}): name one; see python -m distcond.tune --list")
-    told = dict(word.split("=", 1) for word in said if "=" in word)
-    own = {name: told.pop(name) for name in NAMES if name in told}
-    recipe = told.pop("recipe", None)
+    fixed = dict(arg.split("=", 1) for arg in argv if "=" in arg)
+    own = {name: fixed.pop(name) for name in NAMES if name in fixed}
+    recipe = fixed.pop("recipe", None)
     space = find_space(names[0], own.get("budget") == "small")
-    recipe = recipe or choose_recipe_for_space(space.recipe, told).recipe
-    space = replace(space, recipe=recipe, fixed={**space.fixed, **told})
-    words = words_of({**space.words, **own})
-    for name, value in overridden_settings(said):
+    recipe = recipe or choose_recipe_for_space(space.recipe, fixed).recipe
+    space = replace(space, recipe=recipe, fixed={**space.fixed, **fixed})
+    options = words_of({**space.words, **own})
+    for name, value in overridden_settings(argv):
         if name in NAMES:
             words_of({**space.words, **own, name: value})
         else:
-            check_value(name, value, recipe, told)
-    path = Path(words.dir or Path("sweeps") / names[0].replace(":", ".").removesuffix(".toml").rpartition("/")[2])
+            check_value(name, value, recipe, fixed)
+    path = Path(options.dir or Path("sweeps") / names[0].replace(":", ".").removesuffix(".toml").rpartition("/")[2])
     sweep = SweepDir(path.expanduser().absolute())
-    if sweep.trials() and sweep.asked() != (space, words):
-        raise ConfigError(f"dir={path}: another sweep lies there; --resume {path} goes on with it; or set dir=")
-    return sweep, space, words
+    if sweep.trials() and sweep.asked() != (space, options):
+        raise ConfigError(f"dir={path}: holds another sweep; --resume {path} resumes it; or set dir=")
+    return sweep, space, options
 
 
-def _resumed(path: str, said: Sequence[str]) -> tuple[SweepDir, Space, Words]:
-    """A sweep as it was begun."""
-    if said:
-        raise ConfigError(f"{said[0]}: a sweep is resumed with the words it was begun with; give none")
+def _load_sweep(path: str, arguments: Sequence[str]) -> tuple[SweepDir, Space, Words]:
+    """A sweep with its original space and options."""
+    if arguments:
+        raise ConfigError(f"{arguments[0]}: a sweep resumes with its original options; give none")
     sweep = SweepDir(Path(path).expanduser().absolute())
     return sweep, *sweep.asked()
 
 
-def _confirmed(path: str, said: Sequence[str]) -> int:
-    """Look again at a sweep's winner."""
-    told = {"seeds": "3", "attack": "apgd-ce", "trials": "3", **dict(word.partition("=")[::2] for word in said)}
-    counts = [int(told[name]) if told[name].isdigit() else 0 for name in ("seeds", "trials")]
-    if len(told) > 3 or min(counts) < 1:
-        raise ConfigError(f"{' '.join(said)}: valid with --confirm: seeds=3, trials=3 (1 or more) and attack=NAME,...")
-    found = confirm(SweepDir(Path(path).expanduser().absolute()), counts[0], told["attack"], counts[1])
-    for one in found["finalists"]:
-        values = f"{one['chosen_by']:.4f} as chosen, {one['strong']:.4f} under {found['attack']}"
-        print(f"trial {one['trial']} ({one['epochs']} epochs): {found['objective']} {values}")
-    print(f"the order of the finished {'holds' if found['order_holds'] else 'changes'} under {found['attack']}")
-    print(found["proxy"])
-    print(f"trial {found['winner']} against the recipe on test, {found['attack']}: {found['verdict']}")
+def _confirm_sweep(path: str, arguments: Sequence[str]) -> int:
+    """Train the winner of a sweep with more seeds and compare it with the recipe; returns the exit status."""
+    options = {"seeds": "3", "attack": "apgd-ce", "trials": "3", **dict(arg.partition("=")[::2] for arg in arguments)}
+    counts = [int(options[name]) if options[name].isdigit() else 0 for name in ("seeds", "trials")]
+    if len(options) > 3 or min(counts) < 1:
+        given = " ".join(arguments)
+        raise ConfigError(f"{given}: valid with --confirm: seeds=3, trials=3 (1 or more) and attack=NAME,...")
+    result = confirm(SweepDir(Path(path).expanduser().absolute()), counts[0], options["attack"], counts[1])
+    for trial in result["finalists"]:
+        values = f"{trial['chosen_by']:.4f} as chosen, {trial['strong']:.4f} under {result['attack']}"
+        print(f"trial {trial['trial']} ({trial['epochs']} epochs): {result['objective']} {values}")
+    print(f"the order of the finished {'holds' if result['order_holds'] else 'changes'} under {result['attack']}")
+    print(result["proxy"])
+    print(f"trial {result['winner']} against the recipe on test, {result['attack']}: {result['verdict']}")
     return 0
 
 
-def _listing() -> str:
-    found = [(name, read_space(file)) for name, file in shipped().items()]
+def _list_spaces() -> str:
+    spaces = [(name, read_space(file)) for name, file in shipped().items()]
     return "\n".join(
-        f"{name:<13} {space.question}\n{'':<13} {space.trials} trials; {space.cost}" for name, space in found
+        f"{name:<13} {space.question}\n{'':<13} {space.trials} trials; {space.cost}" for name, space in spaces
     )
 
 
-def _refuse(message: str) -> NoReturn:
+def _raise_config_error(message: str) -> NoReturn:
     raise ConfigError(f"{message}; see --help")
 
 

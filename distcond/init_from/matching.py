@@ -37,11 +37,11 @@ class Match:
         convention: name of the key mapping.
         head: name of the classifier here.
         copies: by the name here, the tensor to copy; larger ones are cut to the first channels.
-        anew: of the classifier, shapes (there, here) that differ; it keeps its random initialisation.
-        unfit: the same of all other tensors; these make the match fail.
+        head_mismatches: of the classifier, shapes (there, here) that differ; it keeps its random initialisation.
+        mismatches: the same of all other tensors; these make the match fail.
         fresh: tensors here without a counterpart.
         missing: those of them that are convolutions of the reference model.
-        beyond: convolutions there without a counterpart here.
+        extra: convolutions there without a counterpart here.
         unused: tensors there that are not copied.
         folded: biases there that were folded into running means: convolutions here have no bias.
     """
@@ -49,24 +49,24 @@ class Match:
     convention: str
     head: str
     copies: dict[str, Candidate]
-    anew: dict[str, tuple[Shape, Shape]]
-    unfit: dict[str, tuple[Shape, Shape]]
+    head_mismatches: dict[str, tuple[Shape, Shape]]
+    mismatches: dict[str, tuple[Shape, Shape]]
     fresh: tuple[str, ...]
     missing: tuple[str, ...]
-    beyond: tuple[str, ...]
+    extra: tuple[str, ...]
     unused: tuple[str, ...]
     folded: tuple[str, ...]
 
     @property
     def fits(self) -> bool:
         """Whether every convolution here has a counterpart there, and vice versa."""
-        return not (self.unfit or self.missing or self.beyond)
+        return not (self.mismatches or self.missing or self.extra)
 
 
 def best_match(ours: TargetNetwork, theirs: Mapping[str, Tensor], conventions: Iterable[KeyMapping]) -> Match:
     """The match by the key mapping that copies most tensors; of equals, the one with the fewest left over."""
     matches = [match(ours, theirs, convention) for convention in conventions]
-    return max(matches, key=lambda each: (len(each.copies), -len(each.unfit), -len(each.unused)))
+    return max(matches, key=lambda each: (len(each.copies), -len(each.mismatches), -len(each.unused)))
 
 
 def match(ours: TargetNetwork, theirs: Mapping[str, Tensor], convention: KeyMapping) -> Match:
@@ -78,7 +78,7 @@ def match(ours: TargetNetwork, theirs: Mapping[str, Tensor], convention: KeyMapp
     for here, tensor in tensors.items():
         offered[role_of(here).role].append(Candidate(role_of(here), origin[here], tensor))
     copies = _copies(ours, tensors, offered, origin)
-    unfit, known = _unfit(ours, copies, offered), {*ours.state, *ours.plain}
+    mismatches, known = _mismatches(ours, copies, offered), {*ours.state, *ours.plain}
     used = {candidate.name for candidate in copies.values()} | {origin[name] for name in folded}
     used |= {
         origin[name] for name, tensor in tensors.items() if name.endswith(_METHOD_TENSORS) and _same(ours, name, tensor)
@@ -88,11 +88,11 @@ def match(ours: TargetNetwork, theirs: Mapping[str, Tensor], convention: KeyMapp
         convention=convention.name,
         head=ours.head,
         copies=copies,
-        anew={name: shapes for name, shapes in unfit.items() if name.startswith(f"{ours.head}.")},
-        unfit={name: shapes for name, shapes in unfit.items() if not name.startswith(f"{ours.head}.")},
+        head_mismatches={name: shapes for name, shapes in mismatches.items() if name.startswith(f"{ours.head}.")},
+        mismatches={name: shapes for name, shapes in mismatches.items() if not name.startswith(f"{ours.head}.")},
         fresh=fresh,
         missing=tuple(name for name in ours.plain if _is_kernel(name, ours.plain) and name not in offered),
-        beyond=tuple(origin[name] for name in tensors if _is_kernel(name, tensors) and role_of(name).role not in known),
+        extra=tuple(origin[name] for name in tensors if _is_kernel(name, tensors) and role_of(name).role not in known),
         unused=tuple(name for name in theirs if name not in used and not name.endswith(_COUNTER)),
         folded=tuple(origin[name] for name in folded),
     )
@@ -140,7 +140,7 @@ def _copies(
     return copies
 
 
-def _unfit(
+def _mismatches(
     ours: TargetNetwork, copies: Mapping[str, Candidate], offered: Mapping[str, list[Candidate]]
 ) -> dict[str, tuple[Shape, Shape]]:
     """Shapes (there, here) of tensors that both networks have and that cannot be copied."""

@@ -21,21 +21,21 @@ from distcond.runs.build import classifier_name, reference_model
 def explain_mismatch(match: Match, weights: Weights, ours: TargetNetwork, model: Options) -> str:
     """One line: the first difference, how many convolutions match, and a model that would fit."""
     convolutions = [name for name, tensor in ours.plain.items() if tensor.dim() == 4]
-    matched = sum(name not in match.unfit and name not in match.missing for name in convolutions)
+    matched = sum(name not in match.mismatches and name not in match.missing for name in convolutions)
     difference = _first_difference(match, weights)
     count = f"{matched} of {len(convolutions)} convolutions match, by the names of {match.convention}"
     return f"does not fit model={model.name}: {difference} ({count}); {_suggest_model(weights, ours, model)}"
 
 
 def _first_difference(match: Match, weights: Weights) -> str:
-    if not match.copies and not match.unfit:
+    if not match.copies and not match.mismatches:
         return f"none of its {len(weights.tensors)} names is known, such as {next(iter(weights.tensors))}"
-    if match.unfit:
-        name, (there, here) = next(iter(match.unfit.items()))
+    if match.mismatches:
+        name, (there, here) = next(iter(match.mismatches.items()))
         return f"{name} is {there} there and {here} here"
     if match.missing:
         return f"nothing there for {match.missing[0]}"
-    return f"nothing here for {match.beyond[0]}"
+    return f"nothing here for {match.extra[0]}"
 
 
 def _suggest_model(weights: Weights, ours: TargetNetwork, model: Options) -> str:

@@ -56,7 +56,7 @@ def build_init_report(
         **notes,
         "copied": {name: candidate.name for name, candidate in match.copies.items()},
         "biases_in_running_means": list(match.folded),
-        "other_shapes": {name: {"there": there, "here": here} for name, (there, here) in match.anew.items()},
+        "other_shapes": {name: {"there": there, "here": here} for name, (there, here) in match.head_mismatches.items()},
         "fresh": list(match.fresh),
         "unused": list(match.unused),
         "not_tensors": list(weights.others),
@@ -70,8 +70,8 @@ def _count(what: str, names: tuple[str, ...]) -> str:
 
 
 def _classifier(match: Match) -> str:
-    if match.anew:
-        name, (there, here) = next(iter(match.anew.items()))
+    if match.head_mismatches:
+        name, (there, here) = next(iter(match.head_mismatches.items()))
         return f"the classifier starts fresh: {name} is {there} there and {here} here"
     absent = any(role_of(name).role == f"{match.head}.weight" for name in match.fresh)
     return f"the classifier starts fresh: nothing there for {match.head}" if absent else ""

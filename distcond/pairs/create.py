@@ -73,7 +73,7 @@ def read_source(place: str, which: str) -> PairSource:
     record = {
         "run": run.name,
         "path": str(place),
-        "mark": run.mark,
+        "mark": run.start_id,
         "method": config.method.name,
         "seed": config.seed,
         "checkpoint": which,

@@ -77,5 +77,5 @@ def _delete_replaced_runs(remote: RemoteRun, held: dict[str, Stat], mirror: Mirr
         run = RunDir((remote.local / name).parent)
         if Path(name).name != STARTS_FILE or not run.path.exists() or mirror.has(name, held[name]):
             continue
-        if run.mark != first_start_id(json.loads(remote.store.read(name))):
+        if run.start_id != first_start_id(json.loads(remote.store.read(name))):
             shutil.rmtree(run.path)

@@ -44,7 +44,7 @@ class RunDir:
         return self.path.name
 
     @property
-    def mark(self) -> str:
+    def start_id(self) -> str:
         """ID of the run's first start, which distinguishes it from others of the same name; "" before that."""
         return first_start_id(self.starts())
 
@@ -182,7 +182,7 @@ class RunDir:
 
 
 def first_start_id(starts: list[dict[str, Any]]) -> str:
-    """`RunDir.mark`, from the content of `starts.json`."""
+    """`RunDir.start_id`, from the content of `starts.json`."""
     return str(starts[0].get("id", "")) if starts else ""
 
 

@@ -101,7 +101,7 @@ class TrackerThread(threading.Thread):
     def _read_new(self) -> tuple[list[history.Record], Any]:
         """The records that were not sent yet, and the content of `finished.json` if that was not."""
         with suppress(OSError, ValueError):  # an unmounted share, or a file that is being replaced
-            self.mark = self.mark or RunDir(self.run_path).mark
+            self.mark = self.mark or RunDir(self.run_path).start_id
             finished = (self.run_path / FINISHED_FILE).exists() and not self.sent_test
             # Read before the history, which is complete once this file exists.
             end = read_json(self.run_path / FINISHED_FILE) if finished else None

@@ -14,7 +14,7 @@ from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
 from distcond.registry import table
 from distcond.results.labels import threat_model
-from distcond.tune import asked
+from distcond.tune import parse_sweep
 
 
 def folder(root: Path, side: int) -> str:
@@ -78,7 +78,7 @@ def test_naming_the_method_again_keeps_options() -> None:
 def test_sweeps_select_a_fitting_recipe(tmp_path: Path) -> None:
     runs = expand_runs(SweepRequest(args=("data=cifar10",), grid=("method=float,oat",)))
     assert [run.recipe for run in runs] == ["float_cifar10_resnet20", "oat_cifar10_resnet20"]
-    space = asked(["noise_scale", "data=cifar100", f"dir={tmp_path / 'sweep'}"])[1]
+    space = parse_sweep(["noise_scale", "data=cifar100", f"dir={tmp_path / 'sweep'}"])[1]
     assert space.recipe == "float_cifar100_resnet34"
 
 

@@ -54,12 +54,12 @@ def test_retrained_run_replaces_the_cached_copy(
 
     first = read()
     assert (first / "results" / "train-last.parquet").exists()
-    mark = RunDir(first).mark
+    start = RunDir(first).start_id
     if below:
         old = load(there, "last").state_dict()
     open_store(at).delete_below("run")
     shutil.copytree(homes / "new", tmp_path / "there", dirs_exist_ok=True)
-    assert RunDir(read()).mark != mark
+    assert RunDir(read()).start_id != start
     assert not (first / "results" / "train-last.parquet").exists()
     if below:
         one, other = load(there, "last").state_dict(), load(homes / "again" / "new" / "run", "last").state_dict()

@@ -129,9 +129,10 @@ def resume_training(trainer: Trainer) -> bool:
         return False
     shared = checkpoint.load_shared(path, trainer.world.device)
     _check_compatible(trainer, shared, path)
+    rank_state = _load_rank_state(trainer.world, path, shared["world_size"])
     trainer.enter(Position(*shared["position"]))
     try:
-        trainer.load_state_dict(shared, _load_rank_state(trainer.world, path, shared["world_size"]))
+        trainer.load_state_dict(shared, rank_state)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"{path}: holds another network than model={trainer.config.model.name}: {error}") from error
     return True

@@ -89,6 +89,15 @@ def test_checkpoint_of_other_images_is_refused(small: Any, tmp_path: Path, whole
         checkpointing.resume_training(job)
 
 
+def test_checkpoint_without_a_part_is_refused(small: Any, tmp_path: Path, whole: Any) -> None:
+    config = small("standard", epochs=2)
+    shutil.copytree(whole(config), tmp_path, dirs_exist_ok=True)
+    shared = tmp_path / "checkpoints" / "epoch-0002" / "shared.pt"
+    torch.save(torch.load(shared, weights_only=True) | {"world_size": 2}, shared)
+    with pytest.raises(ConfigError, match=r"^\S+epoch-0002: incomplete, has 1 of 2"):
+        fit.fit(config, World(), tmp_path)
+
+
 def test_epochs_after_the_last_save_are_repeated(small: Any, tmp_path: Path, same_run: Any, whole: Any) -> None:
     # Validated at the end only: no best checkpoint is saved between.
     config = small("float", save_every=2, eval__every=0)

@@ -30,17 +30,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def theirs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def read_only_run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished run without write permission."""
-    root = tmp_path_factory.mktemp("theirs")
+    root = tmp_path_factory.mktemp("read_only_run")
     assert train.main([*WORDS, f"data.cache_dir={cache}", f"run_root={root}"]) == 0
     (run,) = root.iterdir()
-    with closed(root, 0o555):
+    with without_permissions(root, 0o555):
         yield run
 
 
 @contextmanager
-def closed(path: Path, mode: int) -> Iterator[None]:
+def without_permissions(path: Path, mode: int) -> Iterator[None]:
     """`path` and all folders below it without some permissions."""
     folders = [Path(place) for place, _, _ in os.walk(path)] or [path]
     for folder in folders:
@@ -78,7 +78,7 @@ def test_unusable_cache_names_its_setting(
         monkeypatch.setenv("HOME", str(place))
     else:
         words.append(f"data.cache_dir={place}")
-    with closed(place, 0o555):
+    with without_permissions(place, 0o555):
         assert "data.cache_dir=" in refusal(train.main, words, capsys)
     assert not (tmp_path / "runs").exists()
 
@@ -90,7 +90,7 @@ def test_unreadable_data_names_its_root(
     root = tmp_path / "data"
     (root / "train" / "a").mkdir(parents=True)
     words = ["data=image_folder", f"data.root={root}", "launch=local", f"data.cache_dir={cache}", *recipe]
-    with closed(root, 0o000):
+    with without_permissions(root, 0o000):
         assert f"data.root={root}" in refusal(train.main, words, capsys)
 
 
@@ -101,7 +101,7 @@ def test_unreadable_weights_name_init_from(
     file = tmp_path / "folder" / "weights.pth"
     file.parent.mkdir()
     file.write_bytes(b"")
-    with closed(file.parent, 0o000) if inside else closed_file(file):
+    with without_permissions(file.parent, 0o000) if inside else closed_file(file):
         found = refusal(train.main, [*WORDS, f"data.cache_dir={cache}", f"init_from={file}"], capsys)
     assert f"init_from={file}: cannot use {file} (Permission denied)" in found
 
@@ -114,7 +114,7 @@ def closed_file(file: Path) -> Iterator[None]:
 
 
 def test_unwritable_run_root_names_its_setting(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with closed(tmp_path, 0o555):
+    with without_permissions(tmp_path, 0o555):
         words = [*WORDS, f"data.cache_dir={cache}", f"run_root={tmp_path / 'runs'}"]
         assert "run_root" in refusal(train.main, words, capsys)
 
@@ -122,36 +122,38 @@ def test_unwritable_run_root_names_its_setting(tmp_path: Path, cache: Path, caps
 @pytest.mark.parametrize("word", ["png", "html"])
 @pytest.mark.parametrize("target", ["missing/page", "."])
 def test_report_needs_a_writable_folder(
-    theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, target: str
+    read_only_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, target: str
 ) -> None:
-    assert f"{word}={tmp_path / target}" in refusal(report.main, [str(theirs), f"{word}={tmp_path / target}"], capsys)
+    assert f"{word}={tmp_path / target}" in refusal(
+        report.main, [str(read_only_run), f"{word}={tmp_path / target}"], capsys
+    )
     assert not (tmp_path / "missing").exists()
 
 
 def test_read_only_run_is_evaluated_reported_and_calibrated(
-    theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    read_only_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    before = sorted(theirs.rglob("*"))
-    assert evaluate.main([str(theirs), "attack=fgsm", "launch.workers=1"]) == 0
-    kept = tmp_path / "evaluations" / theirs.name
+    before = sorted(read_only_run.rglob("*"))
+    assert evaluate.main([str(read_only_run), "attack=fgsm", "launch.workers=1"]) == 0
+    kept = tmp_path / "evaluations" / read_only_run.name
     assert list((kept / "results").iterdir()) and list((kept / "outcomes").iterdir())
-    assert report.main([str(theirs)]) == 0
+    assert report.main([str(read_only_run)]) == 0
     assert (tmp_path / "curves.png").exists() or "matplotlib" in capsys.readouterr().err
     assert report.main([str(kept), f"png={tmp_path / 'own.png'}"]) == 0
-    assert calibrate.main([str(theirs), "sa=1%", "resolution=1", "confidence=0.5", "launch.workers=1"]) == 0
-    assert sorted(theirs.rglob("*")) == before
+    assert calibrate.main([str(read_only_run), "sa=1%", "resolution=1", "confidence=0.5", "launch.workers=1"]) == 0
+    assert sorted(read_only_run.rglob("*")) == before
 
 
-def test_finished_read_only_run_is_shown(theirs: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train.main([*WORDS, f"data.cache_dir={cache}", f"run_root={theirs.parent}"]) == 0
+def test_finished_read_only_run_is_shown(read_only_run: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main([*WORDS, f"data.cache_dir={cache}", f"run_root={read_only_run.parent}"]) == 0
     assert "already finished" in capsys.readouterr().out
 
 
 def test_read_only_everywhere_is_refused(
-    theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    read_only_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with closed(tmp_path, 0o555):
-        found = refusal(evaluate.main, [str(theirs), "attack=fgsm"], capsys)
-    assert str(theirs) in found and "evaluations" in found
+    with without_permissions(tmp_path, 0o555):
+        found = refusal(evaluate.main, [str(read_only_run), "attack=fgsm"], capsys)
+    assert str(read_only_run) in found and "evaluations" in found

@@ -39,27 +39,27 @@ def runs(tmp_path: Path, make_sweep) -> Path:
     return tmp_path
 
 
-def said(capsys, *words) -> str:
+def output_of(capsys, *words) -> str:
     capsys.readouterr()
     assert report.main([str(word) for word in words]) == 0
     return capsys.readouterr().out
 
 
 def test_tables_points_and_the_chosen_point(runs, capsys):
-    text = said(capsys, runs, "sa=0.9", "ra>=20%")
+    text = output_of(capsys, runs, "sa=0.9", "ra>=20%")
     assert text.count("lam           SA %") == 2
     assert "SA >= 90 % and RA >= 20 %: take smart, lam 0.2: SA" in text
     assert "4e+06 FLOPs per image; holds with more than 99 %" in text
     assert "  of smart alone: " in text
     assert f"figure: {runs / 'curves.png'}" in text
     assert (runs / "curves.png").stat().st_size > 10_000
-    assert "no point here; nearest is" in said(capsys, runs, "ra=0.9", "by=interval")
+    assert "no point here; nearest is" in output_of(capsys, runs, "ra=0.9", "by=interval")
 
 
 def test_page_and_figure_paths_can_be_set(runs, capsys, tmp_path):
     pytest.importorskip("plotly", reason="the page is drawn with plotly")
     (tmp_path / "x").mkdir()  # a missing folder is refused
-    text = said(capsys, runs / "b", f"png={tmp_path / 'x' / 'a.png'}", f"html={tmp_path / 'x' / 'a.html'}")
+    text = output_of(capsys, runs / "b", f"png={tmp_path / 'x' / 'a.png'}", f"html={tmp_path / 'x' / 'a.html'}")
     assert f"page: {tmp_path / 'x' / 'a.html'}" in text
     assert {path.name for path in (tmp_path / "x").iterdir()} == {"a.png", "a.html"}
     assert not (runs / "b" / "curves.png").exists()
@@ -69,7 +69,7 @@ def test_val_report_shows_live_rows(tmp_path, make_sweep, capsys):
     write_part(tmp_path, "val-epoch-0003", make_sweep(split="val", checkpoint="live"))
     with pytest.raises(ConfigError, match="no test rows here"):
         report.main([str(tmp_path)])
-    assert "val | live checkpoint" in said(capsys, tmp_path, "split=val")
+    assert "val | live checkpoint" in output_of(capsys, tmp_path, "split=val")
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_help_lists_every_setting() -> None:
 def test_refusal_is_one_line(runs, capsys):
     with pytest.raises(SystemExit) as end:
         run_cli(lambda: report.main([str(runs), "sb=1"]))
-    said = capsys.readouterr()
-    assert (end.value.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert said.err.startswith("error: ") and "'sb'" in said.err
+    output_of = capsys.readouterr()
+    assert (end.value.code, output_of.out, output_of.err.count("\n")) == (2, "", 1)
+    assert output_of.err.startswith("error: ") and "'sb'" in output_of.err
 
 
 def test_costs_of_moved_runs(runs):

@@ -14,7 +14,7 @@ from distcond.errors import ConfigError
 from distcond.status import main
 
 
-def made(path: Path, **files: object) -> Path:
+def make_run(path: Path, **files: object) -> Path:
     path.mkdir(parents=True)
     for name, value in {"config": {}, **files}.items():
         (path / f"{name}.json").write_text(json.dumps(value))
@@ -22,12 +22,12 @@ def made(path: Path, **files: object) -> Path:
 
 
 def test_exit_status_reports_failed_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made(tmp_path / "good", finished={"epochs": 3})
+    make_run(tmp_path / "good", finished={"epochs": 3})
     going = {"stage": "train", "epochs": 3, "steps": 2, "epoch": 1, "step": 0, "time": time.time()}
-    made(tmp_path / "sub" / "going", progress=going)
+    make_run(tmp_path / "sub" / "going", progress=going)
     assert main([str(tmp_path)]) == 0
     assert "2 runs: 1 running, 1 finished" in capsys.readouterr().out
-    bad = made(tmp_path / "bad", starts=[{"ended": {"failed": True, "why": "no luck"}}])
+    bad = make_run(tmp_path / "bad", starts=[{"ended": {"failed": True, "why": "no luck"}}])
     assert main([str(tmp_path), "format=json"]) == 1
     runs = json.loads(capsys.readouterr().out)
     assert [(run["name"], run["state"]) for run in runs] == [
@@ -39,11 +39,11 @@ def test_exit_status_reports_failed_runs(tmp_path: Path, capsys: pytest.CaptureF
 def test_status_at_uri_equals_that_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pyarrow")
     going = {"stage": "train", "epochs": 3, "steps": 2, "epoch": 1, "step": 0, "time": time.time(), "done": 0.5}
-    run = made(tmp_path / "runs" / "sub" / "one", progress=going, starts=[{}], attempt={"attempt": 2})
+    run = make_run(tmp_path / "runs" / "sub" / "one", progress=going, starts=[{}], attempt={"attempt": 2})
     (run / "failures").mkdir()
     (run / "failures" / "attempt-01-worker-0000.txt").write_text("Traceback\nOSError: an older one\n")
     (run / "history.jsonl").write_text('{"epoch": 1, "val": [{"lam": 0.5, "sa": 0.8, "ra": 0.4}]}\n{"epo')
-    made(tmp_path / "runs" / "two", finished={"epochs": 3})
+    make_run(tmp_path / "runs" / "two", finished={"epochs": 3})
     told = []
     for place in (str(tmp_path / "runs"), f"file://{tmp_path}/runs"):
         assert main([place, "format=json"]) == 0
@@ -68,7 +68,7 @@ def test_status_at_uri_equals_that_of_the_folder(tmp_path: Path, capsys: pytest.
 )
 def test_invalid_options_are_refused(words: list[str], said: str, tmp_path: Path) -> None:
     if words:
-        made(tmp_path / "run")
+        make_run(tmp_path / "run")
     with pytest.raises(ConfigError, match=said):
         main([str(tmp_path), *words])
 
@@ -84,7 +84,7 @@ def test_a_folder_is_required(tmp_path: Path) -> None:
 def test_failed_reads_do_not_end_the_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made(tmp_path / "run")
+    make_run(tmp_path / "run")
     shown = []
 
     def sleep(seconds: float) -> None:
@@ -104,7 +104,7 @@ def test_failed_reads_do_not_end_the_watch(
 
 
 def test_status_imports_no_torch_ray_pyarrow(tmp_path: Path) -> None:
-    made(tmp_path / "run")
+    make_run(tmp_path / "run")
     heavy = "sorted({'torch', 'ray', 'pyarrow', 'numpy', 'pandas'} & set(sys.modules))"
     code = f"import sys; from distcond.status import main; main([{str(tmp_path)!r}]); print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

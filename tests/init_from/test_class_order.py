@@ -53,7 +53,7 @@ def on_folders(small: Any, tmp_path: Path) -> Any:
     return config
 
 
-def started(config: Config, tmp_path: Path, **beside: Any) -> InitReport:
+def init_report(config: Config, tmp_path: Path, **beside: Any) -> InitReport:
     file = io.BytesIO()
     torch.save({"state_dict": build_model(config).backbone.state_dict(), **beside}, file)
     (tmp_path / "other.pth").write_bytes(file.getvalue())
@@ -64,7 +64,7 @@ def started(config: Config, tmp_path: Path, **beside: Any) -> InitReport:
 
 @pytest.mark.parametrize(("order", "other"), [("natural", "lexicographic"), ("lexicographic", "natural")])
 def test_other_order_is_suggested(on_folders: Any, tmp_path: Path, order: str, other: str) -> None:
-    summary = started(on_folders(data__class_order=order), tmp_path).summary
+    summary = init_report(on_folders(data__class_order=order), tmp_path).summary
     assert f"in {order} order" in summary
     assert f"data.class_order={other}" in summary
 
@@ -72,13 +72,13 @@ def test_other_order_is_suggested(on_folders: Any, tmp_path: Path, order: str, o
 @pytest.mark.parametrize("beside", [{"class_to_idx": {"10": 0, "2": 1, "cat": 2}}, {"classes": list(NAMES)}])
 def test_another_order_is_refused(on_folders: Any, tmp_path: Path, beside: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"class 0 is '10' there and 'cat' here; set data\.class_order=lexicographic"):
-        started(on_folders(), tmp_path, **beside)
-    assert "class_order" not in started(on_folders(data__class_order="lexicographic"), tmp_path, **beside).summary
+        init_report(on_folders(), tmp_path, **beside)
+    assert "class_order" not in init_report(on_folders(data__class_order="lexicographic"), tmp_path, **beside).summary
 
 
 def test_unknown_class_order_is_refused(on_folders: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="number the folders as there"):
-        started(on_folders(), tmp_path, classes=["2", "cat", "10"])
+        init_report(on_folders(), tmp_path, classes=["2", "cat", "10"])
 
 
 def test_fresh_classifier_ignores_the_order(on_folders: Any, small: Any, tmp_path: Path) -> None:

@@ -34,22 +34,22 @@ def trained_network(config: Config) -> ConditionalModel:
     return model
 
 
-def saved(tiny: Any, file: Path, method: str, **settings: Any) -> ConditionalModel:
+def save_network(tiny: Any, file: Path, method: str, **settings: Any) -> ConditionalModel:
     torch.manual_seed(1)
     model = trained_network(tiny(method, **settings))
     torch.save(model.state_dict(), file)
     return model
 
 
-def started(config: Config) -> tuple[ConditionalModel, InitReport]:
+def initialise_network(config: Config) -> tuple[ConditionalModel, InitReport]:
     model = build_model(config)
     return model, copy_weights_into(model, config)
 
 
 @pytest.mark.parametrize("method", table("method"))
 def test_same_method_is_loaded_exactly(tiny: Any, tmp_path: Path, method: str) -> None:
-    wanted = saved(tiny, tmp_path / "a.pth", method).state_dict()
-    model, report = started(tiny(method, seed=5, init_from=str(tmp_path / "a.pth")))
+    wanted = save_network(tiny, tmp_path / "a.pth", method).state_dict()
+    model, report = initialise_network(tiny(method, seed=5, init_from=str(tmp_path / "a.pth")))
     own = ("encode.choices", "encode.table")  # encodings of lam are not copied
     for name, value in model.state_dict().items():
         assert torch.equal(value, wanted[name]) or name.endswith((*MASKS, *own)), name
@@ -59,10 +59,10 @@ def test_same_method_is_loaded_exactly(tiny: Any, tmp_path: Path, method: str) -
 
 
 def test_shared_alpha_starts_at_the_mean(tiny: Any, tmp_path: Path) -> None:
-    source = saved(tiny, tmp_path / "a.pth", "float").state_dict()
+    source = save_network(tiny, tmp_path / "a.pth", "float").state_dict()
     own = torch.stack([value for name, value in source.items() if name.endswith(".alpha")])
     assert own.unique().numel() > 1
-    model, _ = started(tiny("float", method__shared_alpha=True, init_from=str(tmp_path / "a.pth")))
+    model, _ = initialise_network(tiny("float", method__shared_alpha=True, init_from=str(tmp_path / "a.pth")))
     found = [value for name, value in model.state_dict().items() if name.endswith(".alpha")]
     assert all(torch.equal(value, own.mean()) for value in found)
 
@@ -72,9 +72,9 @@ def test_shared_alpha_starts_at_the_mean(tiny: Any, tmp_path: Path) -> None:
     [*((name, "small_cnn") for name in table("method")), *(("oats", name) for name in table("model"))],
 )
 def test_plain_network_fits_every_method_and_model(tiny: Any, tmp_path: Path, method: str, model: str) -> None:
-    plain = saved(tiny, tmp_path / "a.pth", "standard", model=model)
+    plain = save_network(tiny, tmp_path / "a.pth", "standard", model=model)
     theirs = plain.backbone.state_dict()
-    net, report = started(tiny(method, model, init_from=str(tmp_path / "a.pth")))
+    net, report = initialise_network(tiny(method, model, init_from=str(tmp_path / "a.pth")))
     for name, value in net.backbone.state_dict().items():
         role = role_of(name).role
         if role in theirs:
@@ -91,8 +91,8 @@ def test_plain_network_fits_every_method_and_model(tiny: Any, tmp_path: Path, me
 @pytest.mark.parametrize("method", table("method"))
 @pytest.mark.parametrize("source", quick("oats", of=["floats", "oats", "smart"]))
 def test_any_method_starts_from_any_other(tiny: Any, tmp_path: Path, source: str, method: str) -> None:
-    origin = saved(tiny, tmp_path / "a.pth", source)
-    net, _ = started(tiny(method, init_from=str(tmp_path / "a.pth")))
+    origin = save_network(tiny, tmp_path / "a.pth", source)
+    net, _ = initialise_network(tiny(method, init_from=str(tmp_path / "a.pth")))
     theirs = {role_of(name): value for name, value in origin.backbone.state_dict().items()}
     for name, value in net.backbone.state_dict().items():
         place = role_of(name)
@@ -107,8 +107,8 @@ def test_any_method_starts_from_any_other(tiny: Any, tmp_path: Path, source: str
 
 
 def test_narrower_width_gets_its_own_statistics(tiny: Any, tmp_path: Path) -> None:
-    origin = saved(tiny, tmp_path / "a.pth", "float_slim", method__width_mults="1,0.5").state_dict()
-    net, _ = started(tiny("float_slim", init_from=str(tmp_path / "a.pth"), method__width_mults="1,0.75,0.5"))
+    origin = save_network(tiny, tmp_path / "a.pth", "float_slim", method__width_mults="1,0.5").state_dict()
+    net, _ = initialise_network(tiny("float_slim", init_from=str(tmp_path / "a.pth"), method__width_mults="1,0.75,0.5"))
     one, between, half = (
         net.state_dict()[f"backbone.units.1.norm.norms.{width}.adv.running_var"] for width in range(3)
     )
@@ -122,15 +122,15 @@ def test_narrower_width_gets_its_own_statistics(tiny: Any, tmp_path: Path) -> No
 @pytest.mark.parametrize(("method", "lam"), [("float", 0.0), ("oat", 0.4), ("smart", 1.0), ("float_slim", 0.0)])
 def test_function_is_preserved(tiny: Any, tmp_path: Path, method: str, lam: float) -> None:
     more = {"oat": {"method__identity_start": True}, "smart": {"method__density": 1}}.get(method, {})
-    plain, x = saved(tiny, tmp_path / "a.pth", "pgd_at").eval(), torch.rand(4, 3, 8, 8)
-    net, report = started(tiny(method, init_from=str(tmp_path / "a.pth"), **more))
+    plain, x = save_network(tiny, tmp_path / "a.pth", "pgd_at").eval(), torch.rand(4, 3, 8, 8)
+    net, report = initialise_network(tiny(method, init_from=str(tmp_path / "a.pth"), **more))
     assert "FiLM starts fresh" not in report.summary
     with torch.no_grad():
         assert torch.allclose(AtLambda(net.eval(), lam)(x), AtLambda(plain, 1.0)(x), rtol=1e-5, atol=1e-5)
 
 
 def test_other_class_count_resets_the_classifier(tiny: Any, tmp_path: Path) -> None:
-    net = saved(tiny, tmp_path / "a.pth", "pgd_at")
+    net = save_network(tiny, tmp_path / "a.pth", "pgd_at")
     state = net.state_dict() | {
         "backbone.linear.weight": torch.rand(1000, 8),
         "backbone.linear.bias": torch.rand(1000),
@@ -140,7 +140,7 @@ def test_other_class_count_resets_the_classifier(tiny: Any, tmp_path: Path) -> N
     for method, heads in (("float", ["linear"]), ("oats", ["linear.heads.0", "linear.heads.1"])):
         more = {"method__heads": "per_width", "method__width_mults": "1,0.5"} if method == "oats" else {}
         config = tiny(method, seed=2, init_from=str(tmp_path / "a.pth"), **more)
-        model, report = started(config)
+        model, report = initialise_network(config)
         fresh = build_model(config).backbone.state_dict()
         for head in heads:
             assert torch.equal(model.backbone.state_dict()[f"{head}.weight"], fresh[f"{head}.weight"])
@@ -161,10 +161,10 @@ def test_normalisation_is_adopted_or_reported_missing(tiny: Any, tmp_path: Path)
     torch.save(
         state | {"mu": torch.tensor([0.1, 0.2, 0.3]), "sigma": torch.full((1, 3, 1, 1), 0.5)}, tmp_path / "a.pth"
     )
-    found, report = started(tiny("float", init_from=str(tmp_path / "none.pth")))
+    found, report = initialise_network(tiny("float", init_from=str(tmp_path / "none.pth")))
     assert torch.equal(found.mean, model.mean)
     assert "no normalisation, the data set's is kept (mean 0.3048" in report.summary
-    found, report = started(tiny("float", init_from=str(tmp_path / "a.pth")))
+    found, report = initialise_network(tiny("float", init_from=str(tmp_path / "a.pth")))
     assert found.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert found.std.flatten().tolist() == [0.5] * 3
     assert "normalisation adopted: mean 0.1,0.2,0.3 std 0.5,0.5,0.5, not mean 0.3048" in report.summary

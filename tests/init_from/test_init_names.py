@@ -158,7 +158,7 @@ def trained(net: nn.Module, pixels: int) -> nn.Module:
     return net.eval()
 
 
-def built(tiny: Any, net: nn.Module, file: Path, method: str, **settings: Any) -> tuple[Any, Any]:
+def initialise_from(tiny: Any, net: nn.Module, file: Path, method: str, **settings: Any) -> tuple[Any, Any]:
     """Our network in eval mode, initialised from a file with the weights of `net`, and the report."""
     if not file.exists():
         torch.save({"state_dict": {f"module.{name}": value for name, value in (net.state_dict() | RAW).items()}}, file)
@@ -168,7 +168,7 @@ def built(tiny: Any, net: nn.Module, file: Path, method: str, **settings: Any) -
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def seed_torch() -> None:
     torch.manual_seed(0)
 
 
@@ -177,7 +177,7 @@ def seeded() -> None:
 def test_logits_match_common_implementations(tiny: Any, tmp_path: Path, name: str, method: str) -> None:
     (kind, settings), (more, points) = FOREIGN[name], SAME[method]
     net, x = trained(kind(), 16), torch.rand(5, 3, 16, 16)
-    model, report = built(tiny, net, tmp_path / "a.pth", method, **settings, **more)
+    model, report = initialise_from(tiny, net, tmp_path / "a.pth", method, **settings, **more)
     assert report.record["convention"] == name
     for lam in points:
         with torch.no_grad():
@@ -194,7 +194,7 @@ def test_oat_authors_names_imply_raw_pixels(tiny: Any, tmp_path: Path, method: s
     for old, new in theirs.items():
         state = {name.replace(old, new): value for name, value in state.items()}
     torch.save({"state_dict": state}, file)
-    model, report = built(tiny, net, file, method, **FOREIGN["kuangliu_resnet"][1])
+    model, report = initialise_from(tiny, net, file, method, **FOREIGN["kuangliu_resnet"][1])
     assert report.record["convention"] == "oat_resnet"
     assert "normalisation adopted: mean 0,0,0 std 1,1,1" in report.summary
     with torch.no_grad():
@@ -209,7 +209,7 @@ def test_logits_match_torchvision(tiny: Any, tmp_path: Path, name: str) -> None:
     net, x = trained(getattr(models, name)(num_classes=10), 64), torch.rand(2, 3, 64, 64)
     depths = "2,2,2,2" if name == "resnet18" else "3,4,6,3"
     shape = {"model": name, "model__depths": depths, "model__widths": "64,128,256,512", "model__stem": "large"}
-    model, report = built(tiny, net, tmp_path / "a.pth", "pgd_at", **shape)
+    model, report = initialise_from(tiny, net, tmp_path / "a.pth", "pgd_at", **shape)
     with torch.no_grad():
         wanted, found = net(x), model(x, model.condition(1.0))
     assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)
@@ -225,7 +225,7 @@ def test_features_match_torchvisions_vgg(tiny: Any, tmp_path: Path) -> None:
     net.features = trained(vgg.make_layers(layers, batch_norm=True), 32)
     net.classifier = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 10))
     shape = {"model__depths": "2,2,3,3,3", "model__widths": "4,8,8,8,8"}
-    model, report = built(tiny, net, tmp_path / "a.pth", "pgd_at", model="vgg16_bn", **shape)
+    model, report = initialise_from(tiny, net, tmp_path / "a.pth", "pgd_at", model="vgg16_bn", **shape)
     seen: list[Tensor] = []
     model.backbone.linear.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     x = torch.rand(2, 3, 32, 32)

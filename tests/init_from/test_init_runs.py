@@ -39,16 +39,16 @@ def source(small: Any, whole: Any) -> Path:
 
 def initialised(config: Config, path: Path) -> Trainer:
     """A run just before its first step."""
-    job = build_trainer(config, World(), RunDir(path), 0)
-    initialise.apply_init_from(job.model, job.config, job.run, job.world)
-    fit.begin_stage(job, Position())
-    return job
+    trainer = build_trainer(config, World(), RunDir(path), 0)
+    initialise.apply_init_from(trainer.model, trainer.config, trainer.run, trainer.world)
+    fit.begin_stage(trainer, Position())
+    return trainer
 
 
 def test_run_starts_with_the_best_checkpoints_function(small: Any, tmp_path: Path, source: Path) -> None:
-    job, x = initialised(small("float", init_from=str(source)), tmp_path / "a"), torch.rand(6, 3, 8, 8)
+    trainer, x = initialised(small("float", init_from=str(source)), tmp_path / "a"), torch.rand(6, 3, 8, 8)
     with torch.no_grad():
-        assert torch.allclose(AtLambda(job.model.eval(), 0.0)(x), AtLambda(load(source), 0.0)(x), rtol=0, atol=1e-5)
+        assert torch.allclose(AtLambda(trainer.model.eval(), 0.0)(x), AtLambda(load(source), 0.0)(x), rtol=0, atol=1e-5)
     record = read_json(tmp_path / "a" / "init_from.json")
     assert record["init_from"] == str(source)
     assert record["copied"]["units.0.norm.adv.running_var"] == "units.0.norm.running_var"
@@ -83,27 +83,27 @@ def on_rank(rank: int, world: int, config: Config, path: Path) -> None:
 @pytest.mark.parametrize("method", ["flying_bird", "floats", "smart"])
 def test_masks_prune_the_loaded_weights(small: Any, tmp_path: Path, source: Path, method: str) -> None:
     theirs = load(source).backbone.state_dict()
-    job = initialised(small(method, init_from=str(source), method__density=0.5), tmp_path / "a")
-    weight = job.model.backbone.state_dict()["units.2.conv.weight"]
+    trainer = initialised(small(method, init_from=str(source), method__density=0.5), tmp_path / "a")
+    weight = trainer.model.backbone.state_dict()["units.2.conv.weight"]
     assert 0 < int((weight == 0).sum()) < weight.numel()
     assert torch.equal(weight, theirs["units.2.conv.weight"] * (weight != 0))
 
 
 def test_weight_average_starts_at_loaded_weights(small: Any, tmp_path: Path, source: Path) -> None:
-    job = initialised(small("float", init_from=str(source), optim__averaging=0.9), tmp_path / "a")
-    assert torch.equal(job.evaluated_model().backbone.linear.weight, load(source).backbone.linear.weight)
+    trainer = initialised(small("float", init_from=str(source), optim__averaging=0.9), tmp_path / "a")
+    assert torch.equal(trainer.evaluated_model().backbone.linear.weight, load(source).backbone.linear.weight)
 
 
-def stopped(config: Config, path: Path, after: int) -> Trainer:
+def kill_after(config: Config, path: Path, after: int) -> Trainer:
     """A run that was killed `after` epochs."""
     seen: list[Trainer] = []
     original = fit.train_epoch
 
-    def killed(job: Trainer, progress: Any) -> Any:
-        if job.position.done == after:
-            seen.append(job)
+    def killed(trainer: Trainer, progress: Any) -> Any:
+        if trainer.position.done == after:
+            seen.append(trainer)
             raise KeyboardInterrupt
-        return original(job, progress)
+        return original(trainer, progress)
 
     with pytest.MonkeyPatch.context() as patch, RunDir(path).begin(config):
         patch.setattr(fit, "train_epoch", killed)
@@ -115,20 +115,20 @@ def stopped(config: Config, path: Path, after: int) -> Trainer:
 def test_resumed_run_ignores_init_from(small: Any, tmp_path: Path, source: Path) -> None:
     shutil.copytree(source, tmp_path / "source")
     config = small("float", init_from=str(tmp_path / "source"), epochs=2)
-    before = stopped(config, tmp_path / "a", after=1).model.state_dict()
+    before = kill_after(config, tmp_path / "a", after=1).model.state_dict()
     shutil.move(tmp_path / "source", tmp_path / "elsewhere")
-    resumed = stopped(config, tmp_path / "a", after=1).model.state_dict()
+    resumed = kill_after(config, tmp_path / "a", after=1).model.state_dict()
     assert all(torch.equal(resumed[name], value) for name, value in before.items())
     start = load(tmp_path / "elsewhere").state_dict()["backbone.linear.weight"]
     assert not torch.equal(resumed["backbone.linear.weight"], start)
     with pytest.raises(ConfigError, match="no such file or directory"):
-        stopped(config, tmp_path / "b", after=1)
+        kill_after(config, tmp_path / "b", after=1)
 
 
 def start_on_rank(rank: int, world: int, config: Config, paths: list[str], run: Path) -> str:
-    job = build_trainer(replace(config, init_from=paths[rank]), World(rank, world), RunDir(run), 0)
+    trainer = build_trainer(replace(config, init_from=paths[rank]), World(rank, world), RunDir(run), 0)
     try:
-        initialise.apply_init_from(job.model, job.config, job.run, job.world)
+        initialise.apply_init_from(trainer.model, trainer.config, trainer.run, trainer.world)
     except ConfigError as error:
         return str(error)
     return ""

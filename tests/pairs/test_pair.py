@@ -201,9 +201,9 @@ def test_interpolated_network_is_a_copy(paired: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_interpolated_network_has_the_pairs_dtype(copied: Path, dtype: torch.dtype) -> None:
-    wanted = network_at(distcond.load(copied), point("weights", 0.5))(images())
-    model, file = distcond.load(copied).to(dtype), copied / "interpolated" / "t0.5.pt"
+def test_interpolated_network_has_the_pairs_dtype(pair_copy: Path, dtype: torch.dtype) -> None:
+    wanted = network_at(distcond.load(pair_copy), point("weights", 0.5))(images())
+    model, file = distcond.load(pair_copy).to(dtype), pair_copy / "interpolated" / "t0.5.pt"
     before = file.read_bytes()
     network = network_at(model, point("weights", 0.5))
     assert {parameter.dtype for parameter in network.parameters()} == {dtype} and file.read_bytes() == before
@@ -212,8 +212,8 @@ def test_interpolated_network_has_the_pairs_dtype(copied: Path, dtype: torch.dty
 
 
 @torch.no_grad()
-def test_changed_weights_get_new_statistics(copied: Path) -> None:
-    model, file = distcond.load(copied), copied / "interpolated" / "t0.5.pt"
+def test_changed_weights_get_new_statistics(pair_copy: Path) -> None:
+    model, file = distcond.load(pair_copy), pair_copy / "interpolated" / "t0.5.pt"
     network_at(model, point("weights", 0.5))
     before = file.read_bytes()
     for parameter in model.parameters():
@@ -234,14 +234,14 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damaged_statistics_are_ignored(copied: Path, kind: str) -> None:
-    wanted = network_at(distcond.load(copied), point("weights", 0.5))(images())
-    file = copied / "interpolated" / "t0.5.pt"
+def test_damaged_statistics_are_ignored(pair_copy: Path, kind: str) -> None:
+    wanted = network_at(distcond.load(pair_copy), point("weights", 0.5))(images())
+    file = pair_copy / "interpolated" / "t0.5.pt"
     held = torch.load(file, weights_only=True)
     held["statistics"] = {name: value + 1 for name, value in held["statistics"].items()}
     DAMAGE[kind](held)
     torch.save(held, file)
-    assert torch.equal(network_at(distcond.load(copied), point("weights", 0.5))(images()), wanted)
+    assert torch.equal(network_at(distcond.load(pair_copy), point("weights", 0.5))(images()), wanted)
 
 
 def test_outcomes_name_the_statistics_procedure(paired: Path) -> None:
@@ -264,10 +264,10 @@ def test_statistics_of_other_weights_are_ignored(paired: Path) -> None:
 
 
 def test_same_command_only_prints_tables(
-    paired: Path, standard: Path, robust: Path, few: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    paired: Path, standard: Path, robust: Path, quick_options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {file: file.stat().st_mtime_ns for file in paired.glob("**/*.npz")}
-    words = [f"run_root={paired.parent}", "mix=mixednuts", "attack=fgsm", *few]
+    words = [f"run_root={paired.parent}", "mix=mixednuts", "attack=fgsm", *quick_options]
     assert pair.main([str(standard), str(robust), *words]) == 0
     assert list(paired.parent.iterdir()) == [paired]
     assert {file: file.stat().st_mtime_ns for file in paired.glob("**/*.npz")} == before
@@ -287,62 +287,76 @@ def test_another_fit_is_evaluated_again(paired: Path) -> None:
 
 
 @pytest.fixture
-def copied(paired: Path, tmp_path: Path) -> Path:
+def pair_copy(paired: Path, tmp_path: Path) -> Path:
     """A copy of the pair to change."""
     return Path(shutil.copytree(paired, tmp_path / "copies" / paired.name))
 
 
-def test_earlier_names_of_a_fits_attack_are_read(copied: Path) -> None:
-    file = copied / "mixednuts.json"
+def test_earlier_names_of_a_fits_attack_are_read(pair_copy: Path) -> None:
+    file = pair_copy / "mixednuts.json"
     kept = json.loads(file.read_text())
     file.write_text(json.dumps(kept | {"attack": kept["attack"] | {"name": "pgd-best"}}))
-    found = read_fit(RunDir(copied))
+    found = read_fit(RunDir(pair_copy))
     assert found is not None
     assert found["attack"] == kept["attack"]
     words = pair.parse_request(["fit_attack=pgd-best"])
     assert words.fit_attack == pair.parse_request(["fit_attack=pgd"]).fit_attack == "pgd"
 
 
-def test_existing_fit_is_kept(copied: Path, standard: Path, robust: Path, few: tuple[str, ...]) -> None:
-    before = (copied / "mixednuts.json").read_text()
-    runs, words = [str(standard), str(robust)], [f"run_root={copied.parent}", "mix=mixednuts", "attack=fgsm", *few]
+def test_existing_fit_is_kept(pair_copy: Path, standard: Path, robust: Path, quick_options: tuple[str, ...]) -> None:
+    before = (pair_copy / "mixednuts.json").read_text()
+    runs, words = (
+        [str(standard), str(robust)],
+        [f"run_root={pair_copy.parent}", "mix=mixednuts", "attack=fgsm", *quick_options],
+    )
     assert pair.main([*runs, *words, "eval.attack.num_steps=1", "eval.val_examples=20"]) == 0
-    assert (copied / "mixednuts.json").read_text() == before
+    assert (pair_copy / "mixednuts.json").read_text() == before
     with pytest.raises(ConfigError, match=r"^beta=0\.5: this pair is fitted with beta=0\.985; refit=true"):
         pair.main([*runs, *words, "beta=0.5"])
 
 
-def test_refit_removes_rows_of_the_old_fit(copied: Path, standard: Path, robust: Path, few: tuple[str, ...]) -> None:
-    file = copied / "mixednuts.json"
+def test_refit_removes_rows_of_the_old_fit(
+    pair_copy: Path, standard: Path, robust: Path, quick_options: tuple[str, ...]
+) -> None:
+    file = pair_copy / "mixednuts.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"s": 0.123}))
-    (copied / "results" / "dial-mixednuts-ra-lam1-best.json").write_text("{}")
-    words = [f"run_root={copied.parent}", "mix=mixednuts", "attack=none", *few, "refit=true", "eval.dial_grid=0.25,1"]
+    (pair_copy / "results" / "dial-mixednuts-ra-lam1-best.json").write_text("{}")
+    words = [
+        f"run_root={pair_copy.parent}",
+        "mix=mixednuts",
+        "attack=none",
+        *quick_options,
+        "refit=true",
+        "eval.dial_grid=0.25,1",
+    ]
     assert pair.main([str(standard), str(robust), *words]) == 0
     assert json.loads(file.read_text())["s"] != 0.123
-    found = {(row.blend, row.blend_t) for row in read_rows(copied)}
+    found = {(row.blend, row.blend_t) for row in read_rows(pair_copy)}
     assert {blend for blend, _ in found} == set(BLENDS)
     assert ("mixednuts", 0.25) in found and ("mixednuts", 0.5) not in found and ("outputs", 0.5) in found
     costs = [
-        point for cost in (copied / "results").glob("costs-*.json") for point in json.loads(cost.read_text())["points"]
+        point
+        for cost in (pair_copy / "results").glob("costs-*.json")
+        for point in json.loads(cost.read_text())["points"]
     ]
     assert ("mixednuts", 0.5) not in {(cost["blend"], cost["blend_t"]) for cost in costs}
-    assert not [*(copied / "results").glob("dial-mixednuts-*")]
+    assert not [*(pair_copy / "results").glob("dial-mixednuts-*")]
 
 
-def test_classes_do_not_mix_two_fits(copied: Path) -> None:
+def test_classes_do_not_mix_two_fits(pair_copy: Path) -> None:
     def found() -> set[str]:
-        fields = comparison_groups(report.rows_at([copied], "test"))
-        return {known.at.blend for field in fields for known in classes_of(field, run_dirs_below(copied))}
+        fields = comparison_groups(report.rows_at([pair_copy], "test"))
+        return {known.at.blend for field in fields for known in classes_of(field, run_dirs_below(pair_copy))}
 
     assert "mixednuts" in found()
-    file = copied / "mixednuts.json"
+    file = pair_copy / "mixednuts.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"s": 0.123}))
     assert "mixednuts" not in found()
 
 
-def test_a_worker_refuses_another_fit(copied: Path) -> None:
-    plan = evaluate.plan_evaluation([str(copied), "eval.dial=mixednuts", "attack=fgsm"])
-    file = copied / "mixednuts.json"
+def test_a_worker_refuses_another_fit(pair_copy: Path) -> None:
+    plan = evaluate.plan_evaluation([str(pair_copy), "eval.dial=mixednuts", "attack=fgsm"])
+    file = pair_copy / "mixednuts.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"s": 0.123}))
     with pytest.raises(ConfigError, match=r"mixednuts was fitted again meanwhile"):
         BlockEvaluator(plan, torch.device("cpu"))
@@ -358,8 +372,13 @@ def test_statistics_see_every_class_in_a_batch(images: int, train_examples: int)
 
 
 def test_calibrate_searches_along_a_pair(paired: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few = ["eval.val_examples=20", "eval.batch_size=20", "launch.workers=1", "eval.dial_grid=0,1"]
-    assert calibrate.main([str(paired), "sa=0.01", "eval.dial=weights", "resolution=0.5", "confidence=0.5", *few]) == 0
+    quick_options = ["eval.val_examples=20", "eval.batch_size=20", "launch.workers=1", "eval.dial_grid=0,1"]
+    assert (
+        calibrate.main(
+            [str(paired), "sa=0.01", "eval.dial=weights", "resolution=0.5", "confidence=0.5", *quick_options]
+        )
+        == 0
+    )
     assert capsys.readouterr().out.startswith("dial = ")
 
 
@@ -378,40 +397,44 @@ def test_mixednuts_own_point_is_evaluated(robust: Path) -> None:
 
 
 @pytest.fixture
-def closed(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def read_only_pair(pair_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The pair without write permission, from a writable working directory."""
     work = tmp_path / "work"
     work.mkdir(mode=0o777)
     work.chmod(0o777)
     monkeypatch.chdir(work)
-    for folder in (copied, *(path for path in copied.rglob("*") if path.is_dir())):
+    for folder in (pair_copy, *(path for path in pair_copy.rglob("*") if path.is_dir())):
         folder.chmod(0o555)
     with unprivileged():
-        yield copied
-    for folder in (copied, *(path for path in copied.rglob("*") if path.is_dir())):
+        yield pair_copy
+    for folder in (pair_copy, *(path for path in pair_copy.rglob("*") if path.is_dir())):
         folder.chmod(0o755)
 
 
-def test_statistics_of_read_only_pairs_are_cached_elsewhere(closed: Path, few: tuple[str, ...]) -> None:
-    before = sorted(closed.rglob("*"))
-    words = ["eval.dial=weights", "attack=none", *few, "eval.dial_grid=0,0.125,1"]
-    assert evaluate.main([str(closed), *words]) == 0
-    assert (Path("evaluations") / closed.name / "interpolated" / "t0.125.pt").exists()
-    assert sorted(closed.rglob("*")) == before
+def test_statistics_of_read_only_pairs_are_cached_elsewhere(
+    read_only_pair: Path, quick_options: tuple[str, ...]
+) -> None:
+    before = sorted(read_only_pair.rglob("*"))
+    words = ["eval.dial=weights", "attack=none", *quick_options, "eval.dial_grid=0,0.125,1"]
+    assert evaluate.main([str(read_only_pair), *words]) == 0
+    assert (Path("evaluations") / read_only_pair.name / "interpolated" / "t0.125.pt").exists()
+    assert sorted(read_only_pair.rglob("*")) == before
 
 
-def test_a_read_only_pair_is_not_fitted(closed: Path, standard: Path, robust: Path, few: tuple[str, ...]) -> None:
-    words = [f"run_root={closed.parent}", "mix=outputs,mixednuts", "attack=none", *few]
+def test_a_read_only_pair_is_not_fitted(
+    read_only_pair: Path, standard: Path, robust: Path, quick_options: tuple[str, ...]
+) -> None:
+    words = [f"run_root={read_only_pair.parent}", "mix=outputs,mixednuts", "attack=none", *quick_options]
     with pytest.raises(ConfigError, match=r"not writable.*mix=mixednuts"):
         pair.main([str(standard), str(robust), *words, "refit=true"])
     assert not Path("evaluations").exists(), "the fit comes before anything is evaluated"
     assert pair.main([str(standard), str(robust), *words]) == 0, "what is fitted already is used"
 
 
-# What is refused.
+# Refusals.
 
 
-def refused(*words: str, root: Path) -> str:
+def refusal_of(*words: str, root: Path) -> str:
     """The error line of a refused command, which writes nothing."""
     with pytest.raises(ConfigError) as refusal:
         pair.main([*words, f"run_root={root}"])
@@ -430,26 +453,26 @@ MISFITS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("line", MISFITS)
 def test_runs_that_differ_are_refused(make_run: Callable[..., Path], standard: Path, tmp_path: Path, line: str) -> None:
     other = make_run("pgd_at", **MISFITS[line])
-    assert refused(str(standard), str(other), root=tmp_path / "runs").startswith(line)
+    assert refusal_of(str(standard), str(other), root=tmp_path / "runs").startswith(line)
 
 
 def test_other_classes_are_refused(standard: Path, robust: Path, tmp_path: Path) -> None:
     other = _changed(robust, tmp_path / "other", classes=tuple("abcdefghij"))
     named = _changed(standard, tmp_path / "named", classes=tuple("abcdefghik"))
-    said = refused(str(named), str(other), root=tmp_path / "runs")
+    said = refusal_of(str(named), str(other), root=tmp_path / "runs")
     assert said.startswith("classes: class 9 is 'k' in")
 
 
-def _changed(run: Path, copied: Path, **values: Any) -> Path:
-    shutil.copytree(run, copied)
-    last = latest(RunDir(copied).checkpoints)
+def _changed(run: Path, pair_copy: Path, **values: Any) -> Path:
+    shutil.copytree(run, pair_copy)
+    last = latest(RunDir(pair_copy).checkpoints)
     assert last is not None
     torch.save({**torch.load(last / "shared.pt", weights_only=True), **values}, last / "shared.pt")
-    return copied
+    return pair_copy
 
 
 def test_swapped_runs_are_refused(standard: Path, robust: Path, tmp_path: Path) -> None:
-    said = refused(str(robust), str(standard), root=tmp_path / "runs")
+    said = refusal_of(str(robust), str(standard), root=tmp_path / "runs")
     assert said.startswith(f"{standard}: ") and "method=standard" in said
 
 
@@ -478,16 +501,16 @@ def test_standard_run_with_attacks_is_warned_about(
 
 def test_unfinished_runs_are_refused(standard: Path, robust: Path, tmp_path: Path) -> None:
     bare = Path(shutil.copytree(robust, tmp_path / "bare", ignore=shutil.ignore_patterns("finished.json")))
-    assert "not finished (1 of 1 epochs)" in refused(str(standard), str(bare), root=tmp_path / "runs")
+    assert "not finished (1 of 1 epochs)" in refusal_of(str(standard), str(bare), root=tmp_path / "runs")
     for number, flops in enumerate((0.0, None)):
         other = _changed(standard, tmp_path / str(number), train_flops=flops)
-        assert "train_flops" in refused(str(other), str(robust), root=tmp_path / "runs")
+        assert "train_flops" in refusal_of(str(other), str(robust), root=tmp_path / "runs")
 
 
 def test_rows_name_the_checkpoint_of_the_runs(
-    paired: Path, standard: Path, robust: Path, few: tuple[str, ...], tmp_path: Path
+    paired: Path, standard: Path, robust: Path, quick_options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    words = [f"run_root={tmp_path}", "checkpoint=last_raw", "mix=outputs", "attack=none", *few]
+    words = [f"run_root={tmp_path}", "checkpoint=last_raw", "mix=outputs", "attack=none", *quick_options]
     assert pair.main([str(standard), str(robust), *words]) == 0
     (made,) = tmp_path.iterdir()
     assert {row.checkpoint for row in read_rows(made)} == {"last_raw"}
@@ -498,14 +521,14 @@ def test_rows_name_the_checkpoint_of_the_runs(
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]", '{"data": "x"}'])
-def test_same_command_restores_a_record(copied: Path, standard: Path, robust: Path, left: str) -> None:
-    file = copied / "pair.json"
+def test_same_command_restores_a_record(pair_copy: Path, standard: Path, robust: Path, left: str) -> None:
+    file = pair_copy / "pair.json"
     kept = json.loads(file.read_text())
     file.write_text(left) if left else file.unlink()
     with pytest.raises(ConfigError, match=r"pair\.json: missing or damaged; make the pair again"):
-        distcond.load(copied)
-    assert pair.main([str(standard), str(robust), "mix=none", f"run_root={copied.parent}"]) == 0
-    assert json.loads(file.read_text()) == kept and len(distcond.load(copied).units) > 0
+        distcond.load(pair_copy)
+    assert pair.main([str(standard), str(robust), "mix=none", f"run_root={pair_copy.parent}"]) == 0
+    assert json.loads(file.read_text()) == kept and len(distcond.load(pair_copy).units) > 0
 
 
 def test_path_may_contain_an_equals_sign(standard: Path, tmp_path: Path) -> None:
@@ -519,17 +542,17 @@ def test_path_may_contain_an_equals_sign(standard: Path, tmp_path: Path) -> None
 def test_a_run_without_checkpoint_is_refused(standard: Path, robust: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(robust, bare, ignore=shutil.ignore_patterns("checkpoints"))
-    assert "no checkpoint yet" in refused(str(standard), str(bare), root=tmp_path / "runs")
-    assert "no run here" in refused(str(standard), str(tmp_path / "nothing"), root=tmp_path / "runs")
+    assert "no checkpoint yet" in refusal_of(str(standard), str(bare), root=tmp_path / "runs")
+    assert "no run here" in refusal_of(str(standard), str(tmp_path / "nothing"), root=tmp_path / "runs")
 
 
 def test_a_method_with_two_paths_is_refused(make_run: Any, standard: Path, tmp_path: Path) -> None:
-    said = refused(str(standard), str(make_run("float")), root=tmp_path / "runs")
+    said = refusal_of(str(standard), str(make_run("float")), root=tmp_path / "runs")
     assert "method=float" in said and "pgd_at" in said and "standard" in said
 
 
 def test_one_run_twice_is_refused(standard: Path, tmp_path: Path) -> None:
-    assert "a pair needs two" in refused(str(standard), str(standard), root=tmp_path / "runs")
+    assert "a pair needs two" in refusal_of(str(standard), str(standard), root=tmp_path / "runs")
 
 
 WORDS = {
@@ -551,12 +574,12 @@ WORDS = {
 @pytest.mark.parametrize("word", WORDS)
 def test_invalid_option_is_refused(standard: Path, robust: Path, tmp_path: Path, word: str) -> None:
     more = ["attack=none"] if word.startswith("eval.attack") else []
-    assert WORDS[word] in refused(str(standard), str(robust), word, *more, root=tmp_path / "runs")
+    assert WORDS[word] in refusal_of(str(standard), str(robust), word, *more, root=tmp_path / "runs")
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_other_than_two_runs_are_refused(standard: Path, tmp_path: Path, count: int) -> None:
-    assert refused(*[str(standard)] * count, root=tmp_path / "runs").startswith(f"{count} runs: give two")
+    assert refusal_of(*[str(standard)] * count, root=tmp_path / "runs").startswith(f"{count} runs: give two")
 
 
 def test_refusals_name_the_dials_of_a_pair(paired: Path) -> None:
@@ -594,9 +617,11 @@ def test_other_images_are_refused_between_runs(paired: Path) -> None:
         network_at(model, point("weights", 0.123))
 
 
-def test_images_that_moved_are_found(standard: Path, robust: Path, few: tuple[str, ...], tmp_path: Path) -> None:
+def test_images_that_moved_are_found(
+    standard: Path, robust: Path, quick_options: tuple[str, ...], tmp_path: Path
+) -> None:
     words = [f"run_root={tmp_path / 'runs'}", "mix=weights", "attack=none", f"data.cache_dir={tmp_path / 'cache'}"]
-    assert pair.main([str(standard), str(robust), *words, *few]) == 0
+    assert pair.main([str(standard), str(robust), *words, *quick_options]) == 0
     (made,) = (tmp_path / "runs").iterdir()
     assert RunDir(made).config().data.cache_dir == str(tmp_path / "cache")
 

@@ -30,9 +30,9 @@ def train(config: Config, path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def homes(small: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uris(small: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """URIs of two runs of one name below `old` and `new`; their working directories below `again`."""
-    root = tmp_path_factory.mktemp("homes")
+    root = tmp_path_factory.mktemp("uris")
     for name, settings in (("old", {"eval__train_examples": 32}), ("new", {"eval__train_examples": 0, "seed": 1})):
         config = replace(small(epochs=1, **settings), run_root=f"file://{root}/{name}")
         train(config, root / "again" / name / "run")
@@ -41,11 +41,11 @@ def homes(small: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.mark.parametrize("below", ["", "/run"])
 def test_retrained_run_replaces_the_cached_copy(
-    homes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+    uris: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
 ) -> None:
     monkeypatch.setattr(run_cache, "staging", lambda uri, cache, purpose: tmp_path / purpose)
     at = f"file://{tmp_path}/there"
-    shutil.copytree(homes / "old", tmp_path / "there")
+    shutil.copytree(uris / "old", tmp_path / "there")
     there = at + below
 
     def read() -> Path:
@@ -58,11 +58,11 @@ def test_retrained_run_replaces_the_cached_copy(
     if below:
         old = load(there, "last").state_dict()
     open_store(at).delete_below("run")
-    shutil.copytree(homes / "new", tmp_path / "there", dirs_exist_ok=True)
+    shutil.copytree(uris / "new", tmp_path / "there", dirs_exist_ok=True)
     assert RunDir(read()).start_id != start
     assert not (first / "results" / "train-last.parquet").exists()
     if below:
-        one, other = load(there, "last").state_dict(), load(homes / "again" / "new" / "run", "last").state_dict()
+        one, other = load(there, "last").state_dict(), load(uris / "again" / "new" / "run", "last").state_dict()
         assert all(torch.equal(value, other[name]) for name, value in one.items())
         assert any(not torch.equal(value, old[name]) for name, value in one.items())
     before = {file: file.stat().st_mtime_ns for file in first.rglob("*.p*") if file.is_file()}

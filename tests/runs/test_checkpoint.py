@@ -25,7 +25,7 @@ def network(fill: float = 1.0) -> nn.Module:
     return net
 
 
-def saved(root: Path, epoch: int = 1, fill: float = 1.0, **shared: Any) -> Path:
+def save_network(root: Path, epoch: int = 1, fill: float = 1.0, **shared: Any) -> Path:
     return checkpoint.save_checkpoint(root, CheckpointStep(epoch), World(), network(fill), shared, {})
 
 
@@ -47,23 +47,23 @@ def test_latest_checkpoint_is_that_of_the_latest_step(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "missing") is None
     assert checkpoint.latest(tmp_path) is None
     for epoch in (9, 12, 10, 9999, 10000):
-        saved(tmp_path, epoch)
+        save_network(tmp_path, epoch)
     assert checkpoint.latest(tmp_path) == tmp_path / "epoch-10000"
     for step in (9, 1_000_000, 10):
         checkpoint.save_checkpoint(tmp_path, CheckpointStep(10000, step), World(), network(), {}, {})
     assert checkpoint.latest(tmp_path) == tmp_path / "epoch-10000-step-1000000"
-    saved(tmp_path, 10001)
+    save_network(tmp_path, 10001)
     assert checkpoint.latest(tmp_path) == tmp_path / "epoch-10001"
 
 
 def test_interrupted_save_is_ignored_and_removed(tmp_path: Path) -> None:
-    saved(tmp_path, 1)
+    save_network(tmp_path, 1)
     left = tmp_path / ".epoch-0002"
     left.mkdir()
     (left / "shared.pt").write_bytes(b"half")
     (left / "rank-0007.pt").write_bytes(b"of an attempt with more ranks")
     assert checkpoint.latest(tmp_path) == tmp_path / "epoch-0001"
-    saved(tmp_path, 2)
+    save_network(tmp_path, 2)
     assert not left.exists()
     assert {file.name for file in (tmp_path / "epoch-0002").iterdir()} == {"shared.pt", "rank-0000.pt"}
     assert checkpoint.load_shared(tmp_path / "epoch-0002")["epoch"] == 2
@@ -73,16 +73,16 @@ def test_interrupted_save_is_ignored_and_removed(tmp_path: Path) -> None:
 
 
 def test_saving_again_keeps_the_existing_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    saved(tmp_path, 1)
+    save_network(tmp_path, 1)
     monkeypatch.setattr(checkpoint.os, "rename", None)  # an existing checkpoint is never replaced
-    saved(tmp_path, 1)
+    save_network(tmp_path, 1)
     assert [entry.name for entry in tmp_path.iterdir()] == ["epoch-0001"]
 
 
 @pytest.mark.parametrize("size", [0, 10, 500])
 @pytest.mark.parametrize("name", ["shared.pt", "rank-0000.pt"])
 def test_a_truncated_file_is_refused(tmp_path: Path, name: str, size: int) -> None:
-    path = saved(tmp_path)
+    path = save_network(tmp_path)
     file = path / name
     file.write_bytes(file.read_bytes()[:size])
     load = checkpoint.load_shared if name == "shared.pt" else partial(checkpoint.load_rank_state, rank=0)
@@ -92,14 +92,14 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str, size: int) -> No
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path)
+    path = save_network(tmp_path)
     torch.save({"schema_version": 1, "run": Path}, path / "shared.pt")
     with pytest.raises(ConfigError, match=r"shared\.pt: "):
         checkpoint.load_shared(path)
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path)
+    path = save_network(tmp_path)
     state = torch.load(path / "shared.pt", weights_only=True) | {"schema_version": checkpoint.SCHEMA_VERSION + 1}
     torch.save(state, path / "shared.pt")
     with pytest.raises(ConfigError, match=r"epoch-0001: .*3.*1 and 2"):
@@ -108,7 +108,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 
 def test_other_checkpoints_are_deleted(tmp_path: Path) -> None:
     for epoch in (1, 2, 3, 4):
-        saved(tmp_path, epoch)
+        save_network(tmp_path, epoch)
     (tmp_path / "notes.txt").write_text("mine")
     checkpoint.delete_all_but(tmp_path, {"epoch-0002", "epoch-0004"})
     assert {entry.name for entry in tmp_path.iterdir()} == {"epoch-0002", "epoch-0004", "notes.txt"}

@@ -33,7 +33,7 @@ SHORT: dict[str, Any] = {"epochs": 2, "eval__train_examples": 0}
 
 
 @pytest.fixture
-def stored(small: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+def config_at_uri(small: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """A config with runs at a URI, without waits between retries and without figures at the end."""
     monkeypatch.setattr(uploader, "write_report", lambda path: [])
     return at_uri(small(**SHORT), tmp_path, monkeypatch)
@@ -95,9 +95,9 @@ def uninterrupted(small: Callable[..., Config], whole: Callable[[Config], Path])
 
 
 @pytest.fixture(scope="module")
-def sent(small: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+def uploads(small: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """The names that a run uploads, in order, and its working directory."""
-    root = tmp_path_factory.mktemp("sent")
+    root = tmp_path_factory.mktemp("uploads")
     with pytest.MonkeyPatch.context() as patch:
         config = at_uri(small(**SHORT), root, patch)
         return killed_at(10**6, patch, config), run_root(config) / "run"
@@ -117,25 +117,25 @@ def kill_points(put: list[str]) -> dict[str, int]:
     "name", quick("marker", of=["first", "part", "marker", "rows", "next part", "next marker", "end"])
 )
 def test_kill_at_any_upload_loses_nothing(
-    stored: Config, sent: Any, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch, name: str
+    config_at_uri: Config, uploads: Any, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     # Figures are uploaded last, before finished.json.
-    undrawn = [put for put in sent[0] if not put.startswith("results/") or put.endswith(".parquet")]
+    undrawn = [put for put in uploads[0] if not put.startswith("results/") or put.endswith(".parquet")]
     number = kill_points(undrawn)[name]
-    put = killed_at(number, monkeypatch, stored)
+    put = killed_at(number, monkeypatch, config_at_uri)
     assert len(put) == number
-    clear_machine(stored)
-    path = start(stored)
+    clear_machine(config_at_uri)
+    path = start(config_at_uri)
     same_run.assert_same_run(uninterrupted, path)
     assert RunDir(path).finished
 
 
-def test_uri_does_not_change_the_run(sent: Any, uninterrupted: Path, same_run: Any) -> None:
-    same_run.assert_same_run(uninterrupted, sent[1])
+def test_uri_does_not_change_the_run(uploads: Any, uninterrupted: Path, same_run: Any) -> None:
+    same_run.assert_same_run(uninterrupted, uploads[1])
 
 
-def test_rows_and_history_precede_the_checkpoint_marker(sent: Any) -> None:
-    put = sent[0]
+def test_rows_and_history_precede_the_checkpoint_marker(uploads: Any) -> None:
+    put = uploads[0]
     first = put.index("checkpoints/epoch-0001/complete.json")
     before = put[:first]
     assert before.index("results/val-epoch-0001.parquet") < before.index("history.jsonl")
@@ -145,13 +145,15 @@ def test_rows_and_history_precede_the_checkpoint_marker(sent: Any) -> None:
     assert not any(name.startswith("checkpoints/epoch-0002") for name in before)
 
 
-def test_checkpoint_without_marker_does_not_exist(stored: Config, sent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed_at(sent[0].index("checkpoints/epoch-0002/complete.json"), monkeypatch, stored)
-    home = remote_run_of(stored, run_root(stored) / "run")
+def test_checkpoint_without_marker_does_not_exist(
+    config_at_uri: Config, uploads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_at(uploads[0].index("checkpoints/epoch-0002/complete.json"), monkeypatch, config_at_uri)
+    home = remote_run_of(config_at_uri, run_root(config_at_uri) / "run")
     assert home is not None
     assert "checkpoints/epoch-0002/shared.pt" in home.store.names()
     assert list(home.complete_checkpoints()) == ["checkpoints/epoch-0001"]
-    clear_machine(stored)
+    clear_machine(config_at_uri)
     home.pull()
     found = checkpoint.latest(home.local / "checkpoints")
     assert found is not None
@@ -159,7 +161,7 @@ def test_checkpoint_without_marker_does_not_exist(stored: Config, sent: Any, mon
 
 
 def test_unreachable_store_stops_no_epoch(
-    stored: Config, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
+    config_at_uri: Config, uninterrupted: Path, same_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, down = Store._write, [False]
 
@@ -175,48 +177,53 @@ def test_unreachable_store_stops_no_epoch(
         note = uploader.RunUploader.note.fget  # type: ignore[attr-defined]
         patch.setattr(uploader.RunUploader, "note", property(lambda self: said.append(note(self)) or note(self)))
         with pytest.raises(StorageError, match=r"here/run.*not reachable"):
-            start(stored)
+            start(config_at_uri)
     assert any("not reachable" in line and "training continues" in line for line in said)
-    run = RunDir(run_root(stored) / "run")
+    run = RunDir(run_root(config_at_uri) / "run")
     assert not run.finished
     assert len(history.read(run.path)) == 2
     same_run.assert_same_run(uninterrupted, run.path)  # all files are local
-    home = remote_run_of(stored, run.path)
+    home = remote_run_of(config_at_uri, run.path)
     assert home is not None
     assert home.complete_checkpoints() == {}
-    start(stored)  # the store is reachable again
+    start(config_at_uri)  # the store is reachable again
     assert {Path(folder).name for folder in home.complete_checkpoints()} == {
         entry.name for entry in run.checkpoints.glob("epoch-*")
     }
-    clear_machine(stored)
+    clear_machine(config_at_uri)
     home.pull()
     assert run.finished
 
 
 def test_newer_side_wins_when_synchronising(
-    stored: Config, sent: Any, same_run: Any, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config_at_uri: Config,
+    uploads: Any,
+    same_run: Any,
+    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    killed_at(sent[0].index("checkpoints/epoch-0001/complete.json") + 1, monkeypatch, stored)
-    shutil.copytree(run_root(stored), tmp_path / "old")
-    killed_at(10**6, monkeypatch, stored)  # resumes here, to the end
-    clear_machine(stored)
-    shutil.copytree(tmp_path / "old", run_root(stored))  # a machine with an older state
-    path = start(stored)
+    killed_at(uploads[0].index("checkpoints/epoch-0001/complete.json") + 1, monkeypatch, config_at_uri)
+    shutil.copytree(run_root(config_at_uri), tmp_path / "old")
+    killed_at(10**6, monkeypatch, config_at_uri)  # resumes here, to the end
+    clear_machine(config_at_uri)
+    shutil.copytree(tmp_path / "old", run_root(config_at_uri))  # a machine with an older state
+    path = start(config_at_uri)
     same_run.assert_same_run(uninterrupted, path) if list(path.glob("checkpoints/*/shared.pt")) else None
     assert RunDir(path).finished
     assert len(history.read(path)) == 2
 
 
-def test_run_of_another_config_is_refused(stored: Config, small: Any, tmp_path: Path) -> None:
-    home = remote_run_of(stored, run_root(stored) / "run")
+def test_run_of_another_config_is_refused(config_at_uri: Config, small: Any, tmp_path: Path) -> None:
+    home = remote_run_of(config_at_uri, run_root(config_at_uri) / "run")
     assert home is not None
-    other = replace(stored, optim=replace(stored.optim, lr=0.5))
+    other = replace(config_at_uri, optim=replace(config_at_uri.optim, lr=0.5))
     with RunDir(home.local).begin(other):
         pass
     before = (home.local / "config.json").read_text()
     with (
         pytest.raises(ConfigError, match=r"optim\.lr=0\.5 there, 0\.1 here"),
-        RunDir(home.local).begin(stored),
+        RunDir(home.local).begin(config_at_uri),
     ):
         pass
     assert (home.local / "config.json").read_text() == before
@@ -233,19 +240,19 @@ def fit_on(rank: int, world: int, config: Config, machines: list[str]) -> None:
 
 @pytest.mark.parametrize("apart", [True, pytest.param(False, marks=pytest.mark.cluster)])
 def test_ranks_on_several_machines_and_on_one(
-    stored: Config, tmp_path: Path, run_ranks: Callable[..., list[Any]], same_run: Any, apart: bool
+    config_at_uri: Config, tmp_path: Path, run_ranks: Callable[..., list[Any]], same_run: Any, apart: bool
 ) -> None:
     first, second = tmp_path / "0" / "run", tmp_path / ("1" if apart else "0") / "run"
-    machines, driver = [str(first), str(second)], remote_run_of(stored, first)
+    machines, driver = [str(first), str(second)], remote_run_of(config_at_uri, first)
     assert driver is not None
-    with RunDir(first).begin(stored):
+    with RunDir(first).begin(config_at_uri):
         driver.publish_start()
-        run_ranks(fit_on, 2, stored, machines)
+        run_ranks(fit_on, 2, config_at_uri, machines)
     for machine in (first, second):  # each has the parts of all ranks
         assert len(list(machine.glob("checkpoints/epoch-0002/rank-*.pt"))) == 2
     shutil.copytree(first, tmp_path / "before")
     shutil.rmtree(first)  # that machine is replaced, and the run is not finished
     (tmp_path / "there" / "run" / "finished.json").unlink()
-    run_ranks(fit_on, 2, stored, machines)
+    run_ranks(fit_on, 2, config_at_uri, machines)
     same_run.assert_same_run(tmp_path / "before", first, ranks=2)
     assert RunDir(first).finished

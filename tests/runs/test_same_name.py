@@ -24,18 +24,18 @@ from distcond.training.progress import read_progress
 WORDS = ("float_digits", "launch=local", "data.loader=memory", "eval.sentinel=off")
 
 
-def words(place: Path, *more: str) -> list[str]:
+def arguments(place: Path, *more: str) -> list[str]:
     return [*WORDS, f"run_root={place / 'runs'}", f"data.cache_dir={place / 'cache'}", *more]
 
 
 def run_of(place: Path, *more: str) -> RunDir:
-    config = parse(words(place, *more)).config
+    config = parse(arguments(place, *more)).config
     return run_dir_for(config, prepare_data(config.data).fingerprint)
 
 
 def finished(place: Path, *more: str, world_sizes: tuple[int, ...] = (1,)) -> RunDir:
     run = run_of(place, *more)
-    with run.begin(parse(words(place, *more)).config):
+    with run.begin(parse(arguments(place, *more)).config):
         history.append(run.path, {"epoch": 1, "world_sizes": list(world_sizes)})
         write_json(run.path / "finished.json", {})
     return run
@@ -44,31 +44,31 @@ def finished(place: Path, *more: str, world_sizes: tuple[int, ...] = (1,)) -> Ru
 def test_a_copied_finished_run_is_refused(tmp_path: Path) -> None:
     shutil.copytree(finished(tmp_path, "seed=0").path, run_of(tmp_path, "seed=1").path)
     with pytest.raises(ConfigError, match=r"holds another run \(seed=0 there, 1 here\)"):
-        train.main(words(tmp_path, "seed=1"))
-    assert train.main(words(tmp_path, "seed=0")) == 0
+        train.main(arguments(tmp_path, "seed=1"))
+    assert train.main(arguments(tmp_path, "seed=0")) == 0
 
 
 def test_a_copy_for_other_images_is_refused(tmp_path: Path) -> None:
     run = finished(tmp_path)
     other = RunDir(Path(shutil.copytree(run.path, run.path.with_name(f"{run.name[:-8]}01234567"))))
     with pytest.raises(ConfigError, match=f"holds another run .run ID {run.name}"):
-        other.check(parse(words(tmp_path)).config)
+        other.check(parse(arguments(tmp_path)).config)
     for name in (f"{run.name}-2", run.name):
         write_json(run.path / "config.json", {**run._read_config_file(), "run_id": name})
-        run.check(parse(words(tmp_path)).config)
+        run.check(parse(arguments(tmp_path)).config)
 
 
 def test_a_finished_run_without_config_is_refused(tmp_path: Path) -> None:
     (finished(tmp_path).path / "config.json").unlink()
     with pytest.raises(ConfigError, match=r"config\.json is missing"):
-        train.main(words(tmp_path))
+        train.main(arguments(tmp_path))
 
 
 @pytest.mark.parametrize(("sizes", "said"), [((1,), ""), ((2,), "trained with 2 workers"), ((1, 2), "with 1, then 2")])
 def test_other_world_size_is_logged(tmp_path: Path, caplog: Any, sizes: tuple[int, ...], said: str) -> None:
     finished(tmp_path, world_sizes=sizes)
     with caplog.at_level("INFO"):
-        assert train.main(words(tmp_path)) == 0
+        assert train.main(arguments(tmp_path)) == 0
     lines = [record.message for record in caplog.records if "this command would use 1" in record.message]
     assert len(lines) == bool(said)
     assert all(said in line for line in lines)
@@ -78,7 +78,7 @@ def test_other_world_size_is_logged(tmp_path: Path, caplog: Any, sizes: tuple[in
 def test_damaged_config_is_refused(tmp_path: Path, text: str) -> None:
     (finished(tmp_path).path / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=r"config\.json: ") as refused:
-        train.main(words(tmp_path))
+        train.main(arguments(tmp_path))
     assert "\n" not in str(refused.value)
 
 
@@ -106,11 +106,11 @@ def own_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_method_whose_source_changed_is_refused(own_method: Path, changed: str) -> None:
     own = "method=own_method:METHOD"
     run = finished(own_method, own)
-    assert train.main(words(own_method, own)) == 0
+    assert train.main(arguments(own_method, own)) == 0
     with open(own_method / f"{changed}.py", "a") as file:
         file.write("# another loss\n")
     with pytest.raises(ConfigError, match=r"method=own_method:METHOD: its source .* fresh=true"):
-        train.main(words(own_method, own))
+        train.main(arguments(own_method, own))
     assert run_of(own_method, own, "fresh=true").name == f"{run.name}-2"
     assert "own_method:METHOD" in run.changed_source(run.config())
 
@@ -133,6 +133,6 @@ def test_the_package_itself_has_no_source_digest() -> None:
 @pytest.mark.parametrize("launcher", ["ray", "local"])
 def test_a_refusal_leaves_no_run_directory(tmp_path: Path, wrong: str, launcher: str) -> None:
     with pytest.raises(ConfigError):
-        train.main(words(tmp_path, *wrong.split(), f"launch={launcher}"))
+        train.main(arguments(tmp_path, *wrong.split(), f"launch={launcher}"))
     assert not list(tmp_path.glob("runs/*"))
     assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()

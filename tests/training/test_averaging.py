@@ -33,10 +33,10 @@ def run(config: Config, path: Path, stop_after: int | None = None) -> Path:
     """Fit to the end, or until the process is killed in the epoch after `stop_after`."""
     original = epoch.train_epoch
 
-    def killed(job: Any, progress: Any) -> Any:
-        if job.position.done == stop_after:
+    def killed(trainer: Any, progress: Any) -> Any:
+        if trainer.position.done == stop_after:
             raise Killed
-        return original(job, progress)
+        return original(trainer, progress)
 
     with RunDir(path).begin(config) as attempt, pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "train_epoch", killed)

@@ -26,11 +26,11 @@ from distcond.training.fit import fit
 
 
 @pytest.fixture(scope="module")
-def paused(
+def paused_run(
     tiny: Callable[..., Config], digits_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Config, Path]:
-    """A run of three epochs that was paused after one."""
-    path = tmp_path_factory.mktemp("donor") / "donor"
+    """A run of three epochs that was paused_run after one."""
+    path = tmp_path_factory.mktemp("parent") / "parent"
     config = tiny(
         epochs=3, train_examples=64, batch_size=32, attack__num_steps=1, eval__val_examples=16, eval__val_steps=1,
         eval__test_examples=16, eval__attack__num_steps=1, eval__train_examples=0, eval__every=1, eval__sentinel="off",
@@ -43,14 +43,14 @@ def paused(
 
 
 @pytest.fixture
-def donor(paused: tuple[Config, Path], tmp_path: Path) -> tuple[Config, Path]:
-    """A copy of the paused run, and the config with its root."""
-    shutil.copytree(paused[1], tmp_path / "donor")
-    return replace(paused[0], run_root=str(tmp_path)), tmp_path / "donor"
+def parent(paused_run: tuple[Config, Path], tmp_path: Path) -> tuple[Config, Path]:
+    """A copy of the paused_run run, and the config with its root."""
+    shutil.copytree(paused_run[1], tmp_path / "parent")
+    return replace(paused_run[0], run_root=str(tmp_path)), tmp_path / "parent"
 
 
-def test_segment_ends_with_a_checkpoint_and_resumes(donor: tuple[Config, Path]) -> None:
-    config, path = donor
+def test_segment_ends_with_a_checkpoint_and_resumes(parent: tuple[Config, Path]) -> None:
+    config, path = parent
     assert epochs_done(path) == 1
     set_epoch_limit(path, 0)
     assert fit(config, World(), path) is True
@@ -58,9 +58,9 @@ def test_segment_ends_with_a_checkpoint_and_resumes(donor: tuple[Config, Path]) 
 
 
 def test_child_has_parents_weights_and_new_settings(
-    donor: tuple[Config, Path], monkeypatch: pytest.MonkeyPatch
+    parent: tuple[Config, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, path = donor
+    config, path = parent
     changed = replace(config, optim=replace(config.optim, lr=0.033, weight_decay=0.0077, momentum=0.5))
     on_disk, sync = set(), os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: on_disk.add(os.fstat(file).st_ino) or sync(file))
@@ -68,21 +68,21 @@ def test_child_has_parents_weights_and_new_settings(
     assert {file.stat().st_ino for file in run.checkpoints.glob("*/*.pt")} <= on_disk
     before = load_shared(path / "checkpoints" / "epoch-0001")
     with run.begin(changed):
-        job = build_trainer(changed, World(), run, 0)
-        assert resume_training(job)
-    assert job.position.done == 1 and job.best is None
-    state = job.model.state_dict()
+        trainer = build_trainer(changed, World(), run, 0)
+        assert resume_training(trainer)
+    assert trainer.position.done == 1 and trainer.best is None
+    state = trainer.model.state_dict()
     assert all(torch.equal(tensor, before["model"][name]) for name, tensor in state.items())
-    assert [group["weight_decay"] for group in job.optimiser.param_groups] == [0.0077, 0.0]
-    assert {group["momentum"] for group in job.optimiser.param_groups} == {0.5}
-    kept = [entry["momentum_buffer"] for entry in job.optimiser.state_dict()["state"].values()]
+    assert [group["weight_decay"] for group in trainer.optimiser.param_groups] == [0.0077, 0.0]
+    assert {group["momentum"] for group in trainer.optimiser.param_groups} == {0.5}
+    kept = [entry["momentum_buffer"] for entry in trainer.optimiser.state_dict()["state"].values()]
     assert kept and all(
         torch.equal(a["momentum_buffer"], b) for a, b in zip(before["optimiser"]["state"].values(), kept, strict=True)
     )
 
 
-def test_child_trains_and_parent_is_unchanged(donor: tuple[Config, Path]) -> None:
-    config, path = donor
+def test_child_trains_and_parent_is_unchanged(parent: tuple[Config, Path]) -> None:
+    config, path = parent
     untouched = {file: file.read_bytes() for file in path.rglob("*.pt")}
     changed = replace(config, optim=replace(config.optim, schedule="constant", lr=0.033))
     run = continue_from(changed, path, 1, "2")
@@ -92,8 +92,8 @@ def test_child_trains_and_parent_is_unchanged(donor: tuple[Config, Path]) -> Non
     assert {file: file.read_bytes() for file in path.rglob("*.pt")} == untouched
 
 
-def test_same_child_is_the_same_run(donor: tuple[Config, Path]) -> None:
-    config, path = donor
+def test_same_child_is_the_same_run(parent: tuple[Config, Path]) -> None:
+    config, path = parent
     run = continue_from(config, path, 1, "2")
     assert continue_from(config, path, 1, "2").path == run.path != path
     assert continue_from(config, path, 1, "3").path != run.path
@@ -103,7 +103,7 @@ def test_same_child_is_the_same_run(donor: tuple[Config, Path]) -> None:
     ("changes", "epoch", "said"),
     [({}, 2, "no checkpoint"), ({"no_decay": ()}, 1, "^optim.no_decay=")],
 )
-def test_unfit_checkpoints_are_refused(donor: tuple[Config, Path], changes: Any, epoch: int, said: str) -> None:
-    config, path = donor
+def test_unfit_checkpoints_are_refused(parent: tuple[Config, Path], changes: Any, epoch: int, said: str) -> None:
+    config, path = parent
     with pytest.raises(ConfigError, match=said):
         continue_from(replace(config, optim=replace(config.optim, **changes)), path, epoch, "2")

@@ -26,7 +26,7 @@ from distcond.training.progress import read_progress
 from support.groups import quick
 
 
-def begun(config: Config, path: Path) -> Path:
+def run_fit(config: Config, path: Path) -> Path:
     with RunDir(path).begin(config):
         fit.fit(config, World(), path)
     return path
@@ -76,7 +76,7 @@ def test_training_learns(small: Any, whole: Any) -> None:
 def test_non_finite_loss_stops_before_saving(small: Any, tmp_path: Path) -> None:
     config = small("standard", optim__lr=1e30)
     with pytest.raises(FloatingPointError, match=r"epoch \d: .*(nan|inf).*optim\.lr"):
-        begun(config, tmp_path / "a")
+        run_fit(config, tmp_path / "a")
     assert checkpoint.latest(RunDir(tmp_path / "a").checkpoints) is None
     assert not RunDir(tmp_path / "a").finished
 
@@ -99,9 +99,9 @@ def test_two_processes_sharing_statistics_train_as_one(
 
 def evaluated_on_rank(rank: int, world: int, config: Config, path: Path) -> dict[str, Tensor]:
     """The network that a run of several ranks evaluates after resuming its last checkpoint."""
-    job = build_trainer(config, World(rank, world), RunDir(path), 0)
-    checkpointing.resume_training(job)
-    return job.evaluated_model().state_dict()
+    trainer = build_trainer(config, World(rank, world), RunDir(path), 0)
+    checkpointing.resume_training(trainer)
+    return trainer.evaluated_model().state_dict()
 
 
 def mean_of(name: str) -> str:
@@ -134,7 +134,7 @@ class Inspected(Exception):
 def test_float32_training_never_rounds_to_tf32(
     small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: str, kept: bool
 ) -> None:
-    def look(job: Any, progress: Any) -> None:
+    def look(trainer: Any, progress: Any) -> None:
         assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is kept
         raise Inspected
 
@@ -144,7 +144,7 @@ def test_float32_training_never_rounds_to_tf32(
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     try:
         with pytest.raises(Inspected):
-            begun(small("float", precision__train=train), tmp_path / "a")
+            run_fit(small("float", precision__train=train), tmp_path / "a")
         assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
@@ -152,7 +152,7 @@ def test_float32_training_never_rounds_to_tf32(
 
 def test_a_batch_larger_than_the_data_is_refused(small: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^batch_size=200: .*1 to 100"):
-        begun(small("float", batch_size=200), tmp_path / "a")
+        run_fit(small("float", batch_size=200), tmp_path / "a")
 
 
 def test_a_checkpoint_of_another_network_is_refused(small: Any, tmp_path: Path, whole: Any) -> None:
@@ -163,12 +163,16 @@ def test_a_checkpoint_of_another_network_is_refused(small: Any, tmp_path: Path, 
 
 
 def test_step_randomness_depends_on_its_position(small: Any, tmp_path: Path) -> None:
-    job = build_trainer(small("oat", eval__lam_grid="0,1"), World(), RunDir(tmp_path), 0)
-    one, again, other = epoch.step_randomness(job, 0), epoch.step_randomness(job, 0), epoch.step_randomness(job, 1)
+    trainer = build_trainer(small("oat", eval__lam_grid="0,1"), World(), RunDir(tmp_path), 0)
+    one, again, other = (
+        epoch.step_randomness(trainer, 0),
+        epoch.step_randomness(trainer, 0),
+        epoch.step_randomness(trainer, 1),
+    )
     assert torch.equal(one.lam, again.lam)
     assert not torch.equal(one.lam, other.lam)
     assert torch.equal(one.lam, one.lam.sort().values)
-    job.position = Position(0, 1, 1)
-    assert not torch.equal(epoch.step_randomness(job, 0).lam, one.lam)
+    trainer.position = Position(0, 1, 1)
+    assert not torch.equal(epoch.step_randomness(trainer, 0).lam, one.lam)
     elsewhere = build_trainer(small("oat", eval__lam_grid="0,1"), World(1, 1), RunDir(tmp_path), 0)
     assert torch.equal(epoch.step_randomness(elsewhere, 0).lam, one.lam)

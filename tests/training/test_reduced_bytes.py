@@ -20,25 +20,25 @@ from support.groups import quick
 
 
 def events(profiled: Any) -> list[tuple[str, int]]:
-    """Every collective of gloo, with the bytes of float32 that a rank sent."""
+    """Every collective of gloo, with the bytes of float32 that a rank bytes_sent."""
     found = [event for event in profiled.events() if event.name.startswith("gloo:")]
     return [(event.name, 4 * sum(math.prod(shape) for shape in event.input_shapes if shape)) for event in found]
 
 
-def sent(rank: int, world: int, config: Config, folder: str) -> dict[str, Any]:
+def bytes_sent(rank: int, world: int, config: Config, folder: str) -> dict[str, Any]:
     """What one step sends: forward passes with the attack, backward pass, then 28 bytes as a reference."""
     here = World(rank, world)
-    job = build_trainer(config, here, RunDir(Path(folder)), 0)
-    batch = next(iter(job.train.epoch(0)))
-    job.model.train()
-    train_step(job, 0, batch.x, batch.y, 0.1)  # in its first step DDP broadcasts its buckets
-    found: dict[str, Any] = {"bytes": 4 * sum(parameter.numel() for parameter in job.model.parameters())}
+    trainer = build_trainer(config, here, RunDir(Path(folder)), 0)
+    batch = next(iter(trainer.train.epoch(0)))
+    trainer.model.train()
+    train_step(trainer, 0, batch.x, batch.y, 0.1)  # in its first step DDP broadcasts its buckets
+    found: dict[str, Any] = {"bytes": 4 * sum(parameter.numel() for parameter in trainer.model.parameters())}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the profiler itself
         for name in ("attack and forward", "backward", "known"):
             with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
                 if name == "attack and forward":
-                    outcome = job.step(batch.x, batch.y, step_randomness(job, 1))
+                    outcome = trainer.step(batch.x, batch.y, step_randomness(trainer, 1))
                 elif name == "backward":
                     outcome.loss.backward()
                 else:
@@ -49,7 +49,7 @@ def sent(rank: int, world: int, config: Config, folder: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", quick("float", of=["pgd_at", "float", "oat"]))
 def test_step_reduces_gradients_once_and_attack_nothing(small: Any, tmp_path: Any, run_ranks: Any, method: str) -> None:
-    for found in run_ranks(sent, 2, small(method, attack__num_steps=3), str(tmp_path)):
+    for found in run_ranks(bytes_sent, 2, small(method, attack__num_steps=3), str(tmp_path)):
         assert found["known"] == [("gloo:all_reduce", 28)], "the counter counts"
         assert found["attack and forward"] == []
         assert {name for name, _ in found["backward"]} == {"gloo:all_reduce"}

@@ -33,10 +33,10 @@ def run(
     """Fit to the end, or until the process is killed in the epoch after `stop_after`."""
     original = fit.train_epoch
 
-    def killed(job: Trainer, progress: Any) -> Any:
-        if job.position.done == stop_after:
+    def killed(trainer: Trainer, progress: Any) -> Any:
+        if trainer.position.done == stop_after:
             raise Killed
-        return original(job, progress)
+        return original(trainer, progress)
 
     fit.train_epoch = killed
     try:
@@ -66,12 +66,12 @@ def test_lam_codes_come_from_the_checkpoint(small: Any, whole: Any, method: str)
     run = RunDir(whole(config))
     saved = checkpoint.latest(run.checkpoints)
     assert saved is not None
-    job = build_trainer(config, World(), run, 1)
-    codes = job.model.encode
+    trainer = build_trainer(config, World(), run, 1)
+    codes = trainer.model.encode
     assert isinstance(codes, Codebook)
     wanted = codes.table.clone()
     codes.table.zero_()
-    checkpointing.resume_training(job)
+    checkpointing.resume_training(trainer)
     assert torch.equal(codes.table, wanted)
     assert torch.equal(checkpoint.load_shared(saved)["model"]["encode.table"], wanted)
 
@@ -84,9 +84,9 @@ def test_checkpoint_of_other_images_is_refused(small: Any, tmp_path: Path, whole
     state = torch.load(saved / "shared.pt", weights_only=True)
     state = {name: value for name, value in state.items() if name != "train_images"}
     torch.save(state | ({"train_images": before} if before else {}), saved / "shared.pt")
-    job = build_trainer(small(epochs=3), World(), RunDir(tmp_path), 1)
+    trainer = build_trainer(small(epochs=3), World(), RunDir(tmp_path), 1)
     with pytest.raises(ConfigError, match="trained on other images"):
-        checkpointing.resume_training(job)
+        checkpointing.resume_training(trainer)
 
 
 def test_checkpoint_without_a_part_is_refused(small: Any, tmp_path: Path, whole: Any) -> None:

@@ -34,10 +34,10 @@ def run(
     """Fit to the end, or until the process is killed before update number `kill_after` + 1 of the run."""
     original = epoch.train_step
 
-    def killed(job: Trainer, step: int, *rest: Any) -> Any:
-        if job.position.done * STEPS + step == kill_after:
+    def killed(trainer: Trainer, step: int, *rest: Any) -> Any:
+        if trainer.position.done * STEPS + step == kill_after:
             raise Killed
-        return original(job, step, *rest)
+        return original(trainer, step, *rest)
 
     epoch.train_step = killed
     try:
@@ -165,9 +165,9 @@ def test_saving_by_time_changes_nothing(
     monkeypatch.setattr("distcond.training.checkpointing.INTERVAL", 0.0)
     saved, original = [], checkpointing.save_training
 
-    def save(job: Trainer) -> None:
-        saved.append((job.position.done, job.position.step))
-        original(job)
+    def save(trainer: Trainer) -> None:
+        saved.append((trainer.position.done, trainer.position.step))
+        original(trainer)
 
     monkeypatch.setattr(epoch, "save_training", save)
     rare = in_parts(small("smart", epochs=2, save_minutes=0.0), tmp_path / "a")

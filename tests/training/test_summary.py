@@ -18,7 +18,7 @@ def count(lam: float, ra: int, width: float = 1.0, nonzeros: int = 40) -> Count:
     return Count(OperatingPoint(lam, width=width), 90, ra, 100, None, 2.0, Cost(8.0 * nonzeros, 800.0, nonzeros, 100))
 
 
-def job() -> Any:
+def trainer() -> Any:
     """The parts of a trainer that the summary reads."""
     model = torch.nn.Linear(3, 2)
     return SimpleNamespace(position=SimpleNamespace(done=4), model=model, train_flops=1e12)
@@ -30,7 +30,7 @@ def test_gaps_and_costs_of_every_point():
         "best": [count(0.0, 7, nonzeros=33), count(1.0, 54), count(1.0, 44, width=0.5)],
         "train": [count(0.0, 4), count(1.0, 62), count(1.0, 45, width=0.5)],
     }
-    found = run_summary(job(), counts)
+    found = run_summary(trainer(), counts)
     assert {name: found[name] for name in ("epochs", "parameters", "train_flops")} == {
         "epochs": 4, "parameters": 8, "train_flops": 1e12,
     }  # fmt: skip
@@ -48,6 +48,6 @@ def test_gaps_and_costs_of_every_point():
 
 def test_no_generalisation_gap_without_training_images():
     counts = {"last": [count(1.0, 50)], "best": [count(1.0, 54)]}
-    (point,) = run_summary(job(), counts)["points"]
+    (point,) = run_summary(trainer(), counts)["points"]
     assert point["robust_generalization_gap"] is None
     assert point["robust_overfitting_gap"] == pytest.approx(0.04)

@@ -41,17 +41,18 @@ def extra(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def after_steps(config: Any, path: Path, count: int = 2) -> tuple[Trainer, list[Tensor]]:
     """The losses of the first steps of a run."""
-    job = build_trainer(config, World(), RunDir(path), 0)
-    begin_stage(job, Position())
-    job.model.train()
+    trainer = build_trainer(config, World(), RunDir(path), 0)
+    begin_stage(trainer, Position())
+    trainer.model.train()
     losses = [
-        train_step(job, b.step, b.x, b.y, 0.05)[0] for b, _ in zip(job.train.epoch(0), range(count), strict=False)
+        train_step(trainer, b.step, b.x, b.y, 0.05)[0]
+        for b, _ in zip(trainer.train.epoch(0), range(count), strict=False)
     ]
-    return job, losses
+    return trainer, losses
 
 
-def evaluated(job: Trainer) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in job.evaluated_model().parameters()])
+def evaluated(trainer: Trainer) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in trainer.evaluated_model().parameters()])
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
@@ -59,24 +60,26 @@ def evaluated(job: Trainer) -> Tensor:
 def test_step_is_finite_and_differs(small: Any, tmp_path: Path, extra: str, method: str, switch: str) -> None:
     plain = small(method)
     config = apply_overrides(plain, SWITCHES[switch] | ({"data.extra": extra} if switch == "extra" else {}))
-    job, losses = after_steps(config, tmp_path)
+    trainer, losses = after_steps(config, tmp_path)
     assert all(loss.isfinite() for loss in losses)
-    assert [name for name, parameter in job.model.named_parameters() if parameter.grad is None] == []
-    assert all(parameter.grad.isfinite().all() for parameter in job.model.parameters() if parameter.grad is not None)
+    assert [name for name, parameter in trainer.model.named_parameters() if parameter.grad is None] == []
+    assert all(
+        parameter.grad.isfinite().all() for parameter in trainer.model.parameters() if parameter.grad is not None
+    )
     other, _ = after_steps(plain, tmp_path)
-    weights = [torch.cat([p.detach().flatten() for p in j.model.parameters()]) for j in (job, other)]
+    weights = [torch.cat([p.detach().flatten() for p in j.model.parameters()]) for j in (trainer, other)]
     assert torch.equal(*weights) == (switch == "averaging")
-    assert not torch.equal(evaluated(job), evaluated(other))
-    if job.sparsity is not None and "density" in job.sparsity.report():
-        assert job.sparsity.report()["density"] == other.sparsity.report()["density"]  # type: ignore[union-attr]
+    assert not torch.equal(evaluated(trainer), evaluated(other))
+    if trainer.sparsity is not None and "density" in trainer.sparsity.report():
+        assert trainer.sparsity.report()["density"] == other.sparsity.report()["density"]  # type: ignore[union-attr]
 
 
 def test_all_features_together(small: Any, tmp_path: Path, extra: str) -> None:
     everything = {path: value for settings in SWITCHES.values() for path, value in settings.items()}
-    job, losses = after_steps(apply_overrides(small("floats"), everything | {"data.extra": extra}), tmp_path)
+    trainer, losses = after_steps(apply_overrides(small("floats"), everything | {"data.extra": extra}), tmp_path)
     assert all(loss.isfinite() for loss in losses)
-    zero = [p == 0 for name, p in job.model.named_parameters() if name.endswith("conv.weight")]
-    averaged = [p for name, p in job.evaluated_model().named_parameters() if name.endswith("conv.weight")]
+    zero = [p == 0 for name, p in trainer.model.named_parameters() if name.endswith("conv.weight")]
+    averaged = [p for name, p in trainer.evaluated_model().named_parameters() if name.endswith("conv.weight")]
     assert all((value[mask] == 0).all() for value, mask in zip(averaged, zero, strict=True))
 
 

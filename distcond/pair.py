@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
 
 def between_lines(run: RunDir) -> list[str]:
     """A line with the FLOPs per image of each evaluated mix, between both ends; none before an evaluation."""
-    flops = {at.blend: cost.flops for at, cost in costs_below(run.path).items() if 0 < at.blend_t < 1}
+    flops = {at.point.blend: cost.flops for at, cost in costs_below(run.path).items() if 0 < at.point.t < 1}
     return [f"between both: {', '.join(f'{mix} {flops[mix]:.3g}' for mix in flops)} FLOPs per image"] if flops else []
 
 

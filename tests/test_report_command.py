@@ -11,6 +11,7 @@ import pytest
 from distcond import report
 from distcond.config.command_line import run_cli
 from distcond.errors import ConfigError
+from distcond.operating_point import OperatingPoint
 from distcond.results.cost import InferenceCost, cost_lines, costs_below
 from distcond.results.series import PointKey
 from distcond.results.store import write_part
@@ -114,8 +115,8 @@ def test_refusal_is_one_line(runs, capsys):
 
 def test_costs_of_moved_runs(runs):
     found = costs_below(runs)
-    assert found[PointKey("float-1a2b", 0.2, 1.0)] == InferenceCost(8e6, 100)
-    assert found[PointKey("b", 1.0, 1.0)] == InferenceCost(4e6, 100)
+    assert found[PointKey("float-1a2b", OperatingPoint(0.2))] == InferenceCost(8e6, 100)
+    assert found[PointKey("b", OperatingPoint(1.0))] == InferenceCost(4e6, 100)
     assert len(found) == 6
     (runs / "b" / "finished.json").unlink()
     assert {at.run_id for at in costs_below(runs)} == {"float-1a2b"}

@@ -76,11 +76,11 @@ def _fits(settings: dict[str, Any], origin: Row, point: MeasuredPoint, attack: A
     """Whether outcomes were counted under what a row says."""
     if "weights" not in settings:
         return False  # of an older version, in which it was not said whose outcomes these are
-    lam = origin.attack_lam if attack and origin.threat == "transfer" else point.at.lam
+    lam = origin.attack_lam if attack and origin.threat == "transfer" else point.at.point.lam
     numbers = (settings["lam"], settings.get("blend_t", 0.0), settings["width"], settings["attack_lam"])
-    if not np.allclose(numbers, (point.at.lam, point.at.blend_t, point.at.width, lam), rtol=0, atol=1e-6):
+    if not np.allclose(numbers, (point.at.point.lam, point.at.point.t, point.at.point.width, lam), rtol=0, atol=1e-6):
         return False
-    if settings.get("blend", "") != point.at.blend:
+    if settings.get("blend", "") != point.at.point.blend:
         return False
     same = ("weights", "split", "epoch", "block_size", "noise_seed", "precision", "seed")
     if any(settings[name] != getattr(origin, name) for name in same):

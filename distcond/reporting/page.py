@@ -90,7 +90,7 @@ def _group(group: ComparisonGroup, reference: XY, classes: Mapping[ClassScoresKe
         "dial": dial_label(group.lines),
         "how": shared_title(group.lines)[1],
         "notes": summary_lines(group, summary, reference),
-        "lams": sorted({point.at.position for point in group.points}),
+        "lams": sorted({point.at.point.position for point in group.points}),
         "classes": [str(number) for number in shown],
         "of_classes": len({number for by_class in with_classes for number in by_class.classes}),
         "runs": [_run(group, index, of_run) for index, of_run in enumerate(points)],
@@ -111,7 +111,7 @@ def _run(group: ComparisonGroup, index: int, points: list[Json]) -> Json:
 
 def _point(point: MeasuredPoint, mark: str) -> Json:
     return {
-        "lam": point.at.position,
+        "lam": point.at.point.position,
         "sa": _percents(point.sa),
         "ra": _percents(point.ra),
         "n": point.ra.examples_per_draw,

@@ -65,8 +65,8 @@ def per_class_tables(classes: Mapping[ClassScoresKey, ClassScores], every: bool 
         return "classes: no outcomes found; run python -m distcond.evaluate, which stores the outcome of every example"
     groups: dict[tuple[str, float, str, str, str], dict[float, ClassScores]] = {}
     for (attack, at, line), scores in classes.items():
-        curve = (at.run_id, at.width, line, attack, blend_label(at.blend, at.lam))
-        groups.setdefault(curve, {})[at.position] = scores
+        curve = (at.run_id, at.point.width, line, attack, blend_label(at.point.blend, at.point.lam))
+        groups.setdefault(curve, {})[at.point.position] = scores
     return "\n\n".join(_class_table(curve, points, every) for curve, points in groups.items())
 
 
@@ -119,14 +119,14 @@ def _panel(axes: Axes, title: str, classes: Mapping[PointKey, ClassScores], name
         for number, score in zip(point.classes, getattr(point, name), strict=True):
             if number in rows:
                 values[rows.index(number)][column] = 100 * score.accuracy
-    style_axes(axes, "t" if all(at.blend for at in classes) else "λ", "", title)
+    style_axes(axes, "t" if all(at.point.blend for at in classes) else "λ", "", title)
     axes.grid(False)
     axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
     for row, column in itertools.product(range(len(rows)), range(len(classes))):
         value = values[row][column]
         colour = "white" if value < 55 else "black"
         axes.text(column, row, "-" if math.isnan(value) else f"{value:.0f}", ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(classes)), [f"{at.position:.3g}" for at in classes])
+    axes.set_xticks(range(len(classes)), [f"{at.point.position:.3g}" for at in classes])
     axes.set_yticks(range(len(rows)), [str(number) for number in rows])
 
 

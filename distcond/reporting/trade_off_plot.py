@@ -128,8 +128,8 @@ def plot_over_lam(axes: Axes, lines: Sequence[Line], styles: Sequence[LineStyle]
     """Plot SA (solid) and RA (dashed) over lam with 95 % bands."""
     shown: dict[str, tuple[str, str, str]] = {}
     for line, style in zip(lines, styles, strict=True):
-        sa = [(point.at.position, point.sa) for point in line.points if point.sa]
-        ra = [(point.at.position, point.ra) for point in line.points if point.ra]
+        sa = [(point.at.point.position, point.sa) for point in line.points if point.sa]
+        ra = [(point.at.point.position, point.ra) for point in line.points if point.ra]
         for name, scores, style_of_score in (("SA", sa, (style.sa, "-", "o")), ("RA", ra, (style.ra, "--", "s"))):
             if scores:
                 _plot_curve(axes, scores, *style_of_score)

@@ -25,7 +25,7 @@ class MeasuredPoint(NamedTuple):
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.at}" if self.name else str(self.at)
+        return f"{self.name}, {self.at.point}" if self.name else str(self.at.point)
 
 
 class EvalProtocol(NamedTuple):

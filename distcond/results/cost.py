@@ -68,8 +68,7 @@ def _read_costs(file: Path) -> dict[str, Any]:
 
 
 def _point_key(run_id: str, point: dict[str, Any]) -> PointKey:
-    lam, width, t = (round(number, 6) for number in (point["lam"], point["width"], point.get("blend_t", 0)))
-    return PointKey(run_id, lam, width, point.get("blend", ""), t)
+    return PointKey.of(run_id, point["lam"], point["width"], point.get("blend", ""), point.get("blend_t", 0.0))
 
 
 def _inference(point: dict[str, Any]) -> str:
@@ -82,7 +81,7 @@ def _gap_line(points: list[dict[str, Any]], name: str) -> str:
     """The gap at every operating point of the full width, in percentage points."""
     widest = max(point["width"] for point in points)
     gaps = [
-        f"{100 * point[name]:+.1f} at {_point_key('', point).operating_point}"
+        f"{100 * point[name]:+.1f} at {_point_key('', point).point.place}"
         for point in points
         if point["width"] == widest and point[name] is not None
     ]

@@ -62,12 +62,12 @@ def _is_no_attack(attack: Attack) -> bool:
 
 def attack_label(attack: Attack) -> str:
     """The attack with its settings: "PGD-20 Linf eps=8/255 step=2/255 restarts=1 float32"."""
-    words = [attack_name(attack), attack.norm, f"eps={pixel_fraction(attack.epsilon)}"]
-    words += [f"step={pixel_fraction(attack.step_size)}"] if attack.step_size else []
-    words += [f"restarts={attack.restarts}"] if attack.restarts else []
+    parts = [attack_name(attack), attack.norm, f"eps={pixel_fraction(attack.epsilon)}"]
+    parts += [f"step={pixel_fraction(attack.step_size)}"] if attack.step_size else []
+    parts += [f"restarts={attack.restarts}"] if attack.restarts else []
     # Only for attacks that usually start at random, which one-step attacks and those with their own start do not.
-    words += ["from the image"] if attack.random_start == 0 and attack.step_size and attack.num_steps > 1 else []
-    return " ".join(word for word in [*words, attack.precision] if word)
+    parts += ["from the image"] if attack.random_start == 0 and attack.step_size and attack.num_steps > 1 else []
+    return " ".join(part for part in [*parts, attack.precision] if part)
 
 
 def threat_model(config: Config) -> str:

@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
     def pairs(self) -> list[tuple[float, Score, Score]]:
         """(position, SA, RA) of every point at which both were measured."""
-        return [(point.at.position, point.sa, point.ra) for point in self.points if point.sa and point.ra]
+        return [(point.at.point.position, point.sa, point.ra) for point in self.points if point.sa and point.ra]
 
 
 def lines_from_rows(rows: Iterable[Row], swept: Mapping[str, SweptSetting] | None = None) -> list[Line]:
@@ -98,8 +98,8 @@ def series_blend_label(series: Series) -> str:
 
 
 def _split_by_width(series: Series) -> list[Line]:
-    widths = sorted({point.at.width for point in series.points}, reverse=True)
-    return [Line(series, width, [p for p in series.points if p.at.width == width]) for width in widths]
+    widths = sorted({point.at.point.width for point in series.points}, reverse=True)
+    return [Line(series, width, [p for p in series.points if p.at.point.width == width]) for width in widths]
 
 
 def _network(series: Series) -> tuple[object, ...]:

@@ -162,7 +162,7 @@ def _choose_on_split(measurements: dict[PointKey, _PointMeasurements], demand: D
     deciding = {protocol for measured in measurements.values() for protocol in measured.deciding}
     points_of_run: dict[str, set[OperatingPoint]] = {}
     for at in measurements:
-        points_of_run.setdefault(at.run_id, set()).add(at.operating_point)
+        points_of_run.setdefault(at.run_id, set()).add(at.point.place)
     lacking = {
         at: frozenset(_missing_protocols(at, measured, deciding, len(points_of_run[at.run_id])))
         for at, measured in measurements.items()
@@ -185,7 +185,7 @@ def _missing_protocols(
 
     def possible(protocol: EvalProtocol) -> bool:
         # A transfer attack needs another operating point of the same run.
-        other = OperatingPoint(protocol.source) != at.operating_point
+        other = OperatingPoint(protocol.source) != at.point.place
         return protocol.threat == "adaptive" or (points_of_run > 1 and other)
 
     return {protocol for protocol in deciding if possible(protocol)} - measured.protocols

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from distcond.operating_point import BLENDS, Blend, OperatingPoint
+from distcond.operating_point import Blend, OperatingPoint
 from distcond.results.interval import Interval, wilson
 from distcond.results.row import Attack, Row, attack_of, highest_attempt, key
 
@@ -35,26 +35,15 @@ class Score(NamedTuple):
 
 
 class PointKey(NamedTuple):
-    """One network of a run: its operating point and width. Numbers are rounded to 1e-6."""
+    """One network of a run. `point` has numbers rounded to 1e-6, and noise seed 0: scores are sums over noise draws."""
 
     run_id: str
-    lam: float
-    width: float
-    blend: Blend = ""
-    blend_t: float = 0.0
+    point: OperatingPoint
 
-    @property
-    def operating_point(self) -> OperatingPoint:
-        """The operating point, without the width."""
-        return OperatingPoint(self.lam, self.blend, self.blend_t)
-
-    @property
-    def position(self) -> float:
-        """The position on its curve, in [0, 1]: `blend_t` of a blend, otherwise lam."""
-        return self.operating_point.position
-
-    def __str__(self) -> str:
-        return f"{self.operating_point}" + (f", width {self.width:g}" if self.width != 1 else "")
+    @classmethod
+    def of(cls, run_id: str, lam: float, width: float, blend: Blend = "", t: float = 0.0) -> PointKey:
+        """The key with rounded numbers."""
+        return cls(run_id, OperatingPoint(round(lam, 6), blend, round(t, 6), round(width, 6)))
 
 
 class Point(NamedTuple):
@@ -72,7 +61,7 @@ class Series:
     """SA and RA of one run over lam and width, under one attack and threat model, at that attack's latest epoch.
 
     `origin` is one of the rows; it holds the run, checkpoint, epoch, precision, threat and noise mode. `attack` is None
-    if only SA was measured. `points` are sorted by width, lam and blend_t.
+    if only SA was measured. `points` are sorted by width, lam and share of a blend.
     """
 
     origin: Row
@@ -123,13 +112,16 @@ def _series(clean: list[Row], attacked: list[Row], attack: Attack | None) -> Ser
     for kind, rows in enumerate((sa, ra)):
         for row in rows:
             by_point.setdefault(_point_key(row), ([], []))[kind].append(row)
-    points = [_point(at, *by_point[at]) for at in sorted(by_point, key=lambda at: (at.width, at.lam, at.blend_t))]
+    points = [_point(at, *by_point[at]) for at in sorted(by_point, key=_order)]
     return Series((ra or sa)[0], attack, tuple(points))
 
 
+def _order(at: PointKey) -> tuple[float, float, float]:
+    return at.point.width, at.point.lam, at.point.t
+
+
 def _point_key(row: Row) -> PointKey:
-    at = key(row)
-    return PointKey(row.run_id, at.lam, at.width, BLENDS[BLENDS.index(row.blend)], at.blend_t)
+    return PointKey.of(row.run_id, row.lam, row.width, row.point.blend, row.blend_t)
 
 
 def _point(at: PointKey, sa: list[Row], ra: list[Row]) -> Point:

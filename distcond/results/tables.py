@@ -94,10 +94,10 @@ def _cells(group: list[Series], plus_minus: str) -> tuple[list[str], list[list[s
     columns: dict[str, list[str]] = {}
     if len(group) > 1:
         columns["run"] = [series.origin.run_id for series in group for _ in series.points]
-    for name, values in (("width", [p.at.width for p in points]), ("density", [p.density for p in points])):
+    for name, values in (("width", [p.at.point.width for p in points]), ("density", [p.density for p in points])):
         if len(set(values)) > 1:
             columns[name] = align_decimals(values)
-    columns["t" if group[0].origin.blend else "lam"] = align_decimals([point.at.position for point in points])
+    columns["t" if group[0].origin.blend else "lam"] = align_decimals([point.at.point.position for point in points])
     columns["SA %"] = _percent([point.sa for point in points], plus_minus)
     if group[0].attack:
         columns["RA %"] = _percent([point.ra for point in points], plus_minus)
@@ -125,10 +125,8 @@ def _notes(group: list[Series]) -> list[str]:
     for series in group:
         of_run = f" of {series.origin.run_id}" if len(group) > 1 else ""
         for point in series.points:
-            width = f" width {point.at.width:g}" if point.at.width != 1 else ""
             if point.warnings:
-                text = f"{point.at.operating_point}{width}{of_run}"
-                points.setdefault(", ".join(point.warnings), []).append(text)
+                points.setdefault(", ".join(point.warnings), []).append(f"{point.at.point}{of_run}")
     return [f"warning: gradient masking at {', '.join(at)}: {names}" for names, at in points.items()]
 
 
@@ -156,9 +154,9 @@ def _to_markdown(table: Table) -> str:
 
 def _record(series: Series, point: Point) -> Record:
     record: Record = {name: getattr(series.origin, name) for name in ORIGIN_FIELDS}
-    at = point.at
+    at = point.at.point
     record |= {"attack_lam": at.lam if series.origin.threat == "adaptive" else series.origin.attack_lam}
-    record |= {"lam": at.lam, "blend_t": at.blend_t, "width": at.width, "density": point.density}
+    record |= {"lam": at.lam, "blend_t": at.t, "width": at.width, "density": point.density}
     record |= {"warnings": ",".join(point.warnings)}
     return record | _score_record("sa", point.sa) | _score_record("ra", point.ra)
 

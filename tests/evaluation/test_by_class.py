@@ -40,7 +40,7 @@ def test_classes_add_up_to_the_rows(run: Path) -> None:
     fields = comparison_groups(report.rows_at([run], "test"))
     (field,) = [field for field in fields if field.attack.startswith("PGD-3 ")]
     found = classes_of(field, run_dirs_below(run))
-    assert {known.at.lam for known in found} == {0.0, 1.0}
+    assert {known.at.point.lam for known in found} == {0.0, 1.0}
     labels = _labels(run)
     for point in field.points:
         (scores,) = [scores for known, scores in found.items() if known.at == point.at]
@@ -53,7 +53,7 @@ def test_what_training_swept_itself_has_classes(run: Path) -> None:
     fields = comparison_groups(report.rows_at([run], "test"))
     (field,) = [field for field in fields if field.attack.startswith("PGD-2 ")]
     found = classes_of(field, run_dirs_below(run))
-    assert {known.at.lam for known in found} == {0.0, 1.0}
+    assert {known.at.point.lam for known in found} == {0.0, 1.0}
     assert {sum(score.num_examples for score in scores.ra) for scores in found.values()} == {20}
 
 

@@ -166,7 +166,7 @@ def test_reports_name_both_runs(paired: Path) -> None:
 
 def test_mixes_cost_two_forwards_in_reports(paired: Path) -> None:
     one = cost_at(distcond.load(paired), 0.0, 0, 8).flops
-    found = {place.blend: spent.flops for place, spent in costs_below(paired).items() if place.blend_t == 0.5}
+    found = {at.point.blend: cost.flops for at, cost in costs_below(paired).items() if at.point.t == 0.5}
     assert found == {"weights": one, "folded": one, "outputs": 2 * one, "mixednuts": 2 * one}
 
 
@@ -346,7 +346,7 @@ def test_refit_removes_rows_of_the_old_fit(
 def test_classes_do_not_mix_two_fits(pair_copy: Path) -> None:
     def found() -> set[str]:
         fields = comparison_groups(report.rows_at([pair_copy], "test"))
-        return {known.at.blend for field in fields for known in classes_of(field, run_dirs_below(pair_copy))}
+        return {known.at.point.blend for field in fields for known in classes_of(field, run_dirs_below(pair_copy))}
 
     assert "mixednuts" in found()
     file = pair_copy / "mixednuts.json"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from distcond.errors import ConfigError
+from distcond.operating_point import OperatingPoint
 from distcond.reporting.page import write_page
 from distcond.reporting.per_class import ClassScoresKey, count_by_class
 from distcond.results.comparison import comparison_groups
@@ -110,8 +111,8 @@ def visit(browser: str, tmp_path: Path) -> Callable[[Path], list[Any]]:
 
 def test_slider_moves_the_point_in_every_panel(tmp_path, make_sweep, visit):
     rows = make_sweep(GRID, n=1000) + make_sweep((1.0,), n=1000, run_id="z", method="pgd_at", density=0.5)
-    costs = {PointKey("float-1a2b", lam, 1.0): InferenceCost(8e6, 1) for lam in GRID} | {
-        PointKey("z", 1.0, 1.0): InferenceCost(4e6, 1)
+    costs = {PointKey("float-1a2b", OperatingPoint(lam)): InferenceCost(8e6, 1) for lam in GRID} | {
+        PointKey("z", OperatingPoint(1.0)): InferenceCost(4e6, 1)
     }
     labels = [number % 3 for number in range(1000)]
     groups = comparison_groups(rows, costs)
@@ -121,7 +122,7 @@ def test_slider_moves_the_point_in_every_panel(tmp_path, make_sweep, visit):
         )
         for i, lam in enumerate(GRID)
         for point in groups[0].points
-        if point.at == PointKey("float-1a2b", lam, 1.0)
+        if point.at == PointKey("float-1a2b", OperatingPoint(lam))
     }
     record = visit(write_page(groups, tmp_path / "page.html", classes=classes))
     assert not [entry for entry in record if "error" in entry or "refused" in entry]

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distcond.operating_point import OperatingPoint
 from distcond.reporting.per_class import ClassScores, ClassScoresKey, count_by_class, per_class_png, per_class_tables
 from distcond.results.series import PointKey, Score
 
-AT = PointKey("run", 0.2, 1.0)
+AT = PointKey("run", OperatingPoint(0.2))
+AT_ONE = PointKey("run", OperatingPoint(1.0))
 
 
 def test_class_counts_and_table_by_hand():
@@ -25,7 +27,7 @@ def test_class_counts_and_table_by_hand():
     text = per_class_tables(
         {
             ClassScoresKey("PGD", AT): found,
-            ClassScoresKey("PGD", AT._replace(lam=1.0)): count_by_class([0], [True], [False]),
+            ClassScoresKey("PGD", AT_ONE): count_by_class([0], [True], [False]),
         }
     )
     assert text.splitlines() == [
@@ -65,7 +67,7 @@ def test_class_figure_is_written_for_many_classes(tmp_path):
     labels = [number for number in range(50) for _ in range(4)]
     robust = [number > 24 for number in labels]
     some = count_by_class(labels[:100], robust[:100], robust[:100])
-    found = {AT: count_by_class(labels, [True] * 200, robust), AT._replace(lam=1.0): some}
+    found = {AT: count_by_class(labels, [True] * 200, robust), AT_ONE: some}
     path = per_class_png(found, "a run", tmp_path / "classes.png")
     assert path is not None and path.stat().st_size > 10_000
     assert per_class_png({}, "a run", tmp_path / "none.png") is None

@@ -32,7 +32,9 @@ def rows(make_row: Any) -> list[Row]:
 
 
 def test_a_blend_is_a_series_of_its_own(rows: list[Row]) -> None:
-    positions = {series.origin.blend: [point.at.position for point in series.points] for series in series_of(rows)}
+    positions = {
+        series.origin.blend: [point.at.point.position for point in series.points] for series in series_of(rows)
+    }
     assert positions == {"": [0.0, 1.0], "weights": [0.0, 0.5, 1.0]}
 
 

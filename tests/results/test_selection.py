@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distcond.errors import ConfigError
+from distcond.operating_point import OperatingPoint
 from distcond.reporting.terminal import (
     SCALE_WIDTH,
     accuracy_scale,
@@ -40,7 +41,7 @@ counts = st.integers(0, N)
 
 def point(sa: int, ra: int, flops: float | None = None, name: str = "", lam: float = 0.0) -> MeasuredPoint:
     """A point with so many correct examples of a thousand."""
-    return MeasuredPoint(PointKey("run", lam, 1.0), name, Score(sa, N, 1), Score(ra, N, 1), 1.0, flops)
+    return MeasuredPoint(PointKey("run", OperatingPoint(lam)), name, Score(sa, N, 1), Score(ra, N, 1), 1.0, flops)
 
 
 many = st.lists(st.builds(point, counts, counts), min_size=1, max_size=9)
@@ -205,14 +206,14 @@ def test_scale_shows_both_accuracies_with_intervals():
 def test_protocols_form_separate_groups(make_row, make_sweep):
     fgsm = {"attack": "fgsm", "norm": "Linf", "epsilon": 8 / 255}
     rows = [*make_sweep(), make_row(lam=0.2, num_correct=5000, **fgsm), *make_sweep(run_id="b", method="oat")]
-    costs = {PointKey("float-1a2b", 0.2, 1.0): InferenceCost(3e6, 7)}
+    costs = {PointKey("float-1a2b", OperatingPoint(0.2)): InferenceCost(3e6, 7)}
     groups = comparison_groups(rows, costs)
     assert sorted(group.attack for group in groups) == [
         "FGSM Linf eps=8/255 float32",
         "PGD-20 Linf eps=8/255 step=2/255 restarts=1 float32",
     ]
     fgsm_group, pgd = sorted(groups, key=lambda group: group.attack)
-    assert [(p.at.lam, p.flops) for p in fgsm_group.points] == [(0.2, 3e6)]
+    assert [(p.at.point.lam, p.flops) for p in fgsm_group.points] == [(0.2, 3e6)]
     assert [str(p) for p in pgd.points] == [f"{name}, lam {lam}" for name in ("oat", "float") for lam in (0, 0.2, 1)]
     assert comparison_groups([make_row()]) == []
 
@@ -220,7 +221,7 @@ def test_protocols_form_separate_groups(make_row, make_sweep):
 def test_widths_are_points_of_one_run(make_sweep):
     rows = make_sweep((0.0, 1.0), width=1.0) + make_sweep((0.0, 1.0), width=0.5)
     (group,) = comparison_groups(rows)
-    assert [str(p) for p in group.points] == ["lam 0", "lam 1", "lam 0, width 0.5", "lam 1, width 0.5"]
+    assert [str(p) for p in group.points] == ["lam 0", "lam 1", "lam 0 width 0.5", "lam 1 width 0.5"]
 
 
 def test_comparison_text_of_a_group(make_sweep):
@@ -264,7 +265,7 @@ def test_image_sets_form_separate_groups(make_sweep):
     assert sorted(group.protocol.examples for group in comparison_groups(rows)) == [60, 10000]
     # Within one run as well.
     (one, other) = comparison_groups(make_sweep((0.0, 0.2)) + make_sweep((0.5, 1.0), n=60))
-    assert {p.at.lam for p in one.points} != {p.at.lam for p in other.points}
+    assert {p.at.point.lam for p in one.points} != {p.at.point.lam for p in other.points}
 
 
 def test_noiseless_networks_compare_in_every_mode(make_sweep):
@@ -285,9 +286,9 @@ def test_the_worst_attack_decides_point_by_point(make_row, make_sweep):
     rows = make_sweep((0.5, 1.0))  # PGD: 37.4 % and 52 %
     rows += [make_row(lam=0.5, num_correct=3000, **APGD), make_row(lam=1.0, num_correct=6000, **APGD)]
     (weak,) = choose_points(comparison_groups(rows), Demand(ra=0.35))
-    assert (weak.best.point.at.lam, weak.best.by_ra[:6], weak.meets) == (1.0, "PGD-20", True)
+    assert (weak.best.point.at.point.lam, weak.best.by_ra[:6], weak.meets) == (1.0, "PGD-20", True)
     (strong,) = choose_points(comparison_groups(rows), Demand(ra=0.2))
-    assert (strong.best.point.at.lam, strong.best.by_ra[:6]) == (0.5, "APGD-T")
+    assert (strong.best.point.at.point.lam, strong.best.by_ra[:6]) == (0.5, "APGD-T")
 
 
 def test_transfer_never_decides_against_adaptive(make_row, make_sweep):
@@ -298,13 +299,13 @@ def test_transfer_never_decides_against_adaptive(make_row, make_sweep):
         rows += [make_row(lam=lam, **transfer) for lam in (0.0, 0.2, 1.0) if lam != source]
     assert "no point here" in chosen_text(comparison_groups(rows), ra=0.6)
     (choice,) = choose_points(comparison_groups(rows), Demand(ra=0.5))
-    assert (choice.best.point.at.lam, choice.best.point.ra.accuracy, choice.left_out) == (1.0, 0.52, 0)
+    assert (choice.best.point.at.point.lam, choice.best.point.ra.accuracy, choice.left_out) == (1.0, 0.52, 0)
 
 
 def test_points_without_the_deciding_attack_are_left_out(make_row, make_sweep):
     rows = [*make_sweep((0.5, 1.0)), make_row(lam=0.5, num_correct=3000, **APGD), *make_sweep((1.0,), run_id="b")]
     (choice,) = choose_points(comparison_groups(rows), Demand(ra=0.45))
-    assert (choice.best.point.at.lam, choice.meets, choice.left_out) == (0.5, False, 2)
+    assert (choice.best.point.at.point.lam, choice.meets, choice.left_out) == (0.5, False, 2)
     assert choice.missing == ["APGD-T-100 Linf eps=8/255 restarts=1 float32"]
     # An attack that decides at no point is not counted as missing.
     weaker = [row for row in rows if row.attack != "apgd-t"] + [make_row(lam=0.5, num_correct=6000, **APGD)]

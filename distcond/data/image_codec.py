@@ -16,7 +16,7 @@ import numpy as np
 
 from distcond.data.checksums import explain_damage
 from distcond.data.dataset import EncodedImage
-from distcond.data.readers.folder_entries import printable
+from distcond.data.readers.folder_entries import printable_name
 from distcond.errors import ConfigError
 
 #: Quality of the JPEG that is written, as in FFCV's own writer.
@@ -105,7 +105,7 @@ def decode_images(
     def decode_task(first: int) -> int:
         task = sources[first : first + _TASK_SIZE]
         for row, source in enumerate(task, first):
-            name = f"{where}, row {first_row + row}" if isinstance(source, bytes) else printable(str(source))
+            name = f"{where}, row {first_row + row}" if isinstance(source, bytes) else printable_name(str(source))
             out[row] = decode_pixels(EncodedImage(source, name), out.shape[1], exact=True)
         return len(task)
 

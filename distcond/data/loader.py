@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distcond.data.dataset import Augment
-from distcond.data.sources import MixedSource, Source, uncropped
+from distcond.data.sources import MixedSource, Source, strip_center_crop
 from distcond.data.transforms import CutMix, apply_augment, draw_augment
 from distcond.seeding import generator
 
@@ -130,7 +130,7 @@ class Loader:
             extra=ExtraShare(len(self.extra), self.extra_share) if self.extra is not None else None,
         )  # fmt: skip
         # Random crops are taken from the stored image, everything else from its centre.
-        source = uncropped(self.source) if self.augment is not None and self.augment.crop else self.source
+        source = strip_center_crop(self.source) if self.augment is not None and self.augment.crop else self.source
         if self.extra is not None:
             source = MixedSource(source, self.extra)
         with closing(source.read(parts)) as batches:

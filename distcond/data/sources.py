@@ -126,7 +126,7 @@ class CenterCrop:
                 yield x[:, crop, crop].contiguous(), y
 
 
-def uncropped(source: Source) -> Source:
+def strip_center_crop(source: Source) -> Source:
     """The source behind a `CenterCrop`; any other source as it is."""
     return source.source if isinstance(source, CenterCrop) else source
 

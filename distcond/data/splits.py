@@ -41,7 +41,7 @@ def hold_out_stratified(name: str, share: Fraction) -> HoldOut:
     def rows(labels: np.ndarray) -> tuple[Rows, Rows]:
         rng = np.random.Generator(np.random.PCG64(key(name, "split")))
         classes, counts = np.unique(labels, return_counts=True)
-        num_val = np.minimum(quotas(counts, max(1, int(len(labels) * share))), counts - 1)
+        num_val = np.minimum(apportion_quotas(counts, max(1, int(len(labels) * share))), counts - 1)
         val_rows = [
             rng.permutation(np.flatnonzero(labels == label))[:count]
             for label, count in zip(classes, num_val, strict=True)
@@ -53,7 +53,7 @@ def hold_out_stratified(name: str, share: Fraction) -> HoldOut:
     return rows
 
 
-def quotas(counts: np.ndarray, total: int) -> np.ndarray:
+def apportion_quotas(counts: np.ndarray, total: int) -> np.ndarray:
     """Distribute `total` over classes in proportion to `counts`, by the largest-remainder method."""
     exact = counts * (total / counts.sum())
     rounded = np.floor(exact).astype(np.int64)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from distcond.layers.batch_norm_statistics import masked_moments, normalise_shared, update_running_statistics
 from distcond.layers.condition import Condition
-from distcond.layers.plain import frozen_affine
+from distcond.layers.plain import eval_affine
 
 
 class DualBatchNorm2d(nn.Module):
@@ -46,7 +46,7 @@ class DualBatchNorm2d(nn.Module):
     def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
         """Scale and shift (C,) of the routed branch in eval mode; the route must be one bool."""
         assert isinstance(cond.route, bool), "folding needs one route per pass"
-        return frozen_affine(self.routed(cond))
+        return eval_affine(self.routed(cond))
 
     def routed(self, cond: Condition) -> nn.BatchNorm2d:
         """The branch of the condition's route, which must be one bool."""
@@ -76,7 +76,7 @@ class DualBatchNorm2d(nn.Module):
     def _branch_affine(self, norm: nn.BatchNorm2d, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift (C,) of one branch: from its rows in training, else from its running statistics."""
         if not self.training:
-            return frozen_affine(norm)
+            return eval_affine(norm)
         batch = masked_moments(x, keep, self.shared)
         update_running_statistics(norm, batch)
         scale = norm.weight * torch.rsqrt(batch.var + norm.eps)

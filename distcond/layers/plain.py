@@ -45,14 +45,14 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
         """Scale and shift (C,) of this layer in eval mode."""
-        return frozen_affine(self)
+        return eval_affine(self)
 
     def routed(self, cond: Condition) -> nn.BatchNorm2d:
         """This layer, whatever the condition."""
         return self
 
 
-def frozen_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def eval_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and shift (C,) of batch normalisation with its running statistics."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)

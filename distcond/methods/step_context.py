@@ -211,11 +211,11 @@ def count_correct(clean: tuple[Tensor, Tensor] | None, adversarial: tuple[Tensor
     return torch.cat([torch.zeros(2, device=device) if count is None else count for count in counts])
 
 
-def hard_labels(y: Tensor) -> Tensor:
+def to_hard_labels(y: Tensor) -> Tensor:
     """The class (n,) of each label; the most probable one of a mixed label."""
     return y if y.dim() == 1 else y.argmax(1)
 
 
 def _count_pass(logits: Tensor, y: Tensor) -> Tensor:
-    correct = (logits.detach().argmax(1) == hard_labels(y)).sum()
+    correct = (logits.detach().argmax(1) == to_hard_labels(y)).sum()
     return torch.stack([correct, torch.full_like(correct, len(y))]).float()

@@ -25,7 +25,7 @@ from distcond.sparsity.masks import (
     count_kept,
     density,
     fit_saved_masks,
-    mask_at,
+    mask_from_indices,
     num_entries,
     random_order,
     require_agreement,
@@ -207,9 +207,11 @@ class DualMaskTraining:
         order = random_order(size, self.seed, "masks", name)
         if self.overlap is None:
             other = random_order(size, self.seed, "adversarial masks", name)
-            return mask_at(weight, order[:count]), mask_at(weight, other[:count])
+            return mask_from_indices(weight, order[:count]), mask_from_indices(weight, other[:count])
         shared = max(int(self.overlap * count + 0.5), 2 * count - size)
-        return mask_at(weight, order[:count]), mask_at(weight, order[count - shared : 2 * count - shared])
+        return mask_from_indices(weight, order[:count]), mask_from_indices(
+            weight, order[count - shared : 2 * count - shared]
+        )
 
     def _update(self, path: bool, rate: float) -> None:
         masks, weights, gradients = self.dual.masks(path), self.dual.weights, self.dual.gradients(path)

@@ -37,7 +37,9 @@ def layers_by_weight(model: nn.Module, kinds: tuple[type[Maskable], ...] = (nn.C
 @torch.no_grad()
 def random_masks(weights: Weights, counts: Mapping[str, int], *key: object) -> Masks:
     """Masks that keep `counts` weights at random positions; they depend on key and name, not on the device."""
-    return {name: mask_at(w, random_order(w.numel(), *key, name)[: counts[name]]) for name, w in weights.items()}
+    return {
+        name: mask_from_indices(w, random_order(w.numel(), *key, name)[: counts[name]]) for name, w in weights.items()
+    }
 
 
 @torch.no_grad()
@@ -55,7 +57,7 @@ def random_order(size: int, *key: object) -> Tensor:
     return torch.randperm(size, generator=generator(*key))
 
 
-def mask_at(weight: Tensor, index: Tensor) -> Tensor:
+def mask_from_indices(weight: Tensor, index: Tensor) -> Tensor:
     """A mask like `weight` that is True at these flat indices."""
     flat = torch.zeros(weight.numel(), dtype=torch.bool)
     flat[index] = True

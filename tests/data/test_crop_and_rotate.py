@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from distcond.data.dataset import Arrays, Augment
-from distcond.data.sources import CenterCrop, MemorySource, uncropped
+from distcond.data.sources import CenterCrop, MemorySource, strip_center_crop
 from distcond.data.splits import take_subset
 from distcond.data.transforms import apply_augment, draw_augment, random_angles, random_boxes, resized_crop, rotate
 from distcond.seeding import generator
@@ -122,4 +122,4 @@ def test_center_crop_reads_the_centre() -> None:
     assert y.tolist() == [3, 5]
     few = take_subset(source, 7)
     assert (len(few), few.image_size, len(few.labels)) == (7, 10, 7)
-    assert (len(uncropped(few)), uncropped(few).image_size) == (7, 16)
+    assert (len(strip_center_crop(few)), strip_center_crop(few).image_size) == (7, 16)

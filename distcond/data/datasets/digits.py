@@ -9,7 +9,7 @@ import numpy as np
 
 from distcond.data.checksums import fingerprint
 from distcond.data.dataset import Arrays, Augment, Dataset
-from distcond.data.splits import quotas
+from distcond.data.splits import apportion_quotas
 from distcond.errors import ConfigError
 from distcond.seeding import key
 
@@ -30,7 +30,7 @@ def split_rows(labels: np.ndarray) -> dict[str, np.ndarray]:
     """Rows of "train", "val", "test": a fixed random draw, stratified by class. Neighbouring rows share a writer."""
     rng = np.random.Generator(np.random.PCG64(key("digits", "split")))
     classes, counts = np.unique(labels, return_counts=True)
-    shares = {split: quotas(counts, SIZES[split]) for split in ("test", "val")}
+    shares = {split: apportion_quotas(counts, SIZES[split]) for split in ("test", "val")}
     rows: dict[str, list[np.ndarray]] = {split: [] for split in SIZES}
     for number, label in enumerate(classes):
         shuffled = rng.permutation(np.flatnonzero(labels == label))

@@ -15,7 +15,7 @@ from distcond.data.dataset import Augment, Dataset, EncodedSplit
 from distcond.data.labels import assign_class_indices
 from distcond.data.readers.class_folders import encoded_files, list_class_images
 from distcond.data.readers.encoded_parquet import encoded_parquet
-from distcond.data.readers.folder_entries import count_and_first, scan_class_folders, scan_image_folder
+from distcond.data.readers.folder_entries import scan_class_folders, scan_image_folder, summarise_names
 from distcond.data.readers.layout import Files, Layout, needs_layouts, with_layouts
 from distcond.data.splits import hold_out_stratified
 from distcond.errors import ConfigError
@@ -66,7 +66,7 @@ def _notes(root: Path, files: Files) -> list[str]:
     ]
     if not ignored:
         return []
-    return [f"data.root={root}: ignored: {count_and_first([str(path) for path in ignored])}"]
+    return [f"data.root={root}: ignored: {summarise_names([str(path) for path in ignored])}"]
 
 
 def _read_annotations(file: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ from distcond.data.dataset import Arrays, Dataset, EncodedImage, EncodedSplit, c
 from distcond.data.image_codec import decode_images
 from distcond.data.labels import assign_class_indices, numbers_in_name
 from distcond.data.progress_bar import progress_bar
-from distcond.data.readers.folder_entries import count_and_first, printable, scan_class_folders, scan_image_folder
+from distcond.data.readers.folder_entries import printable_name, scan_class_folders, scan_image_folder, summarise_names
 from distcond.data.readers.layout import Files, Layout
 from distcond.errors import ConfigError
 
@@ -68,7 +68,7 @@ def list_class_images(folder: Path, inner: str = "") -> list[Path]:
 
 def class_names(files: Files) -> list[str]:
     """Printable class names in the order of their labels."""
-    return [printable(name) for name in assign_class_indices({path.parent.name for path in files["train"]})]
+    return [printable_name(name) for name in assign_class_indices({path.parent.name for path in files["train"]})]
 
 
 def encoded_files(
@@ -81,11 +81,11 @@ def encoded_files(
     """
     for path, name in zip(paths, names, strict=True):
         if name not in classes:
-            what = f"data.root: {printable(str(path))} is of class {printable(name)}"
+            what = f"data.root: {printable_name(str(path))} is of class {printable_name(name)}"
             raise ConfigError(f"{what}, which the training images do not have")
 
     def image_at(row: int) -> EncodedImage:
-        return EncodedImage(paths[row], printable(str(paths[row])))
+        return EncodedImage(paths[row], printable_name(str(paths[row])))
 
     def chunks() -> Iterator[Sequence[EncodedImage]]:
         for first in range(0, len(paths), _CHUNK):
@@ -110,7 +110,7 @@ def describe_ignored(root: Path, splits: Mapping[str, str] | None) -> list[str]:
         ]
     if not ignored:
         return []
-    return [f"data.root={root}: ignored, not an image of a class: {count_and_first([str(path) for path in ignored])}"]
+    return [f"data.root={root}: ignored, not an image of a class: {summarise_names([str(path) for path in ignored])}"]
 
 
 def _choose_folders(root: Path, choices: Sequence[Mapping[str, str]]) -> dict[str, str] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distcond.data.dataset import Dataset, EncodedImage, EncodedSplit, check_labels
-from distcond.data.readers.folder_entries import printable
+from distcond.data.readers.folder_entries import printable_name
 from distcond.data.readers.layout import Files, Layout
 from distcond.data.readers.parquet_images import (
     FOLDERS,
@@ -61,7 +61,8 @@ def _encoded_split(paths: Sequence[Path], labels: dict[Path, np.ndarray], datase
             first = 0
             for blobs in encoded_rows(open_table(path), path, LABEL, _ROWS):
                 yield [
-                    EncodedImage(blob, f"{printable(str(path))}, row {row}") for row, blob in enumerate(blobs, first)
+                    EncodedImage(blob, f"{printable_name(str(path))}, row {row}")
+                    for row, blob in enumerate(blobs, first)
                 ]
                 first += len(blobs)
 

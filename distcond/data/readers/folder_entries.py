@@ -51,7 +51,7 @@ def scan_image_folder(folder: Path) -> Entries:
         links = all(os.path.islink(folder / name) for name in lost)
         what = "folders of images below a class" if below else _NOT_FILES[links]
         raise ConfigError(
-            f"data.root: {folder} has {count_and_first(below or lost)}: {what}; move the images into it, or remove"
+            f"data.root: {folder} has {summarise_names(below or lost)}: {what}; move the images into it, or remove"
         )
     return Entries(images, others)
 
@@ -65,18 +65,18 @@ def scan_class_folders(folder: Path) -> tuple[list[str], list[str]]:
     entries = _visible_entries(folder)
     broken = [entry.name for entry in entries if entry.is_symlink() and not os.path.exists(entry.path)]
     if broken:
-        raise ConfigError(f"data.root: {folder} has {count_and_first(broken)}: broken links; fix or remove them")
+        raise ConfigError(f"data.root: {folder} has {summarise_names(broken)}: broken links; fix or remove them")
     classes = [entry.name for entry in entries if _is_dir(entry)]
     return classes, [entry.name for entry in entries if not _is_dir(entry)]
 
 
-def count_and_first(names: Sequence[str]) -> str:
+def summarise_names(names: Sequence[str]) -> str:
     """The number of names and the first one, for a message."""
-    first = printable(names[0])
+    first = printable_name(names[0])
     return first if len(names) == 1 else f"{len(names)} entries such as {first}"
 
 
-def printable(name: str) -> str:
+def printable_name(name: str) -> str:
     """A file name as text; bytes that are not UTF-8 are escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from distcond.errors import ConfigError
 from distcond.layers.folding import ConvNorm, NormUnit
-from distcond.layers.layer_set import plain
+from distcond.layers.layer_set import plain_layers
 from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d
 from distcond.methods.floats import METHOD
 from distcond.models.conditional import ConditionalModel, condition_at_lam
@@ -220,7 +220,7 @@ class Own(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers = plain()
+        layers = plain_layers()
         self.norm, self.unit = NormUnit(layers, 3), ConvNorm(layers, 3, 4)
         self.between = nn.Sequential(nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout(0.5))
         self.linear = nn.Linear(4 * 4 * 4, 10, bias=False)

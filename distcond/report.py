@@ -122,7 +122,7 @@ def class_figures(
     """Draw one figure per run and attack with scores per class; returns their paths."""
     titled = []
     for group in groups:
-        for line, points in zip(group.lines, group.on_line, strict=True):
+        for line, points in zip(group.lines, group.points_by_line, strict=True):
             keys = {point.at: ClassScoresKey(group.attack, point.at, point.name) for point in points}
             scores = {at: classes[key] for at, key in keys.items() if key in classes}
             parts = (shared_title([line])[0], group.attack, points[0].name if points else "")

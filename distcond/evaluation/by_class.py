@@ -46,7 +46,7 @@ def classes_of(field: ComparisonGroup, run_dirs: Mapping[str, Path]) -> dict[Cla
         ConfigError: an outcome that cannot be read.
     """
     found = dict[ClassScoresKey, ClassScores]()
-    for line, points in zip(field.lines, field.on_line, strict=True):
+    for line, points in zip(field.lines, field.points_by_line, strict=True):
         for part in line.by_run:
             run = RunDir(run_dirs[part.series.origin.run_id])
             kept = [Kept(f.parent, read_json(f)) for f in sorted((run.path / OUTCOMES_DIR).glob("*/settings.json"))]

@@ -82,8 +82,8 @@ def _group(group: ComparisonGroup, reference: XY, classes: Mapping[ClassScoresKe
     with_classes = [classes[key] for key in keys.values() if key in classes]
     shown = shown_classes(with_classes)
     points = [
-        [_point(p, summary.marks.get(p, "")) | _classes(classes.get(keys[p]), shown) for p in on_line]
-        for on_line in group.on_line
+        [_point(p, summary.marks.get(p, "")) | _classes(classes.get(keys[p]), shown) for p in of_line]
+        for of_line in group.points_by_line
     ]
     return {
         "attack": group.attack,

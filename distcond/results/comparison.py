@@ -62,13 +62,13 @@ class ComparisonGroup(NamedTuple):
     attack: str
     lines: list[Line]
     names: list[str]
-    on_line: list[list[MeasuredPoint]]
+    points_by_line: list[list[MeasuredPoint]]
 
     @property
     def curves(self) -> dict[str, list[MeasuredPoint]]:
         """The points of all widths of each run, blend or sweep, by its name."""
         curves: dict[str, list[MeasuredPoint]] = {}
-        for line, name, points in zip(self.lines, self.names, self.on_line, strict=True):
+        for line, name, points in zip(self.lines, self.names, self.points_by_line, strict=True):
             without_width = ", ".join(part for part in name.split(", ") if part != f"width {line.width:g}")
             curves.setdefault(without_width or line.blend_label or "lam", []).extend(points)
         return curves
@@ -76,7 +76,7 @@ class ComparisonGroup(NamedTuple):
     @property
     def points(self) -> list[MeasuredPoint]:
         """The points of all lines."""
-        return [point for points in self.on_line for point in points]
+        return [point for points in self.points_by_line for point in points]
 
 
 def comparison_groups(
@@ -148,8 +148,8 @@ def _group(
     protocol: EvalProtocol, label: str, lines: list[Line], costs: Mapping[PointKey, InferenceCost]
 ) -> ComparisonGroup:
     names = line_names(lines)
-    on_line = [_points(line, _short_name(name, lines), costs) for line, name in zip(lines, names, strict=True)]
-    return ComparisonGroup(protocol, label, lines, names, on_line)
+    points_by_line = [_points(line, _short_name(name, lines), costs) for line, name in zip(lines, names, strict=True)]
+    return ComparisonGroup(protocol, label, lines, names, points_by_line)
 
 
 def _short_name(name: str, lines: Sequence[Line]) -> str:

@@ -30,10 +30,10 @@ SETTINGS = {
 }  # fmt: skip
 
 #: Pauses before the last tries to upload at the end of a run.
-AT_LAST = (0.0, 1.0)
+AT_END = (0.0, 1.0)
 
 #: The entry point with these pauses.
-COMMAND = f"import sys; from distcond.runs import uploader; uploader.AT_LAST = {AT_LAST}; import distcond.train as t; "
+COMMAND = f"import sys; from distcond.runs import uploader; uploader.AT_END = {AT_END}; import distcond.train as t; "
 COMMAND += "from distcond.config.command_line import run_cli; run_cli(lambda: t.main(sys.argv[1:]))"
 
 
@@ -42,7 +42,7 @@ def make_args(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """`make_args(run_root, ...)`: the arguments of a small run there, with further ones if given."""
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))  # local copies of runs that are read by URI
-    monkeypatch.setattr(uploader, "AT_LAST", AT_LAST)
+    monkeypatch.setattr(uploader, "AT_END", AT_END)
     monkeypatch.syspath_prepend(LAUNCH)
 
     def command_line(run_root: str, *more: str) -> list[str]:

@@ -63,6 +63,7 @@ def run_main_process(config: Config, init_report: InitReport | None, workers: in
     """
     run = resolve_run(config, init_report)
     remote = pull_remote_run(config, run)
+    config = continued(config, run)
     if run.finished:
         run.check(config)
         _warn_world_size(run.path, workers)
@@ -96,6 +97,15 @@ def train_run(config: Config, run: RunDir, init_report: InitReport | None, remot
     if remote is not None:
         print(f"remote   {remote.uri}")
     return 0
+
+
+def continued(config: Config, run: RunDir) -> Config:
+    """`RunDir.continued`, with a line where the run keeps to another attack than this command's."""
+    found = run.continued(config)
+    if found != config and not run.finished:
+        own, here = found.eval.attack_name, config.eval.attack_name
+        logging.info(f"eval.attack_name={own}, not {here}: the run was begun by an earlier version, which counted so")
+    return found
 
 
 def _warn_world_size(run_path: Path, workers: int) -> None:
@@ -155,7 +165,7 @@ def run_other_process(config: Config, init_report: InitReport | None) -> int:
     if not config.fresh and run.finished:
         return 0  # rank 0 only shows the run and does not join a rendezvous
     try:
-        driver.launch(config, Path(), attempt=0)
+        driver.launch(run.continued(config), Path(), attempt=0)
     except LaunchFailed:
         return 1
     except RunStopped as stop:

@@ -16,6 +16,10 @@ from distcond.init_from.initialise import check_init_from
 from distcond.results import history, trials
 from distcond.results.store import read_rows
 from distcond.runs.run_dir import RunDir
+from distcond.tuning.course import Course
+from distcond.tuning.proposers import Random
+from distcond.tuning.sweep_dir import SweepDir
+from distcond.tuning.trial import Trial
 
 DATA = Path(__file__).parent / "data_of_631f675"
 FINISHED, STOPPED = "float-digits-small_cnn-s0-ad48cee5", "float-digits-small_cnn-s1-2c502c15"
@@ -75,6 +79,32 @@ def test_stopped_run_resumes_and_finishes(data: Path, digits_cache: Path) -> Non
     assert run.finished and len(run.starts()) == 2
     assert [record["epoch"] for record in history.read(run.path)] == [1, 2]
     assert history.read(run.path)[0] == history.read(DATA / "runs" / STOPPED)[0]
+
+
+def test_resumed_run_keeps_its_attack(data: Path, digits_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = command(data / "runs", digits_cache, "seed=1", "attack.num_steps=20")
+    for _ in range(2):
+        assert train.main(argv) == 0
+        run = RunDir(data / "runs" / STOPPED)
+        assert {row.attack for row in read_rows(run.path)} == {"none", "pgd-last"}
+        assert run.config().eval.attack_name == "pgd-last"
+    assert "already finished" in capsys.readouterr().out
+    assert len(list((data / "runs").iterdir())) == 2
+
+
+def test_resumed_sweep_keeps_its_attack(data: Path, tmp_path: Path) -> None:
+    def told(sweep: SweepDir) -> str:
+        course = Course(
+            sweep, space, Random(space, 0), 9, 0, None, lambda config: sweep.path, lambda trials, _: trials[0]
+        )
+        course.trials[9] = Trial(9, {"optim.lr": 0.1})
+        return course.config(9).eval.attack_name
+
+    old, new = SweepDir(data / "sweep"), SweepDir(tmp_path / "new")
+    space, words = old.asked()
+    new.begin(space, words)
+    assert (told(old), told(new)) == ("pgd-last", "pgd")
+    assert SweepDir(tmp_path / "none").attack() == {}
 
 
 def test_old_run_is_evaluated_again(data: Path, digits_cache: Path) -> None:

@@ -59,6 +59,10 @@ class AttackConfig:
     restarts: int = setting(1, "random restarts; an example counts as robust if it survives all", ge=1)
 
 
+#: `eval.attack_name` of runs and sweeps that were begun before there was a choice.
+EARLIER_ATTACK_NAME = "pgd-last"
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     """Evaluation over a grid of operating points, always in float32."""

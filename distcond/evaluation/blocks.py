@@ -98,6 +98,7 @@ class CellEvaluator:
             more = adaptive(other, target, block.x, block.y, found == ROBUST, attack, strength, block.seeds)
             found = torch.where((found == ROBUST) & (more > 0), more, found)
         rows = network.rows + target.rows + sum(other.rows for other in others)
+        network.break_only = False  # whoever inspects the network may attack it for other reasons
         statistics = self.inspect(cell, network, block.x, block.y) if self.inspect else {}
         statistics |= {LOSS: float(losses.double().sum())} if self.losses else {}
         return _outcome(block, found, rows, began, statistics)

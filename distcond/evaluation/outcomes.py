@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,7 +83,8 @@ def read(path: Path, examples: np.ndarray | None = None) -> Outcome:
             float(held["seconds"]),
             {name.removeprefix(_STATISTIC): float(v) for name, v in held.items() if name.startswith(_STATISTIC)},
         )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        # RuntimeError: zipfile's, where damage looks like encryption or a method of compression it does not know.
         raise _unreadable(path, type(error).__name__) from error
     shapes = {outcome.labels.shape, outcome.broken_by.shape}
     if examples is None:

@@ -56,7 +56,10 @@ def sweep(
             for block in read_blocks(plan, source, plan.layout.of_rank(world)):
                 mine[block.number] = _block(evaluator, (clean, attacked), block, keep)
                 seen(len(block.y))
-        found = [_gathered(plan, world, {n: pair[part] for n, pair in mine.items()}, source) for part in (0, 1)]
+        found = [
+            _gathered(plan, world, {number: pair[part] for number, pair in mine.items()}, source, with_losses)
+            for part, with_losses in ((0, False), (1, losses))
+        ]
         if keep and world.first:
             for cell, by_block in zip((clean, attacked), found, strict=True):
                 _keep_missing(plan, cell, by_block)
@@ -98,7 +101,7 @@ def _keep_missing(plan: EvalPlan, cell: EvalCell, by_block: list[Outcome]) -> No
             keep_outcome(plan, cell, number, outcome)
 
 
-def _gathered(plan: EvalPlan, world: World, mine: dict[int, Outcome], source: Source) -> list[Outcome]:
+def _gathered(plan: EvalPlan, world: World, mine: dict[int, Outcome], source: Source, losses: bool) -> list[Outcome]:
     """The outcomes of all blocks on every rank, by one collective."""
     if world.size == 1:
         return [mine[number] for number in range(plan.blocks)]
@@ -111,11 +114,12 @@ def _gathered(plan: EvalPlan, world: World, mine: dict[int, Outcome], source: So
     # Counts below 2 ** 53 are exact in float64.
     parts = [part.cpu().numpy() for part in world.gather(torch.from_numpy(sent).to(world.device))]
     slot_of = [(number % world.size, number // world.size) for number in range(plan.blocks)]
-    return [_unpacked(plan, source, number, parts[rank][slot]) for number, (rank, slot) in enumerate(slot_of)]
+    return [_unpacked(plan, source, number, parts[rank][slot], losses) for number, (rank, slot) in enumerate(slot_of)]
 
 
-def _unpacked(plan: EvalPlan, source: Source, number: int, values: np.ndarray) -> Outcome:
+def _unpacked(plan: EvalPlan, source: Source, number: int, values: np.ndarray, losses: bool) -> Outcome:
     members = plan.members(number)
     rows, seconds, loss = (float(value) for value in values[-3:])
     broken_by = values[: len(members)].astype(np.int8)
-    return Outcome(members, source.labels[members], broken_by, int(rows), seconds, {LOSS: loss})
+    statistics = {LOSS: loss} if losses else {}
+    return Outcome(members, source.labels[members], broken_by, int(rows), seconds, statistics)

@@ -42,7 +42,7 @@ _METHODS = (
         "(PGD-20, three restarts; docs/reports/dial_seeds.md)",
         digits_ran="one minute on two CPU cores, Ray's start included",
         cifar10_expect="not published; here, with normalised pixels, SA 83.5 / 67.7 %, RA 0.0 / 25.4 % at lam 0 / 1 "
-        "(PGD-20; docs/reports/results.md)",
+        "(last iterate of PGD-20; docs/reports/results.md)",
         cifar10_ran="36 minutes of training and 17 of testing on two shared CPU cores (docs/reports/results.md)",
     ),
     _Small(

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from distcond.atomic_io import read_json, write_json
-from distcond.config.overrides import from_settings, to_settings
+from distcond.config.overrides import apply_overrides, from_settings, to_settings
 from distcond.config.run_id import differences, run_id
-from distcond.config.schema import Config
+from distcond.config.schema import EARLIER_ATTACK_NAME, Config
 from distcond.errors import ConfigError, TransientError
 from distcond.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, FINISHED_FILE, LOCK_FILE, STARTS_FILE
 from distcond.runs.provenance import describe_start, source_digests
@@ -111,6 +111,17 @@ class RunDir:
                 end = {"why": why, "failed": failed, "time": time.time()}
                 write_json(self.path / STARTS_FILE, [*starts[:-1], starts[-1] | {"ended": end}])
 
+    def continued(self, config: Config) -> Config:
+        """`config` with the attack of the run that was begun here.
+
+        Versions without `eval.attack_name` counted the last iterate. A run that they began keeps to it: its best
+        checkpoint is not chosen by scores under two attacks.
+        """
+        if not (self.path / CONFIG_FILE).exists():
+            return config
+        name = self._read_config_file()["settings"].get("eval.attack_name", EARLIER_ATTACK_NAME)
+        return config if name == config.eval.attack_name else apply_overrides(config, {"eval.attack_name": name})
+
     def check(self, config: Config) -> None:
         """Check that the directory holds the run of `config`, or no run yet.
 
@@ -122,11 +133,14 @@ class RunDir:
             if self.finished:
                 raise ConfigError(f"{self.path}: finished, but config.json is missing; {_REMEDY}")
             return
-        changed_settings = differences(self.config(), config)
+        there = self.config()
+        if "eval.attack_name" not in self._read_config_file()["settings"]:
+            there = apply_overrides(there, {"eval.attack_name": config.eval.attack_name})  # see `continued`
+        changed_settings = differences(there, config)
         if changed_settings:
-            path, (there, here) = next(iter(changed_settings.items()))
+            path, (other, here) = next(iter(changed_settings.items()))
             more = f" and {len(changed_settings) - 1} more" if len(changed_settings) > 1 else ""
-            raise ConfigError(f"{self.path}: holds another run ({path}={there} there, {here} here{more}); {_REMEDY}")
+            raise ConfigError(f"{self.path}: holds another run ({path}={other} there, {here} here{more}); {_REMEDY}")
         name = str(self._read_config_file().get("run_id", self.name))
         if self.name not in (name, _NUMBERED.sub("", name)):
             raise ConfigError(f"{self.path}: holds another run (run ID {name}); {_REMEDY}")

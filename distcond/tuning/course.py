@@ -89,7 +89,7 @@ class Course:
 
     def config(self, number: int) -> Config:
         """What a trial's run is told."""
-        return self.space.config({**self.trials[number].drawn, **self.sweep.fixed()})
+        return self.space.config({**self.trials[number].drawn, **self.sweep.fixed(), **self.sweep.attack()})
 
     def ended(self, leg: Leg, outcome: Outcome) -> None:
         """A leg came to its end, well or with an error of its own."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from distcond.atomic_io import read_json, write_json
+from distcond.config.schema import EARLIER_ATTACK_NAME
 from distcond.errors import ConfigError
 from distcond.runs.provenance import describe_start
 from distcond.tuning import space as spaces
@@ -72,6 +73,7 @@ class SweepDir:
                 "words": wording.plain(words),
                 "compared": described(objectives, config, (words.reference[0], words.reference[1])),
                 "up": [one.up for one in objectives],
+                "attack_name": config.eval.attack_name,
                 "starts": [],
             },
         )
@@ -113,3 +115,7 @@ class SweepDir:
     def fixed(self) -> Mapping[str, Any]:
         """Settings that every run of the sweep has besides: where it lies."""
         return {"run_root": str(self.path / RUNS)}
+
+    def attack(self) -> Mapping[str, Any]:
+        """Settings of a sweep that was begun before `eval.attack_name`: RA of all its trials is that of one attack."""
+        return {"eval.attack_name": EARLIER_ATTACK_NAME} if self.exists and "attack_name" not in self.read() else {}

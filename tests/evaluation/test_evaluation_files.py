@@ -46,6 +46,25 @@ def test_kill_within_a_block_loses_one_file(plan: Any, carried_out: Any, correct
     assert all(np.array_equal(before[m], values) for m, values in correct(whole).items())
 
 
+def test_any_damage_to_an_outcome_is_refused(tmp_path: Path) -> None:
+    """A sweep counts a damaged block again, and one rank alone must not stop over it: no other error may escape."""
+    file, members, rng = tmp_path / "block.npz", np.arange(20), np.random.default_rng(0)
+    outcomes.write(file, Outcome(members, members % 10, np.full(20, -1, dtype=np.int8), 12, 0.5))
+    whole, refused = file.read_bytes(), 0
+    for _ in range(1500):
+        damaged = bytearray(whole)
+        for at in rng.integers(0, len(whole), rng.integers(1, 4)):
+            damaged[at] = rng.integers(256)
+        file.write_bytes(damaged)
+        try:
+            found = outcomes.read(file, members)
+        except ConfigError:
+            refused += 1
+        else:
+            assert np.array_equal(found.broken_by, np.full(20, -1)) and np.array_equal(found.labels, members % 10)
+    assert refused > 500
+
+
 def test_damaged_outcome_is_refused_by_name(plan: Any, tmp_path: Path, carried_out: Any) -> None:
     file, members = tmp_path / "a" / "block.npz", np.arange(3)
     kept = Outcome(members, members + 5, np.array([-1, 0, 2], dtype=np.int8), 12, 0.5, {"zero_gradients": 0.25})

@@ -155,6 +155,7 @@ def test_two_ranks_keep_every_outcome(small: Any, tmp_path: Path, run_ranks: Any
     with RunDir(path).begin(config):
         rows = run_ranks(on_rank, 2, config, path)[0]
     plan = plan_evaluation([str(path), *NOW])
+    assert not any(outcomes.read(file).statistics for file in made(path)), "as one rank writes them"
     kept = {
         (cell.lam, cell.attack.name if cell.attack else "none"): sum(
             outcomes.read(plan.file(cell, block), plan.members(block)).correct.sum() for block in range(plan.blocks)

@@ -234,3 +234,12 @@ def test_full_float32_restores_the_settings() -> None:
         assert not torch.backends.cudnn.allow_tf32
         assert not torch.backends.cuda.matmul.allow_tf32
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
+
+
+def test_inspectors_get_a_network_without_early_stops(tiny: Any) -> None:
+    model, data, config = lively(tiny("float")), source(20), configured(tiny("float"), batch_size=20)
+    plan = sweep_plan(config, model, data, points=[OperatingPoint(1.0)])
+    evaluator = CellEvaluator(plan, model, lambda cell, network, x, y: {"stops": float(network.break_only)})
+    (block,) = read_blocks(plan, data, [0])
+    (cell,) = plan.attacked(plan.attacks[0], "fixed")
+    assert evaluator.adaptive(cell, block, torch.ones(20, dtype=torch.bool)).statistics == {"stops": 0.0}

@@ -152,7 +152,7 @@ def settle(config: Config) -> Config:
 
 def _inheriting(sweep: SweepDir, space: Space) -> Callable[[dict[int, Trial], Any], Trial]:
     def inherit(trials: dict[int, Trial], exploit: Any) -> Trial:
-        config = settle(space.config({**exploit.drawn, **sweep.fixed()}))
+        config = settle(space.config({**exploit.drawn, **sweep.fixed(), **sweep.attack()}))
         _log.info(f"trial {exploit.loser}: goes on from trial {exploit.donor}'s checkpoint with {exploit.drawn}")
         return inherited(trials, exploit, config, sweep.path)
 

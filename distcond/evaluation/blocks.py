@@ -95,7 +95,8 @@ class CellEvaluator:
         others = self._stand_ins(cell, block)
         for other in others:
             # Of averaged outputs: what the attack left is attacked through each end and through the mean of logits.
-            more = adaptive(other, target, block.x, block.y, found == ROBUST, attack, strength, block.seeds)
+            left = found == ROBUST
+            more = adaptive(other, target, block.x, block.y, left, attack, strength, block.seeds, surrogate=True)
             found = torch.where((found == ROBUST) & (more > 0), more, found)
         rows = network.rows + target.rows + sum(other.rows for other in others)
         network.break_only = False  # whoever inspects the network may attack it for other reasons

@@ -43,6 +43,7 @@ def adaptive(
     config: AttackConfig,
     seeds: Seeds,
     losses: Tensor | None = None,
+    surrogate: bool = False,
 ) -> Tensor:
     """`broken_by` (N,) int8 of the images x (N, C, H, W), of which `right` (N,) are right without attack.
 
@@ -52,9 +53,10 @@ def adaptive(
         seeds: of each example, (N,) (`distcond.attacks.starts`).
         losses: where given, (N,), every image is attacked, right or not, and this filled with the target's
             cross-entropy at the last candidate of each.
+        surrogate: the attacker is another network than the target, whose answers it therefore does not know.
     """
     found = start(right)
-    for number, stage, once, drawn in _candidates(attack, attacker, config, seeds):
+    for number, stage, once, drawn in _candidates(attack, config, seeds, by_restart=surrogate or not proves(attacker)):
         asked = found == ROBUST if losses is None else torch.ones_like(right)
         rows = torch.nonzero(asked).squeeze(1)
         if not len(rows):
@@ -78,7 +80,7 @@ def transfer(
     does not depend on which targets are asked.
     """
     found = {point: start(right[point]) for point in targets}
-    for number, stage, once, drawn in _candidates(attack, attacker, config, seeds):
+    for number, stage, once, drawn in _candidates(attack, config, seeds, by_restart=True):
         if not any((values == ROBUST).any() for values in found.values()):
             break
         moved = _moved(stage, attacker, x, y, once, drawn)
@@ -94,13 +96,14 @@ def start(right: Tensor) -> Tensor:
     return torch.where(right, ROBUST, WRONG).to(torch.int8)
 
 
-def _candidates(attack: Attack, attacker: Logits, config: AttackConfig, seeds: Seeds) -> Iterator[Candidate]:
-    """What the target is asked about, one after the other: the stages, of a random network each restart by itself.
+def _candidates(attack: Attack, config: AttackConfig, seeds: Seeds, by_restart: bool) -> Iterator[Candidate]:
+    """What the target is asked about, one after the other: the stages, or each restart of a stage by itself.
 
-    Only the target can say what a restart was worth there: the attacker saw the image under draws of its own.
+    By restart where only the target can say what one was worth: where the attacker saw the image under draws of its
+    own, or asked another network, whose wrong answer would end the search while the target is still right.
     """
-    restarts = 1 if proves(attacker) else config.restarts
-    once = config if proves(attacker) else replace(config, restarts=1)
+    restarts = config.restarts if by_restart else 1
+    once = replace(config, restarts=1) if by_restart else config
     for number, stage in enumerate(attack.cascade, 1):
         for restart in range(restarts):
             yield Candidate(number, stage, once, seeds + restart)

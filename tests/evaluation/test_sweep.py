@@ -25,6 +25,7 @@ from distcond.evaluation.make_plan import sweep_plan
 from distcond.evaluation.rows import Count
 from distcond.evaluation.sweep import sweep
 from distcond.models.conditional import AtLambda, ConditionalModel
+from distcond.models.dial import network_at
 from distcond.operating_point import OperatingPoint
 from distcond.registry import lookup
 from distcond.runs.build import build_model, full_float32
@@ -243,3 +244,27 @@ def test_inspectors_get_a_network_without_early_stops(tiny: Any) -> None:
     (block,) = read_blocks(plan, data, [0])
     (cell,) = plan.attacked(plan.attacks[0], "fixed")
     assert evaluator.adaptive(cell, block, torch.ones(20, dtype=torch.bool)).statistics == {"stops": 0.0}
+
+
+@pytest.mark.parametrize("threat", ["adaptive", "transfer"])
+def test_each_restart_counts_by_itself(tiny: Any, threat: str) -> None:
+    """Through another network, too: that one restart fools it says nothing of the others at the target."""
+    model, attack = lively(tiny("float")), AttackConfig(epsilon=0.03, step_size=0.015, num_steps=1, restarts=4)
+    point = OperatingPoint(1.0, "outputs", 0.8) if threat == "adaptive" else OperatingPoint(1.0)
+    ((raw, _),) = source(150).read([np.arange(150)])
+    answers = network_at(model, point)(raw.permute(0, 3, 1, 2).float() / 255).argmax(1)
+    data = MemorySource(Arrays(raw.numpy(), answers.numpy()))
+
+    def robust(attack: AttackConfig, restart: int = 0) -> np.ndarray:
+        plan = sweep_plan(configured(tiny("float"), attack, 150), model, data, points=[point])
+        (block,), evaluator = read_blocks(plan, data, [0]), CellEvaluator(plan, model)
+        block, right = block._replace(seeds=block.seeds + restart), torch.ones(150, dtype=torch.bool)
+        (cell,) = plan.attacked(plan.attacks[0], "fixed")
+        if threat == "adaptive":
+            return evaluator.adaptive(cell, block, right).correct
+        ((_, found),) = evaluator.transfer([cell._replace(source=cell.point.at_lam(0.4))], block, {cell.point: right})
+        return found.correct
+
+    alone = [robust(replace(attack, restarts=1), restart) for restart in range(4)]
+    assert len({tuple(one) for one in alone}) > 1
+    assert np.array_equal(robust(attack), np.logical_and.reduce(alone))

@@ -11,6 +11,8 @@ in one pass. A network with one path stands at one position, and requests name n
 
   host=127.0.0.1     address to listen on; others can reach it only if you name another
   port=8000          0 = any free port
+  hosts=NAME,...     names in the Host header that are answered besides this machine's own, such as a proxy's; of a
+                     service that others can reach: the only ones, or any where none is given
   lam=1              of the robust end; of a network with one path: its operating point
   width=1            multiplier of the width, for networks with several
   checkpoint=best    best, last or last_raw

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from distcond.errors import ConfigError
 from distcond.models.dial_network import DialNetwork
 
 
@@ -44,9 +46,10 @@ class Batcher:
     ) -> None:
         self.network, self.max_batch, self.max_wait, self.max_queue = network, max_batch, max_wait, max_queue
         self.on_batch = on_batch
-        self._requests: asyncio.Queue[_Request] = asyncio.Queue()
+        self._device = next(chain(network.parameters(), network.buffers()), torch.empty(0)).device
+        self._queue: dict[asyncio.Future[Tensor], _Request] = {}  # in the order of their arrival
+        self._arrived = asyncio.Event()
         self._waiting = 0
-        self._left: _Request | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._task: asyncio.Task[None] | None = None
 
@@ -55,12 +58,12 @@ class Batcher:
         self._task = asyncio.create_task(self._serve())
 
     async def stop(self) -> None:
-        """Stop; requests that still wait are cancelled."""
+        """Stop; requests that are not answered yet are cancelled."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        while not self._requests.empty():
-            self._requests.get_nowait().answer.cancel()
+        for answer in list(self._queue):
+            answer.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def answer(self, images: Tensor, positions: Tensor) -> Tensor:
@@ -68,59 +71,75 @@ class Batcher:
 
         Raises:
             Overloaded: too many images wait.
+            ConfigError: more images than may ever wait.
         """
+        if len(images) > self.max_queue:
+            raise ConfigError(f"images: {len(images)} in one request; at most {self.max_queue} may wait")
         if self._waiting + len(images) > self.max_queue:
             raise Overloaded(f"{self._waiting} images wait; try again later")
         self._waiting += len(images)
-        future = asyncio.get_running_loop().create_future()
-        await self._requests.put(_Request(images, positions, future))
+        answer = asyncio.get_running_loop().create_future()
+        self._queue[answer] = _Request(images, positions, answer)
+        self._arrived.set()
         try:
-            return await future
+            return await answer
         finally:
             self._waiting -= len(images)
+            self._queue.pop(answer, None)  # its client has gone: nobody needs the answer
 
     async def _serve(self) -> None:
         while True:
             batch = await self._collect()
-            images = torch.cat([request.images for request in batch])
-            positions = torch.cat([request.positions for request in batch])
-            loop = asyncio.get_running_loop()
             try:
-                logits = await loop.run_in_executor(self._thread, self._predict, images, positions)
+                await self._answer_all(batch)
             except Exception as error:  # one bad batch must not end the service
                 for request in batch:
                     if not request.answer.done():
                         request.answer.set_exception(error)
-                continue
-            self.on_batch(len(images))
-            for request, part in zip(batch, logits.split([len(request.images) for request in batch]), strict=True):
-                if not request.answer.done():  # its client may have gone
-                    request.answer.set_result(part)
+            finally:
+                for request in batch:
+                    request.answer.cancel()  # no effect on those that are done
+
+    async def _answer_all(self, batch: list[_Request]) -> None:
+        if not batch:
+            return
+        images = torch.cat([request.images for request in batch])
+        positions = torch.cat([request.positions for request in batch])
+        logits = await asyncio.get_running_loop().run_in_executor(self._thread, self._predict, images, positions)
+        self.on_batch(len(images))
+        for request, part in zip(batch, logits.split([len(request.images) for request in batch]), strict=True):
+            if not request.answer.done():  # its client may have gone
+                request.answer.set_result(part)
 
     async def _collect(self) -> list[_Request]:
         """The requests of the next pass: those that come within `max_wait` of the first, up to `max_batch` images."""
-        first = self._left or await self._requests.get()
-        self._left, batch, count = None, [first], len(first.images)
-        deadline = asyncio.get_running_loop().time() + self.max_wait
-        while count < self.max_batch:
-            try:
-                left = max(0.0, deadline - asyncio.get_running_loop().time())
-                request = await asyncio.wait_for(self._requests.get(), left)
-            except TimeoutError:
+        while not self._queue:
+            self._arrived.clear()
+            await self._arrived.wait()
+        try:
+            async with asyncio.timeout(self.max_wait):
+                while sum(len(request.images) for request in self._queue.values()) < self.max_batch:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError:
+            pass
+        return self._take()
+
+    def _take(self) -> list[_Request]:
+        batch: list[_Request] = []
+        for request in list(self._queue.values()):
+            if batch and sum(len(one.images) for one in (*batch, request)) > self.max_batch:
                 break
-            if count + len(request.images) > self.max_batch:
-                self._left = request
-                break
-            batch.append(request)
-            count += len(request.images)
+            batch.append(self._queue.pop(request.answer))
         return batch
 
     @torch.inference_mode()
     def _predict(self, images: Tensor, positions: Tensor) -> Tensor:
+        images = images.to(self._device)
         if not isinstance(self.network, DialNetwork):
             logits: Tensor = self.network(images)
         elif len(positions.unique()) == 1:
             logits = self.network.at(float(positions[0]))(images)
         else:
             logits = self.network(images, positions)
-        return logits
+        return logits.cpu()

@@ -17,6 +17,11 @@ IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
 MAX_IMAGES = 256
 
 
+def largest_file(side: int) -> int:
+    """Bytes that an encoded image may have: 16 a pixel and room for profiles."""
+    return 2**20 + 16 * side**2
+
+
 def decode_image(body: bytes, content_type: str, side: int) -> Tensor:
     """One encoded RGB or grey image, (1, 3, side, side) in [0, 1].
 
@@ -57,14 +62,16 @@ def decode_json(body: bytes, side: int) -> tuple[Tensor, dict[str, Any]]:
     if unknown:
         raise ConfigError(f"body: unknown {', '.join(unknown)}; valid: images, dial, policy")
     try:
-        images = np.asarray(values["images"], dtype=np.float32)
-    except (TypeError, ValueError) as error:
+        images = np.asarray(values["images"])
+        if images.dtype.kind not in "iuf":  # not booleans, nor the numbers that texts may hold
+            raise TypeError(images.dtype)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"images: numbers of shape (n, 3, {side}, {side}) needed") from error
     if images.ndim != 4 or images.shape[1:] != (3, side, side) or not 1 <= len(images) <= MAX_IMAGES:
         raise ConfigError(f"images: shape {images.shape}; needed (n, 3, {side}, {side}) with n from 1 to {MAX_IMAGES}")
     if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
         raise ConfigError("images: values outside [0, 1]")
-    return torch.from_numpy(images), values
+    return torch.from_numpy(images.astype(np.float32)), values
 
 
 def read_positions(value: Any, count: int) -> Tensor:

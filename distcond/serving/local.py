@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 from contextlib import closing
+from ipaddress import ip_address
 
 import numpy as np
 import torch
 import uvicorn
+from fastapi import FastAPI
 
 from distcond.config.schema import Config
 from distcond.data.loader import to_float
@@ -26,6 +28,9 @@ from distcond.serving.app import Service, make_app
 from distcond.serving.policy import measured_positions
 from distcond.serving.settings import ServeSettings
 
+#: Seconds after a signal to stop; a client that sends its body slowly could hold the service up for ever.
+STOP_SECONDS = 10
+
 _log = logging.getLogger(__name__)
 
 
@@ -35,13 +40,43 @@ def serve(place: str, settings: ServeSettings) -> int:
     Raises:
         ConfigError: no such run, or the port is taken.
     """
-    app = make_app(service_of(place, settings), settings.max_batch, settings.max_wait / 1000, settings.max_queue)
+    app = app_of(place, settings)
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
-    print(f"serving {place} on http://{host}:{port}", flush=True)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=30))
-    server.run(sockets=[listener])
+    print(f"serving {place} on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    server_of(app).run(sockets=[listener])
     return 0
+
+
+def app_of(place: str, settings: ServeSettings) -> FastAPI:
+    """The application for the run at `place`.
+
+    Raises:
+        ConfigError: as `service_of`.
+    """
+    numbers = settings.max_batch, settings.max_wait / 1000, settings.max_queue
+    return make_app(service_of(place, settings), *numbers, hosts=known_hosts(settings))
+
+
+def server_of(app: FastAPI) -> uvicorn.Server:
+    """uvicorn for the application. When stopped, it gives requests that are not complete `STOP_SECONDS`."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_keep_alive=30, timeout_graceful_shutdown=STOP_SECONDS
+        )
+    )
+
+
+def known_hosts(settings: ServeSettings) -> tuple[str, ...]:
+    """Names that requests may give in their Host header; none = any.
+
+    On this machine alone, those of this machine: other sites' pages could otherwise come in by a name of theirs.
+    """
+    try:
+        alone = settings.host == "localhost" or ip_address(settings.host).is_loopback
+    except ValueError:  # a name
+        alone = False
+    return (*settings.hosts, *(("localhost", "127.0.0.1", "::1", settings.host) if alone else ()))
 
 
 def service_of(place: str, settings: ServeSettings) -> Service:
@@ -91,6 +126,6 @@ def _examples(config: Config, count: int) -> tuple[torch.Tensor, list[int]]:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), reuse_port=False)
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise ConfigError(f"port={port}: cannot listen on {host} ({error.strerror}); name another") from error

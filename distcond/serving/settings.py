@@ -18,6 +18,7 @@ class ServeSettings:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    hosts: tuple[str, ...] = ()
     lam: float = 1.0
     width: float = 1.0
     checkpoint: str = "best"

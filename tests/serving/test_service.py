@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +16,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from distcond.errors import ConfigError
 from distcond.models.dial import network_at
 from distcond.operating_point import OperatingPoint
 from distcond.runs.load_run import load
 from distcond.serve import main
-from distcond.serving.app import MAX_BODY, make_app
-from distcond.serving.local import service_of
+from distcond.serving import app as serving_app
+from distcond.serving import local
+from distcond.serving.app import MAX_BODY, Service, make_app
+from distcond.serving.batcher import Batcher
+from distcond.serving.local import known_hosts, server_of, service_of
 from distcond.serving.policy import Measured, position_of
 from distcond.serving.settings import ServeSettings, parse_settings
 
@@ -155,6 +161,18 @@ JSON = "application/json"
         (b'{"images": [[[[NaN]]]], "dial": 0}', JSON, "", 422, "shape"),
         ({**GOOD, "images": "x"}, JSON, "", 422, "images"),
         (b"0" * (MAX_BODY + 1), JSON, "", 413, "bytes"),
+        (png() + b"0" * 2**21, "image/png", "?dial=0.5", 413, "bytes"),
+        (png(), "image/png", "?dial=x", 422, "dial=x"),
+        (png(), "image/png", "?dial=nan", 422, "dial"),
+        ({**GOOD, "images": [[[[10**400] * 8] * 8] * 3]}, JSON, "", 422, "images"),
+        (b'{"images": [[[[1e999]]]], "dial": 0}', JSON, "", 422, "shape"),
+        ({**GOOD, "images": [[[["0.5"] * 8] * 8] * 3]}, JSON, "", 422, "images"),
+        ({**GOOD, "images": [[[[True] * 8] * 8] * 3]}, JSON, "", 422, "images"),
+        ({**GOOD, "images": [[[[None] * 8] * 8] * 3]}, JSON, "", 422, "images"),
+        ({**GOOD, "dial": "a\nb"}, JSON, "", 422, "dial"),
+        ({**GOOD, "dial": "x" * 100000}, JSON, "", 422, "dial"),
+        (b'{"images": [], "\\ud800": 1}', JSON, "", 422, "unknown"),
+        (json.dumps({"images": images(1).tolist(), "policy": "\ud800"}).encode(), JSON, "", 422, "policy"),
     ],
 )
 def test_bad_requests_get_one_line(client: Any, body: Any, kind: str, query: str, status: int, named: str) -> None:
@@ -162,7 +180,8 @@ def test_bad_requests_get_one_line(client: Any, body: Any, kind: str, query: str
     sent = {"content": body} if isinstance(body, bytes) else {"json": body}
     answer = client.post(f"/predict{query}", headers=headers, **sent)
     assert answer.status_code == status, answer.text
-    assert named in answer.json()["error"] and "\n" not in answer.json()["error"]
+    assert named in answer.json()["error"] and answer.json()["error"].isprintable()
+    assert len(answer.json()["error"]) <= 300
     assert client.get("/health").json()["status"] == "ok"
 
 
@@ -197,6 +216,181 @@ def test_one_path_takes_no_position(small: Any, whole: Any) -> None:
 def test_schema_names_both_kinds_of_body(client: Any) -> None:
     content = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert set(content) == {"image/png", "image/jpeg", "image/webp", "application/json"}
+
+
+class Plain(nn.Module):
+    """A network that answers as `logits` says, with its weight on a device."""
+
+    def __init__(self, logits: Callable[[Tensor], Tensor], device: str = "cpu") -> None:
+        super().__init__()
+        self.weight, self.logits = nn.Parameter(torch.zeros(1, device=device)), logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(x)
+
+
+def fail(x: Tensor) -> Tensor:
+    raise RuntimeError("out of memory\nin many lines")
+
+
+@pytest.mark.parametrize("logits", [fail, lambda x: torch.full((len(x), 2), torch.nan)])
+def test_failing_network_is_one_line(logits: Callable[[Tensor], Tensor]) -> None:
+    app = make_app(Service("run", Plain(logits), 8))
+    with testclient.TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.post("/predict", json={"images": images(1).tolist()})
+        assert answer.status_code == 500 and answer.json()["error"].isprintable()
+        assert 'distcond_requests_total{status="500"} 1.0' in client.get("/metrics").text
+
+
+def test_request_larger_than_the_queue_is_refused() -> None:
+    app = make_app(Service("run", Plain(fail), 8), max_queue=2)
+    with testclient.TestClient(app) as client:
+        assert client.post("/predict", json={"images": images(3).tolist()}).status_code == 422
+
+
+def test_images_go_to_the_networks_device() -> None:
+    devices = []
+
+    def logits(x: Tensor) -> Tensor:
+        devices.append(x.device.type)
+        return torch.zeros(len(x), 2)
+
+    Batcher(Plain(logits, "meta"))._predict(images(1), torch.zeros(1))
+    assert devices == ["meta"]
+
+
+def batches_of(work: Callable[[Batcher], Any], **numbers: Any) -> list[int]:
+    """The images of each pass of a batcher while `work` runs; the first pass waits until `work` releases it."""
+    counts: list[int] = []
+    go_on = threading.Event()
+
+    def logits(x: Tensor) -> Tensor:
+        go_on.wait(60)
+        counts.append(len(x))
+        return torch.zeros(len(x), 2)
+
+    async def run() -> None:
+        batcher = Batcher(Plain(logits), **numbers)
+        batcher.go_on = go_on  # type: ignore[attr-defined]
+        batcher.start()
+        try:
+            await asyncio.wait_for(work(batcher), 60)
+        finally:
+            go_on.set()
+            await batcher.stop()
+
+    asyncio.run(run())
+    return counts
+
+
+def ask(batcher: Batcher, count: int = 1) -> asyncio.Task[Tensor]:
+    return asyncio.create_task(batcher.answer(images(count), torch.zeros(count)))
+
+
+def test_cancelled_requests_are_not_computed() -> None:
+    async def work(batcher: Any) -> None:
+        first = ask(batcher)
+        await asyncio.sleep(0.1)
+        gone = [ask(batcher, 2) for _ in range(5)]
+        last = ask(batcher, 3)
+        await asyncio.sleep(0)
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        batcher.go_on.set()
+        assert len(await first) == 1 and len(await last) == 3
+        assert batcher._waiting == 0
+
+    assert batches_of(work, max_wait=0.001) == [1, 3]
+
+
+def test_what_waits_is_batched_without_waiting() -> None:
+    async def work(batcher: Any) -> None:
+        first = ask(batcher)
+        await asyncio.sleep(0.1)
+        others = [ask(batcher) for _ in range(5)]
+        await asyncio.sleep(0)
+        batcher.go_on.set()
+        await asyncio.gather(first, *others)
+
+    assert batches_of(work, max_wait=0) == [1, 5]
+
+
+def test_stopping_cancels_every_request() -> None:
+    async def work(batcher: Any) -> None:
+        running = ask(batcher)
+        await asyncio.sleep(0.1)
+        waiting = ask(batcher)
+        await asyncio.sleep(0)
+        await batcher.stop()
+        done, pending = await asyncio.wait([running, waiting], timeout=10)
+        assert not pending and all(task.cancelled() for task in done)
+
+    batches_of(work)
+
+
+async def call(app: Any, *messages: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the application sends for a request whose body comes in these messages, and then nothing."""
+    sent, left = [], list(messages)
+
+    async def receive() -> dict[str, Any]:
+        return left.pop(0) if left else await asyncio.sleep(60, {})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": headers}
+    await app(scope, receive, send)
+    return sent
+
+
+def test_client_that_leaves_is_no_error() -> None:
+    app = make_app(Service("run", Plain(fail), 8))
+    part = {"type": "http.request", "body": b"{", "more_body": True}
+    sent = asyncio.run(call(app, part, {"type": "http.disconnect"}))
+    assert all(message.get("status") in (None, 499) for message in sent)
+
+
+def test_slow_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_app, "BODY_SECONDS", 0.1, raising=False)
+    app = make_app(Service("run", Plain(fail), 8))
+    sent = asyncio.run(asyncio.wait_for(call(app, {"type": "http.request", "body": b"{", "more_body": True}), 20))
+    assert sent[0]["status"] == 408
+
+
+def test_slow_client_does_not_hold_the_service_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "STOP_SECONDS", 1)
+    server = server_of(make_app(Service("run", Plain(fail), 8)))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        with socket.create_connection(listener.getsockname()[:2], timeout=60) as client:
+            head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 100\r\n"
+            client.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            assert b"100 Continue" in client.recv(100)
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *((host, 200) for host in ("localhost:8000", "127.0.0.1", "[::1]:80", "me.example", "LOCALHOST")),
+        *((host, 421) for host in ("evil.example", "127.0.0.1.evil.example:8000", "", "[x")),
+    ],
+)
+def test_names_of_other_sites_are_refused(host: str, status: int) -> None:
+    hosts = known_hosts(ServeSettings(hosts=("me.example",)))
+    with testclient.TestClient(make_app(Service("run", Plain(fail), 8), hosts=hosts)) as client:
+        for path in ("/info", "/", "/health"):
+            assert client.get(path, headers={"host": host}).status_code == status
+
+
+@pytest.mark.parametrize(("host", "alone"), [("127.0.0.2", True), ("::1", True), ("0.0.0.0", False), ("web", False)])
+def test_service_for_others_answers_any_name(host: str, alone: bool) -> None:
+    assert bool(known_hosts(ServeSettings(host=host))) == alone
 
 
 @pytest.mark.parametrize("word", ["prot=1", "port=x", "port=70000", "device=tpu", "lam=2", "examples=-1", "launch=k8s"])

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,10 @@ from support.processes import Process, run, start
 from support.waiting import wait_until
 
 httpx = pytest.importorskip("httpx")
+pytest.importorskip("fastapi")
+from distcond.serving.app import Service, make_app  # noqa: E402
+from distcond.serving.local import server_of  # noqa: E402
+
 pytestmark = pytest.mark.cluster
 
 #: Sends requests at mixed positions from eight threads; prints status and logits of each.
@@ -170,18 +175,41 @@ def watched(url: str) -> Iterator[str]:
         server.server_close()
 
 
-def test_slider_moves_every_answer(float_run: Path, tmp_path: Path) -> None:
+def seen_in_browser(page: str, folder: Path) -> str:
+    """The page's elements after its scripts have run."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no browser: apt-get install --no-install-recommends chromium")
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=60000", "--dump-dom", page,
+    ]  # fmt: skip
+    return run(command).output
+
+
+def test_page_shows_answers_for_large_images(tmp_path: Path) -> None:
+    class Second(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([[0.0, 9.0]]).expand(len(x), 2)
+
+    examples = torch.rand(16, 3, 224, 224), [1] * 16
+    server = server_of(make_app(Service("run", Second(), 224, ("no", "yes"), examples=examples)))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            found = seen_in_browser(f"http://127.0.0.1:{listener.getsockname()[1]}/", tmp_path)
+        finally:
+            server.should_exit = True
+            thread.join()
+    assert found.count("<span>yes</span>") == 16, found[-2000:]
+
+
+def test_slider_moves_every_answer(float_run: Path, tmp_path: Path) -> None:
     with served(float_run, "examples=4") as (url, _), watched(url) as page:
-        command = [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=60000", "--dump-dom", page,
-        ]  # fmt: skip
-        done = run(command)
-    found = re.search(r'<pre id="said">(.*?)</pre>', done.output, re.DOTALL)
-    assert found, done.output[-2000:]
+        output = seen_in_browser(page, tmp_path)
+    found = re.search(r'<pre id="said">(.*?)</pre>', output, re.DOTALL)
+    assert found, output[-2000:]
     clean, robust = json.loads(html.unescape(found[1]))
     assert (clean[0], robust[0]) == ("0.00", "1.00") and clean[3] == robust[3] == ""
     assert "SA" in clean[1] and clean[1] != robust[1]

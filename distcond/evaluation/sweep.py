@@ -50,19 +50,20 @@ def sweep(
     evaluator = CellEvaluator(plan, model, losses=losses)
     for point in plan.points:
         began = time.perf_counter()
-        clean, attacked = _cells(plan, point)
+        cells = _cells(plan, point)
         mine = dict[int, tuple[Outcome, Outcome]]()
         with full_float32():
             for block in read_blocks(plan, source, plan.layout.of_rank(world)):
-                mine[block.number] = _block(evaluator, (clean, attacked), block, keep)
+                mine[block.number] = _block(evaluator, cells, block, keep)
+                if keep and world.first:  # at once: a sweep that is killed loses one block
+                    _keep_missing(plan, cells, {block.number: mine[block.number]})
                 seen(len(block.y))
         found = [
             _gathered(plan, world, {number: pair[part] for number, pair in mine.items()}, source, with_losses)
             for part, with_losses in ((0, False), (1, losses))
         ]
-        if keep and world.first:
-            for cell, by_block in zip((clean, attacked), found, strict=True):
-                _keep_missing(plan, cell, by_block)
+        if keep and world.first and world.size > 1:
+            _keep_missing(plan, cells, dict(enumerate(zip(*found, strict=True))))
         sa, ra = (added_up(by_block).correct for by_block in found)
         loss = sum(outcome.statistics[LOSS] for outcome in found[1]) / plan.examples if losses else None
         cost = cost_at(model, point, model.width_index(point.width), source.image_size)
@@ -93,12 +94,15 @@ def _kept(plan: EvalPlan, cell: EvalCell, block: Block) -> Outcome | None:
         return None  # not there, or damaged: one rank alone must not stop over it
 
 
-def _keep_missing(plan: EvalPlan, cell: EvalCell, by_block: list[Outcome]) -> None:
-    for number, outcome in enumerate(by_block):
-        try:
-            outcomes.read(plan.file(cell, number), outcome.examples)
-        except ConfigError:
-            keep_outcome(plan, cell, number, outcome)
+def _keep_missing(
+    plan: EvalPlan, cells: tuple[EvalCell, EvalCell], by_block: dict[int, tuple[Outcome, Outcome]]
+) -> None:
+    for number, pair in by_block.items():
+        for cell, outcome in zip(cells, pair, strict=True):
+            try:
+                outcomes.read(plan.file(cell, number), outcome.examples)
+            except ConfigError:
+                keep_outcome(plan, cell, number, outcome)
 
 
 def _gathered(plan: EvalPlan, world: World, mine: dict[int, Outcome], source: Source, losses: bool) -> list[Outcome]:

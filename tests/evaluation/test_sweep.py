@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -268,3 +269,23 @@ def test_each_restart_counts_by_itself(tiny: Any, threat: str) -> None:
     alone = [robust(replace(attack, restarts=1), restart) for restart in range(4)]
     assert len({tuple(one) for one in alone}) > 1
     assert np.array_equal(robust(attack), np.logical_and.reduce(alone))
+
+
+def test_a_killed_sweep_loses_one_block(tiny: Any, tmp_path: Path) -> None:
+    model, data, config = lively(tiny("float")), source(50), configured(tiny("float"), batch_size=10)
+    plan = sweep_plan(config, model, data, run_path=tmp_path, points=[OperatingPoint(1.0)])
+    done: list[int] = []
+
+    def killed(rows: int) -> None:
+        done.append(rows)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(sweep(plan, model, data, World(), seen=killed, keep=True))
+    stamps = {file: file.stat().st_mtime_ns for file in tmp_path.glob("outcomes/*/*.npz")}
+    assert len(stamps) == 2 * 3, "clean and attacked"
+    resumed = list(sweep(plan, model, data, World(), keep=True))
+    assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
+    assert len(list(tmp_path.glob("outcomes/*/*.npz"))) == 2 * 5
+    assert integers(resumed) == integers(list(sweep(plan, model, data, World())))

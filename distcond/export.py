@@ -43,8 +43,15 @@ from distcond.config.fields import check_choice, parse_value
 from distcond.config.schema import Config
 from distcond.data.prepare import resolve_dataset
 from distcond.errors import ConfigError
-from distcond.exporting.card import rows_of, write_card
-from distcond.exporting.folder import CONFIG_FILE, WEIGHTS_FILE, ExportConfig, is_exported, read_config, write_folder
+from distcond.exporting.card import CARD_FILE, LEADERBOARD_FILE, rows_of, write_card
+from distcond.exporting.folder import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    ExportConfig,
+    read_config,
+    write_config,
+    write_weights,
+)
 from distcond.exporting.hub import check_repository, push
 from distcond.exporting.programs import ONNX_FILE, PT2_FILE, require_onnx, write_onnx, write_pt2
 from distcond.models.conditional import ConditionalModel
@@ -57,8 +64,10 @@ from distcond.runs.load_run import CHECKPOINT_CHOICES, epoch_at, load
 from distcond.runs.provenance import git_commit
 from distcond.runs.run_cache import fetch_run
 from distcond.runs.run_dir import RunDir
+from distcond.storage.uri import is_uri
 
 FORMATS = ("safetensors", "pt2", "onnx")
+OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, PT2_FILE, ONNX_FILE, CARD_FILE, LEADERBOARD_FILE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +97,15 @@ def main(argv: Sequence[str]) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     settings = parse_settings(argv[1:])
+    if is_uri(argv[0]) and not settings.out:
+        raise ConfigError(f"out=: name a folder; {argv[0]} is not on this machine")
     run = RunDir(fetch_run(argv[0], checkpoints=True))
     points = points_of(settings, run.config())
     model = load(run.path, settings.checkpoint)
     out = Path(settings.out).expanduser() if settings.out else run.path / "exports"
     folders = {point: out / slug(point, settings) for point in points}
+    if len({*folders.values()}) < len(points):
+        raise ConfigError("export: two of the operating points have one name; export them to different out=")
     exports = {point: describe(model, run, point, settings) for point in points}
     for point, folder in folders.items():
         check_target(folder, exports[point])
@@ -100,6 +113,7 @@ def main(argv: Sequence[str]) -> int:
     cards = {point: rows_of(rows, exports[point], settings.checkpoint) if settings.card else [] for point in points}
     for point, folder in folders.items():
         network = fold(model, point, settings.width, settings.noise_seed, settings.keep_norm, settings.narrow)
+        require_finite(network, point)
         with _new_folder(folder) as temporary:
             files = write_files(network, exports[point], temporary, settings.formats)
             if settings.card:
@@ -205,10 +219,15 @@ def check_target(folder: Path, export: ExportConfig) -> None:
     Raises:
         ConfigError: it holds something else.
     """
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.is_dir() or folder.is_symlink():
+        if folder.exists() or folder.is_symlink():
+            raise ConfigError(f"out={folder}: not a folder; name another one or remove it")
         return
-    there = read_config(folder) if is_exported(folder) else None
-    same = there is not None and (there.operating_point, there.provenance["run_id"]) == (
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return
+    there = read_config(folder) if CONFIG_FILE in names and names <= OWN_FILES else None
+    same = there is not None and (there.operating_point, there.provenance.get("run_id")) == (
         export.operating_point,
         export.provenance["run_id"],
     )
@@ -219,25 +238,39 @@ def check_target(folder: Path, export: ExportConfig) -> None:
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """Yield a hidden folder to write to; it replaces `folder` at the end of the block."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
     try:
         temporary.mkdir(parents=True)
         yield temporary
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(old)
         temporary.rename(folder)
     except OSError as error:
-        raise ConfigError(f"out={folder}: cannot be written ({error.strerror})") from error
+        raise ConfigError(f"out={folder}: cannot be written ({error.strerror or error})") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def require_finite(network: fx.GraphModule, point: OperatingPoint) -> None:
+    """Check that a network has weights to export.
+
+    Raises:
+        ConfigError: some are infinite or not numbers.
+    """
+    if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
+        raise ConfigError(f"{point}: the network has weights that are not finite; its training has diverged")
 
 
 def write_files(network: fx.GraphModule, export: ExportConfig, folder: Path, formats: Sequence[str]) -> list[str]:
     """Write the export in the given formats; returns the names of the files."""
-    files = []
+    write_config(export, folder)
+    files = [CONFIG_FILE]
     if "safetensors" in formats:
-        write_folder(network, export, folder)
-        files += [WEIGHTS_FILE, CONFIG_FILE]
+        write_weights(network, folder)
+        files.append(WEIGHTS_FILE)
     if "pt2" in formats:
         write_pt2(network, folder / PT2_FILE, export.image_size)
         files.append(PT2_FILE)

@@ -23,7 +23,8 @@ def rows_of(rows: Sequence[Row], config: ExportConfig, checkpoint: str) -> list[
         ConfigError: there is no row of SA, or none of RA, at this operating point.
     """
     point = config.operating_point
-    fixed = {"split": "test", "checkpoint": checkpoint, "blend": point["blend"]}
+    # Rows of another epoch are of other weights: a run that went on keeps those of its earlier end.
+    fixed = {"split": "test", "checkpoint": checkpoint, "blend": point["blend"], "epoch": config.provenance["epoch"]}
     numbers = {"lam": point["lam"], "blend_t": point["t"], "width": point["width"]}
     found = [
         row
@@ -62,7 +63,7 @@ def write_card(folder: Path, config: ExportConfig, rows: Sequence[Row], files: S
 
 def leaderboard_entry(config: ExportConfig, rows: Sequence[Row]) -> dict[str, Any]:
     """What a leaderboard such as RobustBench's asks of an entry; accuracies in percent, None where not measured."""
-    attacked = [row for row in rows if row.attack != "none"]
+    attacked = _of_one_threat([row for row in rows if row.attack != "none"])
     full = [row for row in attacked if row.attack == "autoattack"]
     strongest = min(attacked, key=accuracy)
     return {
@@ -72,13 +73,24 @@ def leaderboard_entry(config: ExportConfig, rows: Sequence[Row]) -> dict[str, An
         "norm": strongest.norm,
         "eps": pixel_fraction(strongest.epsilon),
         "clean_acc": _percent(rows[0]),
-        "autoattack_acc": _percent(full[0]) if full else None,
+        "autoattack_acc": min(map(_percent, full)) if full else None,
         "best_known_acc": _percent(strongest),
         "best_known_attack": attack_label(attack_of(strongest)),
         "num_examples": strongest.num_examples,
         "additional_data": bool(config.provenance["extra_data"]),
         "gradient_masking_flags": _flags(rows),
     }
+
+
+def _of_one_threat(attacked: Sequence[Row]) -> list[Row]:
+    """Rows of one norm and epsilon, whose accuracies compare: those with AutoAttack, else with most rows or epsilon."""
+    threats: dict[tuple[str, float], list[Row]] = {}
+    for row in attacked:
+        threats.setdefault((row.norm, attack_of(row).epsilon), []).append(row)
+    best = max(
+        threats, key=lambda one: (any(row.attack == "autoattack" for row in threats[one]), len(threats[one]), one[1])
+    )
+    return threats[best]
 
 
 def _percent(row: Row) -> float:
@@ -103,19 +115,34 @@ def _card(config: ExportConfig, rows: Sequence[Row], files: Sequence[str]) -> st
     lines += [_table_line(row) for row in rows]
     flags = _flags(rows)
     lines += ["", f"Gradient masking checks: {', '.join(flags) if flags else 'no flag'}.", "", "## Use", ""]
-    lines += [_USE.format(size=config.image_size), "", "## Provenance", ""]
+    lines += [_use(config, files), "", "## Provenance", ""]
     lines += [f"- {key}: `{value}`" for key, value in config.provenance.items() if value != ""]
     lines += [f"- files: {', '.join(files)}"]
     return "\n".join(lines) + "\n"
 
 
-_USE = """Images are RGB in [0, 1], {size} x {size} pixels; the normalisation is inside.
+def _use(config: ExportConfig, files: Sequence[str]) -> str:
+    """How to read the files that are there."""
+    size = config.image_size
+    lines = [f"Images are RGB in [0, 1], {size} x {size} pixels; the normalisation is inside."]
+    for name, code in _READERS.items():
+        lines += ["", *(f"    {line}" for line in code)] if name in files else []
+    return "\n".join(lines)
 
-    import distcond
-    network = distcond.load("FOLDER")          # plain torch layers, logits = network(images)
 
-    import torch
-    network = torch.export.load("FOLDER/model.pt2").module()      # without distcond"""
+#: How to read each file.
+_READERS = {
+    "model.safetensors": (
+        "import distcond",
+        'network = distcond.load("FOLDER")  # plain torch layers, logits = network(images)',
+    ),
+    "model.pt2": ("import torch", 'network = torch.export.load("FOLDER/model.pt2").module()  # without distcond'),
+    "model.onnx": (
+        "import onnxruntime",
+        'session = onnxruntime.InferenceSession("FOLDER/model.onnx")',
+        'logits = session.run(["logits"], {"image": images})[0]',
+    ),
+}
 
 
 def _point_text(config: ExportConfig) -> str:

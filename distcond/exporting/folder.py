@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import torch
 from torch import fx, nn
 
 from distcond.atomic_io import read_json
+from distcond.config.fields import check_bounds, parse_value
+from distcond.config.schema import Options
 from distcond.errors import ConfigError
 from distcond.layers.layer_set import plain_layers
 from distcond.mixednuts import Mix
@@ -22,7 +27,7 @@ from distcond.models.conditional import ConditionalModel
 from distcond.models.dial import MixedNuts, OutputBlend
 from distcond.models.model import Model
 from distcond.models.plain_network import fold, trace_blend
-from distcond.operating_point import OUTPUT_BLENDS
+from distcond.operating_point import BLENDS, OUTPUT_BLENDS
 from distcond.registry import lookup
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
@@ -72,13 +77,17 @@ def require_safetensors() -> Any:
         raise ConfigError("safetensors is not installed: pip install 'distcond[export]'") from error
 
 
-def write_folder(network: nn.Module, config: ExportConfig, folder: Path) -> None:
-    """Write weights and `config.json` into an existing folder."""
+def write_weights(network: nn.Module, folder: Path) -> None:
+    """Write `model.safetensors` into an existing folder."""
     safetensors = require_safetensors()
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     (folder / WEIGHTS_FILE).write_bytes(
         safetensors.save(state, metadata={"format": "pt"})
     )  # save_file makes it private
+
+
+def write_config(config: ExportConfig, folder: Path) -> None:
+    """Write `config.json` into an existing folder."""
     (folder / CONFIG_FILE).write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
@@ -93,7 +102,10 @@ def read_config(folder: Path) -> ExportConfig:
     Raises:
         ConfigError: no export of this format and version, or a damaged one.
     """
-    values = read_json(folder / CONFIG_FILE)
+    try:
+        values = read_json(folder / CONFIG_FILE)
+    except (OSError, RecursionError) as error:
+        raise ConfigError(f"{folder / CONFIG_FILE}: not readable ({error})") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ConfigError(f"{folder / CONFIG_FILE}: not an export of distcond (format={FORMAT} is missing)")
     if values.get("version") != VERSION:
@@ -102,7 +114,43 @@ def read_config(folder: Path) -> ExportConfig:
     missing = [name for name in names if name not in values]
     if missing:
         raise ConfigError(f"{folder / CONFIG_FILE}: {', '.join(missing)} missing; export the network again")
+    wrong = [name for name in names if not _FORMS[name](values[name])]
+    if wrong:
+        raise ConfigError(f"{folder / CONFIG_FILE}: damaged ({', '.join(wrong)}); export the network again")
     return ExportConfig(**{name: values[name] for name in names} | {"classes": tuple(values["classes"])})
+
+
+def _is_count(value: Any, largest: int = 2**20) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= largest
+
+
+def _is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_place(value: Any) -> bool:
+    numbers = isinstance(value, dict) and all(_is_number(value.get(name), 0, 1) for name in ("lam", "t"))
+    return numbers and value.get("blend") in BLENDS
+
+
+def _is_mix(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict) and sorted(value) == sorted(Mix._fields) and all(map(_is_number, value.values()))
+    )
+
+
+#: Whether a value of `config.json` is of the form that `to_json` gives it: the file may come from anyone.
+_FORMS: dict[str, Callable[[Any], bool]] = {
+    "architecture": lambda value: isinstance(value, str),
+    "options": lambda value: isinstance(value, dict),
+    "num_classes": _is_count,
+    "image_size": lambda value: _is_count(value, 2**14),
+    "classes": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
+    "operating_point": _is_place,
+    "keep_norm": lambda value: isinstance(value, bool),
+    "mix": _is_mix,
+    "provenance": lambda value: isinstance(value, dict),
+}
 
 
 def read_folder(folder: Path, device: torch.device | str = "cpu") -> fx.GraphModule:
@@ -112,43 +160,73 @@ def read_folder(folder: Path, device: torch.device | str = "cpu") -> fx.GraphMod
         ConfigError: no export there, a damaged one, or one of an architecture that this version does not have.
     """
     config = read_config(folder)
-    network = _skeleton(config, folder)
     try:
         state = require_safetensors().load_file(folder / WEIGHTS_FILE, device=str(device))
     except (OSError, ValueError, RuntimeError, _safetensors_error()) as error:
         raise ConfigError(f"{folder / WEIGHTS_FILE}: not readable ({error}); export the network again") from error
-    _fit_shapes(network, state)
     try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
+        # Without memory and by its shapes alone: sizes in the file cost nothing before they fit the weights.
+        with torch.device("meta"):
+            network = _skeleton(config, len(state))
+        _fit_shapes(network, state)
+        _check_fit(network, state, config)
+        network.load_state_dict(state, assign=True)
+    except Exception as error:  # whatever building a model from numbers of others may raise
         reason = " ".join(str(error).split())
         raise ConfigError(f"{folder / WEIGHTS_FILE}: does not fit {CONFIG_FILE} ({reason})") from error
-    return network.to(device).eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
 
 
 def _safetensors_error() -> type[Exception]:
     return cast("type[Exception]", import_module("safetensors").SafetensorError)
 
 
-def _skeleton(config: ExportConfig, folder: Path) -> fx.GraphModule:
-    """The network at full width, with whatever weights."""
-    point = config.operating_point
-    try:
-        known: Model = lookup("model", config.architecture)
-        options: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in config.options.items()
-        }
-        backbone = known.build(plain_layers(), config.num_classes, dataclasses.replace(known.options, **options))
-        blend, t = str(point["blend"]), float(point["t"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{folder / CONFIG_FILE}: damaged ({error}); export the network again") from error
+def _skeleton(config: ExportConfig, tensors: int) -> fx.GraphModule:
+    """The network at full width; `tensors` is the number of those that were saved, a bound of its layers."""
+    known = _known_model(config.architecture)
+    backbone = known.build(plain_layers(), config.num_classes, _options(known, config.options, tensors))
     model = ConditionalModel(backbone).eval()
+    blend, t = config.operating_point["blend"], float(config.operating_point["t"])
     if blend not in OUTPUT_BLENDS or t in (0, 1):
         return fold(model, 0.0, keep_norm=config.keep_norm, narrow=False)
     clean, robust = (fold(model, 0.0, keep_norm=config.keep_norm, narrow=False) for _ in range(2))
     if config.mix is None:
         return trace_blend(OutputBlend(clean, robust, t))
     return trace_blend(MixedNuts(clean, robust, t, Mix(**config.mix)))
+
+
+def _known_model(name: str) -> Model:
+    """The model of this name; code that is not imported yet is not imported because a file says so.
+
+    Raises:
+        ConfigError: there is none, or it is code of its own that is not imported.
+    """
+    module, own, attribute = name.partition(":")
+    if own and attribute not in vars(sys.modules.get(module, object)):
+        raise ConfigError(f"architecture {name}: a model of its own, which is not imported from here: import {module}")
+    model: Model = lookup("model", name)
+    return model
+
+
+def _options(known: Model, values: dict[str, Any], tensors: int) -> Options:
+    """The settings of a model, of their types and within their bounds.
+
+    Raises:
+        ConfigError: other names, types or values.
+    """
+    fields = {field.name: field for field in dataclasses.fields(known.options)}
+    types, options = get_type_hints(type(known.options)), dict[str, Any]()
+    for name, value in values.items():
+        if name not in fields:
+            raise ConfigError(f"options: unknown {name}")
+        options[name] = parse_value(name, value, types[name])
+        check_bounds(name, options[name], fields[name].metadata)
+        numbers = options[name] if isinstance(options[name], tuple) else (options[name],)
+        sizes = [number for number in numbers if isinstance(number, int)]
+        # Every block has a saved tensor.
+        if len(sizes) > tensors or max(sizes, default=0) > 2**16 or ("depth" in name and sum(sizes) > tensors):
+            raise ConfigError(f"options: {name}={value} for {tensors} tensors")
+    return dataclasses.replace(known.options, **options)
 
 
 def _fit_shapes(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
@@ -166,8 +244,27 @@ def _fit_shapes(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
         for key, old in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
             saved = state.get(f"{name}.{key}")
             if saved is not None and saved.shape != old.shape:
-                new = torch.empty_like(saved)
+                new = torch.empty_like(saved, device=old.device)
                 setattr(layer, key, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
         bias = state.get(f"{name}.bias")  # narrowing may have given a convolution one
         if isinstance(layer, nn.Conv2d) and layer.bias is None and bias is not None:
-            layer.bias = nn.Parameter(torch.empty_like(bias))
+            layer.bias = nn.Parameter(torch.empty_like(bias, device=layer.weight.device))
+
+
+def _check_fit(network: nn.Module, state: dict[str, torch.Tensor], config: ExportConfig) -> None:
+    """See that the saved tensors are those of the network, and that its layers fit each other.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    needed = network.state_dict()
+    wrong = sorted(needed.keys() ^ state.keys())
+    wrong += [
+        n for n in needed if n in state and (needed[n].shape, needed[n].dtype) != (state[n].shape, state[n].dtype)
+    ]
+    if wrong:
+        raise ConfigError(f"missing, unexpected or of another form: {', '.join(wrong[:5])}")
+    with torch.no_grad():
+        logits = network(torch.empty(1, 3, config.image_size, config.image_size, device="meta"))
+    if logits.shape != (1, config.num_classes):
+        raise ConfigError(f"logits of shape {tuple(logits.shape)} for {config.num_classes} classes")

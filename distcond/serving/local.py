@@ -21,7 +21,7 @@ from distcond.models.conditional import ConditionalModel
 from distcond.models.dial_network import DialNetwork
 from distcond.models.plain_network import fold
 from distcond.results.store import read_rows
-from distcond.runs.load_run import load
+from distcond.runs.load_run import epoch_at, load
 from distcond.runs.run_cache import fetch_run
 from distcond.runs.run_dir import RunDir
 from distcond.serving.app import Service, make_app
@@ -91,7 +91,8 @@ def service_of(place: str, settings: ServeSettings) -> Service:
     device = choose_device(settings.device)
     blend = "folded" if model.two_networks else "weights"
     rows = read_rows(run.path)
-    measured, threat = measured_positions(rows, blend, settings.lam, settings.width, settings.checkpoint)
+    epoch = epoch_at(run, settings.checkpoint)
+    measured, threat = measured_positions(rows, blend, settings.lam, settings.width, settings.checkpoint, epoch)
     return Service(
         name=run.name,
         network=_network(model, settings).to(device),

@@ -23,13 +23,15 @@ class Measured(NamedTuple):
 
 
 def measured_positions(
-    rows: Sequence[Row], blend: str, lam: float, width: float, checkpoint: str
+    rows: Sequence[Row], blend: str, lam: float, width: float, checkpoint: str, epoch: int
 ) -> tuple[tuple[Measured, ...], str]:
     """What the run's rows say of each position, and under which attack: the one most positions were measured with."""
     own = [
         row
         for row in rows
-        if (row.split, row.checkpoint, row.blend, row.threat) == ("test", checkpoint, blend, "adaptive")
+        if (row.split, row.checkpoint, row.epoch, row.blend) == ("test", checkpoint, epoch, blend)
+        and row.threat == "adaptive"
+        and (row.noise_mode == "none" or (row.noise_mode, row.noise_seed) == ("fixed", 0))  # the draw that is served
         and abs(row.lam - lam) < 1e-6
         and abs(row.width - width) < 1e-6
     ]

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from distcond.errors import ConfigError
 from distcond.models.dial import network_at
 from distcond.operating_point import OperatingPoint
+from distcond.results.store import read_rows
 from distcond.runs.load_run import load
 from distcond.serve import main
 from distcond.serving import app as serving_app
@@ -28,7 +30,7 @@ from distcond.serving import local
 from distcond.serving.app import MAX_BODY, Service, make_app
 from distcond.serving.batcher import Batcher
 from distcond.serving.local import known_hosts, server_of, service_of
-from distcond.serving.policy import Measured, position_of
+from distcond.serving.policy import Measured, measured_positions, position_of
 from distcond.serving.settings import ServeSettings, parse_settings
 
 testclient = pytest.importorskip("fastapi.testclient")
@@ -124,6 +126,17 @@ POINTS = [Measured(0.0, 0.98, 0.1), Measured(0.5, 0.96, 0.5), Measured(1.0, 0.9,
 )
 def test_policy_means_a_position(policy: str, place: float) -> None:
     assert position_of(policy, POINTS) == place
+
+
+def test_rows_of_other_networks_are_not_measured(float_run: Path) -> None:
+    rows = read_rows(float_run)
+    epoch = next(row.epoch for row in rows if row.checkpoint == "best" and row.split == "test")
+    place: Any = ("weights", 1.0, 1.0, "best", epoch)
+    found = measured_positions(rows, *place)
+    others = [replace(row, epoch=epoch + 1, num_correct=0) for row in rows]
+    others += [replace(row, noise_mode="fixed", noise_seed=7, num_correct=0) for row in rows]
+    others += [replace(row, noise_mode="fresh", noise_seed=0, num_correct=0) for row in rows]
+    assert len(found[0]) == 3 and measured_positions([*rows, *others], *place) == found
 
 
 @pytest.mark.parametrize("policy", ["best", "ra>=0.9", "ra>0.2", ""])

@@ -1,4 +1,4 @@
-"""A plain network whose position on the dial can be changed at any time, or be another one for every row of a batch."""
+"""A plain network whose position on the dial can change at any time, or differ between rows of a batch."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from distcond.models.dial import check_two_paths
 from distcond.models.plain_network import fold
 from distcond.operating_point import OperatingPoint
 
-#: Positions are kept under six digits: 0.2 is one position in float32 and in float64.
+#: Positions are rounded to six digits: 0.2 is the same position in float32 and in float64.
 _DIGITS = 6
 
 
 class DialNetwork(nn.Module):
-    """x in [0, 1] (N, 3, H, W) to logits (N, K) at a position t of the blend of weights of a network with two paths.
+    """x in [0, 1] (N, 3, H, W) to logits (N, K) at a position t of the weight blend of a network with two paths.
 
-    Both ends are held as one flat vector each. `at(t)` interpolates them into a third, in one pass over the weights,
-    and keeps it; going back to a position that is kept only exchanges pointers. Of a pair of runs the folded weights
-    are interpolated (the blend "folded"). Gradients of a forward pass stay those of its position when the position
-    changes before `backward`; if its memory was written over meanwhile, `backward` raises. Two threads need a copy
-    each: `at` in one changes the network under a forward pass of the other.
+    Each end is one flat vector. `at(t)` interpolates them in one pass over the weights and caches the result; returning
+    to a cached position only exchanges pointers. For a pair of runs, folded weights are interpolated (blend "folded").
+    A backward pass gives the gradients of its forward's position even if the position has changed since; it raises if
+    that memory was overwritten. Threads need a copy each: `at` in one changes the network under the other's forward.
 
     Args:
         model: a conditional model with two paths, in eval mode.
-        lam: of the robust end, in (0, 1].
-        width: multiplier of the width, one of the model's `width_mults`.
-        noise_seed: which draw of the weight noise the robust end carries.
-        keep: how many positions to keep besides the ends, at least 1; the one used longest ago goes first.
+        lam: lam of the robust end, in (0, 1].
+        width: width multiplier, one of the model's `width_mults`.
+        noise_seed: seed of the robust end's weight noise.
+        keep: number of cached positions besides the ends, at least 1; the least recently used one is dropped.
 
     Raises:
         ConfigError: the model has one path, or no such width, or keep is below 1.
@@ -52,26 +51,27 @@ class DialNetwork(nn.Module):
         self.network = copy.deepcopy(self._ends[0])
         for name, end in zip(("clean", "robust"), self._ends, strict=True):
             self.register_buffer(name, torch.cat([value.flatten() for value in end.parameters()]))
-        self._kept: dict[float, _Place] = {}
-        self._rows: list[fx.GraphModule] = []  # in a list: not a submodule, or its weights would be in the state twice
+        self._cache: dict[float, _Position] = {}
+        self._rows: list[fx.GraphModule] = []  # a list, because a submodule would duplicate weights in the state dict
         self._keep, self.position = keep, 0.0
         self._share_memory()
-        self.register_load_state_dict_post_hook(_come_back)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_rebuild_after_load)  # type: ignore[no-untyped-call]
 
     def _share_memory(self) -> None:
-        """Make the ends' parameters views of the flat vectors, and come to the present position."""
-        self._kept, self._rows = {}, []
-        self._places = [_Place.of(end, flat) for end, flat in zip(self._ends, (self.clean, self.robust), strict=True)]
-        for end, place in zip(self._ends, self._places, strict=True):
-            place.enter(end)
+        """Make the ends' parameters views of the flat vectors, and set the current position again."""
+        self._cache, self._rows = {}, []
+        vectors = zip(self._ends, (self.clean, self.robust), strict=True)
+        self._end_positions = [_Position.of(end, flat) for end, flat in vectors]
+        for end, position in zip(self._ends, self._end_positions, strict=True):
+            position.apply_to(end)
             for name, own in end.named_buffers():
                 own.copy_(self.network.get_buffer(name))
         self.at(self.position)
 
-    @torch.inference_mode(False)  # what is kept must also serve attacks, which need gradients
+    @torch.inference_mode(False)  # cached weights must also work in attacks, which need gradients
     @torch.no_grad()
     def at(self, t: float) -> Self:
-        """Go to position `t` in [0, 1]: 0 = most accurate, 1 = most robust. Returns this network.
+        """Set the position `t` in [0, 1]: 0 = most accurate, 1 = most robust. Returns this network.
 
         Raises:
             ConfigError: t outside [0, 1].
@@ -79,38 +79,38 @@ class DialNetwork(nn.Module):
         if not 0 <= t <= 1:
             raise ConfigError(f"t={t:g}: must be in [0, 1]")
         t = round(float(t), _DIGITS)
-        self._place_at(t).enter(self.network)
+        self._position_at(t).apply_to(self.network)
         self.position = t
         return self
 
-    def _place_at(self, t: float) -> _Place:
+    def _position_at(self, t: float) -> _Position:
         if t in (0.0, 1.0):
-            return self._places[int(t)]
-        if t in self._kept:
-            self._kept[t] = self._kept.pop(t)  # used last
-            return self._kept[t]
-        # The oldest vector is written over: its memory is there already.
-        full = len(self._kept) >= self._keep
-        place = self._kept.pop(next(iter(self._kept))) if full else None
-        place = place or _Place.of(self.network, torch.empty_like(self.clean))
-        torch.lerp(self.clean, self.robust, t, out=place.flat)
-        self._kept[t] = place
-        return place
+            return self._end_positions[int(t)]
+        if t in self._cache:
+            self._cache[t] = self._cache.pop(t)  # most recently used last
+            return self._cache[t]
+        # A full cache overwrites its oldest vector, whose memory is allocated already.
+        full = len(self._cache) >= self._keep
+        position = self._cache.pop(next(iter(self._cache))) if full else None
+        position = position or _Position.of(self.network, torch.empty_like(self.clean))
+        torch.lerp(self.clean, self.robust, t, out=position.flat)
+        self._cache[t] = position
+        return position
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
-        """Logits at the present position, or with row i at position t[i], t (N,) in [0, 1].
+        """Logits at the current position, or with row i at position t[i], t (N,) in [0, 1].
 
-        A convolution is linear in its weight, so rows at different positions cost two convolutions each and are exact.
+        Convolutions are linear in the weight, so positions per row are exact and cost two convolutions each.
 
         Raises:
-            ValueError: t has another shape, or lies on the CPU and is outside [0, 1].
+            ValueError: t has another shape, or is on the CPU and outside [0, 1].
         """
         if t is None:
             logits: Tensor = self.network(x)
             return logits
         if t.shape != (len(x),):
             raise ValueError(f"t: shape {tuple(t.shape)}; needed ({len(x)},), a position per row")
-        if t.device.type == "cpu" and not bool(((t >= 0) & (t <= 1)).all()):  # elsewhere this would wait for the device
+        if t.device.type == "cpu" and not bool(((t >= 0) & (t <= 1)).all()):  # on a GPU this would synchronise
             raise ValueError("t: must be in [0, 1]")
         if not self._rows:
             self._rows = [_by_row(*self._ends)]
@@ -118,34 +118,34 @@ class DialNetwork(nn.Module):
         return logits
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Move both ends, drop what was made of them, and come back to the present position."""
+        """Convert both ends, drop everything derived from them, and set the current position again."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._ends = [end._apply(fn) for end in self._ends]
         self._share_memory()
         return self
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
-        # The network's parameters are views of an end or of a kept position: nothing may be loaded through them.
-        _Place.of(self.network, self.clean.clone()).enter(self.network)
+        # The network's parameters are views of an end or of a cached position: loading must not write through them.
+        _Position.of(self.network, self.clean.clone()).apply_to(self.network)
         super()._load_from_state_dict(*arguments)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": {}, "_rows": []}
+        return {**self.__dict__, "_cache": {}, "_rows": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy shares memory among its own tensors as the original does."""
+        """Restore the shared memory among the tensors of the copy."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._share_memory()
 
 
-def _come_back(network: nn.Module, _: object) -> None:
-    """After a state was loaded: drop what was made of the earlier one."""
+def _rebuild_after_load(network: nn.Module, _: object) -> None:
+    """Drop everything derived from the previous state."""
     assert isinstance(network, DialNetwork)
     network._share_memory()
 
 
-class _Place(NamedTuple):
-    """The parameters of a network at one position: views of one flat vector, in their order."""
+class _Position(NamedTuple):
+    """The parameters of a network at one position: views of one flat vector, in order."""
 
     flat: Tensor
     views: list[nn.Parameter]
@@ -158,8 +158,8 @@ class _Place(NamedTuple):
         views = [nn.Parameter(part.view(shape), False) for part, shape in zip(parts, shapes, strict=True)]
         return cls(flat, views)
 
-    def enter(self, network: nn.Module) -> None:
-        """Make them the parameters of `network`. Others take their place: a pass that saved those keeps them."""
+    def apply_to(self, network: nn.Module) -> None:
+        """Make the views the parameters of `network`. Earlier passes keep the parameters that they saved."""
         views = iter(self.views)
         for module in network.modules():
             for name, value in module._parameters.items():
@@ -168,7 +168,7 @@ class _Place(NamedTuple):
 
 
 class _RowLayer(nn.Module):
-    """A layer whose output is, row by row, a share `t` of the way from that of one layer to that of another."""
+    """Interpolates the outputs of two layers with one `t` per row."""
 
     def __init__(self, clean: nn.Module, robust: nn.Module) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Folds a conditional network at one operating point into a plain one: torch's own layers, no conditioning.
+"""Folds a conditional network at one operating point into a plain network of torch's own layers.
 
 The result is a `torch.fx.GraphModule` of `nn.Conv2d`, `nn.BatchNorm2d` and `nn.Linear`, x in [0, 1] (N, 3, H, W) to
-logits (N, K), with the channel statistics of the data inside. Nothing of distcond is needed to run, export or train it.
+logits (N, K), with input normalisation inside. It runs, exports and trains without distcond.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def fold(
     """The plain network at one operating point, in eval mode, float32.
 
     Args:
-        model: a conditional model in eval mode, as `distcond.load` gives it.
-        point: an operating point, or a lam in [0, 1]. A blend of outputs holds both networks.
-        width: multiplier of the width, one of the model's `width_mults`; a narrower one has smaller layers.
-        noise_seed: which draw of the weight noise the network carries.
-        keep_norm: keep a `BatchNorm2d` after every convolution instead of folding it into weight and bias. Of blended
-            weights it is the identity with the folded bias, since two sets of statistics have no common one.
-        narrow: remove channels that are exactly constant after their activation, or that nothing reads, such as those
-            that channel pruning has emptied (`narrowing.remove_dead_channels`); the function does not change.
+        model: a conditional model in eval mode, as `distcond.load` returns it.
+        point: an operating point, or a lam in [0, 1]. A blend of outputs contains both networks.
+        width: width multiplier, one of the model's `width_mults`; a narrower width has smaller layers.
+        noise_seed: seed of the weight noise.
+        keep_norm: keep a `BatchNorm2d` after every convolution instead of folding it. For blended weights it is the
+            identity plus the folded bias, because two sets of statistics cannot be merged.
+        narrow: remove dead channels, for example after channel pruning (`narrowing.remove_dead_channels`). The function
+            does not change.
 
     Raises:
         ConfigError: as `network_at`: a blend of a model with one path, a width the model was not built with; or a
@@ -57,22 +57,22 @@ def fold(
     network = network_at(model, point, width, noise_seed)
     if isinstance(network, OutputBlend):
         for end in ("clean", "robust"):
-            setattr(network, end, _plain(getattr(network, end), keep_norm))
+            setattr(network, end, _to_plain(getattr(network, end), keep_norm))
         plain = trace_blend(network)
     else:
         assert isinstance(network, FoldedModel)
-        plain = _plain(network, keep_norm)
+        plain = _to_plain(network, keep_norm)
     plain = remove_dead_channels(plain) if narrow else plain
     return plain.eval().requires_grad_(False)
 
 
 def trace_blend(network: OutputBlend) -> fx.GraphModule:
-    """A blend of the outputs of two plain networks as one graph."""
+    """The graph of an output blend of two plain networks."""
     return fx.GraphModule(network, fx.Tracer().trace(network), class_name=type(network).__name__)
 
 
 def _condition_of(network: FoldedModel) -> Condition | None:
-    """The condition of a network at one lam before it was folded; None of a blend, which has none."""
+    """The unfolded condition of a network at one lam; None for a weight blend, which has none."""
     if not isinstance(network, AtLambda):
         return None
     model = network.model
@@ -80,7 +80,7 @@ def _condition_of(network: FoldedModel) -> Condition | None:
 
 
 class _Normalised(nn.Module):
-    """The backbone behind the normalisation of its input; what it is conditioned on is folded into its units."""
+    """The backbone after input normalisation, without a condition: its units are folded."""
 
     mean: Tensor
     std: Tensor
@@ -97,31 +97,31 @@ class _Normalised(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Takes foldable units and classifiers as one step each."""
+    """Traces foldable units and classifiers as single nodes."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, _LEAVES) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _plain(network: FoldedModel, keep_norm: bool) -> fx.GraphModule:
-    """The graph of a folded network with plain layers in place of its units."""
-    model = network.model  # of a pair's interpolated weights another one than the pair
+def _to_plain(network: FoldedModel, keep_norm: bool) -> fx.GraphModule:
+    """The graph of a folded network with plain layers instead of units."""
+    model = network.model  # for a pair's interpolated weights not the pair itself
     assert isinstance(model, ConditionalModel)
-    whole, cond = _Normalised(model).eval(), _condition_of(network)
+    normalised, cond = _Normalised(model).eval(), _condition_of(network)
     try:
-        graph = _Tracer().trace(whole)
+        graph = _Tracer().trace(normalised)
     except fx.proxy.TraceError as error:
         name = type(model.backbone).__name__
         raise ConfigError(f"model {name}: its forward must not branch on values or shapes of x ({error})") from error
-    parts: dict[str, Any] = {"mean": whole.mean, "std": whole.std}
+    parts: dict[str, Any] = {"mean": normalised.mean, "std": normalised.std}
     for node in list(graph.nodes):
-        if node.target is F.dropout:  # does nothing in eval mode
+        if node.target is F.dropout:  # the identity in eval mode
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
         if node.op != "call_module":
             continue
-        unit, name = whole.get_submodule(node.target), node.target.removeprefix("backbone.")
-        layers = _layers_of(unit, network, cond, keep_norm)
+        unit, name = normalised.get_submodule(node.target), node.target.removeprefix("backbone.")
+        layers = _plain_layers(unit, network, cond, keep_norm)
         _replace(graph, node, name, layers)
         parts |= {name + suffix: layer for suffix, layer in layers.items()}
     graph.lint()
@@ -129,7 +129,7 @@ def _plain(network: FoldedModel, keep_norm: bool) -> fx.GraphModule:
 
 
 def _replace(graph: fx.Graph, node: fx.Node, name: str, layers: dict[str, nn.Module]) -> None:
-    """Put calls of `layers`, one after the other, in place of the call of a unit."""
+    """Replace the call of a unit by calls of `layers` in sequence."""
     x = node.args[0]
     with graph.inserting_before(node):
         for suffix in layers:
@@ -138,8 +138,10 @@ def _replace(graph: fx.Graph, node: fx.Node, name: str, layers: dict[str, nn.Mod
     graph.erase_node(node)
 
 
-def _layers_of(unit: nn.Module, network: FoldedModel, cond: Condition | None, keep_norm: bool) -> dict[str, nn.Module]:
-    """The plain layers that a unit or a classifier amounts to, by what is appended to its name."""
+def _plain_layers(
+    unit: nn.Module, network: FoldedModel, cond: Condition | None, keep_norm: bool
+) -> dict[str, nn.Module]:
+    """The plain layers equivalent to a unit or a classifier, by the suffix to its name."""
     if isinstance(unit, PairedLinear):
         return {"": _linear(*network.folded(unit.index)[:2])}
     if isinstance(unit, SwitchableLinear):
@@ -149,7 +151,7 @@ def _layers_of(unit: nn.Module, network: FoldedModel, cond: Condition | None, ke
     if isinstance(unit, nn.Linear):
         used = unit.ins[network.width_index] if isinstance(unit, SlimmableLinear) else unit.in_features
         return {"": _linear(unit.weight[:, :used], unit.bias)}
-    if not isinstance(unit, Unit):  # one of torch's, in a model of the user's own
+    if not isinstance(unit, Unit):  # a layer of torch in a user's model
         return {"": copy.deepcopy(unit).float()}
     weight, bias, _ = network.folded(unit.index)
     if isinstance(unit, NormUnit):
@@ -164,7 +166,7 @@ def _layers_of(unit: nn.Module, network: FoldedModel, cond: Condition | None, ke
 
 
 def _conv(unit: Any, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    like = getattr(unit.conv, "clean", unit.conv)  # of a pair both are alike
+    like = getattr(unit.conv, "clean", unit.conv)  # both convolutions of a pair have the same stride and padding
     conv = nn.utils.skip_init(
         nn.Conv2d, weight.shape[1], weight.shape[0], weight.shape[2], like.stride, like.padding, bias=bias is not None
     )
@@ -183,14 +185,14 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def _norm(scale: Tensor, shift: Tensor) -> nn.BatchNorm2d:
-    """A batch normalisation that is `x * scale + shift`."""
+    """A batch normalisation that computes `x * scale + shift`."""
     norm = nn.BatchNorm2d(len(scale), device=scale.device)
     norm.weight, norm.bias = nn.Parameter(scale.float() * math.sqrt(1 + norm.eps)), nn.Parameter(shift.float().clone())
     return norm
 
 
 def _norm_at(unit: ConvNorm, cond: Condition) -> nn.BatchNorm2d:
-    """The routed normalisation with its own statistics, the modulation in its affine."""
+    """The routed normalisation with its statistics, and the modulation merged into its affine parameters."""
     own = unit.norm.routed(cond)
     modulation = unit.modulate.as_affine(cond) if unit.modulate is not None else None
     affine = (own.weight, own.bias) if modulation is None else compose_affines((own.weight, own.bias), modulation)

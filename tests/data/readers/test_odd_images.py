@@ -110,7 +110,7 @@ def test_linked_files_change_the_fingerprint(tmp_path: Path) -> None:
         (png(images("a")[0])[:200], r"train\.parquet, row 3 cannot be decoded"),
         (b"<!DOCTYPE html><html>", r"row 3 cannot be decoded: a web page"),
         ({"bytes": None, "path": "x.png"}, r"train\.parquet, row 3: .* does not hold them"),
-        ("missing.png", r"train\.parquet, row 3: names 'missing\.png'"),
+        ("missing.png", r"train\.parquet, row 3: refers to 'missing\.png'"),
         ([[[0, 256, 0]]], r"train\.parquet, row 3: the image is int64 \(1, 1, 3\)"),
         ([[[1, 2, 3], [4, 5]]], r"train\.parquet, row 3: the image is lists of unequal lengths"),
         (list(range(48)), r"train\.parquet, row 3: the image is int64 \(48,\)"),

@@ -33,7 +33,10 @@ def test_listed_checksums_are_checked(tmp_path: Path, on_disk: Any, name: str, a
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("what", r"SHA256SUMS, line 1: expected a sum"), (f"{'0' * 64}  more.npz", r"more\.npz is missing, but .* lists")],
+    [
+        ("what", r"SHA256SUMS, line 1: expected a checksum"),
+        (f"{'0' * 64}  more.npz", r"more\.npz is missing, but .* lists"),
+    ],
 )
 def test_unusable_checksum_lists_are_refused(tmp_path: Path, on_disk: Any, text: str, message: str) -> None:
     make(tmp_path, on_disk)

@@ -37,6 +37,7 @@ def load(
     """
     if str(place).startswith(SCHEME):
         return read_folder(pull(str(place)), device)
-    if not is_uri(str(place)) and is_exported(Path(place)):
-        return read_folder(Path(place), device)
+    folder = Path(place).expanduser()
+    if not is_uri(str(place)) and is_exported(folder):
+        return read_folder(folder, device)
     return load_run.load(place, checkpoint, device, data)

@@ -102,6 +102,38 @@ def test_killed_replica_comes_back(float_run: Path) -> None:
         assert not replicas(process)
 
 
+#: Serves a run on a cluster where somebody else serves; prints the refusal and what the other then answers.
+BESIDE_ANOTHER = """
+import sys
+from ray import serve
+from distcond.errors import ConfigError
+from distcond.launch.ray.cluster import ray_cluster
+from distcond.launch.ray.serve import serve_on_ray
+from distcond.serving.settings import ServeSettings
+
+@serve.deployment
+class Another:
+    def __call__(self):
+        return "still there"
+
+with ray_cluster():
+    handle = serve.run(Another.bind(), name="another", route_prefix="/")
+    try:
+        serve_on_ray(sys.argv[1], ServeSettings(port=0, device="cpu", launch="ray"))
+    except ConfigError as error:
+        print("refused:", error)
+    print(handle.remote().result())
+    serve.shutdown()
+"""
+
+
+@pytest.mark.ray
+def test_other_applications_of_a_cluster_stay(float_run: Path) -> None:
+    pytest.importorskip("ray.serve")
+    done = run([sys.executable, "-c", BESIDE_ANOTHER, str(float_run)], limit=120)
+    assert "refused: launch=ray" in done.output and "still there" in done.output, done.output
+
+
 def replicas(process: Process) -> set[int]:
     """Processes of a service's replicas."""
     return {one for one, name in processes_with(process.variable).items() if name.startswith("ray::ServeRepl")}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 
 from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
+from distcond.errors import ConfigError
 from distcond.launch.ray.cluster import ray_cluster
-from distcond.serving.app import make_app
-from distcond.serving.local import service_of
+from distcond.serving.local import app_of, service_of
 from distcond.serving.settings import ServeSettings
+from distcond.storage.uri import is_uri
 
 NAME = "distcond"
 #: Seconds until a replica that cannot be reached counts as dead.
@@ -26,12 +28,13 @@ def serve_on_ray(place: str, settings: ServeSettings) -> int:
     Every node must be able to read `place`. A replica that dies is started again; requests in flight there fail.
 
     Raises:
-        ConfigError: no such run, or no cluster answers.
+        ConfigError: no such run, no cluster answers, or others use Ray Serve on it.
     """
+    place = place if is_uri(place) else str(Path(place).expanduser().absolute())
     service_of(place, settings)  # a run that cannot be served is refused before the cluster is used
 
     def build_app() -> object:
-        return make_app(service_of(place, settings), settings.max_batch, settings.max_wait / 1000, settings.max_queue)
+        return app_of(place, settings)
 
     deployment = serve.deployment(
         name=NAME,
@@ -44,14 +47,26 @@ def serve_on_ray(place: str, settings: ServeSettings) -> int:
     )(serve.ingress(build_app)())
     port = settings.port or _free_port(settings.host)
     with ray_cluster():
+        if _applications():  # the address of Ray Serve is theirs already
+            raise ConfigError(
+                f"launch=ray: the cluster serves {', '.join(_applications())}; use another or launch=local"
+            )
         serve.start(http_options=HTTPOptions(host=settings.host, port=port), logging_config=_LOGGING)
         try:
             serve.run(deployment.bind(), name=NAME, route_prefix="/")
             print(f"serving {place} on http://{settings.host}:{port} with {settings.replicas} replicas", flush=True)
             threading.Event().wait()  # a signal ends it
         finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            if _applications() not in ([], [NAME]):  # come since
+                serve.delete(NAME)
+            else:
+                serve.shutdown()  # type: ignore[no-untyped-call]
     return 0
+
+
+def _applications() -> list[str]:
+    """The applications of Ray Serve on this cluster."""
+    return sorted(serve.status().applications)
 
 
 def _free_port(host: str) -> int:

@@ -1,7 +1,7 @@
-"""What a file of this room exports: a named attack, or a named cascade of attacks.
+"""`Attack`: a named attack, or a named cascade of attacks; every module of this package exports some.
 
-An attack sees `x -> logits`, labels, a ball and a seed per example. It does not see lam, the network or the run, so the
-same attack serves every network, every operating point and every threat model.
+An attack gets `x -> logits`, labels, an `AttackConfig` and a seed per example. It knows nothing of lam, the network or
+the run, so the same attack serves every network, operating point and threat model.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from distcond.attacks.starts import Seeds
 from distcond.config.schema import AttackConfig
 
 #: Images (N, C, H, W) in [0, 1] to logits (N, K). One with a true attribute `random` answers differently each time;
-#: of one without the attribute, FAB and Square ask first (`randomness.is_random`). An attribute `draws` says over how
-#: many answers an attack that ranks by their mean loss takes it. A true `break_only` says that every image is answered
-#: rightly and that it only counts whether the answer can be changed (see `stops_when_broken`).
+#: without the attribute, FAB and Square test it (`randomness.is_random`). An attribute `draws` says over how
+#: many answers an attack that ranks by their mean loss takes it. A true `break_only` says that every image is
+#: classified rightly and only whether that can be changed counts (see `stops_when_broken`).
 Logits = Callable[[Tensor], Tensor]
 
 #: (logits, x, y, config, seeds) to the strongest images found, shape of x: those that change the answer where there
 #: are any, else those of the highest loss; of a random network those of the highest loss, whatever it answered.
-#: Within the ball and [0, 1]; a function of the arguments alone.
+#: Within the threat model and [0, 1]; a function of the arguments alone.
 Run = Callable[[Logits, Tensor, Tensor, AttackConfig, Seeds], Tensor]
 
 
@@ -30,17 +30,17 @@ Run = Callable[[Logits, Tensor, Tensor, AttackConfig, Seeds], Tensor]
 EARLIER_NAMES = {"pgd-best": "pgd"}
 
 
-def proves(logits: Logits) -> bool:
-    """Whether a wrong answer stays wrong. Of a random network it may be the luck of a draw that nobody else meets."""
+def is_deterministic(logits: Logits) -> bool:
+    """Whether a wrong answer stays wrong. A random network's may hold for one draw only."""
     return not getattr(logits, "random", False)
 
 
 def stops_when_broken(logits: Logits) -> bool:
-    """Whether an attack may end an example's search at its first wrong answer, and leave its last point unasked.
+    """Whether an attack may stop an example at its first wrong answer and skip the last evaluation.
 
-    So it is where whoever looks at the images asks this very network about them, and only counts wrong answers.
+    True where the caller evaluates the images on this very network and counts wrong answers only.
     """
-    return proves(logits) and getattr(logits, "break_only", False)
+    return is_deterministic(logits) and getattr(logits, "break_only", False)
 
 
 def as_configured(config: AttackConfig, given: frozenset[str]) -> AttackConfig:

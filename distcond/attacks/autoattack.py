@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distcond.attacks.attack import Attack, Logits, protocol, proves
-from distcond.attacks.library import LOG, drawing, number_of_classes, part
+from distcond.attacks.attack import Attack, Logits, is_deterministic, protocol
+from distcond.attacks.library import LOG, library_class, number_of_classes, seeded_generators
 from distcond.attacks.randomness import is_random, random_refusal
 from distcond.attacks.row_losses import cross_entropy, margin
 from distcond.attacks.starts import Seeds, joint_seed, normal, uniform
@@ -34,23 +34,25 @@ def apgd(
 ) -> Tensor:
     """See `attack.Run`. `loss` is "ce" or "dlr"; gradients are summed over `eot_draws` passes."""
     ascent = _build_apgd("APGDAttack", logits, x, config, loss=loss, eot_iter=eot_draws)
-    with drawing(joint_seed(seeds), x.device):
-        return _best_of_runs(ascent, x, y, seeds, [None] * config.restarts, logits(x) if proves(logits) else None)
+    with seeded_generators(joint_seed(seeds), x.device):
+        return _best_of_runs(
+            ascent, x, y, seeds, [None] * config.restarts, logits(x) if is_deterministic(logits) else None
+        )
 
 
 def apgd_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds) -> Tensor:
     """See `attack.Run`: towards each of the most likely wrong classes in turn, at most nine."""
     ascent = _build_apgd("APGDAttack_targeted", logits, x, config)
-    with drawing(joint_seed(seeds), x.device):
+    with seeded_generators(joint_seed(seeds), x.device):
         clean = logits(x)
         order = clean.sort(dim=1)[1]
         places = range(2, min(TARGETS, order.shape[1] - 1) + 2)
         targets = [order[:, -place] for place in places for _ in range(config.restarts)]
-        return _best_of_runs(ascent, x, y, seeds, targets, clean if proves(logits) else None)
+        return _best_of_runs(ascent, x, y, seeds, targets, clean if is_deterministic(logits) else None)
 
 
 def _build_apgd(name: str, logits: Logits, x: Tensor, config: AttackConfig, **more: Any) -> Any:
-    return part("autopgd_base", name)(
+    return library_class("autopgd_base", name)(
         logits, n_iter=config.num_steps, norm=config.norm, eps=config.epsilon, device=x.device, logger=LOG,
         **more,
     )  # fmt: skip
@@ -66,13 +68,13 @@ def _best_of_runs(
     """
     ascent.init_hyperparam(x)
     best, broken = x.clone(), torch.zeros_like(y, dtype=torch.bool)
-    score, lost = _unattacked(ascent, y, targets, clean)
+    score, lost = _score_image(ascent, y, targets, clean)
     for number, target in enumerate(targets):
         rows = torch.nonzero(~broken).squeeze(1)
         if not len(rows):
             break
         ascent.y_target = None if target is None else target[rows]
-        begin = _begin(ascent, x[rows], seeds[rows.cpu()] + number)
+        begin = _start_point(ascent, x[rows], seeds[rows.cpu()] + number)
         highest, right, value, wrong_at = ascent.attack_single_run(x[rows], y[rows], begin)
         wrong = ~right.bool() & (clean is not None)
         found = torch.where(wrong[:, None, None, None], wrong_at, highest)
@@ -82,14 +84,14 @@ def _best_of_runs(
     return best
 
 
-def _begin(ascent: Any, x: Tensor, seeds: Seeds) -> Tensor:
+def _start_point(ascent: Any, x: Tensor, seeds: Seeds) -> Tensor:
     """The library's own random start, on the surface of the ball, drawn for each example by itself."""
     draw = uniform if ascent.norm == "Linf" else normal
     start: Tensor = x + ascent.eps * ascent.normalize(draw(seeds, x))
     return start
 
 
-def _unattacked(
+def _score_image(
     ascent: Any, y: Tensor, targets: Sequence[Tensor | None], clean: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The highest loss of the image itself towards any target, and where its answer is wrong."""
@@ -120,9 +122,9 @@ def fab_targeted(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, see
     if is_random(logits, x, y):
         raise ConfigError(random_refusal("fab-t"))
     seed = joint_seed(seeds)  # draws are for restarts alone, and for all images at once
-    with drawing(seed, x.device):
+    with seeded_generators(seed, x.device):
         targets = min(TARGETS, number_of_classes(logits, x) - 1)
-        attack = part("fab_pt", "FABAttack_PT")(
+        attack = library_class("fab_pt", "FABAttack_PT")(
             logits, n_restarts=config.restarts, n_iter=config.num_steps, eps=config.epsilon, norm=config.norm,
             seed=seed, targeted=True, n_target_classes=targets, device=x.device,
         )  # fmt: skip
@@ -146,7 +148,7 @@ def square(
     Of a random network each of them is the mean loss over `logits.draws` answers, `DRAWS` where it does not say.
     """
     seed = joint_seed(seeds)  # one square is tried on all images at once
-    attack = part("square", "SquareAttack")(
+    attack = library_class("square", "SquareAttack")(
         logits, n_queries=config.num_steps * queries_per_step, eps=config.epsilon, norm=config.norm, p_init=0.8,
         n_restarts=config.restarts, seed=seed, resc_schedule=False, device=x.device,
     )  # fmt: skip
@@ -161,7 +163,7 @@ def square(
         return queries, ends
 
     attack.attack_single_run = remembered
-    with drawing(seed, x.device):
+    with seeded_generators(seed, x.device):
         found: Tensor = attack.perturb(x, y)
     return _with_ends(found, x, *last[0]) if last else found
 
@@ -181,7 +183,7 @@ def _by_mean_loss(attack: Any, logits: Logits, x: Tensor, y: Tensor, restarts: i
     attack.margin_and_loss = never_broken
     attack.init_hyperparam(x)
     best, lowest = x.clone(), y.new_full(y.shape, torch.inf, dtype=torch.float32)
-    with drawing(seed, x.device):
+    with seeded_generators(seed, x.device):
         for _ in range(restarts):
             _, ends = attack.attack_single_run(x, y)
             # Anew: the loss that a point was taken for is the lowest of many, part of it luck.

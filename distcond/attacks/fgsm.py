@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from distcond.attacks.attack import Attack, Logits
-from distcond.attacks.pgd import strongest
+from distcond.attacks.pgd import pgd_over_restarts
 from distcond.attacks.row_losses import cross_entropy
 from distcond.attacks.starts import Seeds
 from distcond.config.schema import AttackConfig
@@ -15,7 +15,7 @@ from distcond.config.schema import AttackConfig
 
 def fgsm(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds) -> Tensor:
     """See `attack.Run`. With norm L2 the step follows the gradient instead of its sign."""
-    return strongest(logits, x, y, _one_step(config, frozenset()), seeds, cross_entropy)
+    return pgd_over_restarts(logits, x, y, _one_step(config, frozenset()), seeds, cross_entropy)
 
 
 def _one_step(config: AttackConfig, given: frozenset[str]) -> AttackConfig:

@@ -1,6 +1,6 @@
-"""The door to pyautoattack, which has APGD, FAB and Square as their authors wrote them.
+"""pyautoattack: APGD, FAB and Square as their authors wrote them. Imported here only.
 
-The library seeds and draws from torch's global generators; `drawing` lends it one and puts the process's own back.
+The library seeds and draws from torch's global generators; `seeded_generators` seeds them and restores their state.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor
 from distcond.attacks.attack import Logits
 from distcond.errors import ConfigError
 
-#: Where the library says that gradients are zero, at every step; a sweep says such things once.
+#: The library logs zero gradients at every step; the gradient masking checks report them once.
 LOG = logging.getLogger("distcond.attacks.library")
 LOG.addHandler(logging.NullHandler())
 LOG.propagate = False
 
 
-def part(module: str, name: str) -> Any:
+def library_class(module: str, name: str) -> Any:
     """One of the library's classes.
 
     Raises:
@@ -38,8 +38,8 @@ def part(module: str, name: str) -> Any:
 
 
 @contextmanager
-def drawing(seed: int, device: torch.device) -> Iterator[None]:
-    """Let the block draw from torch's global generators, seeded; they are afterwards as they were before."""
+def seeded_generators(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators within the block; their state is restored afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(seed)
         yield

@@ -7,7 +7,8 @@ averaged, so that reduced precision does not lose the gradients of a large batch
 - "pgd", of evaluations: the best of the image and of every point of all restarts ("best iterate").
 - "pgd-last": only the last point of each restart counts, as in the published evaluations of many papers.
 
-Of a random network the best is the point with the highest loss, and no wrong answer ends the search: it was one draw's.
+On a random network the best point is the one with the highest loss, and a wrong answer does not end the search: it
+holds for one draw only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distcond.attacks.attack import Attack, Logits, proves, stops_when_broken
+from distcond.attacks.attack import Attack, Logits, is_deterministic, stops_when_broken
 from distcond.attacks.projection import project, random_init, steepest_direction
 from distcond.attacks.row_losses import cross_entropy
 from distcond.attacks.starts import Seeds, uniform
@@ -43,7 +44,7 @@ def pgd(
     unit: Tensor | None,
     loss: Loss = summed_cross_entropy,
 ) -> Tensor:
-    """Adversarial images for x (N, C, H, W) in [0, 1], inside the ball and [0, 1].
+    """Adversarial images for x (N, C, H, W) in [0, 1], within the threat model and [0, 1].
 
     Args:
         logits: (images, step index) to logits; the index lets a noisy network draw afresh at each step.
@@ -75,7 +76,7 @@ def input_gradient(objective: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
     return torch.autograd.grad(value, leaf)[0]
 
 
-def strongest(
+def pgd_over_restarts(
     logits: Logits,
     x: Tensor,
     y: Tensor,
@@ -84,11 +85,11 @@ def strongest(
     loss: RowLoss = cross_entropy,
     last: bool = False,
 ) -> Tensor:
-    """The best of x and `config.restarts` ascents for each example; one that an ascent broke is not attacked again.
+    """The best of x and `config.restarts` ascents per example; an example that is broken is not attacked again.
 
     Each restart costs `num_steps` forward and backward passes and one forward; x itself, where no ascent begins at it,
-    one forward. Where only wrong answers count (`stops_when_broken`), an example costs no more once it is broken, and
-    neither x nor the very last point is asked about.
+    one forward. Where only wrong answers count (`stops_when_broken`), an example costs nothing once it is broken, and
+    neither x nor the last point is evaluated.
 
     Args:
         last: only the last point of each ascent counts.
@@ -98,7 +99,7 @@ def strongest(
     if last and config.restarts == 1:
         return _ascend(logits, x, y, config, seeds, loss)
     best, broken = x.clone(), torch.zeros_like(y, dtype=torch.bool)
-    score, lost = _unattacked(logits, x, y, config, loss, last)
+    score, lost = _score_image(logits, x, y, config, loss, last)
     for restart in range(config.restarts):
         rows = torch.nonzero(~broken).squeeze(1)
         if not len(rows):
@@ -111,23 +112,23 @@ def strongest(
 
 
 @torch.no_grad()
-def _unattacked(
+def _score_image(
     logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, loss: RowLoss, last: bool
 ) -> tuple[Tensor, Tensor]:
-    """Loss and wrong answers at x; neither where it is no candidate, or where the next answer is another one."""
-    if last or not config.random_start or not proves(logits):
+    """Loss and wrong answers at x; -inf and False where x is no candidate or the network is random."""
+    if last or not config.random_start or not is_deterministic(logits):
         return x.new_full((len(y),), -torch.inf), torch.zeros_like(y, dtype=torch.bool)
     answers = logits(x)
     return loss(answers, y), answers.argmax(1) != y
 
 
 def _beats(wrong: Tensor, value: Tensor, lost: Tensor, score: Tensor) -> Tensor:
-    """Where a point beats the best so far. A wrong answer beats any loss: it can be high where the answer is right."""
+    """Where a point beats the best so far. A wrong answer beats any loss, which may be high for a right answer."""
     return (wrong & ~lost) | ((wrong == lost) & (value > score))
 
 
-def _begin(x: Tensor, config: AttackConfig, seeds: Seeds) -> Tensor:
-    """Where an ascent begins."""
+def _start_point(x: Tensor, config: AttackConfig, seeds: Seeds) -> Tensor:
+    """Start of an ascent: x, or a random point of the threat model."""
     if not config.random_start:
         return x
     return (x + random_init(uniform(seeds, x), config.norm, config.epsilon)).clamp(0, 1)
@@ -137,7 +138,7 @@ def _step(at: Tensor, grad: Tensor, x: Tensor, config: AttackConfig) -> Tensor:
     return project(at + config.step_size * steepest_direction(grad, config.norm), x, config.norm, config.epsilon)
 
 
-def _asked(logits: Logits, at: Tensor, y: Tensor, loss: RowLoss) -> tuple[Tensor, Tensor]:
+def _gradient_and_logits(logits: Logits, at: Tensor, y: Tensor, loss: RowLoss) -> tuple[Tensor, Tensor]:
     """The gradient (N, C, H, W) of the loss at a point, and the logits (N, K) there."""
     seen: list[Tensor] = []
 
@@ -150,26 +151,26 @@ def _asked(logits: Logits, at: Tensor, y: Tensor, loss: RowLoss) -> tuple[Tensor
 
 def _ascend(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds, loss: RowLoss) -> Tensor:
     """The last point of one path."""
-    at = _begin(x, config, seeds)
+    at = _start_point(x, config, seeds)
     for _ in range(config.num_steps):
-        at = _step(at, _asked(logits, at, y, loss)[0], x, config)
+        at = _step(at, _gradient_and_logits(logits, at, y, loss)[0], x, config)
     return at
 
 
 def _best_point(
     logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds, loss: RowLoss, last: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The best point of one path, its loss, and whether the answer there is wrong for good."""
-    at = _begin(x, config, seeds)
+    """The best point of one path, its loss, and whether the answer there is wrong (never for a random network)."""
+    at = _start_point(x, config, seeds)
     best, score, broken = at.clone(), x.new_full((len(y),), -torch.inf), torch.zeros_like(y, dtype=torch.bool)
     for step in range(config.num_steps + 1):
         if step < config.num_steps:
-            grad, answers = _asked(logits, at, y, loss)
+            grad, answers = _gradient_and_logits(logits, at, y, loss)
         else:
             with torch.no_grad():
                 answers = logits(at)
         if step == config.num_steps or not last:
-            value, wrong = loss(answers, y), (answers.argmax(1) != y) & proves(logits)
+            value, wrong = loss(answers, y), (answers.argmax(1) != y) & is_deterministic(logits)
             better = _beats(wrong, value, broken, score)
             best[better], score[better], broken = at[better], value[better], broken | wrong
         if step < config.num_steps:
@@ -180,12 +181,12 @@ def _best_point(
 def _first_wrong(
     logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds, loss: RowLoss, last: bool
 ) -> Tensor:
-    """The first point of each example's ascents that is answered wrongly, else the last, unasked."""
+    """The first wrongly classified point of each example's ascents, else the last point, not evaluated."""
     found, rows = x.clone(), torch.arange(len(y), device=x.device)
     for restart in range(config.restarts):
-        left, at = rows, _begin(x[rows], config, seeds[rows.cpu()] + restart)
+        left, at = rows, _start_point(x[rows], config, seeds[rows.cpu()] + restart)
         for _ in range(config.num_steps):
-            grad, answers = _asked(logits, at, y[left], loss)
+            grad, answers = _gradient_and_logits(logits, at, y[left], loss)
             right = answers.argmax(1) == y[left]
             if not last and not bool(right.all()):
                 found[left[~right]] = at[~right]
@@ -205,12 +206,12 @@ def _first_wrong(
 
 def best_iterate(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds) -> Tensor:
     """See `attack.Run`: ascends the cross-entropy."""
-    return strongest(logits, x, y, config, seeds)
+    return pgd_over_restarts(logits, x, y, config, seeds)
 
 
 def last_iterate(logits: Logits, x: Tensor, y: Tensor, config: AttackConfig, seeds: Seeds) -> Tensor:
-    """See `attack.Run`: ascends the cross-entropy; what lies on the way does not count."""
-    return strongest(logits, x, y, config, seeds, last=True)
+    """See `attack.Run`: ascends the cross-entropy; earlier iterates do not count."""
+    return pgd_over_restarts(logits, x, y, config, seeds, last=True)
 
 
 PGD = Attack("pgd", "projected gradient descent on the cross-entropy, random restarts, best iterate", best_iterate)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from distcond.attacks.attack import Logits
-from distcond.attacks.library import part
+from distcond.attacks.library import library_class
 from distcond.errors import ConfigError
 
 #: Number of images and of calls in a test.
@@ -30,7 +30,7 @@ def outputs_differ(logits: Logits, x: Tensor, y: Tensor) -> bool:
     """Test whether outputs differ, with pyautoattack's `check_randomized` if it is installed, else equivalently."""
     x, y = x[:EXAMPLES], y[:EXAMPLES]
     try:
-        check = part("checks", "check_randomized")
+        check = library_class("checks", "check_randomized")
     except ConfigError:
         return output_spread(logits, x) > TOLERANCE
     recorder = _WarningRecorder()

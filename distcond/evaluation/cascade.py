@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distcond.attacks.attack import Attack, Logits, proves
+from distcond.attacks.attack import Attack, Logits, is_deterministic
 from distcond.attacks.projection import perturbation_norms
 from distcond.attacks.row_losses import cross_entropy
 from distcond.attacks.starts import Seeds
@@ -56,7 +56,9 @@ def adaptive(
         surrogate: the attacker is another network than the target, whose answers it therefore does not know.
     """
     found = start(right)
-    for number, stage, once, drawn in _candidates(attack, config, seeds, by_restart=surrogate or not proves(attacker)):
+    for number, stage, once, drawn in _candidates(
+        attack, config, seeds, by_restart=surrogate or not is_deterministic(attacker)
+    ):
         asked = found == ROBUST if losses is None else torch.ones_like(right)
         rows = torch.nonzero(asked).squeeze(1)
         if not len(rows):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from distcond.attacks.attack import Attack, proves
+from distcond.attacks.attack import Attack, is_deterministic
 from distcond.attacks.randomness import is_random, output_spread
 from distcond.attacks.starts import example_seeds
 from distcond.config.schema import AttackConfig
@@ -60,7 +60,7 @@ def asked(network: QueryCounter, name: str) -> int:
 @pytest.mark.parametrize("name", GRADIENT)
 def test_only_deterministic_networks_stop_early(name: str) -> None:
     still, moving = QueryCounter(unlucky), QueryCounter(unlucky, random=True)
-    assert (proves(still), proves(moving), proves(unlucky)) == (True, False, True)
+    assert (is_deterministic(still), is_deterministic(moving), is_deterministic(unlucky)) == (True, False, True)
     # Of a network that stands still the image itself is looked at, too; apgd-t does so of any, for its targets.
     image = 0 if name == "apgd-t" else N
     assert asked(still, name) < asked(moving, name) == asked(QueryCounter(honest), name) - image

@@ -40,8 +40,9 @@ from torch import fx
 import distcond
 from distcond.config.command_line import run_cli
 from distcond.config.fields import check_choice, parse_value
+from distcond.config.run_id import run_id
 from distcond.config.schema import Config
-from distcond.data.prepare import resolve_dataset
+from distcond.data.prepare import prepare_data, resolve_dataset
 from distcond.errors import ConfigError
 from distcond.exporting.card import CARD_FILE, LEADERBOARD_FILE, rows_of, write_card
 from distcond.exporting.folder import (
@@ -203,6 +204,7 @@ def describe(model: ConditionalModel, run: RunDir, point: OperatingPoint, settin
             "method": config.method.name,
             "dataset": config.data.name,
             "extra_data": config.data.extra,
+            "data": data_digest(config, run),
             "seed": config.seed,
             "checkpoint": settings.checkpoint,
             "epoch": epoch_at(run, settings.checkpoint),
@@ -211,6 +213,15 @@ def describe(model: ConditionalModel, run: RunDir, point: OperatingPoint, settin
             "distcond": distcond.__version__,
         },
     )
+
+
+def data_digest(config: Config, run: RunDir) -> str:
+    """Digest of the training images; "" where they are not at hand, or no longer those that the run ID was made of."""
+    try:
+        found = prepare_data(config.data).fingerprint
+    except ConfigError:
+        return ""
+    return found if run.name.startswith(run_id(config, found)) else ""
 
 
 def check_target(folder: Path, export: ExportConfig) -> None:

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 import distcond
+from distcond.config.run_id import run_id
+from distcond.data.prepare import prepare_data
 from distcond.errors import ConfigError
-from distcond.export import main, require_finite
+from distcond.export import data_digest, main, require_finite
 from distcond.exporting.card import leaderboard_entry, rows_of
 from distcond.exporting.folder import read_config
 from distcond.models.dial import network_at
@@ -27,6 +29,7 @@ from distcond.registry import lookup
 from distcond.results.row import accuracy
 from distcond.results.store import read_rows
 from distcond.runs.load_run import load
+from distcond.runs.run_dir import RunDir
 from support.processes import run
 
 
@@ -322,3 +325,11 @@ def test_places_without_a_folder_are_refused(float_run: Path, words: list[str], 
     with pytest.raises(ConfigError, match=named):
         main([word.replace("RUN", str(float_run)) for word in words])
     assert not (float_run / "exports").exists()
+
+
+def test_provenance_names_the_data(float_run: Path, exported: Path) -> None:
+    config = RunDir(float_run).config()
+    found = prepare_data(config.data).fingerprint
+    assert data_digest(config, RunDir(float_run.with_name(run_id(config, found)))) == found
+    assert data_digest(replace(config, seed=config.seed + 1), RunDir(float_run.with_name(run_id(config, found)))) == ""
+    assert "data" in read_config(exported).provenance

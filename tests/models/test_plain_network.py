@@ -16,6 +16,7 @@ from distcond.layers.folding import ConvNorm, NormUnit
 from distcond.layers.layer_set import plain_layers
 from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d
 from distcond.methods.floats import METHOD
+from distcond.mixednuts import Mix
 from distcond.models.conditional import ConditionalModel, condition_at_lam
 from distcond.models.dial import network_at
 from distcond.models.narrowing import remove_dead_channels
@@ -319,3 +320,10 @@ def test_network_without_any_channel_alive_folds(tiny: Any) -> None:
             if "linear" not in name:
                 value.data.zero_()
         assert close(fold(net, 0.0)(x), network_at(net, 0.0)(x)), model
+
+
+@pytest.mark.parametrize("blend", ["outputs", "folded", "mixednuts"])
+def test_every_blend_of_a_pair_folds(tiny: Any, blend: Any) -> None:
+    net, x, point = shaken(tiny, "pair"), images(), OperatingPoint(1.0, blend, 0.3)
+    net.mix = Mix(0.8, 2.0, -0.7)
+    assert close(fold(net, point)(x), network_at(net, point)(x))

@@ -14,12 +14,7 @@ __version__ = "0.1.0"
 __all__ = ["AtDial", "AtLambda", "DialNetwork", "__version__", "fold", "load", "trials"]
 
 if TYPE_CHECKING:
-    from distcond.exporting.load import load
-    from distcond.models.conditional import AtLambda
-    from distcond.models.dial import AtDial
-    from distcond.models.dial_network import DialNetwork
-    from distcond.models.plain_network import fold
-    from distcond.tuning.sweep_report.frame import trials
+    from distcond.api import AtDial, AtLambda, DialNetwork, fold, load, trials
 
 
 def __getattr__(name: str) -> Any:

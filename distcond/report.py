@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         print(report(args[0]))
         return 0
     query = parse_query(args)
-    demand, reference, png = query.demand, query.reference, query.png
+    demand, reference, png, html = query.demand, query.reference, query.png, query.html
     rows = rows_at(query.roots, query.split)
     costs: dict[PointKey, InferenceCost] = costs_below(*query.roots)
     swept = swept_settings_below(*query.roots)
@@ -76,8 +76,8 @@ def main(argv: Sequence[str]) -> int:
     figures = [trade_off_png(rows, png, chosen, swept), *class_figures(groups, classes, png.parent)]
     for path in filter(None, figures):
         print(f"\nfigure: {path}")
-    if query.html:
-        print(f"page: {write_page(groups, query.html, reference, classes)}")
+    if html:
+        print(f"page: {write_page(groups, html, reference, classes)}")
     return 0
 
 

@@ -122,12 +122,18 @@ def test_unwritable_run_root_names_its_setting(tmp_path: Path, cache: Path, caps
 @pytest.mark.parametrize("word", ["png", "html"])
 @pytest.mark.parametrize("target", ["missing/page", "."])
 def test_report_needs_a_writable_folder(
-    read_only_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, target: str
+    read_only_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    word: str,
+    target: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert f"{word}={tmp_path / target}" in refusal(
         report.main, [str(read_only_run), f"{word}={tmp_path / target}"], capsys
     )
-    assert not (tmp_path / "missing").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_read_only_run_is_evaluated_reported_and_calibrated(

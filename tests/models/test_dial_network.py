@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from distcond.errors import ConfigError
 from distcond.models.dial import network_at
@@ -16,29 +15,11 @@ from distcond.models.dial_network import DialNetwork
 from distcond.operating_point import OperatingPoint
 from distcond.registry import table
 from distcond.runs.build import build_model
+from support.networks import close, images, shaken
 
 METHODS = ("oat", "oats", "float", "float_slim", "floats", "smart")
 MODELS = sorted({value.build: name for name, value in table("model").items()}.values())
 PAIRS = [*((method, "small_cnn") for method in METHODS), *(("float", model) for model in MODELS)]
-
-
-def shaken(tiny: Any, method: str, model: str = "small_cnn") -> Any:
-    """A tiny network whose statistics and affines are no longer those of the start."""
-    net = build_model(tiny(method, model))
-    source = torch.Generator().manual_seed(1)
-    for name, tensor in net.backbone.state_dict().items():
-        if ".norm" in name and tensor.is_floating_point():
-            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=source))
-    return net.eval()
-
-
-def images(model: str, count: int = 4) -> Tensor:
-    size = 32 if model == "resnet50" else 8
-    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(2))
-
-
-def close(found: Tensor, expected: Tensor) -> bool:
-    return bool((found - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1))
 
 
 @pytest.mark.parametrize(("method", "model"), PAIRS)

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from distcond.errors import ConfigError
 from distcond.layers.folding import ConvNorm, NormUnit
 from distcond.layers.layer_set import plain_layers
-from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d
 from distcond.methods.floats import METHOD
 from distcond.mixednuts import Mix
 from distcond.models.conditional import ConditionalModel, condition_at_lam
@@ -25,6 +24,7 @@ from distcond.operating_point import OperatingPoint, PointLike
 from distcond.registry import table
 from distcond.runs.build import build_model
 from support.groups import quick
+from support.networks import close, images, shaken
 
 METHODS = sorted(table("method"))
 #: One network per way of building one.
@@ -37,34 +37,9 @@ FEW = {
 PLAIN = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 
 
-def shaken(tiny: Callable[..., Any], method: str, model: str = "small_cnn", **settings: Any) -> ConditionalModel:
-    """A tiny network whose statistics, affines and masks are no longer those of the start."""
-    net = build_model(tiny(method, model, **settings))
-    source = torch.Generator().manual_seed(1)
-    for name, tensor in net.backbone.state_dict().items():
-        if ".norm" in name and tensor.is_floating_point():
-            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=source))
-    for layer in net.modules():
-        if isinstance(layer, MaskedConv2d | MaskedNoisyConv2d):
-            for mask in layer.buffers():
-                mask.copy_(torch.rand(mask.shape, generator=source) < 0.5)
-        if isinstance(layer, MaskedNoisyConv2d):
-            layer.weight.data.mul_(layer.mask)
-    return net.eval()
-
-
-def images(model: str = "small_cnn", count: int = 4) -> Tensor:
-    size = 32 if model == "resnet50" else 8
-    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(2))
-
-
 def points_of(net: ConditionalModel) -> list[PointLike]:
     blends = [OperatingPoint(1.0, "weights", 0.3), OperatingPoint(1.0, "outputs", 0.3)]
     return [0.0, 0.4, 1.0, *(blends if net.two_paths and not net.two_networks else [])]
-
-
-def close(found: Tensor, expected: Tensor) -> bool:
-    return bool((found - expected).abs().max() <= 1e-5 * expected.abs().max().clamp(min=1))
 
 
 @pytest.mark.parametrize("keep_norm", [False, True])

@@ -19,9 +19,10 @@ import distcond
 from distcond.config.run_id import run_id
 from distcond.data.prepare import prepare_data
 from distcond.errors import ConfigError
-from distcond.export import data_digest, main, require_finite
+from distcond.export import data_digest, main
 from distcond.exporting.card import leaderboard_entry, rows_of
 from distcond.exporting.folder import read_config
+from distcond.exporting.target import require_finite
 from distcond.models.dial import network_at
 from distcond.models.plain_network import fold
 from distcond.operating_point import OperatingPoint

@@ -1,9 +1,10 @@
-"""Find the lam that reaches a target: `python -m distcond.calibrate RUN_DIR ra=LEVEL|sa=LEVEL|even=ra|even=sa [...]`.
+"""Find the lam that reaches a target: `python -m distcond.calibrate RUN_DIR ra=LEVEL|sa=LEVEL|even=ra|end=ra [...]`.
 
     python -m distcond.calibrate runs/float-... ra=0.25                  RA at least 25 %, and the highest SA with that
     python -m distcond.calibrate runs/float-... sa=80% attack=apgd-ce    SA at least 80 %, and the highest RA with that
     python -m distcond.calibrate runs/float-... ra=0.4 eval.dial=weights    a position of the dial (docs/dial.md)
     python -m distcond.calibrate runs/float-... even=ra                  make that dial even: RA rises in equal steps
+    python -m distcond.calibrate runs/float-... end=ra                   which lam is the best robust end of a blend
     python -m distcond.calibrate runs/oats-... ra=0.3 width=0.5 confidence=0.95 eval.val_examples=2000
 
 Uses the validation split only, evaluates few lam, and stops at a lam as soon as enough examples show on which side of
@@ -12,6 +13,9 @@ attack; a stronger attack lowers RA. Outcomes are stored, so the same command ag
 
 even= evaluates the positions of eval.dial_grid, fits the map from dial to t and stores it in RUN_DIR/results with the
 digest of the weights; evaluate and calibrate use it with eval.dial_even=ra. Without eval.dial, weights are blended.
+
+end= evaluates the robust lam of eval.lam_grid and stores the one with the highest RA (end=mean: mean of SA and RA);
+evaluate and calibrate use it with eval.dial_lam=0.
 
   confidence=0.9     confidence with which the target has to hold at the chosen lam
   resolution=0.01    distance between candidate lam, if the network supports any lam
@@ -51,6 +55,7 @@ from distcond.evaluation.plan import EvalPlan
 from distcond.evaluation.spec import attack_settings, read_spec
 from distcond.launch.block_pool import block_pool
 from distcond.launch.evaluate_driver import choose_plan_workers
+from distcond.launch.fit_dial import choose_end, fit_even
 from distcond.models.conditional import ConditionalModel
 from distcond.operating_point import BLENDS
 from distcond.registry import describe_unknown
@@ -59,14 +64,15 @@ from distcond.results.interval import wilson
 from distcond.results.labels import attack_label, format_confidence
 from distcond.results.row import Attack
 from distcond.results.selection import parse_accuracy
-from distcond.runs.even_dial import EvenDial, even_dial_file, fit_even_map, write_even_dial
+from distcond.runs.even_dial import even_dial_file, write_even_dial
 from distcond.runs.grid import point_at, positions
 from distcond.runs.load_run import load
 from distcond.runs.pair_record import check_pair_checkpoint
+from distcond.runs.robust_end import CRITERIA, robust_end_file, robust_lams, write_robust_end
 from distcond.runs.run_cache import fetch_run, push_back
 from distcond.runs.run_dir import RunDir
 
-_OPTIONS = ("sa", "ra", "even", "confidence", "resolution", "width")
+_OPTIONS = ("sa", "ra", "even", "end", "confidence", "resolution", "width")
 _SPEC = ("attack", "noise", "eot_draws", "checkpoint", "split")
 _LAUNCH = ("launch.device", "launch.workers", "launch.cpus_per_worker")
 _CHANGEABLE = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", *_LAUNCH)
@@ -79,9 +85,12 @@ def main(argv: Sequence[str]) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     options = _parse_options(argv[1:])
-    even, target = parse_even(options), None if "even" in options else parse_target(options)
+    even, end = parse_even(options), parse_end(options)
+    target = None if even or end else parse_target(options)
     plan = plan_calibration(argv[0], options)
     try:
+        if end:
+            return _choose_end(plan, end, options)
         return _fit_even(plan, even, options) if target is None else _search(plan, target, options)
     finally:
         push_back(argv[0])
@@ -93,20 +102,29 @@ def _at_width(plan: EvalPlan, model: ConditionalModel, options: dict[str, str]) 
 
 def _fit_even(plan: EvalPlan, even: str, options: dict[str, str]) -> int:
     """Fit the map of the dial, store and print it."""
-    settings, checkpoint = plan.config.eval, plan.spec.checkpoint
-    plan = _at_width(plan, load(plan.run_path, checkpoint), options)
-    with block_pool(plan, choose_plan_workers(plan)) as count:
-        counts = ValCounts(plan, count, logging.info)
-        scores = {t: counts(even, t, plan.blocks) for t in sorted({0.0, *positions(plan.config), 1.0})}
-    corners = fit_even_map(even, {t: score.accuracy for t, score in scores.items()})
-    where = f"{plan.examples} validation images under {_attack(plan)}, width {plan.points[0].width:g}"
-    fit = EvenDial(settings.dial, even, settings.dial_lam, plan.weights, *corners, where)
-    path = even_dial_file(plan.run_path, settings, even, checkpoint)
+    settings = plan.config.eval
+    plan = _at_width(plan, load(plan.run_path, plan.spec.checkpoint), options)
+    fit, scores = fit_even(plan, even, _images(plan))
+    path = even_dial_file(plan.run_path, settings, even, plan.spec.checkpoint)
     write_even_dial(path, fit)
     for t, score in scores.items():
         print(f"t = {t:.3g}: {even.upper()} {format_score(score)}")
     print("dial to t: " + ", ".join(f"{dial / 10:g} -> {fit(dial / 10):.3g}" for dial in range(11)))
-    print(f"fitted on {where}\n{path}\nuse it: eval.dial={settings.dial} eval.dial_even={even}")
+    print(f"fitted on {fit.fitted_on}\n{path}\nuse it: eval.dial={settings.dial} eval.dial_even={even}")
+    return 0
+
+
+def _choose_end(plan: EvalPlan, criterion: str, options: dict[str, str]) -> int:
+    """Choose the lam of a blend's robust end, store and print it."""
+    robust_lams(plan.config)  # refused before the network is loaded
+    plan = _at_width(plan, load(plan.run_path, plan.spec.checkpoint), options)
+    end, sa, ra = choose_end(plan, criterion, _images(plan))
+    path = robust_end_file(plan.run_path, plan.spec.checkpoint)
+    write_robust_end(path, end)
+    for lam in sa:
+        chosen = "  <- chosen" if lam == end.lam else ""
+        print(f"lam = {lam:.3g}: SA {format_score(sa[lam])}, RA {format_score(ra[lam])}{chosen}")
+    print(f"chosen by {criterion} on {end.chosen_on}\n{path}\nuse it: eval.dial=weights eval.dial_lam=0")
     return 0
 
 
@@ -148,6 +166,23 @@ def parse_even(options: dict[str, str]) -> str:
     return options["even"]
 
 
+def parse_end(options: dict[str, str]) -> str:
+    """What the robust end is chosen by, "ra" or "mean"; "" without `end=`.
+
+    Raises:
+        ConfigError: another value, or together with a target, `even=` or a blend.
+    """
+    if "end" not in options:
+        return ""
+    check_choice("end", options["end"], CRITERIA)
+    extra = [name for name in ("sa", "ra", "even", "eval.dial_lam") if name in options]
+    if extra:
+        raise ConfigError(f"end={options['end']} {extra[0]}={options[extra[0]]}: one at a time; leave {extra[0]} out")
+    if options.get("eval.dial", "switch") != "switch":
+        raise ConfigError(f"eval.dial={options['eval.dial']}: end= compares single lam; valid: eval.dial=switch")
+    return options["end"]
+
+
 def parse_target(options: dict[str, str]) -> Target:
     """The target: which accuracy, its level and the confidence.
 
@@ -185,6 +220,8 @@ def plan_calibration(place: str, options: dict[str, str]) -> EvalPlan:
         settings = {"eval.dial": blend, **settings}
         if settings["eval.dial"] == "switch":
             raise ConfigError(f"eval.dial=switch: there is no map to fit; valid: {', '.join(BLENDS[1:])}")
+    if "end" in options:
+        settings = {"eval.dial": "switch", **settings}
     config = apply_overrides(own, {"launch": "local", "launch.workers": "0", **settings})
     check_dial(config, settings)
     return make_plan(run, config, spec, attack_settings(settings), mixed=True)
@@ -210,6 +247,8 @@ def _check(option: dict[str, str]) -> None:
         parse_target(option)
     elif name == "even":
         parse_even(option)
+    elif name == "end":
+        parse_end(option)
     elif name in _OPTIONS:
         bounds = {"confidence": {"ge": 0.5, "lt": 1.0}, "resolution": {"gt": 0.0, "le": 1.0}, "width": {"gt": 0.0}}
         _number(option, name, 0.0, **bounds[name])
@@ -243,6 +282,11 @@ def _position(plan: EvalPlan, result: CalibrationResult) -> str:
     if plan.config.eval.dial == "switch":
         return f"lam = {result.lam:.6g}"
     return f"dial = {result.lam:.6g} ({point_at(plan.config, result.lam, plan.even)})"
+
+
+def _images(plan: EvalPlan) -> str:
+    """Images, attack and width of a fit."""
+    return f"{plan.examples} validation images under {_attack(plan)}, width {plan.points[0].width:g}"
 
 
 def _attack(plan: EvalPlan) -> str:

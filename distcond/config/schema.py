@@ -76,7 +76,12 @@ class EvalConfig:
     dial_grid: tuple[float, ...] = setting(
         (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0), "positions of the dial to evaluate, unless eval.dial=switch", ge=0, le=1
     )
-    dial_lam: float = setting(1.0, "lam of a blend's robust end; the other end is lam 0", gt=0, le=1)
+    dial_lam: float = setting(
+        1.0,
+        "lam of a blend's robust end, the other is lam 0; 0 = the one that distcond.calibrate end=ra chose",
+        ge=0,
+        le=1,
+    )
     dial_even: Literal["no", "ra", "sa"] = setting(
         "no", "use the map of the dial that distcond.calibrate even=ra or even=sa fitted; no = the dial is t itself"
     )

@@ -31,6 +31,7 @@ from distcond.runs.even_dial import read_even
 from distcond.runs.grid import operating_points
 from distcond.runs.interpolation import Interpolation
 from distcond.runs.load_run import epoch_at, load
+from distcond.runs.robust_end import with_robust_end
 from distcond.runs.run_dir import RunDir
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def make_plan(run: RunDir, config: Config, spec: EvalSpec, given: frozenset[str]
     spec = replace(spec, attack=spec.attack or (config.eval.attack_name,))
     model = load(run.path, spec.checkpoint, data=config.data)
     weights = weights_digest(model)
+    config = with_robust_end(run.path, config, spec.checkpoint, weights)
     even = read_even(run.path, config.eval, spec.checkpoint, weights)
     points = tuple(dict.fromkeys(operating_points(config, even)))
     everywhere = {*points, *map(OperatingPoint, spec.attack_lam)}

@@ -71,6 +71,8 @@ def check_ends(config: Config) -> None:
             f"eval.dial={settings.dial}: blends two runs (distcond.pair), {config.method.name} is one network; "
             "valid: switch, weights, outputs"
         )
+    if not settings.dial_lam:
+        raise ConfigError("eval.dial_lam=0: chosen after training, by distcond.calibrate end=ra; valid: above 0")
     valid = method.lam_grid(replace(config, eval=replace(settings, lam_grid=(0.0, settings.dial_lam))))
     if settings.dial_lam not in valid or not method.routing(config.method).at(settings.dial_lam).route:
         raise ConfigError(

@@ -75,7 +75,8 @@ REFUSED = {
     "eval.dial_grid=0,1.5": "eval.dial_grid=1.5: must be at most 1",
     "eval.dial_grid=-0.5": "eval.dial_grid=-0.5: must be at least 0",
     "eval.dial=blend": "unknown value for eval.dial 'blend'",
-    "eval.dial_lam=0": "eval.dial_lam=0: must be more than 0",
+    "eval.dial_lam=-1": "eval.dial_lam=-1: must be at least 0",
+    "eval.dial_lam=0": "eval.dial_lam=0: no robust-end-best.json yet",
     "eval.lam_grid=0,1": "eval.lam_grid: changes nothing with eval.dial=weights",
     "threat=transfer": "threat=transfer: along a dial of blends say from which lam: attack_lam=0,1",
 }

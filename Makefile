@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 # Bytecode is kept even where the environment forbids it: without it every worker compiles torch and Ray anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup train test test-cluster lint constraints
+.PHONY: help setup train test test-cluster lint docs constraints
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,7 +30,7 @@ test: $(INSTALLED) ## run the quick tests; ARGS="tests/models -x" for some of th
 test-cluster: $(INSTALLED) ## run the others: real faults, several nodes, SLURM in full, images, sweeps under kills
 	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --no-loadscope-reorder -m cluster $(ARGS)
 
-lint: $(INSTALLED) ## style, types, import rules, images, workflow, citation and shell files
+lint: $(INSTALLED) docs ## style, types, import rules, images, workflow, citation and shell files, the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -41,6 +41,10 @@ lint: $(INSTALLED) ## style, types, import rules, images, workflow, citation and
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec cluster/compose.yaml
 	$(BIN)/hadolint docker/Dockerfile docker/Dockerfile.cuda
 	$(BIN)/shellcheck tools/setup.sh .ci/run docker/*.sh
+
+# The variable silences an advertisement.
+docs: $(INSTALLED) ## build the documentation into site/; a warning, such as a broken link, is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 constraints: $(INSTALLED) ## resolve constraints.txt again; ARGS=--upgrade for the newest versions
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --strip-extras --no-annotate --quiet \

@@ -109,7 +109,7 @@ check_python
 check_system
 make_environment
 fetch_uv
-install --editable '.[attacks,dev,export,html,mlflow,serve,tensorboard,tune,wandb]' || give_up
+install --editable '.[attacks,dev,docs,export,html,mlflow,serve,tensorboard,tune,wandb]' || give_up
 install_ffcv
 rm "$venv/.unfinished"
 touch "$venv/.installed"

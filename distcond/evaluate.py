@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
 
 from distcond.config.command_line import overridden_settings, run_cli
 from distcond.config.overrides import apply_overrides, check_dial
@@ -19,12 +21,15 @@ from distcond.evaluation.spec import EvalSpec, attack_settings, read_spec
 from distcond.launch.evaluate_driver import run_plan
 from distcond.registry import describe_unknown, table
 from distcond.results.labels import name_pairs
+from distcond.results.row import Row
 from distcond.results.tables import trade_off_table
 from distcond.results.threat_table import threat_table
 from distcond.runs.failures import LaunchFailed
 from distcond.runs.pair_record import check_pair_checkpoint
 from distcond.runs.run_cache import fetch_run, push_back
 from distcond.runs.run_dir import RunDir
+
+T = TypeVar("T")
 
 _CHANGEABLE = ("eval.", "data.root", "data.loader", "data.cache_dir", "data.threads", "launch")
 
@@ -64,20 +69,36 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     plan = plan_evaluation(argv)
     try:
-        workers = run_plan(plan)
+        rows = measure(plan, argv[0])
     except LaunchFailed as error:
         print(f"failed: {error}\nthe same command resumes", file=sys.stderr)
         return 1
-    finally:
-        push_back(argv[0])
-    device = choose_device(plan.config.launch.device)
-    rows = name_pairs(keep_rows(plan, workers, device), plan.run_path)
-    push_back(argv[0])
+    rows = name_pairs(rows, plan.run_path)
     print("\n\n".join(filter(None, (trade_off_table(rows), threat_table(rows), explained(plan)))))
     if plan.spec.probe:
-        shares = gradient_signs(plan, device).items()
+        shares = gradient_signs(plan, choose_device(plan.config.launch.device)).items()
         print("\nsigns of input gradients, bf16 as float32:", ", ".join(f"{s:.1%} at {point}" for point, s in shares))
     return 0
+
+
+def measure(plan: EvalPlan, place: str | Path) -> list[Row]:
+    """Carry out a plan and return its rows, which are added to the run's results.
+
+    Args:
+        plan: what to evaluate.
+        place: the run's path or URI; what is written is uploaded to a URI, also after a failure.
+
+    Raises:
+        ConfigError: as of `run_plan`, or the URI cannot be written.
+        LaunchFailed: the evaluation failed; the same plan resumes.
+    """
+    try:
+        workers = run_plan(plan)
+    finally:
+        push_back(place)
+    rows = keep_rows(plan, workers, choose_device(plan.config.launch.device))
+    push_back(place)
+    return rows
 
 
 def plan_evaluation(argv: Sequence[str]) -> EvalPlan:
@@ -92,6 +113,20 @@ def plan_evaluation(argv: Sequence[str]) -> EvalPlan:
         overridden, of_run = split_args([f"{path}={value}"])
         read_spec({**own, **overridden})
         apply_overrides(run.config(), of_run)
+    return plan_of(run, own, settings)
+
+
+def plan_of(run: RunDir, own: Mapping[str, Any], settings: Mapping[str, Any]) -> EvalPlan:
+    """The evaluation of a run.
+
+    Args:
+        run: a run on this machine, with checkpoints.
+        own: options of the evaluation by name (`EvalSpec`).
+        settings: settings of the run's config to change, by dotted path.
+
+    Raises:
+        ConfigError: no run or no checkpoint there, or an invalid option.
+    """
     config = apply_overrides(run.config(), {"launch": "local", "launch.workers": "0", **settings})
     check_dial(config, settings)
     spec = read_spec(own)
@@ -106,14 +141,21 @@ def split_args(argv: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     Raises:
         ConfigError: an unknown option, or a setting that an evaluation cannot change.
     """
+    return split_options(dict(arg.partition("=")[::2] for arg in argv))
+
+
+def split_options(options: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
+    """`split_args` of options by name.
+
+    Raises:
+        ConfigError: as of `split_args`.
+    """
     known = [field.name for field in fields(EvalSpec)]
-    own, settings = dict[str, str](), dict[str, str]()
-    for arg in argv:
-        path, _, value = arg.partition("=")
+    for path in options:
         if path not in known and not path.startswith(_CHANGEABLE):
             raise ConfigError(describe_unknown("setting of an evaluation", path, [*known, *_CHANGEABLE]))
-        (own if path in known else settings)[path] = value
-    return own, settings
+    own = {path: value for path, value in options.items() if path in known}
+    return own, {path: value for path, value in options.items() if path not in known}
 
 
 def _help() -> str:

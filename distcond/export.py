@@ -27,7 +27,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -88,10 +88,33 @@ def main(argv: Sequence[str]) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     settings = parse_settings(argv[1:])
-    if is_uri(argv[0]) and not settings.out:
-        raise ConfigError(f"out=: name a folder; {argv[0]} is not on this machine")
-    run = RunDir(fetch_run(argv[0], checkpoints=True))
-    points = points_of(settings, run.config())
+    folders = export_run(argv[0], settings, done=print)
+    if settings.push:
+        print(push(folders[0], settings.push, settings.private))
+    return 0
+
+
+def export_run(
+    place: str | Path,
+    settings: ExportSettings,
+    points: Sequence[OperatingPoint] = (),
+    done: Callable[[Path], None] = lambda folder: None,
+) -> list[Path]:
+    """Write the exports of a run and return their folders. Everything is checked before the first is written.
+
+    Args:
+        place: the run's path or URI.
+        settings: what to write and where.
+        points: the operating points in place of those that `settings` name.
+        done: called with each folder when it is complete.
+
+    Raises:
+        ConfigError: no run there, an invalid setting, or a network that cannot be exported.
+    """
+    if is_uri(str(place)) and not settings.out:
+        raise ConfigError(f"out=: name a folder; {place} is not on this machine")
+    run = RunDir(fetch_run(place, checkpoints=True))
+    points = points or points_of(settings, run.config())
     model = load(run.path, settings.checkpoint)
     out = Path(settings.out).expanduser() if settings.out else run.path / "exports"
     folders = {point: out / slug(point, settings) for point in points}
@@ -109,10 +132,8 @@ def main(argv: Sequence[str]) -> int:
             files = write_files(network, exports[point], temporary, settings.formats)
             if settings.card:
                 write_card(temporary, exports[point], cards[point], files)
-        print(folder)
-    if settings.push:
-        print(push(next(iter(folders.values())), settings.push, settings.private))
-    return 0
+        done(folder)
+    return list(folders.values())
 
 
 def parse_settings(argv: Sequence[str]) -> ExportSettings:
@@ -131,6 +152,16 @@ def parse_settings(argv: Sequence[str]) -> ExportSettings:
     settings = ExportSettings(**values)
     if bool(settings.dial) == bool(settings.lam):
         raise ConfigError("export: name the operating points by either dial=0,0.5,1 or lam=0,0.2")
+    check_settings(settings)
+    return settings
+
+
+def check_settings(settings: ExportSettings) -> None:
+    """Check the choices of an export.
+
+    Raises:
+        ConfigError: an unknown checkpoint or format, a missing library, or an upload of less than one whole export.
+    """
     check_choice("checkpoint", settings.checkpoint, CHECKPOINT_CHOICES)
     for name in settings.formats:
         check_choice("formats", name, FORMATS)
@@ -138,7 +169,6 @@ def parse_settings(argv: Sequence[str]) -> ExportSettings:
         require_onnx()
     if settings.push:
         _check_push(settings)
-    return settings
 
 
 def _check_push(settings: ExportSettings) -> None:

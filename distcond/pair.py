@@ -34,13 +34,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from distcond import evaluate
 from distcond.config.command_line import run_cli
 from distcond.config.fields import check_bounds, check_choice, parse_value
 from distcond.config.overrides import apply_overrides, check_dial
 from distcond.config.schema import AttackConfig, Config
 from distcond.data.prepare import prepare_data, resolve_dataset
 from distcond.errors import ConfigError
+from distcond.evaluate import main as evaluate
+from distcond.evaluate import split_args
 from distcond.evaluation.spec import attack_settings, attacks_of, present_name, read_spec, strength
 from distcond.mixednuts import check_classes
 from distcond.operating_point import BLENDS
@@ -85,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     alpha = _fit(run, evaluated, request) if "mixednuts" in request.mixes else 1.0
     for mix in request.mixes:
         more = with_own_point(evaluated, request, alpha) if mix == "mixednuts" else []
-        status = evaluate.main([str(run.path), *request.rest, f"eval.dial={mix}", *more])
+        status = evaluate([str(run.path), *request.rest, f"eval.dial={mix}", *more])
         if status:
             return status
         print()
@@ -162,7 +163,7 @@ def check_evaluation(config: Config, request: PairRequest) -> Config:
         ConfigError: an invalid option.
     """
     rest = request.rest
-    own, settings = evaluate.split_args(rest)
+    own, settings = split_args(rest)
     spec = read_spec(own)
     for mix in request.mixes:
         check_dial(apply_overrides(config, {**settings, "eval.dial": mix}), settings)

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distcond.config.command_line import describe, parse, run_cli
@@ -27,76 +27,129 @@ from distcond.runs.run_dir import RunDir, run_dir_for
 from distcond.storage.uri import open_store
 from distcond.training.build_trainer import check_trainable
 
+_log = logging.getLogger(__name__)
+
 
 def main(argv: Sequence[str]) -> int:
     """Check the settings, prepare the data, train or resume, print the trade-off table; returns the exit status."""
     command = parse(argv)
-    config = command.config
     if command.show:
-        print(describe(config))
+        print(describe(command.config))
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if command.why:
-        logging.info(command.why)
-    config = replace(config, data=infer_from_root(config.data))
-    init_report = initialise.check_init_from(config)
-    workers = driver.check(config)
+        _log.info(command.why)
     try:
-        if driver.is_main_process():
-            return run_main_process(config, init_report, workers)
-        return run_other_process(config, init_report)
+        return run_and_print(prepare_run(command.config))
     except TransientError as error:
         print(f"failed: {error}\nrun the same command again", file=sys.stderr)
         return 1
 
 
-def run_main_process(config: Config, init_report: InitReport | None, workers: int) -> int:
-    """Train and report, or show a finished run.
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run whose settings were checked and whose data is converted. Nothing of it has been written yet.
 
-    Args:
-        config: the run.
+    Attributes:
+        config: its settings, those of an earlier start where it is continued.
+        run: its directory; for a run at a URI, the local one.
         init_report: what `init_from` contributes; None without it.
-        workers: how many workers this command would train with.
-
-    Returns:
-        The exit status.
+        remote: its place at a URI; None for a run on disk.
+        workers: how many workers it would be trained with here.
+        is_main: whether this process reports; False in torchrun's processes after the first.
     """
+
+    config: Config
+    run: RunDir
+    init_report: InitReport | None
+    remote: RemoteRun | None
+    workers: int
+    is_main: bool
+
+
+def prepare_run(config: Config) -> PreparedRun:
+    """Check that `config` can run here, and prepare its data. Pulls the latest state of a run at a URI.
+
+    Raises:
+        ConfigError: it cannot run here, or the data cannot be used.
+    """
+    config = replace(config, data=infer_from_root(config.data))
+    init_report = initialise.check_init_from(config)
+    workers, is_main = driver.check(config), driver.is_main_process()
     run = resolve_run(config, init_report)
-    remote = pull_remote_run(config, run)
-    config = continued(config, run)
-    if run.finished:
+    if is_main:
+        remote = pull_remote_run(config, run)
+        return PreparedRun(continued(config, run), run, init_report, remote, workers, is_main)
+    remote = remote_run_of(config, run.path)
+    if remote is not None:
+        remote.pull()
+    return PreparedRun(run.continued(config), run, init_report, remote, workers, is_main)
+
+
+def execute(prepared: PreparedRun) -> None:
+    """Train a run to its end and write its report; a finished run only gets its report again.
+
+    Raises:
+        ConfigError: the directory holds another run, or an error of the user that only shows now.
+        LaunchFailed: the run failed; the same settings resume it.
+        RunStopped: SIGTERM or SIGUSR2 stopped the run, which has saved a checkpoint.
+    """
+    config, run = prepared.config, prepared.run
+    if not prepared.is_main:
+        # Of a finished run, rank 0 only shows the table and does not join a rendezvous.
+        if config.fresh or not run.finished:
+            driver.launch(config, Path(), attempt=0)
+    elif run.finished:
         run.check(config)
-        _warn_world_size(run.path, workers)
+        _warn_world_size(run.path, prepared.workers)
         with suppress(OSError):  # the run may belong to another user
             write_report(run.path, page=True)
-        print(f"already finished; fresh=true starts a new run\n{summarise(run.path)}")
-        return 0
-    return train_run(config, run, init_report, remote)
+    else:
+        _train(prepared)
 
 
-def train_run(config: Config, run: RunDir, init_report: InitReport | None, remote: RemoteRun | None) -> int:
-    """Lock the run directory, train to the end and report; returns the exit status."""
-    with started_run(config, run, remote) as attempt:
-        if init_report is not None and latest(run.checkpoints) is None:
-            logging.info(init_report.summary)
-        logging.info(f"run      {run.path}")
-        logging.info(f"recipe   {config.recipe}: {threat_model(config)}")
+def run_and_print(prepared: PreparedRun) -> int:
+    """Execute a run and print its table, or one line that says why it ended; returns the exit status."""
+    run, finished = prepared.run, prepared.run.finished
+    try:
+        execute(prepared)
+    except LaunchFailed as error:
+        _print_end(prepared, f"failed: {error}\nthe same command resumes {run.path}")
+        return 1
+    except RunStopped as stop:
+        with suppress(OSError):  # stderr may be closed by now; the status still counts
+            _print_end(prepared, f"stopped: {stop}; the same command resumes {run.path}")
+        return stop.status
+    if prepared.is_main:
+        print(*(["already finished; fresh=true starts a new run"] if finished else []), summarise(run.path), sep="\n")
+        if prepared.remote is not None and not finished:
+            print(f"remote   {prepared.remote.uri}")
+    return 0
+
+
+def _print_end(prepared: PreparedRun, line: str) -> None:
+    if prepared.is_main:
+        print(line, file=sys.stderr)
+
+
+def _train(prepared: PreparedRun) -> None:
+    """Lock the run directory, train to the end and write the report."""
+    config, run, report = prepared.config, prepared.run, prepared.init_report
+    ended: LaunchFailed | RunStopped | None = None
+    with started_run(config, run, prepared.remote) as attempt:
+        if report is not None and latest(run.checkpoints) is None:
+            _log.info(report.summary)
+        _log.info(f"run      {run.path}")
+        _log.info(f"recipe   {config.recipe}: {threat_model(config)}")
         try:
             driver.launch(config, run.path, attempt)
-        except LaunchFailed as error:
-            run.record_end(str(error), failed=True)
-            print(f"failed: {error}\nthe same command resumes {run.path}", file=sys.stderr)
-            return 1
-        except RunStopped as stop:
-            run.record_end(str(stop), failed=False)
-            with suppress(OSError):  # stderr may be closed by now; the status still counts
-                print(f"stopped: {stop}; the same command resumes {run.path}", file=sys.stderr)
-            return stop.status
-        write_report(run.path, page=True)
-    print(summarise(run.path))
-    if remote is not None:
-        print(f"remote   {remote.uri}")
-    return 0
+            write_report(run.path, page=True)
+        except (LaunchFailed, RunStopped) as error:
+            # Recorded with its reason here; raised within the block, its name alone would be recorded.
+            run.record_end(str(error), failed=isinstance(error, LaunchFailed))
+            ended = error
+    if ended is not None:
+        raise ended
 
 
 def continued(config: Config, run: RunDir) -> Config:
@@ -104,7 +157,7 @@ def continued(config: Config, run: RunDir) -> Config:
     found = run.continued(config)
     if found != config and not run.finished:
         own, here = found.eval.attack_name, config.eval.attack_name
-        logging.info(f"eval.attack_name={own}, not {here}: the run was begun by an earlier version, which counted so")
+        _log.info(f"eval.attack_name={own}, not {here}: the run was begun by an earlier version, which counted so")
     return found
 
 
@@ -113,7 +166,7 @@ def _warn_world_size(run_path: Path, workers: int) -> None:
     trained = history.world_sizes(run_path)
     if trained and trained != (workers,):
         sizes = ", then ".join(map(str, trained))
-        logging.warning(
+        _log.warning(
             f"trained with {sizes} worker{'' if trained == (1,) else 's'}, this command would use {workers}: BN "
             "statistics are per worker, so results may differ; fresh=true trains anew"
         )
@@ -154,23 +207,6 @@ def resolve_run(config: Config, init_report: InitReport | None) -> RunDir:
     if not run.finished:
         check_trainable(config, data.sizes["train"])
     return run
-
-
-def run_other_process(config: Config, init_report: InitReport | None) -> int:
-    """Run a torchrun process of rank > 0, which gets the run directory from rank 0; returns the exit status."""
-    run = resolve_run(config, init_report)
-    remote = remote_run_of(config, run.path)
-    if remote is not None:
-        remote.pull()
-    if not config.fresh and run.finished:
-        return 0  # rank 0 only shows the run and does not join a rendezvous
-    try:
-        driver.launch(run.continued(config), Path(), attempt=0)
-    except LaunchFailed:
-        return 1
-    except RunStopped as stop:
-        return stop.status
-    return 0
 
 
 if __name__ == "__main__":

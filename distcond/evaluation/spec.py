@@ -6,6 +6,7 @@ import logging
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from distcond.attacks.attack import EARLIER_NAMES, Attack, as_configured
 from distcond.attacks.config_checks import check_lengths, check_moves
@@ -40,7 +41,7 @@ class EvalSpec:
     probe: bool = setting(False, "also say how often bf16 and float32 agree on the sign of input gradients")
 
 
-def read_spec(settings: Mapping[str, str]) -> EvalSpec:
+def read_spec(settings: Mapping[str, Any]) -> EvalSpec:
     """The specification that a command's settings make.
 
     Raises:
@@ -48,10 +49,10 @@ def read_spec(settings: Mapping[str, str]) -> EvalSpec:
     """
     types, known = typing.get_type_hints(EvalSpec), {field.name: field for field in fields(EvalSpec)}
     values = {}
-    for name, text in settings.items():
+    for name, value in settings.items():
         if name not in known:
             raise ConfigError(describe_unknown("setting of an evaluation", name, known))
-        values[name] = parse_value(name, text, types[name])
+        values[name] = parse_value(name, value, types[name])
         if values[name] != ():
             check_bounds(name, values[name], known[name].metadata)
     if "attack" in values:

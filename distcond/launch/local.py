@@ -33,7 +33,9 @@ def count_processes(launch: LaunchConfig) -> int:
     if launch.workers not in (0, size):
         if size == 1:
             torchrun = f"torchrun --nproc-per-node={launch.workers} -m distcond.train launch=local ..."
-            raise ConfigError(f"launch.workers={launch.workers} with launch=local: this is one process; use {torchrun}")
+            raise ConfigError(
+                f"launch.workers={launch.workers} with launch=local: this is one process; use launch=ray or {torchrun}"
+            )
         raise ConfigError(f"launch.workers={launch.workers}: torchrun started {size} processes; valid: 0, {size}")
     # Whether each has a GPU of its own is checked after the rendezvous: a scheduler may show each task only one.
     workers_use_gpu(launch, detect_capacity())

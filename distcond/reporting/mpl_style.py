@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +21,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LAM_STOPS = (COLOURS[0], "#9E5FA8", COLOURS[1])
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK, FAINT, GREY, GRID = "#262626", "#666666", "#9A9A9A", "#E3E3E3"
-DPI = 160
+DPI, NOTEBOOK_DPI = 160, 80
 HEAD_INCHES = 0.75
 
 
@@ -35,13 +36,20 @@ def has_matplotlib() -> bool:
 
 
 def new_figure(title: str, subtitle: str, width: float = 11.5, height: float = 5.2) -> Figure:
-    """An empty figure of `width` x `height` inches with a title and a subtitle."""
+    """An empty figure of `width` x `height` inches with a title and a subtitle. Notebooks show it as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    class NotebookFigure(Figure):
+        # Without pyplot, which distcond does not import, notebooks know no picture of a figure.
+        def _repr_png_(self) -> bytes:
+            png = io.BytesIO()
+            self.savefig(png, format="png", dpi=NOTEBOOK_DPI)
+            return png.getvalue()
+
     layout = ConstrainedLayoutEngine(rect=(0.008, 0.01, 0.984, 0.98 - HEAD_INCHES / height), wspace=0.06)
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+    figure = NotebookFigure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)
     left = 0.18 / width
     figure.text(left, 1 - 0.17 / height, title, size=14, weight="bold", color=INK, va="top")

@@ -2,9 +2,10 @@
 
 Example:
 
-    model = distcond.load("runs/RUN")
-    network = distcond.AtDial(model, 0.5)  # x in [0, 1] -> logits
-    frame = distcond.trials("sweeps/noise_scale")
+    run = distcond.train("float_digits")  # or distcond.Run("runs/RUN")
+    run.curve()  # SA and RA along the dial, a data frame
+    network = run.network(0.5)  # x in [0, 1] -> logits
+    distcond.evaluate(run, "autoattack", examples=100)
 """
 
 from __future__ import annotations
@@ -18,12 +19,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distcond.api.evaluation import evaluate as evaluate
+    from distcond.api.exporting import export as export
+    from distcond.api.listing import list_attacks as list_attacks
+    from distcond.api.listing import list_datasets as list_datasets
+    from distcond.api.listing import list_methods as list_methods
+    from distcond.api.listing import list_models as list_models
+    from distcond.api.listing import list_recipes as list_recipes
+    from distcond.api.run import Run as Run
+    from distcond.api.training import train as train
     from distcond.config.schema import Config, DataConfig
+    from distcond.errors import ConfigError as ConfigError
     from distcond.exporting.load import load as load
     from distcond.models.conditional import AtLambda as AtLambda
     from distcond.models.dial import AtDial as AtDial
     from distcond.models.dial_network import DialNetwork as DialNetwork
     from distcond.models.plain_network import fold as fold
+    from distcond.operating_point import OperatingPoint as OperatingPoint
     from distcond.storage.uri import is_uri as is_uri
     from distcond.tuning.cluster_sweeps import JobRun as JobRun
     from distcond.tuning.cluster_sweeps import export_trials as export_trials
@@ -34,13 +46,24 @@ if TYPE_CHECKING:
 _MODULES = {
     "AtDial": "distcond.models.dial",
     "AtLambda": "distcond.models.conditional",
+    "ConfigError": "distcond.errors",
     "DialNetwork": "distcond.models.dial_network",
     "JobRun": "distcond.tuning.cluster_sweeps",
+    "OperatingPoint": "distcond.operating_point",
+    "Run": "distcond.api.run",
+    "evaluate": "distcond.api.evaluation",
+    "export": "distcond.api.exporting",
     "export_trials": "distcond.tuning.cluster_sweeps",
     "fold": "distcond.models.plain_network",
     "is_uri": "distcond.storage.uri",
+    "list_attacks": "distcond.api.listing",
+    "list_datasets": "distcond.api.listing",
+    "list_methods": "distcond.api.listing",
+    "list_models": "distcond.api.listing",
+    "list_recipes": "distcond.api.listing",
     "load": "distcond.exporting.load",
     "sample_space": "distcond.tuning.cluster_sweeps",
+    "train": "distcond.api.training",
     "trials": "distcond.tuning.sweep_report.frame",
 }
 

@@ -45,14 +45,19 @@ class ConvNorm(nn.Module):
 
     def fold(self, cond: Condition, dtype: torch.dtype) -> FoldedUnit:
         """Weight and bias of the equivalent convolution; a modulation per row stays separate."""
+        scale, bias, per_row = self.fold_norm(cond, dtype)
+        weight = self.conv.effective_weight(cond) * scale[:, None, None, None]
+        return FoldedUnit(weight.to(dtype), bias, per_row)
+
+    def fold_norm(self, cond: Condition, dtype: torch.dtype) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        """What follows the convolution: the scale (C_out,) of its weight, the bias, the modulation per row if any."""
         affine = self.norm.as_affine(cond)
         modulation, per_row = self.modulate.as_affine(cond) if self.modulate is not None else None, None
         if modulation is not None and cond.uniform:
             affine = compose_affines(affine, modulation)
         elif modulation is not None:
             per_row = modulation[0].to(dtype), modulation[1].to(dtype)
-        weight = self.conv.effective_weight(cond) * affine[0][:, None, None, None]
-        return FoldedUnit(weight.to(dtype), affine[1].to(dtype), per_row)
+        return affine[0], affine[1].to(dtype), per_row
 
 
 class ConvUnit(nn.Module):

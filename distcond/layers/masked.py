@@ -25,10 +25,9 @@ class MaskedNoisyConv2d(NoisyConv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride, alpha)
         self.register_buffer("mask", torch.ones_like(self.weight, dtype=torch.bool))
 
-    def scaled_noise(self, noise: Tensor) -> Tensor:
-        """This layer's part of flat standard normal noise (P,), masked and scaled by the kept weights' deviation."""
-        own = noise[self.noise_start : self.noise_start + self.weight.numel()].view_as(self.weight)
-        return own * (self.mask * kept_std(self.weight.detach(), self.mask))
+    def deviation(self) -> Tensor:
+        """The deviation of the noise, shape of `weight`: that of the kept weights, and 0 on the others."""
+        return self.mask * kept_std(self.weight.detach(), self.mask)
 
 
 def kept_std(weight: Tensor, mask: Tensor) -> Tensor:

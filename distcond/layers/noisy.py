@@ -51,9 +51,13 @@ class NoisyConv2d(Conv2d):
         return weight
 
     def scaled_noise(self, noise: Tensor) -> Tensor:
-        """This layer's part of flat standard normal noise (P,), scaled by the standard deviation of the weights.
-
-        The deviation has no gradient, as in the authors' code, and is not copied to the host.
-        """
+        """This layer's part of flat standard normal noise (P,), scaled by `deviation`."""
         own = noise[self.noise_start : self.noise_start + self.weight.numel()]
-        return own.view_as(self.weight) * self.weight.detach().std()
+        return own.view_as(self.weight) * self.deviation()
+
+    def deviation(self) -> Tensor:
+        """The standard deviation of the noise, one number (0-d) or one per weight: that of the weights.
+
+        It has no gradient, as in the authors' code, and is not copied to the host.
+        """
+        return self.weight.detach().std()

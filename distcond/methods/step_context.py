@@ -133,10 +133,17 @@ class StepContext:
 
     def condition(self, part: RowSlice, purpose: str, width: int = 0) -> Condition:
         """The condition of `part`, with new weight noise keyed by `purpose`; no noise at lam = 0."""
-        noise = None if _is_zero(part.lam) else self.model.draw_noise(*self.randomness.key("noise", purpose, width))
-        cond = self.model.condition(part.lam, width=width, noise=noise)
+        noise = None if _is_zero(part.lam) else self._draw_noise(purpose, width)
+        return self._condition(part, width)._replace(noise=noise)
+
+    def _condition(self, part: RowSlice, width: int) -> Condition:
+        """The condition of `part` without noise."""
+        cond = self.model.condition(part.lam, width=width)
         route = self.randomness.common_route(part, self.model.routing)
         return cond if route is None else cond._replace(route=route)
+
+    def _draw_noise(self, purpose: str, width: int) -> Tensor | None:
+        return self.model.draw_noise(*self.randomness.key("noise", purpose, width))
 
     def make_adversarial(
         self, x: Tensor, y: Tensor, part: RowSlice, width: int = 0, loss: Loss = summed_cross_entropy
@@ -173,15 +180,18 @@ class StepContext:
         foldable = isinstance(part.lam, float) or not self.model.noise_size
         if self.fold_dtype is None or not foldable or self.randomness.common_route(part, self.model.routing) is None:
             return lambda x, step: self.model(x, self.condition(part, f"attack{step}", width))
-        if self.model.noise_size:
-            return lambda x, step: self.model(x, self._fold(part, f"attack{step}", width))
-        folded = self._fold(part, "attack", width)
+        cond = self._condition(part, width)
+        if self.model.noise_size and not _is_zero(part.lam):
+            refold = self.model.prepare_fold(cond, self.fold_dtype)
+            return lambda x, step: self.model(x, refold(self._noise_of_step(step, width)))
+        with torch.no_grad():
+            folded = self.model.fold(cond, self.fold_dtype)
         return lambda x, step: self.model(x, folded)
 
-    @torch.no_grad()
-    def _fold(self, part: RowSlice, purpose: str, width: int) -> Condition:
-        assert self.fold_dtype is not None
-        return self.model.fold(self.condition(part, purpose, width), self.fold_dtype)
+    def _noise_of_step(self, step: int, width: int) -> Tensor:
+        noise = self._draw_noise(f"attack{step}", width)
+        assert noise is not None, "only networks with noise fold anew in each attack step"
+        return noise
 
     def _spend(self, width: int, forwards: float) -> None:
         self.spent[width] = self.spent.get(width, 0.0) + forwards

@@ -13,6 +13,7 @@ from distcond.errors import ConfigError
 from distcond.layers.condition import Condition, FoldedUnit, Routing
 from distcond.layers.encode import Encoder
 from distcond.layers.folding import assign_indices
+from distcond.layers.noise_fold import NoiseFold
 from distcond.mixednuts import Mix
 from distcond.seeding import generator
 
@@ -124,6 +125,15 @@ class ConditionalModel(nn.Module):
         """`cond` with all that does not depend on x folded into weights of `dtype`. Eval mode and one route only."""
         cond = self.add_code(cond)
         return cond._replace(folded=tuple(unit.fold(cond, dtype) for unit in self.units), noise=None)
+
+    def prepare_fold(self, cond: Condition, dtype: torch.dtype = torch.float32) -> Callable[[Tensor], Condition]:
+        """noise (P,) -> `fold` of `cond` with that noise. All that does not depend on the noise is computed here, once.
+
+        For networks with noise, in eval mode, while their weights do not change. One lam and one route only.
+        """
+        cond = self.add_code(cond)._replace(noise=None)
+        fold_noise = NoiseFold(self.units, cond, dtype)
+        return lambda noise: cond._replace(folded=fold_noise(noise))
 
     def _format_widths(self) -> str:
         return ", ".join(f"{width_mult:g}" for width_mult in self.width_mults)

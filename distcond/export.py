@@ -15,7 +15,7 @@ the exported programs. `distcond.load(FOLDER)` reads it; model.pt2 and model.onn
   checkpoint=best    best, last or last_raw
   keep_norm=false    keep batch normalisation instead of folding it into the convolutions
   narrow=true        remove channels that are constant or unused
-  formats=safetensors,pt2    also: onnx
+  formats=safetensors,pt2    also: onnx; torchvision: a state dict with the names of torchvision's resnet18, 34 and 50
   card=true          write the model card; needs test rows of this operating point
   push=USER/NAME     upload the one export to the Hugging Face hub (pip install huggingface_hub; hf auth login)
   private=true       whether a new repository is private
@@ -40,12 +40,11 @@ from distcond.config.schema import Config
 from distcond.data.prepare import prepare_data, resolve_dataset
 from distcond.errors import ConfigError
 from distcond.exporting.card import rows_of, write_card
-from distcond.exporting.folder import (
-    ExportConfig,
-)
+from distcond.exporting.folder import ExportConfig
 from distcond.exporting.hub import check_repository, push
 from distcond.exporting.programs import require_onnx
 from distcond.exporting.target import check_target, replace_folder, require_finite, write_files
+from distcond.exporting.torchvision import check_torchvision
 from distcond.models.conditional import ConditionalModel
 from distcond.models.dial import point_on_dial
 from distcond.models.plain_network import fold
@@ -58,7 +57,7 @@ from distcond.runs.run_cache import fetch_run
 from distcond.runs.run_dir import RunDir
 from distcond.storage.uri import is_uri
 
-FORMATS = ("safetensors", "pt2", "onnx")
+FORMATS = ("safetensors", "pt2", "onnx", "torchvision")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +122,8 @@ def export_run(
     exports = {point: describe(model, run, point, settings) for point in points}
     for point, folder in folders.items():
         check_target(folder, exports[point])
+        if "torchvision" in settings.formats:
+            check_torchvision(exports[point], settings.narrow)
     rows = read_rows(run.path) if settings.card else []
     cards = {point: rows_of(rows, exports[point], settings.checkpoint) if settings.card else [] for point in points}
     for point, folder in folders.items():

@@ -14,9 +14,10 @@ from distcond.errors import ConfigError
 from distcond.exporting.card import CARD_FILE, LEADERBOARD_FILE
 from distcond.exporting.folder import CONFIG_FILE, WEIGHTS_FILE, ExportConfig, read_config, write_config, write_weights
 from distcond.exporting.programs import ONNX_FILE, PT2_FILE, write_onnx, write_pt2
+from distcond.exporting.torchvision import TORCHVISION_FILE, write_torchvision
 from distcond.operating_point import OperatingPoint
 
-OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, PT2_FILE, ONNX_FILE, CARD_FILE, LEADERBOARD_FILE}
+OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, PT2_FILE, ONNX_FILE, TORCHVISION_FILE, CARD_FILE, LEADERBOARD_FILE}
 
 
 def check_target(folder: Path, export: ExportConfig) -> None:
@@ -83,4 +84,7 @@ def write_files(network: fx.GraphModule, export: ExportConfig, folder: Path, for
     if "onnx" in formats:
         write_onnx(network, folder / ONNX_FILE, export.image_size)
         files.append(ONNX_FILE)
+    if "torchvision" in formats:
+        write_torchvision(network, export, folder)
+        files.append(TORCHVISION_FILE)
     return files

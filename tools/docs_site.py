@@ -113,14 +113,14 @@ def _help(module: str) -> str:
 
 def names_page() -> str:
     """Methods, models, data sets, samplers, attacks and trackers; recipes by paper with cost and expected figures."""
-    from distcond.config.command_line import _TITLES, _hours
+    from distcond.config.listing import TITLES, format_hours
     from distcond.registry import KINDS, table
 
     parts = ["# Names and recipes\n\nWhat `distcond train --list` shows."]
     for kind in KINDS:
         if kind != "recipe":
             rows = [(f"`{name}`", value.summary) for name, value in table(kind).items()]
-            parts.append(f"## {_TITLES[kind].partition(' (')[0]}\n\n" + _table(("name", "what"), rows))
+            parts.append(f"## {TITLES[kind].partition(' (')[0]}\n\n" + _table(("name", "what"), rows))
     recipes = sorted(table("recipe").values(), key=lambda recipe: (_paper(recipe), recipe.name))
     parts.append(
         "## recipes\n\nGPU hours are training FLOPs over an assumed rate, not a measurement. `distcond train RECIPE "
@@ -128,7 +128,7 @@ def names_page() -> str:
     )
     for paper in dict.fromkeys(map(_paper, recipes)):
         of_paper = [recipe for recipe in recipes if _paper(recipe) == paper]
-        lines = [(f"`{r.name}`", _hours(r.gpu_hours), r.summary, r.expect) for r in of_paper]
+        lines = [(f"`{r.name}`", format_hours(r.gpu_hours), r.summary, r.expect) for r in of_paper]
         parts.append(f"### {paper or 'No paper'}\n\n" + _table(("recipe", "cost", "what", "expect"), lines))
     return "\n\n".join(parts)
 

@@ -8,18 +8,18 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from distcond.config.listing import describe_recipe, list_registered
 from distcond.config.overrides import NAMED_GROUPS, check_dial, resolve, settings_of
 from distcond.config.recipe_choice import RecipeChoice, choose_recipe
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
 from distcond.path_errors import describe_path_error
-from distcond.registry import KINDS, describe_unknown, lookup, table
+from distcond.registry import lookup
 
 _USAGE = """\
-usage: python -m distcond.train [RECIPE] [PATH=VALUE ...] [--list [KIND]] [--show] [--help]
+usage: python -m distcond.train [RECIPE] [PATH=VALUE ...] [--list [KIND] [--long]] [--show] [--help]
 
 Train one network whose trade-off between accuracy (lam=0) and robustness (lam=1) is chosen at test time.
 
@@ -32,8 +32,9 @@ Train one network whose trade-off between accuracy (lam=0) and robustness (lam=1
 
 The same settings resume a stopped run, or print the table of a finished one; fresh=true starts a new run.
 
-  --list [KIND]   recipes by paper, methods, models, data sets, lam samplers and more, one line each; or one KIND:
-                  recipe, method, model, data, sampler, convention, attack, sink
+  --list          names of recipes, methods, models, data sets, lam samplers, attacks and more
+  --list KIND     one line for each: recipe, method, model, data, sampler, convention, attack, sink;
+                  --long: lines in full
   --show          print the resolved settings and run nothing
   --help          this text, the paper, expected results and cost of RECIPE, and every setting with its value
 """
@@ -58,11 +59,14 @@ def parse(argv: Sequence[str]) -> Command:
     parser.error = _raise_config_error  # type: ignore[method-assign]
     parser.add_argument("arguments", nargs="*")
     parser.add_argument("--list", nargs="?", const="all", dest="listing")
+    parser.add_argument("--long", action="store_true")
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
     options = parser.parse_intermixed_args(argv)
     if options.listing:
-        _print_and_exit(lambda: list_registered(options.listing))
+        _print_and_exit(lambda: list_registered(options.listing, options.long))
+    if options.long:
+        raise ConfigError("--long: goes with --list, such as --list recipe --long")
     recipe, overrides = parse_args(options.arguments)
     choice = RecipeChoice(recipe) if recipe else choose_recipe(overrides)
     check_overridden_settings(options.arguments, choice.recipe)
@@ -159,87 +163,3 @@ def _print_and_exit(text: Callable[[], str]) -> NoReturn:
 
 def _raise_config_error(message: str) -> NoReturn:
     raise ConfigError(f"{message}; settings are PATH=VALUE without dashes, see --help")
-
-
-_TITLES = {
-    "recipe": "recipes",
-    "method": "methods",
-    "model": "models",
-    "data": "data sets",
-    "sampler": "lam samplers",
-    "convention": "key mappings of init_from",
-    "attack": "attacks for evaluation (python -m distcond.evaluate RUN_DIR attack=NAME)",
-    "sink": "experiment trackers (sinks=NAME)",
-}
-_HOURS_NOTE = "  (GPU hours = training FLOPs / an assumed rate; see RECIPE --help)"
-
-
-def list_registered(kind: str) -> str:
-    """One line for every registered value, or those of one kind; recipes by paper.
-
-    Args:
-        kind: of `registry.KINDS`, its title in the list, or "all".
-
-    Raises:
-        ConfigError: no such kind.
-    """
-    by_title = {title: name for name, title in _TITLES.items()}
-    kind = by_title.get(kind, kind)
-    if kind != "all" and kind not in KINDS:
-        raise ConfigError(describe_unknown("list", kind, ["all", *KINDS]))
-    kinds = list(KINDS) if kind == "all" else [kind]
-    return "\n".join(_list_recipes() if kind == "recipe" else _list_kind(kind) for kind in kinds)
-
-
-def describe_recipe(name: str) -> str:
-    """Paper, reproduced experiment, expected results and cost of a recipe."""
-    recipe = lookup("recipe", name)
-    lines = {
-        "paper": _heading(recipe),
-        "reproduces": recipe.reproduces,
-        "interpretation": recipe.interpretation or "nothing",
-        "expect": recipe.expect,
-        "cost": recipe.cost,
-        "ran": recipe.ran,
-    }
-    width = max(map(len, lines))
-    return "\n".join(
-        [f"{name}: {recipe.summary}", "", *(f"  {label:<{width}}  {text}" for label, text in lines.items())]
-    )
-
-
-def _list_recipes() -> str:
-    """Every recipe under the heading of its paper, oldest paper first."""
-    recipes = sorted(table("recipe").values(), key=lambda recipe: (_arxiv(recipe), recipe.name))
-    width = max(len(recipe.name) for recipe in recipes)
-    lines = [_TITLES["recipe"], _HOURS_NOTE]
-    for _, group in groupby(recipes, _arxiv):
-        of_paper = list(group)
-        lines += ["", f"  {_heading(of_paper[0])}", *(_recipe_line(recipe, width) for recipe in of_paper)]
-    return "\n".join([*lines, ""])
-
-
-def _recipe_line(recipe: Any, width: int) -> str:
-    epochs = f"{recipe.settings.get('epochs', Config.epochs)} epochs"
-    return f"    {recipe.name:<{width}}  {epochs:>10}  {_hours(recipe.gpu_hours):>11}  {recipe.summary}"
-
-
-def _hours(hours: float) -> str:
-    if not hours:
-        return "not counted"
-    return "<0.01 GPU h" if hours < 0.01 else f"{hours:.2g} GPU h"
-
-
-def _heading(recipe: Any) -> str:
-    paper = recipe.paper
-    return f"{paper.title} (arXiv {paper.arxiv}, {paper.venue})" if paper else "no paper"
-
-
-def _arxiv(recipe: Any) -> str:
-    return recipe.paper.arxiv if recipe.paper else ""
-
-
-def _list_kind(kind: str) -> str:
-    values = table(kind)
-    width = max(len(name) for name in values)
-    return "\n".join([_TITLES[kind], *(f"  {name:<{width}}  {value.summary}" for name, value in values.items()), ""])

@@ -10,7 +10,7 @@ from distcond.registry import KINDS, table
 
 
 def test_list_has_every_kind() -> None:
-    everything = list_registered("all").splitlines()
+    everything = list_registered("all", long=True).splitlines()
     for title in ("recipes", "methods", "models", "data sets", "lam samplers"):
         assert title in everything
     assert list_registered("methods") == list_registered("method")
@@ -18,12 +18,27 @@ def test_list_has_every_kind() -> None:
         list_registered("methodz")
 
 
+@pytest.mark.parametrize("long", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_value_has_one_line(kind: str) -> None:
-    first_words = [line.split()[0] for line in list_registered(kind).splitlines() if line.startswith("  ")]
+def test_every_value_has_one_line(kind: str, long: bool) -> None:
+    text = list_registered(kind, long)
+    first_words = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
     for name, value in table(kind).items():
         assert first_words.count(name) == 1
-        assert value.summary in list_registered(kind)
+        assert value.summary in text or not long
+
+
+@pytest.mark.parametrize("kind", ["all", *KINDS])
+def test_short_lists_fit_80_columns(kind: str) -> None:
+    lines = list_registered(kind).splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    assert len(lines) < 50 or kind == "recipe"
+
+
+def test_short_list_names_all_but_recipes() -> None:
+    names = list_registered("all").replace(",", " ").split()
+    for kind in set(KINDS) - {"recipe"}:
+        assert set(table(kind)) <= set(names)
 
 
 def test_recipes_are_grouped_by_paper() -> None:

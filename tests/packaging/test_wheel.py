@@ -79,6 +79,15 @@ def test_train_help_works_outside_the_checkout(installed: Path, tmp_path: Path) 
     assert "float_digits" in _run([str(installed), "-m", "distcond.train", "--help"], tmp_path)
 
 
+def test_installed_script_runs_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+    script = str(installed.with_name("distcond"))
+    assert "commands:" in _run([script], tmp_path)
+    for command in ("slurm", "job"):
+        done = subprocess.run([script, command, "--help"], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: distcond {command}: ") and "checkout" in done.stderr
+
+
 def _sources(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
 

@@ -58,10 +58,11 @@ def _submit(client: Any, argv: Sequence[str]) -> str:
         ConfigError: the directory is larger than the cluster accepts; the message names its largest files.
     """
     folder = Path.cwd()
+    variables = {COMMIT_VARIABLE: git_commit(), "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}
     try:
         job: str = client.submit_job(
             entrypoint=" ".join(["python", "-m", "distcond.train", *map(shlex.quote, argv)]),
-            runtime_env={"working_dir": str(folder), "env_vars": {COMMIT_VARIABLE: git_commit()}},
+            runtime_env={"working_dir": str(folder), "env_vars": variables},
         )
     except (RuntimeError, ValueError) as error:
         if not _TOO_LARGE.search(str(error)):

@@ -15,10 +15,14 @@ attacks, `export` writes plain networks, `trials(sweep)` are the trials of a swe
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+# OpenMP reads it when torch loads, so it is set here; see `distcond/launch/threads.py`.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 __all__ = [

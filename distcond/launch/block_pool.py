@@ -18,6 +18,7 @@ import torch
 from distcond.distributed.world import choose_device
 from distcond.evaluation.blocks import BlockEvaluator, CountBlocks
 from distcond.evaluation.plan import EvalPlan
+from distcond.launch.threads import num_threads
 from distcond.runs.failures import LaunchFailed, WorkerError, as_driver_error, capture_worker_error
 
 
@@ -30,7 +31,8 @@ def block_pool(plan: EvalPlan, workers: int) -> Iterator[CountBlocks]:
         LaunchFailed: a worker failed, or all of them died.
     """
     if workers == 1:
-        with _set_num_threads(plan.config.launch.cpus_per_worker):
+        # As in a worker: the number of threads affects the order of sums, and so the last bits of logits.
+        with num_threads(plan.config.launch.cpus_per_worker):
             yield _InProcess()
         return
     pool = _WorkerPool(workers)
@@ -39,17 +41,6 @@ def block_pool(plan: EvalPlan, workers: int) -> Iterator[CountBlocks]:
         pool.close()
     finally:
         pool.kill()
-
-
-@contextmanager
-def _set_num_threads(number: int) -> Iterator[None]:
-    """As many threads as in a worker: their number affects the order of sums, and so the last bits of logits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _InProcess:

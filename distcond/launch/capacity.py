@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -98,11 +99,31 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """The cgroup's CPU quota in full cores (at least 1); without a quota, more than any machine has."""
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+def _cgroup_cores(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """The least CPU quota of this process's cgroup and of those above it, in full cores (at least 1).
+
+    Without a quota, more than any machine has.
+    """
+    return min((_quota_cores(folder) for folder in _own_cgroups(root, own)), default=1 << 20)
+
+
+def _own_cgroups(root: Path, own: Path) -> Iterator[Path]:
+    """The folders of this process's cgroups, innermost first; `root` last, which is a container's own."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    for controllers, path in (line.split(":", 2)[1:] for line in lines if line.count(":") >= 2):
+        if controllers == "" or "cpu" in controllers.split(","):
+            inner = root / controllers / path.strip("/") if controllers else root / path.strip("/")
+            yield from (folder for folder in (inner, *inner.parents) if root in folder.parents)
+    yield from (root, root / "cpu")
+
+
+def _quota_cores(folder: Path) -> int:
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
-            values = [value for file in files for value in (root / file).read_text().split()]
+            values = [value for file in files for value in (folder / file).read_text().split()]
             quota, period = int(values[0]), int(values[1])
         except (OSError, ValueError, IndexError):
             continue

@@ -15,6 +15,7 @@ from distcond.distributed.world import all_gather_text
 from distcond.errors import ConfigError, StopRequested
 from distcond.launch.capacity import detect_capacity, workers_use_gpu
 from distcond.launch.stopping import RunStopped, describe_last_checkpoint, graceful_stop
+from distcond.launch.threads import choose_num_threads, num_threads
 from distcond.runs.attempts import begin_attempt
 from distcond.runs.failures import WorkerError, as_driver_error, capture_worker_error
 from distcond.runs.remote import remote_run_of
@@ -60,11 +61,12 @@ def _train(config: Config, run_path: Path, attempt: int, stop: Callable[[], bool
     try:
         with world_from_environment(config.launch.device, config.launch.timeout, stop) as world:
             if world.size > 1:
-                torch.set_num_threads(config.launch.cpus_per_worker)
                 check_distinct_gpus(all_gather_text(world, identify_gpu(world.device)), config.launch.device)
+            alone = world.size == 1
+            threads = choose_num_threads(config, detect_capacity()) if alone else config.launch.cpus_per_worker
             run_path, attempt = begin_attempt(world, run_path, attempt, remote_run_of(config, run_path))
             run_path = working_dir(config, run_path)
-            with capture_worker_error(run_path, world.rank, attempt):
+            with num_threads(threads), capture_worker_error(run_path, world.rank, attempt):
                 return fit(config, world, run_path, attempt, stop)
     except StopRequested:
         return False

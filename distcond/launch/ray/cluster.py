@@ -122,7 +122,9 @@ def _join_cluster() -> Iterator[Cluster]:
     import ray
 
     # A submitted job ships its code. Otherwise the same path is expected on all nodes.
-    runtime_env = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"env_vars": {"PYTHONPATH": _python_path()}}
+    # Ray's workers may import torch before distcond, which would set OMP_WAIT_POLICY too late.
+    variables = {"PYTHONPATH": _python_path(), "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}
+    runtime_env = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"env_vars": variables}
     address = os.environ["RAY_ADDRESS"]
     with exit_on_stop_signal() as arm:
         try:

@@ -90,6 +90,11 @@ class EvalConfig:
         "pgd", "which iterate of the attack counts: pgd the best one, pgd-last the last one, as in many papers"
     )
     every: int = setting(1, "epochs between validations; 0 = only at the end", ge=0)
+    select: Literal["mean", "ra", "each"] = setting(
+        "mean",
+        "score of the best checkpoint on validation: mean of SA and RA over the grid, or of ra alone; each = as mean, "
+        "and one more per operating point and metric",
+    )
     val_examples: int = setting(0, "validation examples, of every class; 0 = all", ge=0)
     val_steps: int = setting(7, "attack steps in validation, which only selects the best checkpoint", ge=0)
     train_examples: int = setting(

@@ -58,7 +58,7 @@ class Provenance:
     """Who counted, and of which start of the run."""
 
     run_id: str
-    checkpoint: str  # "live", "last", "best" or "last_raw"
+    checkpoint: str  # "live", "last", "best", "last_raw" or "each"
     attempt: int
     step: int = 0
     world_size: int = 1

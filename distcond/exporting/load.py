@@ -27,8 +27,8 @@ def load(
     Args:
         place: the directory a run printed, the URI of a run, a folder of `python -m distcond.export`, or
             `hf://USER/NAME` for an export on the Hugging Face hub.
-        checkpoint: of a run: "best" (mean of SA and RA over the grid, on validation), "last" or "last_raw", the last
-            weights as trained where the run averaged them.
+        checkpoint: of a run: "best" (on validation, by `eval.select`), "last" or "last_raw", the last weights as
+            trained where the run averaged them.
         device: where to put it.
         data: of a pair of runs: where the training images lie now; unset = where they lay.
 

@@ -60,12 +60,13 @@ def _write_page(run_dir: Path, rows: list[Row]) -> Path | None:
 def _tables(rows: list[Row]) -> list[str]:
     """One table per checkpoint, the best one last (next to the prompt); validation rows only without test rows."""
     split = "test" if any(row.split == "test" for row in rows) else "val"
-    live, last, best = (
-        [row for row in rows if (row.split, row.checkpoint) == (split, which)] for which in ("live", "last", "best")
+    live, last, each, best = (
+        [row for row in rows if (row.split, row.checkpoint) == (split, which)]
+        for which in ("live", "last", "each", "best")
     )
     if best and _without_checkpoint(last) == _without_checkpoint(best):  # the last checkpoint is the best one
         last = []
-    return [trade_off_table(group) for group in (live, last, best) if group] or [trade_off_table(rows)]
+    return [trade_off_table(group) for group in (live, last, each, best) if group] or [trade_off_table(rows)]
 
 
 def _without_checkpoint(rows: list[Row]) -> set[Row]:

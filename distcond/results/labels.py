@@ -146,6 +146,13 @@ def format_confidence(confidence: float) -> str:
     return "less than 1 %" if confidence < 0.005 else f"{100 * confidence:.0f} %"
 
 
+def checkpoint_label(row: Row) -> str:
+    """The checkpoint of a row, such as "best checkpoint"."""
+    if row.checkpoint == "each":
+        return "best checkpoint of each point and metric"
+    return f"{row.checkpoint} checkpoint"
+
+
 #: `method` in the rows of a pair.
 PAIR_METHOD = "pair"
 

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from distcond.results.labels import attack_label, blend_label, images_label, is_pair, noise_label, threat_label
+from distcond.results.labels import (
+    attack_label,
+    blend_label,
+    checkpoint_label,
+    images_label,
+    is_pair,
+    noise_label,
+    threat_label,
+)
 from distcond.results.row import Row
 from distcond.results.series import Point, Score, Series, series_of, transfer_lam
 from distcond.results.swept import SweptSetting
@@ -149,7 +157,7 @@ def _sweep(line: Line) -> str:
 
 
 def _checkpoint(line: Line) -> str:
-    return f"{line.series.origin.checkpoint} checkpoint"
+    return checkpoint_label(line.series.origin)
 
 
 def _attack(line: Line) -> str:

@@ -14,7 +14,7 @@ from distcond.results.interval import Interval, wilson
 
 SCHEMA_VERSION = 5
 SPLITS = ("train", "val", "test")
-CHECKPOINTS = ("last", "best", "live", "last_raw")
+CHECKPOINTS = ("last", "best", "live", "last_raw", "each")
 NORMS = ("", "Linf", "L2")
 THREATS = ("adaptive", "transfer", "worst")
 NOISE_MODES = ("none", "fixed", "fresh", "eot")
@@ -34,8 +34,10 @@ class Row:
 
     Run: `attempt` counts the starts of a run; of two rows with one `key` the higher attempt wins. `checkpoint` is
     "live" for the network during training, and "last_raw" for the last one without weight averaging where "best" and
-    "last" are averages. `world_size` is the number of processes that evaluated, `train_world_sizes` those that trained:
-    "2", or "1,2" if the number changed, "" if unknown. `weights` is a digest of the network, "" if not computed.
+    "last" are averages. "each" stands for an operating point's own best checkpoint by the metric of the row (OAT), so
+    its rows are of several epochs. `world_size` is the number of processes that evaluated, `train_world_sizes` those
+    that trained: "2", or "1,2" if the number changed, "" if unknown. `weights` is a digest of the network, "" if not
+    computed.
 
     Network: `blend` is "" for the network at `lam`. A blend interpolates "weights" or "outputs" of the two paths (for
     a pair of runs also "mixednuts" and "folded"); `lam` is then that of its robust end and `blend_t` the share of that

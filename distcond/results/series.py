@@ -78,7 +78,8 @@ def series_of(rows: Iterable[Row]) -> list[Series]:
     """Join SA with RA: one series per run, split, checkpoint, noise, precision, block size, blend, attack and threat.
 
     A series covers one set of images, so no line of a table mixes accuracies over different ones. Transfer attacks make
-    one series per lam they were optimised at. The latest epoch of an attack counts, with the SA of the same epoch.
+    one series per lam they were optimised at. The latest epoch of an attack counts, with the SA of the same epoch;
+    checkpoint "each" has one epoch per point and metric.
     Counts are summed over noise seeds.
     """
     groups: dict[tuple[str | int | float, ...], list[Row]] = {}
@@ -107,7 +108,8 @@ def _split_by_attack(rows: list[Row]) -> list[Series]:
 
 def _series(clean: list[Row], attacked: list[Row], attack: Attack | None) -> Series:
     epoch = max(row.epoch for row in attacked or clean)
-    sa, ra = ([row for row in rows if row.epoch == epoch] for rows in (clean, attacked))
+    each = any(row.checkpoint == "each" for row in clean + attacked)
+    sa, ra = ([row for row in rows if each or row.epoch == epoch] for rows in (clean, attacked))
     by_point: dict[PointKey, tuple[list[Row], list[Row]]] = {}
     for kind, rows in enumerate((sa, ra)):
         for row in rows:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from distcond.results.labels import align_decimals, attack_label, images_label, noise_label, threat_label
+from distcond.results.labels import (
+    align_decimals,
+    attack_label,
+    checkpoint_label,
+    images_label,
+    noise_label,
+    threat_label,
+)
 from distcond.results.lines import series_blend_label
 from distcond.results.row import Row
 from distcond.results.series import Point, Score, Series, series_of, transfer_lam
@@ -75,7 +82,8 @@ def _distinctions(origins: list[Row]) -> set[str]:
 def _title(group: list[Series], distinctions: Collection[str] = ()) -> tuple[str, str]:
     origin, attack = group[0].origin, group[0].attack
     epochs = {series.origin.epoch for series in group}
-    checkpoint = f"{origin.checkpoint} checkpoint" + (f", epoch {origin.epoch}" if len(epochs) == 1 else "")
+    checkpoint = checkpoint_label(origin)
+    checkpoint += f", epoch {origin.epoch}" if len(epochs) == 1 and origin.checkpoint != "each" else ""
     protocol = (
         attack_label(attack) if attack else f"no attack {origin.precision}",
         series_blend_label(group[0]),

@@ -33,7 +33,7 @@ def load(
 
     Args:
         run_dir: a run directory, or the URI of a run.
-        checkpoint: "best" (by the mean of SA and RA over the grid, on validation) or "last"; averaged weights if the
+        checkpoint: "best" (on validation, by the rule `eval.select` of the run) or "last"; averaged weights if the
             run averaged them. "last_raw" is "last" without averaging.
         device: of the network.
         data: where the training images are, for weights between the two runs of a pair; None = as in the config.

@@ -21,7 +21,7 @@ from distcond.storage.errors import StorageError
 from distcond.storage.mirror import PAUSES, Mirror, mark_complete, remove_folder, retry
 
 #: Checkpoints that ranks agree on at most, and an upper bound on the steps of an epoch.
-_MAX_CHECKPOINTS, _MAX_STEPS = 8, 1e9
+_MAX_CHECKPOINTS, _MAX_STEPS = 256, 1e9
 
 #: Seconds that ranks wait together for one piece of storage work. Without a limit, a store that hangs, such as a dead
 #: network file system, would block them forever.

@@ -93,14 +93,14 @@ def never_stop() -> bool:
 
 
 def save_training(trainer: Trainer) -> None:
-    """Write a checkpoint of the current position. Of the earlier checkpoints only the best is kept.
+    """Write a checkpoint of the current position. Of the earlier checkpoints only the best ones are kept.
 
     Raises:
         FloatingPointError: the loss is not finite; the last good checkpoint is kept.
     """
     trainer.require_finite_loss()
     at = CheckpointStep(trainer.position.done, trainer.position.step)
-    kept = {at.name} | ({CheckpointStep(trainer.best[0]).name} if trainer.best else set())
+    kept = {at.name} | {CheckpointStep(epoch).name for epoch in trainer.best_epochs}
     local_parts = trainer.uploader is not None  # every machine has a run directory of its own
     checkpoint.save_checkpoint(
         trainer.run.checkpoints,

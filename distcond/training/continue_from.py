@@ -1,7 +1,7 @@
 """Continues from another run's checkpoint with changed settings: weights, optimiser, masks and position.
 
 An optimiser restores weight decay and momentum with its state, so those of the new settings are written into the copy.
-The best checkpoint is reset. The parent's history is not copied.
+The best checkpoints are reset. The parent's history is not copied.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def continue_from(config: Config, parent: Path, epoch: int, child: str) -> RunDi
         raise ConfigError(f"{source}: no checkpoint to continue from")
     shared = checkpoint.load_shared(source)
     shared["optimiser"] = optimiser_state_for(config, shared)
-    shared["best"] = None
+    shared["best"], shared["winners"] = None, {}
     partial = run.checkpoints / f".{source.name}"
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial)

@@ -25,6 +25,7 @@ from distcond.runs.attempts import epoch_limit_reached
 from distcond.runs.build import training_precision
 from distcond.runs.checkpoint import Position
 from distcond.runs.run_dir import RunDir
+from distcond.training import selection
 from distcond.training.build_trainer import build_trainer
 from distcond.training.checkpointing import never_stop, resume_training, save_training
 from distcond.training.epoch import train_epoch
@@ -122,9 +123,9 @@ def train_and_test(trainer: Trainer, progress: ProgressWriter) -> None:
 
 
 def begin_stage(trainer: Trainer, position: Position) -> None:
-    """Start a stage: its loss, a fresh optimiser and, for sparse methods, its masks. Resets the best checkpoint."""
+    """Start a stage: its loss, a fresh optimiser and, for sparse methods, its masks. Resets the best checkpoints."""
     trainer.enter(position)
-    trainer.best = None
+    trainer.best, trainer.winners = None, {}
     if trainer.sparsity is not None:
         trainer.sparsity.start(trainer.stage.name)
 
@@ -136,10 +137,10 @@ def finish_epoch(trainer: Trainer, record: dict[str, Any], progress: ProgressWri
     if stage_over or (config.eval.every and done % config.eval.every == 0):
         if trainer.checkpoint_policy.poll():
             save_training(trainer)
-        score, curve = validate(trainer, done, progress)
-        record |= curve
-        if trainer.best is None or score > trainer.best[1]:
-            trainer.best = (done, score)
+        record |= validate(trainer, done, progress)
+        if trainer.best is None or record["val_score"] > trainer.best[1]:
+            trainer.best = (done, record["val_score"])
+        selection.update(trainer.winners, selection.winners(config.eval.select, record["val"], done))
         trainer.validated = done
         progress.pace.test = final_work(trainer)
     if trainer.sparsity is not None:
@@ -150,7 +151,7 @@ def finish_epoch(trainer: Trainer, record: dict[str, Any], progress: ProgressWri
     if trainer.world.first:
         # Before the checkpoint: after a kill between the two, a resumed run replaces this record, and none is missing.
         history.append(trainer.run.path, record)
-    is_best = trainer.best is not None and trainer.best[0] == done
+    is_best = done in trainer.best_epochs
     if trainer.trained or is_best or trainer.checkpoint_policy.due_at_epoch_end or done % config.save_every == 0:
         save_training(trainer)
     elif trainer.uploader is not None:
@@ -171,18 +172,30 @@ def advance(trainer: Trainer, stage_over: bool) -> None:
 def run_summary(trainer: Trainer, counts: dict[str, list[Count]]) -> dict[str, Any]:
     """Epochs, parameters, FLOPs and gaps of a finished run, as plain values.
 
-    `sa` and `ra` are those of the best checkpoint on test. `train_flops` is integrated over the density during
-    training; `flops` is one image at one operating point. The gaps are differences of RA in [0, 1] under the attack of
-    the final sweep (Rice et al. 2020; Sparsity Winning Twice, arXiv 2202.09844): robust overfitting = best - last on
-    test, robust generalisation = training images - test at last.
+    `sa` and `ra` are those of the best checkpoint on test; with `eval.select=each`, `each` has those of the point's own
+    best checkpoints and their epochs. `train_flops` is integrated over the density during training; `flops` is one
+    image at one operating point. The gaps are differences of RA in [0, 1] under the attack of the final sweep (Rice et
+    al. 2020; Sparsity Winning Twice, arXiv 2202.09844): robust overfitting = best - last on test, robust generalisation
+    = training images - test at last.
     """
     by_point = {name: {count.point: count for count in points} for name, points in counts.items()}
     return {
         "epochs": trainer.position.done,
         "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
         "train_flops": trainer.train_flops,
-        "points": [_point(at, by_point) for at in by_point["last"]],
+        "points": [
+            _point(at, by_point) | _each(trainer, number, by_point) for number, at in enumerate(by_point["last"])
+        ],
     }
+
+
+def _each(trainer: Trainer, number: int, by_point: dict[str, dict[OperatingPoint, Count]]) -> dict[str, Any]:
+    """Accuracies and epochs of an operating point's own best checkpoints; nothing unless `eval.select=each`."""
+    if "each" not in by_point:
+        return {}
+    count = list(by_point["each"].values())[number]
+    epochs = {f"{metric}_epoch": trainer.winners[f"{metric}/{number}"].epoch for metric in selection.METRICS}
+    return {"each": {"sa": count.sa_correct / count.num_examples, "ra": _ra(count), **epochs}}
 
 
 def _point(at: OperatingPoint, by_point: dict[str, dict[OperatingPoint, Count]]) -> dict[str, Any]:

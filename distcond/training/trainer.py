@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from distcond.runs.uploader import RunUploader
 from distcond.training.averaging import WeightAverage
 from distcond.training.checkpointing import CheckpointPolicy
 from distcond.training.optimiser import make_optimiser
+from distcond.training.selection import Winner
 
 
 @dataclass
@@ -99,6 +100,7 @@ class Trainer:
     uploader: RunUploader | None  # of a run at a URI
     position: Position = Position()  # noqa: RUF009  immutable
     best: tuple[int, float] | None = None  # epoch and validation score within the stage
+    winners: dict[str, Winner] = field(default_factory=dict)  # of `eval.select=each`, within the stage
     validated: int = 0  # the latest epoch validated by this process
     train_flops: float = 0.0  # spent so far, over all ranks
     world_sizes: tuple[int, ...] = ()  # numbers of ranks that trained the run, ascending
@@ -117,6 +119,11 @@ class Trainer:
     def stage(self) -> Stage:
         """The current stage."""
         return self.stages[self.position.stage]
+
+    @property
+    def best_epochs(self) -> set[int]:
+        """Epochs whose checkpoints are kept: of the best checkpoint, and of the winners of `eval.select=each`."""
+        return {winner.epoch for winner in self.winners.values()} | ({self.best[0]} if self.best is not None else set())
 
     def enter(self, position: Position) -> None:
         """Move to `position`, with its stage's loss, a fresh optimiser and a fresh average."""
@@ -157,6 +164,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "position": tuple(self.position),
             "best": self.best,
+            "winners": {name: tuple(winner) for name, winner in self.winners.items()},
             "train_flops": self.train_flops,
             "world_sizes": self.world_sizes,
             "sparsity": self.sparsity.state_dict() if self.sparsity is not None else None,
@@ -189,3 +197,4 @@ class Trainer:
         self.train_flops = shared["train_flops"]
         self.world_sizes = tuple(shared.get("world_sizes", (shared["world_size"],)))
         self.best = tuple(shared["best"]) if shared["best"] is not None else None
+        self.winners = {name: Winner(*winner) for name, winner in shared.get("winners", {}).items()}

@@ -20,10 +20,12 @@ from distcond.models.conditional import ConditionalModel
 from distcond.models.weights_digest import weights_digest
 from distcond.operating_point import OperatingPoint
 from distcond.registry import lookup
+from distcond.results.row import Row
 from distcond.results.store import write_part
 from distcond.runs.checkpoint import CheckpointStep
 from distcond.runs.grid import operating_points
 from distcond.runs.load_run import load_from
+from distcond.training import selection
 from distcond.training.eta import EtaEstimator
 from distcond.training.progress import ProgressWriter, SweepProgress
 from distcond.training.trainer import Trainer
@@ -32,12 +34,12 @@ from distcond.training.trainer import Trainer
 Reports = dict[OperatingPoint, Diagnosis]
 
 
-def validate(trainer: Trainer, epoch: int, progress: ProgressWriter) -> tuple[float, dict[str, object]]:
+def validate(trainer: Trainer, epoch: int, progress: ProgressWriter) -> dict[str, Any]:
     """Evaluate the validation split after `epoch` epochs.
 
     Returns:
-        The score that selects the best checkpoint, which is the mean of SA and RA over the grid; and entries for the
-        history: the curve, and "warnings" of the gradient masking check at the most robust point, if it ran.
+        Entries for the history: "val", the curve; "val_score", which selects the best checkpoint by the rule
+        `eval.select`; and "warnings" of the gradient masking check at the most robust point, if it ran.
     """
     model, method = trainer.evaluated_model(), lookup("method", trainer.config.method.name)
     assert isinstance(method, Method)
@@ -47,11 +49,10 @@ def validate(trainer: Trainer, epoch: int, progress: ProgressWriter) -> tuple[fl
     validated = Evaluated(plan, counts, _check_masking(trainer, plan, model))
     _write(trainer, f"val-epoch-{epoch:04d}", validated, "live")
     curve = [point(count) for count in counts]
-    score = sum(at["sa"] + at["ra"] for at in curve) / (2 * len(curve))
-    entries: dict[str, object] = {"val": curve, "val_score": score}
+    entries: dict[str, Any] = {"val": curve, "val_score": selection.score(trainer.config.eval.select, curve)}
     for report in validated.reports.values():
         entries["warnings"] = report.facts
-    return score, entries
+    return entries
 
 
 def _plan(
@@ -116,7 +117,7 @@ def final_work(trainer: Trainer) -> float:
     Before the first validation, assumes 1.5; later, that the last checkpoint is the best if the latest one was.
     """
     settings = trainer.config.eval
-    networks = 1.5 if trainer.best is None else 1.0 + (trainer.best[0] < trainer.validated)
+    networks = 1.5 if trainer.best is None else float(len(trainer.best_epochs | {trainer.validated}))
     rows = (networks + (trainer.averaged is not None)) * _rows(trainer, _blocks(trainer, "test"))
     rows += _rows(trainer, _blocks(trainer, "train")) if settings.train_examples else 0
     return sweep_work(settings.attack, rows)
@@ -137,8 +138,9 @@ class Evaluated(NamedTuple):
 def final_counts(trainer: Trainer, progress: ProgressWriter) -> dict[str, list[Count]]:
     """Evaluate checkpoints read back from disk: "last" and "best" on test, and "train", last on training images.
 
-    If weights are averaged, these are averages, and "last_raw" is the last checkpoint without averaging. The training
-    images, for the robust generalisation gap, are not augmented.
+    With `eval.select=each` also "each": SA and RA of every operating point at its own best checkpoints. If weights are
+    averaged, these are averages, and "last_raw" is the last checkpoint without averaging. The training images, for the
+    robust generalisation gap, are not augmented.
     """
     settings, by_network = trainer.config.eval, dict[tuple[int, bool], Evaluated]()
     names = ("last", "best", "last_raw") if trainer.averaged is not None else ("last", "best")
@@ -146,7 +148,8 @@ def final_counts(trainer: Trainer, progress: ProgressWriter) -> dict[str, list[C
     best = trainer.best[0] if trainer.best is not None else trainer.position.done
     epochs = {"last": trainer.position.done, "best": best, "last_raw": trainer.position.done}
     networks = {which: (epochs[which], which == "last_raw") for which in names}
-    rows = len(set(networks.values())) * _rows(trainer, _blocks(trainer, "test"))
+    others = [(epoch, False) for epoch in sorted(trainer.best_epochs)]
+    rows = len({*networks.values(), *others}) * _rows(trainer, _blocks(trainer, "test"))
     rows += bool(settings.train_examples) * _rows(trainer, _blocks(trainer, "train"))
     progress.pace.test = sweep_work(settings.attack, rows)
     meter = SweepProgress(progress, "test", trainer.position.done, rows)
@@ -155,6 +158,11 @@ def final_counts(trainer: Trainer, progress: ProgressWriter) -> dict[str, list[C
             by_network[network] = _evaluate_checkpoint(trainer, "test", network[0], which, meter)
         _write(trainer, f"test-{which}", by_network[network], which)
     counts = {which: by_network[network].counts for which, network in networks.items()}
+    for network in others:
+        if network not in by_network:
+            by_network[network] = _evaluate_checkpoint(trainer, "test", network[0], "each", meter)
+    if trainer.winners:
+        counts["each"] = _count_winners(trainer, {epoch: by_network[epoch, False] for epoch, _ in others})
     if settings.train_examples:
         trained = _evaluate_checkpoint(trainer, "train", networks["last"][0], "last", meter)
         _write(trainer, "train-last", trained, "last")
@@ -173,6 +181,31 @@ def _evaluate_checkpoint(trainer: Trainer, split: str, epoch: int, which: str, m
     attack, full_width = trainer.config.eval.attack, [point for point in plan.points if point.width == 1]
     work = sweep_work(attack, _rows(trainer, plan.layout))
     return Evaluated(plan, counts, probe(plan, model, trainer.sources[split], attack, full_width, work))
+
+
+def _count_winners(trainer: Trainer, by_epoch: dict[int, Evaluated]) -> list[Count]:
+    """SA and RA of every operating point at its own best checkpoints, whose rows are written as "test-each".
+
+    Args:
+        trainer: the run, with winners.
+        by_epoch: the networks of the winners on test.
+    """
+    counts, rows = list[Count](), list[Row]()
+    for number in range(len(trainer.winners) // len(selection.METRICS)):
+        sa, ra = (trainer.winners[f"{metric}/{number}"].epoch for metric in selection.METRICS)
+        counts.append(by_epoch[ra].counts[number]._replace(sa_correct=by_epoch[sa].counts[number].sa_correct))
+        if trainer.world.first:
+            rows += [row for row in _point_rows(trainer, by_epoch[sa], number) if row.attack == "none"]
+            rows += [row for row in _point_rows(trainer, by_epoch[ra], number) if row.attack != "none"]
+    if trainer.world.first:
+        write_part(trainer.run.path, "test-each", rows)
+    return counts
+
+
+def _point_rows(trainer: Trainer, evaluated: Evaluated, number: int) -> list[Row]:
+    warnings = {at: report.names for at, report in evaluated.reports.items()}
+    by_whom = provenance(trainer, evaluated.plan.epoch, "each")
+    return sweep_rows(evaluated.plan, evaluated.counts[number : number + 1], by_whom, warnings)
 
 
 def _rows(trainer: Trainer, blocks: Blocks) -> int:

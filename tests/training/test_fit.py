@@ -10,14 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from distcond.atomic_io import read_json
 from distcond.config.schema import Config
 from distcond.distributed.world import World
 from distcond.errors import ConfigError
 from distcond.models.conditional import AtLambda
 from distcond.results import history
+from distcond.results.row import Row
 from distcond.results.store import read_rows
+from distcond.run_layout import FINISHED_FILE
 from distcond.runs import checkpoint
-from distcond.runs.checkpoint import Position
+from distcond.runs.checkpoint import Position, load_shared
 from distcond.runs.load_run import load
 from distcond.runs.run_dir import RunDir
 from distcond.training import checkpointing, epoch, fit
@@ -66,6 +69,45 @@ def test_best_checkpoint_has_the_highest_score(small: Any, whole: Any) -> None:
     assert {row.epoch for row in read_rows(path) if row.checkpoint == "best"} == {best}
     expected = [(point["sa"] + point["ra"]) / 2 for point in history.read(path)[-1]["val"]]
     assert scores[6] == pytest.approx(sum(expected))
+
+
+#: Accuracy goes up and down, and epochs differ in what they are best at.
+UNSTEADY = {
+    "train_examples": 300, "epochs": 6, "data__augment": False, "optim__lr": 0.3, "optim__schedule": "constant",
+    "attack__epsilon": 0.1, "eval__attack__epsilon": 0.1, "eval__train_examples": 0, "eval__sentinel": "off",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", ["ra", "each"])
+def test_selection_rule_decides_the_best_checkpoint(rule: str, small: Any, whole: Any) -> None:
+    path = whole(small("float", **UNSTEADY, eval__select=rule))
+    curves = {record["epoch"]: record["val"] for record in history.read(path)}
+    of = {"ra": ("ra",), "each": ("sa", "ra")}[rule]
+    scores = {done: sum(at[metric] for at in curve for metric in of) for done, curve in curves.items()}
+    best = max(scores, key=lambda done: (round(scores[done], 9), -done))
+    assert load_shared(checkpoint.latest(RunDir(path).checkpoints))["best"][0] == best
+    rows = [row for row in read_rows(path) if row.split == "test"]
+    assert {row.epoch for row in rows if row.checkpoint == "best"} == {best}
+    points = read_json(path / FINISHED_FILE)["points"]
+    assert [("each" in point) for point in points] == [rule == "each"] * 2
+    if rule == "each":
+        check_winners(curves, points, [row for row in rows if row.checkpoint == "each"])
+        kept = {point["each"][f"{metric}_epoch"] for point in points for metric in ("sa", "ra")} | {best, 6}
+        assert {entry.name for entry in RunDir(path).checkpoints.iterdir()} == {f"epoch-{done:04d}" for done in kept}
+
+
+def check_winners(curves: dict[int, Any], points: list[Any], rows: list[Row]) -> None:
+    """Each point's own best epoch by metric, and its accuracy on test in rows and summary."""
+    found = {(row.lam, "sa" if row.attack == "none" else "ra"): row for row in rows}
+    assert len(found) == len(rows) == 2 * len(points)
+    for number, point in enumerate(points):
+        for metric in ("sa", "ra"):
+            score = {done: curve[number][metric] for done, curve in curves.items()}
+            epoch = max(score, key=lambda done: (score[done], -done))
+            row = found[point["lam"], metric]
+            assert row.epoch == point["each"][f"{metric}_epoch"] == epoch
+            assert row.num_correct / row.num_examples == point["each"][metric]
+    assert {row.epoch for row in rows} != {6}
 
 
 def test_training_learns(small: Any, whole: Any) -> None:

@@ -56,7 +56,7 @@ def in_parts(config: Config, path: Path, *stops: int) -> Path:
 
 def test_resumed_run_equals_the_uninterrupted_one(small: Any, tmp_path: Path, same_run: Any, whole: Any) -> None:
     # test_resume_within.py does this for every method.
-    config = small("float", epochs=3)
+    config = small("float", epochs=3, eval__select="each")
     same_run.assert_same_run(whole(config), in_parts(config, tmp_path / "b", 1, 2))
 
 

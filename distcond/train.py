@@ -76,7 +76,7 @@ def prepare_run(config: Config) -> PreparedRun:
     config = replace(config, data=infer_from_root(config.data))
     init_report = initialise.check_init_from(config)
     workers, is_main = driver.check(config), driver.is_main_process()
-    run = resolve_run(config, init_report)
+    run = resolve_run(config, init_report, workers)
     if is_main:
         remote = pull_remote_run(config, run)
         return PreparedRun(continued(config, run), run, init_report, remote, workers, is_main)
@@ -196,8 +196,8 @@ def pull_remote_run(config: Config, run: RunDir) -> RemoteRun | None:
     return remote
 
 
-def resolve_run(config: Config, init_report: InitReport | None) -> RunDir:
-    """The run directory of a config. Prepares the data, whose fingerprint is part of the run ID.
+def resolve_run(config: Config, init_report: InitReport | None, workers: int = 1) -> RunDir:
+    """The run directory of a config for so many workers. Prepares the data, whose fingerprint is part of the run ID.
 
     Raises:
         ConfigError: the data cannot be used, or the settings do not fit the data.
@@ -205,7 +205,7 @@ def resolve_run(config: Config, init_report: InitReport | None) -> RunDir:
     data = prepare_data(config.data)
     run = run_dir_for(config, data.fingerprint if init_report is None else f"{data.fingerprint}+{init_report.digest}")
     if not run.finished:
-        check_trainable(config, data.sizes["train"])
+        check_trainable(config, data.sizes["train"], workers)
     return run
 
 

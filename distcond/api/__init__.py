@@ -85,7 +85,7 @@ def identify_run(config: Config) -> str:
 
     data, content = _identify_data(config.data)
     config = replace(config, data=data)
-    if config.init_from:
+    if config.init_from or getattr(config.method, "code_file", "") or config.epochs == 0:
         from distcond.init_from.initialise import check_init_from
 
         report = check_init_from(config)

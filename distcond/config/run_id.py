@@ -15,6 +15,7 @@ NON_IDENTITY_FIELDS = (
     "recipe",
     "launch.",
     "init_from",  # the digest of its content is hashed instead
+    "method.code_file",  # likewise
     "data.root",
     "data.extra",  # as data.root: the fingerprint of the content is hashed instead
     "data.loader",

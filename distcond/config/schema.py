@@ -90,9 +90,9 @@ class EvalConfig:
         "pgd", "which iterate of the attack counts: pgd the best one, pgd-last the last one, as in many papers"
     )
     every: int = setting(1, "epochs between validations; 0 = only at the end", ge=0)
-    select: Literal["mean", "ra", "each"] = setting(
+    select: Literal["mean", "sa", "ra", "each"] = setting(
         "mean",
-        "score of the best checkpoint on validation: mean of SA and RA over the grid, or of ra alone; each = as mean, "
+        "score of the best checkpoint on validation, over the grid: mean of SA and RA, sa or ra alone; each = as mean, "
         "and one more per operating point and metric",
     )
     val_examples: int = setting(0, "validation examples, of every class; 0 = all", ge=0)
@@ -173,12 +173,18 @@ class Config:
     sampler: Options = group(Options(), "how lam is drawn in training; unset = the method's default")
     data: DataConfig = group(DataConfig(), "the images")
     attack: AttackConfig = group(AttackConfig(), "the attack of training")
+    attack_mode: Literal["eval", "train"] = setting(
+        "eval",
+        "mode of the network under the attack of training: eval, or train, with statistics of the batch, which every "
+        "attack step then updates (the code of Sparsity Winning Twice)",
+    )
     eval: EvalConfig = group(EvalConfig(), "evaluation")
     optim: OptimConfig = group(OptimConfig(), "the optimiser")
     precision: PrecisionConfig = group(PrecisionConfig(), "number format and layout")
     launch: LaunchConfig = group(LaunchConfig(), "execution")
-    epochs: int = setting(30, "passes over the training images", ge=1)
+    epochs: int = setting(30, "passes over the training images; 0 = only evaluate the weights of init_from", ge=0)
     batch_size: int = setting(128, "images per step over all workers", ge=1)
+    drop_last: bool = setting(True, "leave out the last batch of an epoch if it is smaller than batch_size")
     train_examples: int = setting(0, "training images to use, of every class, the same for every seed; 0 = all", ge=0)
     shared_statistics: bool = setting(False, "BN statistics over all workers instead of per worker")
     label_smoothing: float = setting(0.0, "label smoothing of the training loss, not of the attack", ge=0, lt=1)

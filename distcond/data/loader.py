@@ -98,7 +98,7 @@ class Loader:
         augment: None for evaluation.
         drop_last: drop an incomplete global batch.
         cutmix: mixes the images and labels of each rank; labels are then (n, K) class probabilities.
-        extra: extra images, which take `extra_share` of every batch; needs `drop_last` and `shuffle`.
+        extra: extra images, which take `extra_share` of every batch, and fill the last one; needs `shuffle`.
     """
 
     source: Source
@@ -118,6 +118,17 @@ class Loader:
     def steps(self) -> int:
         """Batches per epoch, the same on every rank."""
         return num_steps(len(self.source), self.batch_size, self.drop_last)
+
+    @property
+    def images(self) -> int:
+        """Images in an epoch's batches, over all ranks."""
+        return sum(map(self.global_size, range(self.steps)))
+
+    def global_size(self, step: int) -> int:
+        """Images in the batch of a step, over all ranks: fewer than `batch_size` in an incomplete last one."""
+        if self.extra is not None:
+            return self.batch_size  # filled up with images of another round
+        return min(self.batch_size, len(self.source) - step * self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
         """This rank's batches of an epoch from step `start` on, identical to the tail of the complete epoch.
@@ -143,8 +154,9 @@ class Loader:
     def _augmented(self, x: Tensor, epoch: int, step: int) -> Tensor:
         if self.augment is None:
             return x
-        global_size = min(self.batch_size, len(self.source) - step * self.batch_size)
-        draw = draw_augment(global_size, self.augment, generator(self.seed, "augment", epoch, step, device=self.device))
+        draw = draw_augment(
+            self.global_size(step), self.augment, generator(self.seed, "augment", epoch, step, device=self.device)
+        )
         return apply_augment(x, draw.for_rank(self.rank, self.world), self.source.image_size)
 
 

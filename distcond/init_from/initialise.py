@@ -12,10 +12,12 @@ from distcond.atomic_io import write_json
 from distcond.config.schema import Config
 from distcond.distributed.world import World
 from distcond.errors import ConfigError
+from distcond.init_from.code_matrix import copy_codes_into
 from distcond.init_from.matching import Match, TargetNetwork, best_match
 from distcond.init_from.mismatch import class_order_note, explain_mismatch
-from distcond.init_from.report import InitReport, build_init_report, takes_classifier
+from distcond.init_from.report import InitReport, build_init_report, takes_classifier, with_codes
 from distcond.init_from.weights_file import Weights, read_weights_file, unwrap_weights
+from distcond.methods.method import Method
 from distcond.models.conditional import ConditionalModel
 from distcond.path_errors import name_setting_in_errors
 from distcond.registry import lookup, table
@@ -28,26 +30,58 @@ from distcond.runs.run_dir import RunDir
 
 
 def check_init_from(config: Config) -> InitReport | None:
-    """Try `init_from` on a fresh network of the run; None if it is not set.
+    """Try `init_from` and `method.code_file` on a fresh network of the run; None if neither is set.
 
     Raises:
-        ConfigError: it cannot be read, or does not fit the model.
+        ConfigError: one cannot be read, or does not fit the model; or `epochs=0` without weights to evaluate.
     """
-    return copy_weights_into(build_model(config), config) if config.init_from else None
+    if config.epochs == 0:
+        _check_evaluation_only(config)
+    return copy_into(build_model(config), config) if config.init_from or _code_file(config) else None
 
 
 def apply_init_from(model: ConditionalModel, config: Config, run: RunDir, world: World) -> None:
-    """Copy the weights of `config.init_from` into the network of a new run, and write `init_from.json`.
+    """Copy weights and codes of the config's files into the network of a new run, and write `init_from.json`.
 
     Raises:
         ConfigError: as `check_init_from`, or the ranks read different files.
     """
-    if not config.init_from:
+    if not (config.init_from or _code_file(config)):
         return
-    report = copy_weights_into(model, config)
-    _require_same_on_all_ranks(report.digest, world, config.init_from)
+    report = copy_into(model, config)
+    _require_same_on_all_ranks(report.digest, world, _files(config))
     if world.first:
         write_json(run.path / INIT_FROM_FILE, report.record)
+
+
+def copy_into(model: ConditionalModel, config: Config) -> InitReport:
+    """Copy the weights of `init_from` and the codes of `method.code_file` to `model`, whichever are set.
+
+    Raises:
+        ConfigError: as `check_init_from`.
+    """
+    weights, file = copy_weights_into(model, config) if config.init_from else None, _code_file(config)
+    if not file:
+        assert weights is not None
+        return weights
+    return with_codes(weights, file, copy_codes_into(model, file))
+
+
+def _code_file(config: Config) -> str:
+    return str(getattr(config.method, "code_file", ""))
+
+
+def _files(config: Config) -> str:
+    named = {"init_from": config.init_from, "method.code_file": _code_file(config)}
+    return ", ".join(f"{setting}={file}" for setting, file in named.items() if file)
+
+
+def _check_evaluation_only(config: Config) -> None:
+    method: Method = lookup("method", config.method.name)
+    if not config.init_from:
+        raise ConfigError("epochs=0: evaluates the weights of init_from, which is not set; set it, or epochs=1 or more")
+    if method.stages is not None or method.sparsity(config, build_model(config)) is not None:
+        raise ConfigError(f"epochs=0: {method.name} makes its masks in training; valid: 1 or more")
 
 
 @torch.no_grad()
@@ -100,11 +134,11 @@ def num_classes(backbone: nn.Module) -> int:
     return [module for module in backbone.modules() if isinstance(module, nn.Linear)][-1].out_features
 
 
-def _require_same_on_all_ranks(digest: str, world: World, init_from: str) -> None:
+def _require_same_on_all_ranks(digest: str, world: World, files: str) -> None:
     # In pieces that float32 represents exactly.
     own = torch.tensor([float(int(digest[at : at + 4], 16)) for at in range(0, 16, 4)], device=world.device)
     if not torch.equal(world.sum(own), own * world.size):
-        raise ConfigError(f"init_from={init_from}: the workers read different content; use a path that all nodes share")
+        raise ConfigError(f"{files}: the workers read different content; use a path that all nodes share")
 
 
 def read_weights(init_from: str) -> Weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple
 
 import torch
@@ -63,6 +64,16 @@ def build_init_report(
     }
     summary = f"init_from={init_from}: {'; '.join(filter(None, parts))} (lists in {INIT_FROM_FILE})"
     return InitReport(digest, summary, record)
+
+
+def with_codes(report: InitReport | None, file: str, digest: str) -> InitReport:
+    """The report on weights, or None without any, completed by the codes of a file with that digest."""
+    line = f"method.code_file={file}: codes of lam taken from it"
+    codes = {"code_file": file, "codes": digest}
+    if report is None:
+        return InitReport(digest, line, {"digest": digest, **codes})
+    both = hashlib.blake2b(f"{report.digest}{digest}".encode(), digest_size=8).hexdigest()
+    return InitReport(both, f"{report.summary}; {line}", report.record | {"digest": both, **codes})
 
 
 def _count(what: str, names: tuple[str, ...]) -> str:

@@ -59,9 +59,25 @@ class Codebook(nn.Module):
             raise ConfigError(f"method.dim={dim}: {len(choices)} choices of lam need at least as many dimensions")
         self.kind, self.dim, self.interpolate = kind, dim, interpolate
         self.lams = tuple(sorted(choices))
-        rows = code_matrix(kind, dim, seed)[: len(choices)]
+        self.order = sorted(range(len(choices)), key=choices.__getitem__)  # rows of the code matrix, by ascending lam
         self.register_buffer("choices", torch.tensor(self.lams))
-        self.register_buffer("table", rows[sorted(range(len(choices)), key=choices.__getitem__)].float())
+        self.register_buffer("table", code_matrix(kind, dim, seed)[self.order].float())
+
+    @torch.no_grad()
+    def set_matrix(self, matrix: Tensor) -> None:
+        """Take the codes from another code matrix (rows, D); row j belongs to choice j.
+
+        Raises:
+            ConfigError: it has another number of columns, or fewer rows than there are choices.
+        """
+        rows, dim = matrix.shape
+        if dim != self.dim:
+            raise ConfigError(f"codes of {dim} numbers; set method.dim={dim}, not {self.dim}")
+        if rows < len(self.lams):
+            raise ConfigError(
+                f"{rows} codes for the {len(self.lams)} values of method.lam_choices={_format(self.lams)}"
+            )
+        self.table.copy_(matrix[self.order])
 
     def forward(self, lam: Tensor) -> Tensor:
         if self.interpolate and len(self.lams) > 1:

@@ -42,6 +42,10 @@ class OatOptions(Options):
         (0.0, 0.1, 0.2, 0.3, 0.4, 1.0), "values of lam with a code; set sampler.choices to the same", ge=0, le=1
     )
     encoding_seed: int = setting(0, "seed of the random rotation", ge=0)
+    code_file: str = setting(
+        "",
+        "file of the rotation in place of encoding_seed: a .npy of dim columns, such as the authors' rand_otho_mat.npy",
+    )
     interpolate: bool = setting(False, "interpolate the codes of neighbouring choices (not in the paper)")
     identity_start: bool = setting(False, "initialise FiLM as the identity (not in the paper)")
     skip_clean_of_adversarial: bool = setting(

@@ -8,9 +8,9 @@ module with input gradients only: no collectives, no weight gradients, no update
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,9 @@ class StepRandomness:
         return len(range(self.rank, index, self.world))
 
 
+AttackMode = Literal["eval", "train"]
+
+
 class Outcome(NamedTuple):
     """The loss of a step and its counts, which stay on the device."""
 
@@ -103,6 +106,8 @@ class StepContext:
         fold_dtype: dtype of the folded weights that the attack uses; None = do not fold.
         label_smoothing: share of every label spread over all classes; the attack uses the label without smoothing.
         watch: times the attacks.
+        attack_mode: "eval" attacks the network with its running statistics; "train" with those of the batch, and every
+            attack step updates the running ones and drops units where the network has dropout.
     """
 
     def __init__(
@@ -113,9 +118,10 @@ class StepContext:
         fold_dtype: torch.dtype | None,
         label_smoothing: float = 0.0,
         watch: Stopwatch = NULL_TIMER,
+        attack_mode: AttackMode = "eval",
     ) -> None:
         self.model, self.attack, self.randomness, self.fold_dtype = model, attack, randomness, fold_dtype
-        self.label_smoothing, self.watch = label_smoothing, watch
+        self.label_smoothing, self.watch, self.attack_mode = label_smoothing, watch, attack_mode
         self._cache: dict[object, Tensor] = {}
         #: Forward equivalents so far, times rows, by width index. A forward pass counts 1, a backward to the input 1,
         #: a backward to input and weights 2.
@@ -172,12 +178,13 @@ class StepContext:
     def _attack(self, x: Tensor, y: Tensor, part: RowSlice, width: int, loss: Loss) -> Tensor:
         self._spend(width, 2 * self.attack.num_steps * len(x))
         unit = self.randomness.uniform(part, x, f"attack{width}") if self.attack.random_start else None
-        with self.watch.part("attack"), eval_mode(self.model):
+        mode = eval_mode(self.model) if self.attack_mode == "eval" else nullcontext()
+        with self.watch.part("attack"), mode:
             return pgd(self._attack_target(part, width), x, y, self.attack, unit, loss)
 
     def _attack_target(self, part: RowSlice, width: int) -> Callable[[Tensor, int], Tensor]:
         """(images, attack step) -> logits, with folded weights where possible."""
-        foldable = isinstance(part.lam, float) or not self.model.noise_size
+        foldable = (isinstance(part.lam, float) or not self.model.noise_size) and self.attack_mode == "eval"
         if self.fold_dtype is None or not foldable or self.randomness.common_route(part, self.model.routing) is None:
             return lambda x, step: self.model(x, self.condition(part, f"attack{step}", width))
         cond = self._condition(part, width)

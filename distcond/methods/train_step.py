@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from distcond.config.schema import AttackConfig
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.methods.method import Objective
-from distcond.methods.step_context import Outcome, StepContext, StepRandomness
+from distcond.methods.step_context import AttackMode, Outcome, StepContext, StepRandomness
 from distcond.methods.stopwatch import NULL_TIMER
 from distcond.methods.weight_perturbation import WeightPerturbation
 from distcond.models.conditional import ConditionalModel
@@ -24,6 +24,7 @@ class TrainStep(nn.Module):
         autocast: dtype of the forward passes; None = that of the weights.
         fold_attack: attack a folded copy of the weights.
         label_smoothing: share of every label spread over all classes, in [0, 1).
+        attack_mode: mode of the network under attack, "eval" or "train".
         awp_gamma: relative size of the adversarial weight perturbation; 0 = none. Call `after_backward` after every
             backward if it is not 0.
     """
@@ -37,11 +38,12 @@ class TrainStep(nn.Module):
         fold_attack: bool = True,
         label_smoothing: float = 0.0,
         awp_gamma: float = 0.0,
+        attack_mode: AttackMode = "eval",
     ) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
-        self.attack = attack
+        self.attack, self.attack_mode = attack, attack_mode
         self.autocast = autocast
         self.fold_dtype = (autocast or torch.float32) if fold_attack else None
         self.label_smoothing = label_smoothing
@@ -51,7 +53,9 @@ class TrainStep(nn.Module):
         self.two_paths = any(isinstance(module, DualBatchNorm2d) for module in model.modules())
 
     def forward(self, x: Tensor, y: Tensor, randomness: StepRandomness) -> Outcome:
-        step = StepContext(self.model, self.attack, randomness, self.fold_dtype, self.label_smoothing, self.watch)
+        step = StepContext(
+            self.model, self.attack, randomness, self.fold_dtype, self.label_smoothing, self.watch, self.attack_mode
+        )
         if self.perturbation is not None:
             self.perturbation.apply(lambda: self._run_objective(step, x, y).loss)
         outcome = self._run_objective(step, x, y)

@@ -78,8 +78,10 @@ def _read_settings(run_dir: Path) -> dict[str, Any]:
 
 
 def _init_from_digest(run_dir: Path, settings: Mapping[str, Any]) -> dict[str, str]:
-    """`init_from` as the digest of its weights, if the run recorded it: copies of one network count as equal."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        if settings.get("init_from"):
-            return {"init_from": str(json.loads((run_dir / INIT_FROM_FILE).read_text(encoding="utf-8"))["digest"])}
-    return {}
+    """`init_from` and `method.code_file` as digests, if the run recorded them: copies of one file count as equal."""
+    found = dict[str, str]()
+    for path, entry in (("init_from", "digest"), ("method.code_file", "codes")):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            if settings.get(path):
+                found[path] = str(json.loads((run_dir / INIT_FROM_FILE).read_text(encoding="utf-8"))[entry])
+    return found

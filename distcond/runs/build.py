@@ -56,7 +56,7 @@ def build_step(config: Config, model: ConditionalModel, device: torch.device) ->
     objective = method.objective(config.method)
     return TrainStep(
         model, objective, config.attack, autocast, config.precision.fold_attack, config.label_smoothing,
-        config.optim.awp_gamma,
+        config.optim.awp_gamma, config.attack_mode,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ fixed lam of 1, is neither trained nor evaluated, and is allowed.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,32 @@ def check_bn_batch_size(config: Config, workers: int) -> None:
     too_few = [group for group in (groups[1:] if dual else groups[:1]) if _has_too_few(group, needed)]
     if too_few:
         raise ConfigError(_explain_refusal(config, workers, min(too_few, key=lambda group: group.rows)))
+
+
+def check_last_batch(config: Config, images: int, workers: int) -> None:
+    """Refuse `drop_last=false` if the last batch of an epoch is too small for the ranks or for batch normalisation.
+
+    Args:
+        config: the run.
+        images: training images.
+        workers: number of ranks that share a batch.
+
+    Raises:
+        ConfigError: too few rows; the message has the numbers and what would be valid.
+    """
+    last = images % config.batch_size
+    if config.drop_last or not last or config.data.extra:
+        return
+    try:
+        if last < workers:
+            raise ConfigError("fewer images than workers")
+        check_bn_batch_size(replace(config, batch_size=last), workers)
+    except ConfigError as error:
+        where = f"{last} of {images} images on {workers} worker{'s' if workers > 1 else ''}"
+        raise ConfigError(
+            f"drop_last=false: the last batch of an epoch has {where}, too few for batch normalisation on each; valid: "
+            "drop_last=true, or another batch_size"
+        ) from error
 
 
 def whole_batch(batch_size: int) -> RowGroup:

@@ -26,7 +26,7 @@ from distcond.runs.build import build_model, build_step
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import RunDir
 from distcond.runs.uploader import RunUploader
-from distcond.training.bn_batch_size import check_bn_batch_size
+from distcond.training.bn_batch_size import check_bn_batch_size, check_last_batch
 from distcond.training.checkpointing import CheckpointPolicy, never_stop
 from distcond.training.optimiser import make_optimiser
 from distcond.training.trainer import Trainer
@@ -53,6 +53,7 @@ def build_trainer(
     sources = open_sources(config, world)
     train = train_loader(config, sources["train"], world)
     _check_batch_size(config, len(train.source))
+    check_last_batch(config, len(train.source), world.size)
     method: Method = lookup("method", config.method.name)
     stages = stages_of(config, method)
     sparsity, optimiser = method.sparsity(config, model), make_optimiser(model, stages[0].optim)
@@ -67,17 +68,20 @@ def build_trainer(
     )  # fmt: skip
 
 
-def check_trainable(config: Config, train_images: int) -> None:
+def check_trainable(config: Config, train_images: int, workers: int = 1) -> None:
     """Check, before anything is started or written, the settings that `build_trainer` would refuse.
 
     Args:
         config: the run.
         train_images: number of training images in the data set.
+        workers: number of ranks that will share a batch, if known.
 
     Raises:
         ConfigError: settings contradict each other or do not fit the data.
     """
-    _check_batch_size(config, min(config.train_examples or train_images, train_images))
+    images = min(config.train_examples or train_images, train_images)
+    _check_batch_size(config, images)
+    check_last_batch(config, images, workers)
     method: Method = lookup("method", config.method.name)
     stages_of(config, method)
     method.sparsity(config, build_model(config))
@@ -120,7 +124,7 @@ def train_loader(config: Config, source: Source, world: World) -> Loader:
         device=world.device,
         augment=dataset.augment if data.augment else None,
         shuffle=True,
-        drop_last=True,
+        drop_last=config.drop_last,
         cutmix=CutMix(data.cutmix, dataset.num_classes) if data.cutmix else None,
         extra=MemorySource(prepare_extra(data.extra, data.cache_dir, dataset).arrays(), world.device)
         if data.extra

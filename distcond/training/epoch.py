@@ -92,7 +92,7 @@ def epoch_record(trainer: Trainer, sums: EpochAccumulator) -> dict[str, Any]:
         "lr": sums.rate,
         "seconds": sums.seconds,
         "train_flops": trainer.train_flops + epoch_flops(trainer, sums),
-        "images_per_second": steps * trainer.config.batch_size / sums.seconds,
+        "images_per_second": trainer.train.images / sums.seconds,
         "world_sizes": list(trainer.world_sizes),
     }
 
@@ -151,5 +151,6 @@ def step_randomness(trainer: Trainer, step: int) -> StepRandomness:
     """The randomness of one step. `lam` is drawn for the global batch and sorted."""
     config, epoch = trainer.config, trainer.position.done
     source = generator(config.seed, "lam", epoch, step)
-    lam = lookup("sampler", config.sampler.name).draw(config.sampler, config.batch_size, source)
+    rows = trainer.train.global_size(step)
+    lam = lookup("sampler", config.sampler.name).draw(config.sampler, rows, source)
     return StepRandomness(config.seed, epoch, step, trainer.world.rank, trainer.world.size, lam.sort().values)

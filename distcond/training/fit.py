@@ -75,6 +75,9 @@ def resume_and_train(trainer: Trainer) -> bool:
         # Before a sparse method makes its masks: they prune these weights.
         initialise.apply_init_from(trainer.model, trainer.config, trainer.run, trainer.world)
         begin_stage(trainer, Position())
+        if trainer.config.epochs == 0:
+            trainer.position = Position(len(trainer.stages))
+            save_training(trainer)
     progress = make_progress(trainer)
     try:
         train_and_test(trainer, progress)

@@ -38,7 +38,8 @@ def train_flops(config: Config) -> float:
         ConfigError: settings contradict each other.
     """
     images = resolve_dataset(config.data).splits["train"]
-    images = min(images, config.train_examples or images) // config.batch_size * config.batch_size
+    images = min(images, config.train_examples or images)
+    images -= images % config.batch_size if config.drop_last else 0
     per_image = sum(n * flops for n, flops in zip(count_forwards(config), forward_flops(config), strict=True))
     return images * per_image
 

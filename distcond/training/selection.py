@@ -1,6 +1,7 @@
 """Which epoch of a run is the best on validation: the rules of `eval.select`.
 
     mean   one network: the mean of SA and RA over the grid
+    sa     one network: the mean of SA over the grid (SOLAR, arXiv 2509.16833)
     ra     one network: the mean of RA over the grid (Sparsity Winning Twice, arXiv 2202.09844)
     each   as mean, and besides one network per operating point and metric (OAT, arXiv 2010.11828)
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-Rule = Literal["mean", "ra", "each"]
+Rule = Literal["mean", "sa", "ra", "each"]
 
 #: What `eval.select=each` looks for at every operating point.
 METRICS = ("sa", "ra")
@@ -27,8 +28,8 @@ class Winner(NamedTuple):
 
 def score(rule: Rule, curve: Sequence[Mapping[str, Any]]) -> float:
     """The score that selects the best checkpoint, in [0, 1]."""
-    if rule == "ra":
-        return float(sum(at["ra"] for at in curve) / len(curve))
+    if rule in METRICS:
+        return float(sum(at[rule] for at in curve) / len(curve))
     return float(sum(at["sa"] + at["ra"] for at in curve) / (2 * len(curve)))
 
 

@@ -16,18 +16,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from distcond.config.overrides import resolve
 from distcond.config.schema import AttackConfig
+from distcond.init_from.initialise import copy_into
 from distcond.layers.encode import Codebook
 from distcond.methods import oat, oats
 from distcond.methods.oats import OatsOptions
 from distcond.methods.step_context import StepContext, StepRandomness
 from distcond.models.conditional import ConditionalModel
 from distcond.models.resnet import RESNET34, ResNet
+from distcond.runs.build import build_model
 from distcond.seeding import generator
 
 CHECKOUT = os.environ.get("DISTCOND_OAT_CHECKOUT", "")
@@ -173,3 +177,28 @@ def test_oats_gives_the_same_logits_at_every_width(theirs: Any) -> None:
             wanted = network.train()(X, codes(model), ZEROS)
             found = model.train()(X, model.condition(LAM, width=model.width_index(mult)))
         assert torch.allclose(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_imported_checkpoint_gives_the_authors_logits(theirs: Any, tmp_path: Path) -> None:
+    """Weights and codes as their trainer saves them, at every lam as their validation encodes it."""
+    torch.manual_seed(4)
+    network = oat_network(theirs).double()
+    network.train()(X, torch.randn(len(LAM), 1, 128, dtype=torch.float64), ZEROS)  # statistics that are not the first
+    codes_of = np.linalg.qr(np.random.default_rng(3).normal(size=(128, 128)))[0]
+    saved = {name: value.to(torch.float32) for name, value in network.state_dict().items() if value.dim()}
+    network.load_state_dict(saved, strict=False)
+    torch.save(saved, tmp_path / "latest.pth")
+    np.save(tmp_path / "rand_otho_mat.npy", codes_of)
+    config = resolve("oat_cifar10_resnet34", {
+        "init_from": str(tmp_path / "latest.pth"), "method.code_file": str(tmp_path / "rand_otho_mat.npy"),
+    })  # fmt: skip
+    model = build_model(config).eval()
+    copy_into(model, config)
+    model.double()
+    assert isinstance(config.method, oat.OatOptions)
+    for number, lam in enumerate(config.method.lam_choices):
+        code = torch.from_numpy(codes_of[number]).to(torch.float32).double().repeat(len(X), 1, 1)
+        with torch.no_grad():
+            wanted = network.eval()(X, code, len(X) if lam == 0 else 0)
+            found = model(X, model.condition(lam))
+        assert torch.allclose(found, wanted, rtol=0, atol=1e-6), lam

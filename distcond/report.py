@@ -10,6 +10,7 @@ A folder may be a URI (s3://BUCKET/RUNS): see docs/storage.md.
 Prints the tables, then for each attack, threat, noise mode and image set the operating points with their 95 %
 intervals, the Pareto set, the hypervolume and the knee, and draws one figure. Results are compared within these groups
 only. If a point was measured several times, its lowest SA and RA count for the choice, and the line names them.
+Runs with a damaged file are named and left out; the exit status is then 1.
 
   sa=LEVEL ra=LEVEL    choose the point with the fewest FLOPs whose SA and RA are at least this: 0.8 or 80%
   by=estimate          what must reach the levels: the measured accuracy, or with interval the lower end of its interval
@@ -18,6 +19,8 @@ only. If a point was measured several times, its lowest SA and RA count for the 
                        choose on val, or with python -m distcond.calibrate, which never uses the test split
   classes=true         also SA and RA of each class, where evaluate stored outcomes per example; of more than 20
                        classes the ten with the lowest RA (classes=all: all of them)
+  all=true             of more than 20 runs every table, point and curve; by default an overview of one screen: counts,
+                       Pareto set, best points
   png=FILE             file of the figure; default curves.png in the first folder, and with classes classes.png there
   html=FILE            one page with everything, usable offline: a slider over lam moves every panel
 """
@@ -27,23 +30,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from distcond.config.command_line import run_cli
-from distcond.errors import ConfigError
+from distcond.reporting.overview import MAX_RUNS, GroupOverview, group_overviews, overview_text
 from distcond.reporting.page import write_page
 from distcond.reporting.per_class import ClassScores, ClassScoresKey, per_class_png, per_class_tables
 from distcond.reporting.query import ReportQuery, parse_query
+from distcond.reporting.report_data import ReportData, read_report_data
 from distcond.reporting.terminal import choice_text, comparison_text
 from distcond.reporting.trade_off_plot import trade_off_png
-from distcond.results.comparison import ComparisonGroup, comparison_groups
-from distcond.results.cost import InferenceCost, costs_below, run_dirs_below
-from distcond.results.labels import is_pair, name_pairs
+from distcond.results.comparison import ComparisonGroup
 from distcond.results.lines import shared_title
-from distcond.results.row import Row
-from distcond.results.selection import choose_points
-from distcond.results.series import PointKey
-from distcond.results.store import read_runs
-from distcond.results.swept import swept_settings_below
+from distcond.results.selection import Choice, choose_points
 from distcond.results.tables import trade_off_table
 from distcond.results.threat_table import threat_table
 from distcond.storage.uri import is_uri
@@ -51,8 +50,20 @@ from distcond.tuning.sweep_report.read import is_sweep
 from distcond.tuning.sweep_report.report import report
 
 
+class Content(NamedTuple):
+    """What is reported: all groups of points, and the runs that are shown in full. Without overviews these are all."""
+
+    data: ReportData
+    groups: list[ComparisonGroup]
+    overviews: list[GroupOverview]
+    shown: ReportData
+    shown_groups: list[ComparisonGroup]
+    choices: list[Choice]
+    classes: dict[ClassScoresKey, ClassScores]
+
+
 def main(argv: Sequence[str]) -> int:
-    """Report on the best checkpoints of all runs found; returns the exit status."""
+    """Report on the best checkpoints of all runs found; returns the exit status, 1 if a run could not be read."""
     if not argv or argv[0] in ("--help", "-h"):
         print(__doc__)
         return 0
@@ -61,24 +72,16 @@ def main(argv: Sequence[str]) -> int:
         print(report(args[0]))
         return 0
     query = parse_query(args)
-    demand, reference, png, html = query.demand, query.reference, query.png, query.html
-    rows = rows_at(query.roots, query.split)
-    costs: dict[PointKey, InferenceCost] = costs_below(*query.roots)
-    swept = swept_settings_below(*query.roots)
-    groups = comparison_groups(rows, costs, swept)
-    classes = classes_at(query, groups) if query.classes else {}
-    sections = [trade_off_table(rows), threat_table(rows), *(comparison_text(group, reference) for group in groups)]
-    choices = choose_points(groups, demand) if demand else []
-    sections += [choice_text(choices, demand)] if demand else []
-    sections += [per_class_tables(classes, query.every_class)] if query.classes else []
-    print("\n\n".join(filter(None, sections)))
-    chosen = [(c.best.point.sa.accuracy, c.best.point.ra.accuracy) for c in choices if c.meets]
-    figures = [trade_off_png(rows, png, chosen, swept), *class_figures(groups, classes, png.parent)]
-    for path in filter(None, figures):
+    png, html = query.png, query.html  # refused before anything is read
+    content = read_content(query)
+    for error in content.data.errors:
+        print(f"damaged: {error}", file=sys.stderr)
+    print(content_text(query, content))
+    for path in write_figures(content, png):
         print(f"\nfigure: {path}")
     if html:
-        print(f"page: {write_page(groups, html, reference, classes)}")
-    return 0
+        print(f"page: {write_page(content.shown_groups, html, query.reference, content.classes)}")
+    return int(bool(content.data.errors))
 
 
 def fetch(uri: str) -> Path:
@@ -88,43 +91,61 @@ def fetch(uri: str) -> Path:
     return fetch_run(uri, checkpoints=False)
 
 
-def rows_at(places: Sequence[Path], split: str) -> list[Row]:
-    """Rows of the best checkpoints on one split; on val, if there are none, those of the validation in training.
+def read_content(query: ReportQuery) -> Content:
+    """Read the runs of a query, group their points, and choose.
 
     Raises:
-        ConfigError: no rows below one of the places.
+        ConfigError: an invalid option, or no rows below one of the folders.
     """
-    rows = list[Row]()
-    runs = {run_dir: name_pairs(of_run, run_dir) for run_dir, of_run in read_runs(places).items()}
-    for place in places:
-        below = [of_run for run_dir, of_run in runs.items() if run_dir.is_relative_to(place.resolve())]
-        of_split = [row for of_run in below for row in of_run if row.split == split]
-        # A pair has one checkpoint, whichever it was made of.
-        selected = [row for row in of_split if row.checkpoint == "best" or is_pair(row.method)]
-        selected = selected or [row for row in of_split if row.checkpoint == "live"]
-        if not selected:
-            raise ConfigError(f"{place}: no {split} rows here; name a finished run or a directory of runs")
-        rows += selected
-    return list(dict.fromkeys(rows))  # places may overlap
+    demand, reference, every_run, with_classes = query.demand, query.reference, query.every_run, query.classes
+    data = read_report_data(query.roots, query.split)
+    groups = data.groups()
+    overviews = [] if every_run or len(data.run_dirs) <= MAX_RUNS else group_overviews(groups, reference)
+    shown = data.only({run_id for one in overviews for run_id in one.run_ids}) if overviews else data
+    shown_groups = shown.groups() if overviews else groups
+    choices = choose_points(groups, demand) if demand else []
+    classes = classes_at(shown, shown_groups) if with_classes else {}
+    return Content(data, groups, overviews, shown, shown_groups, choices, classes)
 
 
-def classes_at(query: ReportQuery, groups: Sequence[ComparisonGroup]) -> dict[ClassScoresKey, ClassScores]:
+def content_text(query: ReportQuery, content: Content) -> str:
+    """The tables and points, or the overview of many runs; then the choice, and accuracies per class."""
+    if content.overviews:
+        runs, groups = len(content.data.run_dirs), len(content.groups)
+        sections = [overview_text(content.overviews, runs, groups, query.reference)]
+    else:
+        tables = [trade_off_table(content.data.rows), threat_table(content.data.rows)]
+        sections = [*tables, *(comparison_text(group, query.reference) for group in content.groups)]
+    sections += [choice_text(content.choices, query.demand)] if query.demand else []
+    sections += [per_class_tables(content.classes, query.every_class)] if query.classes else []
+    return "\n\n".join(filter(None, sections))
+
+
+def write_figures(content: Content, png: Path) -> list[Path]:
+    """Draw the shown runs, all other points as dots, and the figures per class; returns their paths."""
+    best = [choice.best.point for choice in content.choices if choice.meets]
+    chosen = [(point.sa.accuracy, point.ra.accuracy) for point in best]
+    drawn = {row.run_id for row in content.shown.rows}
+    points = [point for group in content.groups for point in group.points if point.at.run_id not in drawn]
+    others = [(point.sa.accuracy, point.ra.accuracy) for point in points]
+    trade_off = trade_off_png(content.shown.rows, png, chosen, content.data.swept, others)
+    return [path for path in (trade_off, *class_figures(content, png.parent)) if path]
+
+
+def classes_at(data: ReportData, groups: Sequence[ComparisonGroup]) -> dict[ClassScoresKey, ClassScores]:
     """Scores per class, where outcomes per example are stored."""
     from distcond.evaluation.by_class import classes_of  # imports torch
 
-    run_dirs = run_dirs_below(*query.roots)
-    return {key: scores for group in groups for key, scores in classes_of(group, run_dirs).items()}
+    return {key: scores for group in groups for key, scores in classes_of(group, data.run_dirs).items()}
 
 
-def class_figures(
-    groups: Sequence[ComparisonGroup], classes: dict[ClassScoresKey, ClassScores], folder: Path
-) -> list[Path | None]:
+def class_figures(content: Content, folder: Path) -> list[Path | None]:
     """Draw one figure per run and attack with scores per class; returns their paths."""
     titled = []
-    for group in groups:
+    for group in content.shown_groups:
         for line, points in zip(group.lines, group.points_by_line, strict=True):
             keys = {point.at: ClassScoresKey(group.attack, point.at, point.name) for point in points}
-            scores = {at: classes[key] for at, key in keys.items() if key in classes}
+            scores = {at: content.classes[key] for at, key in keys.items() if key in content.classes}
             parts = (shared_title([line])[0], group.attack, points[0].name if points else "")
             titled += [(" · ".join(filter(None, parts)), scores)] if scores else []
     paths = [folder / ("classes.png" if len(titled) == 1 else f"classes-{i}.png") for i in range(1, len(titled) + 1)]

@@ -13,7 +13,7 @@ from distcond.path_errors import can_write, require_target
 from distcond.registry import describe_unknown
 from distcond.results.selection import Demand, parse_accuracy
 
-OPTIONS = ("sa", "ra", "by", "reference", "split", "classes", "png", "html")
+OPTIONS = ("sa", "ra", "by", "reference", "split", "classes", "all", "png", "html")
 
 
 @dataclass
@@ -48,6 +48,12 @@ class ReportQuery:
         """Whether to report SA and RA per class."""
         per_class: bool = self.every_class or parse_value("classes", self.options.get("classes", False), bool)
         return per_class
+
+    @property
+    def every_run(self) -> bool:
+        """Whether to show every run in full, however many there are."""
+        shown: bool = parse_value("all", self.options.get("all", False), bool)
+        return shown
 
     @property
     def every_class(self) -> bool:

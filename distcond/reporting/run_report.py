@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,9 +12,9 @@ from distcond.reporting.history_plot import HISTORY_PNG, history_png
 from distcond.reporting.page import write_page
 from distcond.reporting.trade_off_plot import trade_off_png
 from distcond.results.comparison import comparison_groups
-from distcond.results.cost import cost_lines, costs_below
-from distcond.results.row import Row
-from distcond.results.store import part_files, read_rows
+from distcond.results.cost import cost_lines, costs_of, run_dirs_of
+from distcond.results.row import Row, key
+from distcond.results.store import part_files, read_rows, read_runs
 from distcond.results.tables import markdown_table, trade_off_table
 from distcond.run_layout import HISTORY_FILE, RESULTS_DIR
 
@@ -44,16 +45,17 @@ def write_report(run_dir: Path | str, page: bool = False) -> list[Path]:
         ConfigError: as `summarise`.
     """
     run_dir = Path(run_dir)
-    rows = read_rows(run_dir)
+    runs = read_runs([run_dir])
+    rows = sorted((row for of_run in runs.values() for row in of_run), key=key)
     table = run_dir / RESULTS_DIR / TABLE_FILE
     atomic_write_text(table, markdown_table(rows) + "\n")
     figures = trade_off_png(rows, run_dir / RESULTS_DIR / CURVE_FILE), history_png(run_dir)
-    return [table, *filter(None, (*figures, _write_page(run_dir, rows) if page else None))]
+    return [table, *filter(None, (*figures, _write_page(run_dir, rows, run_dirs_of(runs)) if page else None))]
 
 
-def _write_page(run_dir: Path, rows: list[Row]) -> Path | None:
+def _write_page(run_dir: Path, rows: list[Row], run_dirs: Mapping[str, Path]) -> Path | None:
     best = [row for row in rows if (row.split, row.checkpoint) == ("test", "best")]
-    groups = comparison_groups(best, costs_below(run_dir))
+    groups = comparison_groups(best, costs_of(run_dirs))
     return write_page(groups, run_dir / RESULTS_DIR / PAGE_FILE) if groups and find_spec("plotly") else None
 
 

@@ -130,10 +130,15 @@ def _legend(points: Sequence[MeasuredPoint], some_possible: bool) -> str:
     return f"{PARETO_MARK} Pareto set: no other point is better in SA or RA and not worse in the other{cost}{possible}"
 
 
+def hypervolume_line(volume: Hypervolume, reference: XY) -> str:
+    """The hypervolume of a group with its reference point, an (SA, RA) in [0, 1]."""
+    above = f"reference point SA {100 * reference[0]:g} %, RA {100 * reference[1]:g} %"
+    return f"hypervolume {_volume_text(volume)}, {above}, range: all accuracies at the ends of their intervals"
+
+
 def _volume_lines(group: ComparisonGroup, volume: Hypervolume, reference: XY) -> list[str]:
     """The hypervolume of all points, and of each run, blend and sweep if there are several."""
-    above = f"reference point SA {100 * reference[0]:g} %, RA {100 * reference[1]:g} %"
-    lines = [f"hypervolume {_volume_text(volume)}, {above}, range: all accuracies at the ends of their intervals"]
+    lines = [hypervolume_line(volume, reference)]
     curves = group.curves
     if len(curves) > 1:
         lines += [f"  of {name} alone: {_volume_text(hypervolume(own, reference))}" for name, own in curves.items()]

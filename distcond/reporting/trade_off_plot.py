@@ -49,6 +49,7 @@ def trade_off_png(
     path: Path | str,
     chosen: Sequence[tuple[float, float]] = (),
     swept: Mapping[str, SweptSetting] | None = None,
+    others: Sequence[tuple[float, float]] = (),
 ) -> Path | None:
     """Draw a line per run, width and attack to `path` and return it.
 
@@ -59,14 +60,17 @@ def trade_off_png(
         path: The file to write.
         chosen: (SA, RA) in [0, 1] of points to mark with a ring.
         swept: By run_id; the runs of one sweep with a single point each form one line.
+        others: (SA, RA) in [0, 1] of further points, which are drawn as dots.
     """
     lines = lines_from_rows(rows, swept)
     if not lines or not has_matplotlib():
         return None
-    return save_png(draw_trade_off(lines, chosen), Path(path))
+    return save_png(draw_trade_off(lines, chosen, others), Path(path))
 
 
-def draw_trade_off(lines: Sequence[Line], chosen: Sequence[tuple[float, float]] = ()) -> Figure:
+def draw_trade_off(
+    lines: Sequence[Line], chosen: Sequence[tuple[float, float]] = (), others: Sequence[tuple[float, float]] = ()
+) -> Figure:
     """The figure: SA against RA on the left (if RA was measured), accuracies over lam on the right."""
     styles = line_styles(line_names(lines))
     columns, legend_rows = _legend_shape([style.name for style in styles])
@@ -77,6 +81,7 @@ def draw_trade_off(lines: Sequence[Line], chosen: Sequence[tuple[float, float]] 
     if legend_rows:
         _legend(figure, styles, columns)
     if has_ra:
+        _plot_others(panels[0], others)
         plot_trade_off(panels[0], lines, styles)
         mark_chosen(panels[0], chosen)
     # Free space for labels is measured in pixels, so the layout must be final.
@@ -114,6 +119,14 @@ def plot_trade_off(axes: Axes, lines: Sequence[Line], styles: Sequence[LineStyle
         colours = [lam_colour(lam) if len(lines) == 1 else style.stroke for lam in lams]
         axes.scatter(x, y, 60, colours, marker=style.marker, edgecolors="white", linewidths=0.9, zorder=4)
     _widen_limits(axes)
+
+
+def _plot_others(axes: Axes, others: Sequence[tuple[float, float]]) -> None:
+    """Draw a grey dot at each (SA, RA) in [0, 1]: points of runs without a line of their own."""
+    if others:
+        sa, ra = ([100 * value for value in column] for column in zip(*others, strict=True))
+        axes.scatter(ra, sa, 6, GREY, alpha=0.4, linewidths=0, zorder=1, label=f"{len(others):,} other points")
+        axes.legend(frameon=False, fontsize=10)
 
 
 def mark_chosen(axes: Axes, chosen: Sequence[tuple[float, float]]) -> None:

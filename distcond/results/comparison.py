@@ -147,17 +147,24 @@ def _images_suffix(protocol: EvalProtocol, protocols: Iterable[EvalProtocol]) ->
 def _group(
     protocol: EvalProtocol, label: str, lines: list[Line], costs: Mapping[PointKey, InferenceCost]
 ) -> ComparisonGroup:
-    names = line_names(lines)
-    points_by_line = [_points(line, _short_name(name, lines), costs) for line, name in zip(lines, names, strict=True)]
+    names, in_points = line_names(lines), _facts_in_points(lines)
+    points_by_line = [
+        _points(line, _short_name(name, in_points), costs) for line, name in zip(lines, names, strict=True)
+    ]
     return ComparisonGroup(protocol, label, lines, names, points_by_line)
 
 
-def _short_name(name: str, lines: Sequence[Line]) -> str:
-    """A line's name without width, blend and swept setting: a point's own text has them."""
+def _facts_in_points(lines: Sequence[Line]) -> set[str]:
+    """Width, blend and swept setting: what the text of a point has itself."""
     in_points = {f"width {line.width:g}" for line in lines}
     for line in lines:
         in_points.update(line.blend_label.split(", "))
         in_points.update(f"over {setting.setting}" for setting in line.swept)
+    return in_points
+
+
+def _short_name(name: str, in_points: set[str]) -> str:
+    """A line's name without the facts that the text of its points has."""
     return ", ".join(part for part in name.split(", ") if part not in in_points)
 
 

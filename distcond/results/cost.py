@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from distcond.atomic_io import read_json
 from distcond.errors import ConfigError
+from distcond.results.row import Row
 from distcond.results.series import PointKey
 from distcond.results.store import read_runs
 from distcond.run_layout import FINISHED_FILE, RESULTS_DIR
@@ -23,13 +25,21 @@ class InferenceCost(NamedTuple):
 
 
 def costs_below(*roots: Path | str) -> dict[PointKey, InferenceCost]:
-    """The inference cost at each operating point of the runs in or below folders.
+    """The inference cost at each operating point of the runs in or below folders; see `costs_of`."""
+    return costs_of(run_dirs_below(*roots))
+
+
+def costs_of(run_dirs: Mapping[str, Path]) -> dict[PointKey, InferenceCost]:
+    """The inference cost at each operating point of runs, by run_id.
 
     Costs in `finished.json` are those of the last checkpoint: a method that still changes its masks may differ slightly
     at the best one. Evaluations count the checkpoint they evaluate.
+
+    Raises:
+        ConfigError: a file is damaged.
     """
     costs = {}
-    for run_id, run_dir in run_dirs_below(*roots).items():
+    for run_id, run_dir in run_dirs.items():
         for file in (*sorted((run_dir / RESULTS_DIR).glob(COSTS_GLOB)), run_dir / FINISHED_FILE):
             for point in _read_costs(file).get("points", []):
                 costs[_point_key(run_id, point)] = InferenceCost(point["flops"], point["nonzeros"])
@@ -38,8 +48,12 @@ def costs_below(*roots: Path | str) -> dict[PointKey, InferenceCost]:
 
 def run_dirs_below(*roots: Path | str) -> dict[str, Path]:
     """The run directories in or below folders, by the run_id of their rows (see `read_runs`)."""
-    # The folder's name is not used: a run that was moved or renamed keeps its rows.
-    return {row.run_id: run_dir for run_dir, rows in read_runs(roots).items() for row in rows}
+    return run_dirs_of(read_runs(roots))
+
+
+def run_dirs_of(runs: Mapping[Path, Sequence[Row]]) -> dict[str, Path]:
+    """The run directories by the run_id of their rows. A run that was moved or renamed keeps its rows and their ID."""
+    return {row.run_id: run_dir for run_dir, rows in runs.items() for row in rows}
 
 
 def cost_lines(run_dir: Path | str) -> str:

@@ -5,6 +5,8 @@ Higher SA and RA are better. Fewer FLOPs are better if the FLOPs of all points a
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ from distcond.results.comparison import MeasuredPoint
 from distcond.results.interval import Interval
 
 XY = tuple[float, float]
+Goals = tuple[float, float, float]
 
 
 class Hypervolume(NamedTuple):
@@ -23,16 +26,19 @@ class Hypervolume(NamedTuple):
 
 def pareto_set(points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
     """The points that no other dominates by measured accuracies, in the given order. Equal points are all included."""
-    goals = _goals(points)
-    return [
-        point for point, mine in zip(points, goals, strict=True) if not any(_dominates(other, mine) for other in goals)
-    ]
+    goals, seen, inside = _goals(points), _Staircase(), set[Goals]()
+    # From the highest SA down, so only earlier points can dominate; of equal ones, one is looked at.
+    for goal in sorted(set(goals), reverse=True):
+        if not seen.reaches(goal[1:]):
+            inside.add(goal)
+            seen.add(goal[1:])
+    return [point for point, goal in zip(points, goals, strict=True) if goal in inside]
 
 
 def possibly_pareto(points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
     """The points outside the Pareto set that are dominated only within the 95 % intervals, so may belong to it."""
-    inside = pareto_set(points)
-    return [p for p in points if p not in inside and not any(_dominates_beyond_intervals(other, p) for other in points)]
+    inside, beyond = set(pareto_set(points)), _dominated_beyond_intervals(points)
+    return [p for p, dominated in zip(points, beyond, strict=True) if not dominated and p not in inside]
 
 
 def hypervolume(points: Iterable[MeasuredPoint], reference: XY = (0.0, 0.0)) -> Hypervolume:
@@ -85,17 +91,52 @@ def _front_of_accuracies(points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]
     return front
 
 
-def _goals(points: Sequence[MeasuredPoint]) -> list[tuple[float, ...]]:
+def _goals(points: Sequence[MeasuredPoint]) -> list[Goals]:
     """SA, RA and negative FLOPs of each point: larger is better."""
     known = all(point.flops is not None for point in points)
     return [(p.sa.accuracy, p.ra.accuracy, -p.flops if known and p.flops is not None else 0.0) for p in points]
 
 
-def _dominates(other: tuple[float, ...], mine: tuple[float, ...]) -> bool:
-    return other != mine and all(a >= b for a, b in zip(other, mine, strict=True))
+def _dominated_beyond_intervals(points: Sequence[MeasuredPoint]) -> list[bool]:
+    """Whether another point has both intervals above, at no more FLOPs.
+
+    Conservative, since both points saw the same images. A point of unknown FLOPs is as cheap as any, and as dear.
+    """
+    low = sorted((_ends(point, "low", unknown_flops=0.0) for point in points), reverse=True)
+    high = [_ends(point, "high", unknown_flops=math.inf) for point in points]
+    seen, count, dominated = _Staircase(), 0, [False] * len(points)
+    for index in sorted(range(len(points)), key=lambda index: high[index][0], reverse=True):
+        while count < len(low) and low[count][0] >= high[index][0]:
+            seen.add(low[count][1:])
+            count += 1
+        dominated[index] = seen.reaches(high[index][1:])
+    return dominated
 
 
-def _dominates_beyond_intervals(other: MeasuredPoint, mine: MeasuredPoint) -> bool:
-    """Both intervals lie above, at no more FLOPs. Conservative, since both points saw the same images."""
-    above = all(a.interval.low >= b.interval.high for a, b in ((other.sa, mine.sa), (other.ra, mine.ra)))
-    return above and (other.flops is None or mine.flops is None or other.flops <= mine.flops)
+def _ends(point: MeasuredPoint, end: str, unknown_flops: float) -> Goals:
+    """SA and RA at the low or high ends of their intervals, and negative FLOPs."""
+    sa, ra = getattr(point.sa.interval, end), getattr(point.ra.interval, end)
+    return sa, ra, -(unknown_flops if point.flops is None else point.flops)
+
+
+class _Staircase:
+    """The Pareto set of pairs of goals; adding and asking take logarithmic time."""
+
+    def __init__(self) -> None:
+        # The first goal rises along the steps, the second falls.
+        self.first, self.second = list[float](), list[float]()
+
+    def reaches(self, goal: XY) -> bool:
+        """Whether some added pair is at least `goal` in both."""
+        index = bisect_left(self.first, goal[0])
+        return index < len(self.first) and self.second[index] >= goal[1]
+
+    def add(self, goal: XY) -> None:
+        """Add a pair, and remove those that it reaches."""
+        if self.reaches(goal):
+            return
+        end = bisect_right(self.first, goal[0])
+        begin = end
+        while begin and self.second[begin - 1] <= goal[1]:
+            begin -= 1
+        self.first[begin:end], self.second[begin:end] = [goal[0]], [goal[1]]

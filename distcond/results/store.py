@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distcond.atomic_io import atomic_write
 from distcond.errors import ConfigError
@@ -19,8 +19,21 @@ from distcond.run_layout import RESULTS_DIR
 
 if TYPE_CHECKING:
     import pandas
+    import pyarrow.parquet
 
 SUFFIXES = (".parquet", ".jsonl")
+
+#: Columns that are constant in most parts: parquet parts with no wanted row are skipped by their statistics.
+FILTER_COLUMNS = ("split", "checkpoint", "method")
+#: Whether a row is wanted, by its values in `FILTER_COLUMNS`.
+RowFilter = Callable[[Mapping[str, Any]], bool]
+
+
+class RunRows(NamedTuple):
+    """Rows by run directory, one per key and sorted by key, and the errors of the runs that could not be read."""
+
+    rows: dict[Path, list[Row]]
+    errors: dict[Path, ConfigError]
 
 
 def write_part(run_dir: Path | str, name: str, rows: Iterable[Row]) -> Path:
@@ -62,17 +75,35 @@ def read_runs(roots: Sequence[Path | str]) -> dict[Path, list[Row]]:
     Raises:
         ConfigError: as `read_rows`.
     """
-    by_run = dict[Path, list[Path]]()
+    found = scan_runs(roots)
+    for error in found.errors.values():
+        raise error
+    return found.rows
+
+
+def scan_runs(roots: Sequence[Path | str], wanted: RowFilter | None = None) -> RunRows:
+    """Like `read_runs`, with the runs that cannot be read apart from the others. Every part is read once at most.
+
+    Args:
+        roots: Folders.
+        wanted: Which rows to read; None = all. Runs without such rows are listed with none.
+
+    Raises:
+        ConfigError: no such folder.
+    """
+    by_run = dict[Path, dict[Path, None]]()
     for root in map(Path, roots):
         if not root.is_dir():
             raise ConfigError(f"no folder {root}; name a run directory or a folder of runs")
         for part in part_files(root.resolve()):
-            of_run = by_run.setdefault(part.parent.parent, [])
-            of_run += [part] if part not in of_run else []
-    rows = {
-        run_dir: highest_attempt(row for part in parts for row in _read_part(part)) for run_dir, parts in by_run.items()
-    }
-    return _disambiguate_run_ids(rows)
+            by_run.setdefault(part.parent.parent, {})[part] = None
+    rows, errors = dict[Path, list[Row]](), dict[Path, ConfigError]()
+    for run_dir, parts in by_run.items():
+        try:
+            rows[run_dir] = highest_attempt(row for part in parts for row in _read_part(part, wanted))
+        except ConfigError as error:
+            errors[run_dir] = error
+    return RunRows(_disambiguate_run_ids(rows), errors)
 
 
 def part_files(root: Path) -> list[Path]:
@@ -168,12 +199,18 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
     pyarrow.parquet.write_table(table, path, compression="zstd")
 
 
-def _read_part(path: Path) -> list[Row]:
-    records = _parquet_records(path) if path.suffix == ".parquet" else _json_records(path)
-    return [from_dict(record, f"{path}, row {number}") for number, record in enumerate(records, 1)]
+def _read_part(path: Path, wanted: RowFilter | None = None) -> list[Row]:
+    records = _parquet_records(path, wanted) if path.suffix == ".parquet" else _json_records(path)
+    numbered = enumerate(records, 1)
+    return [from_dict(r, f"{path}, row {n}") for n, r in numbered if wanted is None or _is_wanted(r, wanted)]
 
 
-def _parquet_records(path: Path) -> list[dict[str, Any]]:
+def _is_wanted(record: Mapping[str, Any], wanted: RowFilter) -> bool:
+    # A record without these columns is invalid: `from_dict` says so.
+    return not all(name in record for name in FILTER_COLUMNS) or wanted(record)
+
+
+def _parquet_records(path: Path, wanted: RowFilter | None) -> list[dict[str, Any]]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -182,16 +219,31 @@ def _parquet_records(path: Path) -> list[dict[str, Any]]:
     try:
         # Not read_table, which adds a column for every parent folder named a=b.
         with pyarrow.parquet.ParquetFile(path) as file:
-            records: list[dict[str, Any]] = file.read().to_pylist()
+            if wanted is not None and not _may_hold_wanted(file.metadata, wanted):
+                return []
+            # Parts are small: threads cost more than they save.
+            columns = file.read(use_threads=False).to_pydict()
     except (pyarrow.ArrowException, OSError) as error:
         raise ConfigError(f"{path}: not a readable parquet file: {str(error).splitlines()[0]}") from error
-    return records
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _may_hold_wanted(metadata: pyarrow.parquet.FileMetaData, wanted: RowFilter) -> bool:
+    """Whether a part may hold a wanted row, by the statistics of columns that have one value in the whole part."""
+    if metadata.num_row_groups != 1:
+        return metadata.num_rows > 0
+    group, names = metadata.row_group(0), metadata.schema.names
+    found = [group.column(names.index(name)).statistics for name in FILTER_COLUMNS if name in names]
+    constant = [one for one in found if one is not None and one.has_min_max and one.min == one.max]
+    if len(constant) < len(FILTER_COLUMNS):
+        return True
+    return wanted({name: one.min for name, one in zip(FILTER_COLUMNS, constant, strict=True)})
 
 
 def _json_records(path: Path) -> list[dict[str, Any]]:
     try:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ConfigError(f"{path}: not a readable JSON-lines file: {error}") from error
     if not all(isinstance(record, dict) for record in records):
         raise ConfigError(f"{path}: must hold one JSON object per line")

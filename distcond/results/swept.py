@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distcond.config.run_id import identity_settings
-from distcond.results.cost import run_dirs_below
 from distcond.run_layout import CONFIG_FILE, INIT_FROM_FILE
 
 #: Paths whose content affects the result of a run.
@@ -32,23 +31,24 @@ class SweptSetting(NamedTuple):
         return f"{self.setting} {self.value:g}"
 
 
-def swept_settings_below(*roots: Path | str) -> dict[str, SweptSetting]:
-    """The swept setting of each run in or below folders, by run_id. Runs that belong to no sweep are left out."""
-    settings = {run_id: _read_settings(run_dir) for run_id, run_dir in run_dirs_below(*roots).items()}
+def swept_settings_of(run_dirs: Mapping[str, Path]) -> dict[str, SweptSetting]:
+    """The swept setting of each run, by run_id. Runs that belong to no sweep are left out."""
+    settings = {run_id: _read_settings(run_dir) for run_id, run_dir in run_dirs.items()}
     return swept_settings({run_id: of_run for run_id, of_run in settings.items() if of_run})
 
 
 def swept_settings(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, SweptSetting]:
-    """Like `swept_settings_below`, for the settings of each run.
+    """Like `swept_settings_of`, for the settings of each run.
 
     A run that belongs to two sweeps is assigned to the longer one.
     """
     groups: dict[str, dict[str, SweptSetting]] = {}
     for run_id, of_run in settings.items():
+        own = identity_settings(of_run) | {name: of_run[name] for name in CONTENT_PATHS if name in of_run}
         for path in filter(_may_be_swept, of_run):
             value = of_run[path]
             if isinstance(value, int | float) and not isinstance(value, bool):
-                group = _digest_others(path, of_run)
+                group = _digest_others(path, own)
                 groups.setdefault(group, {})[run_id] = SweptSetting(path, float(value), group)
     sweeps = [runs for runs in groups.values() if len({one.value for one in runs.values()}) == len(runs) > 1]
     by_run: dict[str, SweptSetting] = {}
@@ -62,9 +62,8 @@ def _may_be_swept(path: str) -> bool:
 
 
 def _digest_others(path: str, settings: Mapping[str, Any]) -> str:
-    """A digest of all settings that affect the result, without `path`."""
-    own = identity_settings(settings) | {name: settings[name] for name in CONTENT_PATHS if name in settings}
-    others = {name: value for name, value in own.items() if name != path}
+    """A digest of settings without `path`."""
+    others = {name: value for name, value in settings.items() if name != path}
     return hashlib.blake2b(json.dumps([path, others], sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

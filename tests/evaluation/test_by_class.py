@@ -15,6 +15,7 @@ from distcond.data.prepare import open_source, prepare_data
 from distcond.data.splits import budget_rows
 from distcond.evaluation.by_class import classes_of
 from distcond.reporting.per_class import ClassScores
+from distcond.reporting.report_data import read_report_data
 from distcond.results.comparison import comparison_groups
 from distcond.results.cost import run_dirs_below
 from distcond.runs.run_dir import RunDir
@@ -37,7 +38,7 @@ def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_classes_add_up_to_the_rows(run: Path) -> None:
-    fields = comparison_groups(report.rows_at([run], "test"))
+    fields = comparison_groups(read_report_data([run], "test").rows)
     (field,) = [field for field in fields if field.attack.startswith("PGD-3 ")]
     found = classes_of(field, run_dirs_below(run))
     assert {known.at.point.lam for known in found} == {0.0, 1.0}
@@ -50,7 +51,7 @@ def test_classes_add_up_to_the_rows(run: Path) -> None:
 
 
 def test_what_training_swept_itself_has_classes(run: Path) -> None:
-    fields = comparison_groups(report.rows_at([run], "test"))
+    fields = comparison_groups(read_report_data([run], "test").rows)
     (field,) = [field for field in fields if field.attack.startswith("PGD-2 ")]
     found = classes_of(field, run_dirs_below(run))
     assert {known.at.point.lam for known in found} == {0.0, 1.0}
@@ -89,7 +90,9 @@ def test_evaluation_of_fewer_examples_leaves_classes_alone(run: Path, tmp_path: 
     evaluate.main([str(copy), *WORDS, "eval.test_examples=35"])
     # Of the blocks of 25, 25 and 10 the first is shared; the second was cut to 10.
     assert len(list(copy.rglob("outcomes/*/*.npz"))) == files + 4
-    fields = [field for field in comparison_groups(report.rows_at([copy], "test")) if field.attack.startswith("PGD-3 ")]
+    fields = [
+        field for field in comparison_groups(read_report_data([copy], "test").rows) if field.attack.startswith("PGD-3 ")
+    ]
     assert sorted(field.attack.split(", ")[-1].split(" (")[0] for field in fields) == ["n = 35", "n = 60"]
     found = [
         sum(s.num_examples for s in scores.ra)
@@ -112,7 +115,7 @@ def test_outcomes_of_other_things_are_not_taken(run: Path, tmp_path: Path, name:
 
 
 def _all(run: Path) -> list[ClassScores]:
-    fields = comparison_groups(report.rows_at([run], "test"))
+    fields = comparison_groups(read_report_data([run], "test").rows)
     return [scores for field in fields for scores in classes_of(field, run_dirs_below(run)).values()]
 
 

@@ -29,6 +29,7 @@ from distcond.models.dial import network_at
 from distcond.models.flops import cost_at
 from distcond.operating_point import OperatingPoint
 from distcond.pairs.create import trains_against_attacks
+from distcond.reporting.report_data import read_report_data
 from distcond.results.comparison import comparison_groups
 from distcond.results.cost import cost_lines, costs_below, run_dirs_below
 from distcond.results.labels import blend_label
@@ -157,7 +158,7 @@ def test_command_prints_the_cost_of_mixes(paired: Path) -> None:
 
 
 def test_reports_name_both_runs(paired: Path) -> None:
-    rows = report.rows_at([paired], "test")
+    rows = read_report_data([paired], "test").rows
     assert {row.method for row in rows} == {"pair: standard s1 + pgd_at s0"}
     names = {name for field in comparison_groups(rows) for name in line_names(field.lines)}
     assert any("blend of raw weights with new statistics" in name for name in names)
@@ -345,7 +346,7 @@ def test_refit_removes_rows_of_the_old_fit(
 
 def test_classes_do_not_mix_two_fits(pair_copy: Path) -> None:
     def found() -> set[str]:
-        fields = comparison_groups(report.rows_at([pair_copy], "test"))
+        fields = comparison_groups(read_report_data([pair_copy], "test").rows)
         return {known.at.point.blend for field in fields for known in classes_of(field, run_dirs_below(pair_copy))}
 
     assert "mixednuts" in found()
@@ -514,7 +515,7 @@ def test_rows_name_the_checkpoint_of_the_runs(
     assert pair.main([str(standard), str(robust), *words]) == 0
     (made,) = tmp_path.iterdir()
     assert {row.checkpoint for row in read_rows(made)} == {"last_raw"}
-    assert report.rows_at([made, paired], "test")[0].checkpoint == "last_raw"
+    assert read_report_data([made, paired], "test").rows[0].checkpoint == "last_raw"
     for command, more in ((evaluate.plan_evaluation, "attack=none"), (calibrate.main, "sa=0.1")):
         with pytest.raises(ConfigError, match=r"^checkpoint=last: this pair was made of checkpoint=last_raw;"):
             command([str(made), "checkpoint=last", more])

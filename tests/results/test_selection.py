@@ -87,6 +87,29 @@ def test_pareto_set_dominates_all_other_points(points):
         assert at_least
 
 
+unpriced = st.lists(st.builds(point, counts, counts, st.sampled_from([None, 1.0, 2.0])), min_size=1, max_size=9)
+crowded = st.lists(st.builds(point, st.integers(0, 3), st.integers(0, 3), st.sampled_from([1.0, 2.0])), max_size=9)
+
+
+@given(st.one_of(many, priced, unpriced, crowded))
+def test_pareto_sets_equal_those_of_all_pairs(points):
+    known = all(p.flops is not None for p in points)
+
+    def goals(p):
+        return p.sa.accuracy, p.ra.accuracy, -p.flops if known else 0
+
+    def dominates(a, b):
+        return goals(a) != goals(b) and all(x >= y for x, y in zip(goals(a), goals(b), strict=True))
+
+    def clearly(a, b):
+        cheap = a.flops is None or b.flops is None or a.flops <= b.flops
+        return cheap and a.sa.interval.low >= b.sa.interval.high and a.ra.interval.low >= b.ra.interval.high
+
+    assert pareto_set(points) == [p for p in points if not any(dominates(q, p) for q in points)]
+    inside = pareto_set(points)
+    assert possibly_pareto(points) == [p for p in points if p not in inside and not any(clearly(q, p) for q in points)]
+
+
 def test_the_hypervolume_by_hand():
     assert area([(0.5, 0.4)]) == pytest.approx(0.2)
     # Two boxes 0.9 x 0.1 and 0.5 x 0.4 share 0.5 x 0.1.

@@ -11,10 +11,11 @@ import pytest
 from distcond import report
 from distcond.reporting.trade_off_plot import draw_trade_off
 from distcond.results.comparison import comparison_groups
+from distcond.results.cost import run_dirs_below
 from distcond.results.lines import line_names, lines_from_rows
 from distcond.results.row import Row
 from distcond.results.store import write_part
-from distcond.results.swept import SweptSetting, swept_settings, swept_settings_below
+from distcond.results.swept import SweptSetting, swept_settings, swept_settings_of
 
 PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 0.1, "step_size": 0.02, "num_steps": 20, "restarts": 1}
 TRADES = {"method.name": "trades", "sampler.name": "fixed", "sampler.lam": 1.0, "seed": 0, "run_root": "a"}
@@ -80,7 +81,7 @@ def test_copies_of_one_init_from_are_equal(make_row: Any, tmp_path: Path) -> Non
         write_part(tmp_path / name, "test-best", [make_row(run_id=name)])
         (tmp_path / name / "config.json").write_text(json.dumps({"settings": settings}))
         (tmp_path / name / "init_from.json").write_text(json.dumps({"digest": digest}))
-    assert sorted(swept_settings_below(tmp_path)) == ["a", "b"]
+    assert sorted(swept_settings_of(run_dirs_below(tmp_path))) == ["a", "b"]
 
 
 def test_swept_runs_are_one_line_in_order(rows: list[Row]) -> None:

@@ -23,6 +23,16 @@ OUTSIDE = re.compile(r"\]\((\.\./[^)#\s]+)")
 NOT_RUN = re.compile(r"^<!-- not run: (.+?) -->$", re.MULTILINE)
 
 
+def on_config(config: Any) -> Any:
+    """List reports that mkdocs.yml does not name at the end of its section, so that a new report is one new file."""
+    (reports,) = [section["Reports"] for section in config.nav if "Reports" in section]
+    listed = {page for entry in reports for page in entry.values()}
+    for file in sorted(Path(config.docs_dir, "reports").glob("*.md")):
+        if f"reports/{file.name}" not in listed:
+            reports.append({file.read_text().partition("\n")[0].lstrip("# "): f"reports/{file.name}"})
+    return config
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add the reference pages, and the files outside docs/ that pages link to."""
     for name, page in PAGES.items():
@@ -169,10 +179,11 @@ def _default(value: Any) -> str:
 def api_page() -> str:
     """The public names of `distcond`, by mkdocstrings."""
     import distcond
+    from distcond.api import _MODULES
 
     names = [name for name in distcond.__all__ if not name.startswith("__")]
     parts = ["# Python API\n\n`import distcond` is quick: every name is imported on first use."]
-    return "\n\n".join(parts + [f"::: distcond.{name}" for name in names])
+    return "\n\n".join(parts + [f"::: {_MODULES[name]}.{name}" for name in names])
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -41,8 +41,8 @@ def test_other_commands_exist_or_have_a_reason(block: Block, words: list[str]) -
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home and working directory with the folder of images that the pages call FOLDER."""
-    for image in ("train/a/1.png", "train/b/2.png"):
-        (tmp_path / "FOLDER" / image).parent.mkdir(parents=True)
+    for image in ("train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png"):
+        (tmp_path / "FOLDER" / image).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "FOLDER" / image)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -20,6 +20,7 @@ from distcond.layers.slimmable import (
     SlimmableConv2d,
     SlimmableFiLM,
     SlimmableLinear,
+    SwitchableBatchNorm2d,
     SwitchableDualBatchNorm2d,
     SwitchableLinear,
 )
@@ -94,16 +95,16 @@ def paired_layers(shared: bool = False) -> LayerSet:
     return LayerSet(PairedConv2d, partial(DualBatchNorm2d, shared=shared), linear=PairedLinear)
 
 
-def film_layers(code_dim: int, identity_start: bool = False, shared: bool = False) -> LayerSet:
-    """OAT: plain weights, dual batch normalisation, FiLM by a code of `code_dim` numbers."""
+def film_layers(code_dim: int, identity_start: bool = False, shared: bool = False, dual: bool = True) -> LayerSet:
+    """OAT: plain weights, dual batch normalisation unless `dual` is off, FiLM by a code of `code_dim` numbers."""
     modulate = partial(FiLM, code_dim=code_dim, identity_start=identity_start)
-    return LayerSet(Conv2d, partial(DualBatchNorm2d, shared=shared), modulate)
+    return LayerSet(Conv2d, partial(DualBatchNorm2d if dual else BatchNorm2d, shared=shared), modulate)
 
 
-def slimmable_layers(widths: SlimmableWidths, shared: bool = False) -> LayerSet:
-    """Plain weights at several widths, with a dual batch normalisation per width."""
+def slimmable_layers(widths: SlimmableWidths, shared: bool = False, dual: bool = True) -> LayerSet:
+    """Plain weights at several widths, with a batch normalisation per width, dual unless that is off."""
     mults = widths.width_mults
-    norm = partial(SwitchableDualBatchNorm2d, width_mults=mults, shared=shared)
+    norm = partial(SwitchableDualBatchNorm2d if dual else SwitchableBatchNorm2d, width_mults=mults, shared=shared)
     linear = partial(SlimmableLinear if widths.shared_head else SwitchableLinear, width_mults=mults)
     return LayerSet(partial(SlimmableConv2d, width_mults=mults), norm, linear=linear)
 
@@ -114,13 +115,14 @@ def slimmable_film_layers(
     identity_start: bool = False,
     concatenated: bool = False,
     shared: bool = False,
+    dual: bool = True,
 ) -> LayerSet:
     """OATS: OAT's layers at several widths. `concatenated` slices FiLM as the authors' code does."""
     modulate = partial(
         SlimmableFiLM, code_dim=code_dim, identity_start=identity_start, width_mults=widths.width_mults,
         concatenated=concatenated,
     )  # fmt: skip
-    return slimmable_layers(widths, shared)._replace(modulate=modulate)
+    return slimmable_layers(widths, shared, dual)._replace(modulate=modulate)
 
 
 def slimmable_noisy_layers(widths: SlimmableWidths, alpha: Amplitude = 0.25, shared: bool = False) -> LayerSet:

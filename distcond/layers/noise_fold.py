@@ -49,7 +49,7 @@ class NoiseFold:
         self.order = self._noise_order()
         self.weight = self._flat(lambda unit: unit.weight)
         self.deviation = self._flat(lambda unit: _deviation(unit.conv, cond))
-        self.amplitude = self._flat(lambda unit: cond.lam[0] * unit.conv.alpha)
+        self.amplitude = self._flat(lambda unit: cond.lam[0] * unit.conv.amplitude(cond))
         self.scale = self._flat(lambda unit: unit.scale)
 
     @torch.no_grad()

@@ -1,6 +1,8 @@
 """Weight noise scaled by lam: the conditioning of FLOAT (arXiv 2204.00426, section 3).
 
-    w_eff = w + lam * alpha * eta,   eta ~ N(0, std(w)^2),   alpha a learned scalar per layer, or one for all layers
+    w_eff = w + lam * alpha * eta,   eta ~ N(0, std(w)^2)
+
+alpha is learned: one number per layer, per output channel or per weight, or one for all layers.
 
 The noise comes with the condition and is never drawn here: drawing from the global generator would disturb the random
 numbers of attacks and give another stream once compiled.
@@ -8,14 +10,31 @@ numbers of attacks and give another stream once compiled.
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from distcond.layers.condition import Condition
 from distcond.layers.plain import Conv2d
 
+Granularity = Literal["layer", "channel", "weight"]
+
+
+class OwnAmplitude(NamedTuple):
+    """The initial amplitude of each layer, and what in a layer has one of its own."""
+
+    value: float
+    by: Granularity = "layer"
+
+    def parameter(self, weight: Tensor) -> nn.Parameter:
+        """The amplitude of a convolution with `weight`: 0-d, (C_out, 1, 1, 1), or the shape of the weight."""
+        shape = {"layer": (), "channel": (len(weight), 1, 1, 1), "weight": tuple(weight.shape)}[self.by]
+        return nn.Parameter(torch.full(shape, self.value))
+
+
 #: Initial value of each layer's own amplitude, or one parameter (0-d) for all layers of one network.
-Amplitude = float | nn.Parameter
+Amplitude = float | OwnAmplitude | nn.Parameter
 
 
 class NoisyConv2d(Conv2d):
@@ -29,7 +48,8 @@ class NoisyConv2d(Conv2d):
         self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, alpha: Amplitude = 0.25
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride)
-        self.alpha = alpha if isinstance(alpha, nn.Parameter) else nn.Parameter(torch.tensor(alpha))
+        alpha = OwnAmplitude(alpha) if isinstance(alpha, float | int) else alpha
+        self.alpha = alpha if isinstance(alpha, nn.Parameter) else alpha.parameter(self.weight)
         self.noise_start = 0
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
@@ -45,6 +65,10 @@ class NoisyConv2d(Conv2d):
         if cond.noise is None:
             return self.slice_weight(self.weight, cond)
         return self.slice_weight(self.weight + (cond.lam * self.alpha) * self.scaled_noise(cond.noise), cond)
+
+    def amplitude(self, cond: Condition) -> Tensor:
+        """`alpha` of the part that this pass uses, 0-d or broadcastable to the weight of the pass."""
+        return self.slice_weight(self.alpha, cond) if self.alpha.dim() else self.alpha
 
     def slice_weight(self, weight: Tensor, cond: Condition) -> Tensor:
         """The part of a tensor shaped like `weight` that this pass uses: all of it, unless the layer is slimmable."""

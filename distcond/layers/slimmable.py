@@ -13,7 +13,7 @@ from distcond.layers.condition import Condition
 from distcond.layers.dual_norm import DualBatchNorm2d
 from distcond.layers.film import FiLM
 from distcond.layers.noisy import Amplitude, NoisyConv2d
-from distcond.layers.plain import Conv2d
+from distcond.layers.plain import BatchNorm2d, Conv2d
 
 #: Channels of an image, which are never narrowed.
 IMAGE_CHANNELS = 3
@@ -72,16 +72,14 @@ class NoisySlimmableConv2d(NoisyConv2d):
         return weight[: self.outs[cond.width], : self.ins[cond.width]]
 
 
-class SwitchableDualBatchNorm2d(nn.Module):
-    """One dual batch normalisation per width, because statistics differ between widths."""
+class SwitchableBatchNorm2d(nn.Module):
+    """One batch normalisation per width, because statistics differ between widths."""
 
-    two_paths = True
+    kind: type[BatchNorm2d | DualBatchNorm2d] = BatchNorm2d
 
     def __init__(self, channels: int, width_mults: tuple[float, ...], shared: bool = False) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(
-            DualBatchNorm2d(count, shared) for count in channels_at_widths(channels, width_mults)
-        )
+        self.norms = nn.ModuleList(self.kind(count, shared) for count in channels_at_widths(channels, width_mults))
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
         out: Tensor = self.norms[cond.width](x, cond)
@@ -90,14 +88,21 @@ class SwitchableDualBatchNorm2d(nn.Module):
     def as_affine(self, cond: Condition) -> tuple[Tensor, Tensor]:
         """Scale and shift (C,) of the routed branch at `cond.width`, in eval mode."""
         norm = self.norms[cond.width]
-        assert isinstance(norm, DualBatchNorm2d)
+        assert isinstance(norm, self.kind)
         return norm.as_affine(cond)
 
     def routed(self, cond: Condition) -> nn.BatchNorm2d:
         """The routed branch at `cond.width`."""
         norm = self.norms[cond.width]
-        assert isinstance(norm, DualBatchNorm2d)
+        assert isinstance(norm, self.kind)
         return norm.routed(cond)
+
+
+class SwitchableDualBatchNorm2d(SwitchableBatchNorm2d):
+    """One dual batch normalisation per width (OATS)."""
+
+    two_paths = True
+    kind = DualBatchNorm2d
 
 
 class SlimmableFiLM(FiLM):

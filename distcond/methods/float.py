@@ -8,17 +8,20 @@ adversarial statistics.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from distcond.config.fields import setting
 from distcond.config.schema import Options
+from distcond.errors import ConfigError
 from distcond.layers.condition import Routing, Scale
 from distcond.layers.layer_set import LayerSet, noisy_layers
-from distcond.layers.noisy import Amplitude
-from distcond.methods.method import Method
+from distcond.layers.noisy import Amplitude, Granularity, OwnAmplitude
+from distcond.methods.method import Method, Objective
 from distcond.methods.step_context import Outcome, StepContext, count_correct
 from distcond.samplers.distributions import TwoPointOptions
 
@@ -34,7 +37,13 @@ class FloatOptions(Options):
         ge=0,
         le=1,
     )
+    alpha_by: Granularity = setting("layer", "one amplitude per layer, output channel or weight")
     shared_alpha: bool = setting(False, "one amplitude for all layers instead of one per layer")
+    loss: Literal["halves", "authors"] = setting(
+        "halves",
+        "halves = half the batch clean, half attacked (the paper); authors = all rows clean, the second half on the "
+        "adversarial statistics and attacked as well, with half the weight (the authors' code)",
+    )
     scale: Scale = setting(
         "ranges",
         "noise amplitude: 0 to 1 on each side of the threshold (ranges), lam (linear), or 1 above the threshold and 0 "
@@ -48,8 +57,17 @@ def layers(options: FloatOptions, shared: bool) -> LayerSet:
 
 
 def amplitude(options: FloatOptions) -> Amplitude:
-    """The initial amplitude of every layer, or a new parameter for all layers of a network."""
-    return nn.Parameter(torch.tensor(options.alpha)) if options.shared_alpha else options.alpha
+    """The initial amplitude of every layer, or a new parameter for all layers of a network.
+
+    Raises:
+        ConfigError: one amplitude for all layers, and one per channel or weight.
+    """
+    if options.shared_alpha and options.alpha_by != "layer":
+        raise ConfigError(
+            f"method.alpha_by={options.alpha_by}: method.shared_alpha=true is one amplitude for all; set one of them"
+        )
+    own = OwnAmplitude(options.alpha, options.alpha_by)
+    return nn.Parameter(torch.tensor(options.alpha)) if options.shared_alpha else own
 
 
 def routing(options: FloatOptions) -> Routing:
@@ -74,13 +92,39 @@ def objective(step: StepContext, x: Tensor, y: Tensor, width: int = 0) -> Outcom
     return Outcome(loss, count_correct(clean_pass, adv_pass))
 
 
+def authors_objective(step: StepContext, x: Tensor, y: Tensor, width: int = 0) -> Outcome:
+    """The loss of the authors' code (FLOAT_v2), with their order of the passes: clean, attack, adversarial.
+
+    All rows run clean and without noise, those at lam > 0 with the adversarial statistics. The attacked rows weigh half
+    of what they do in `objective`: mean over the batch of 0.5 L_clean, and of 0.5 L_adv on the attacked rows.
+    """
+    _, adv = step.split_by_lam()
+    logits = step.logits_without_noise(x, width)
+    loss, adv_pass = 0.5 * step.cross_entropy(logits, y), None
+    if adv.stop > adv.start:
+        x_adv = step.make_adversarial(x[adv.rows], y[adv.rows], adv, width)
+        adv_pass = step.logits(x_adv, adv, "adversarial", width), y[adv.rows]
+        loss = loss + 0.5 * step.cross_entropy(*adv_pass)
+    return Outcome(loss, count_correct((logits, y), adv_pass))
+
+
+def one_width_objective(options: FloatOptions) -> Callable[..., Outcome]:
+    """The objective of one width, (step, x, y, width)."""
+    return authors_objective if options.loss == "authors" else objective
+
+
+def make_objective(options: FloatOptions) -> Objective:
+    """The objective that the options choose."""
+    return one_width_objective(options)
+
+
 METHOD = Method(
     name="float",
     summary="weight noise scaled by lam, dual BN; half the batch clean, half attacked",
     paper="FLOAT, arXiv 2204.00426 section 3",
     options=FloatOptions(name="float"),
     layers=layers,
-    objective=lambda options: objective,
+    objective=make_objective,
     sampler=TwoPointOptions(name="two_point"),
     routing=routing,
 )

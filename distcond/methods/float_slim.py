@@ -37,7 +37,7 @@ METHOD = Method(
     paper="FLOAT slim, arXiv 2204.00426; the training loop is an interpretation: that of slimmable networks",
     options=FloatSlimOptions(name="float_slim"),
     layers=layers,
-    objective=lambda options: sum_over_widths(float_method.objective, len(options.width_mults)),
+    objective=lambda options: sum_over_widths(float_method.one_width_objective(options), len(options.width_mults)),
     sampler=TwoPointOptions(name="two_point"),
     routing=float_method.routing,
     widths=lambda options: check_width_mults(options.width_mults),

@@ -20,7 +20,7 @@ from distcond.config.schema import Config
 from distcond.errors import ConfigError
 from distcond.layers.layer_set import LayerSet, masked_noisy_layers, noisy_layers
 from distcond.layers.noisy import NoisyConv2d
-from distcond.methods.float import FloatOptions, amplitude, objective, routing
+from distcond.methods.float import FloatOptions, amplitude, make_objective, routing
 from distcond.methods.method import Method
 from distcond.models.conditional import ConditionalModel
 from distcond.samplers.distributions import TwoPointOptions
@@ -77,7 +77,7 @@ METHOD = Method(
     paper="FLOATS, arXiv 2204.00426; mechanics from the authors' code, noise on kept weights is an interpretation",
     options=FloatsOptions(name="floats"),
     layers=layers,
-    objective=lambda options: objective,
+    objective=make_objective,
     sampler=TwoPointOptions(name="two_point"),
     routing=routing,
     sparsity=sparsity,

@@ -152,4 +152,4 @@ class Method:
 
     def has_two_paths(self, options: Any) -> bool:
         """Whether its networks have a clean and an adversarial path, which a dial can blend."""
-        return hasattr(self.layers(options, False).norm(1), "two_paths")
+        return bool(getattr(self.layers(options, False).norm(1), "two_paths", False))

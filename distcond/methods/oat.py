@@ -9,6 +9,7 @@ adversarial ones, for clean images too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -18,16 +19,18 @@ from torch import Tensor
 
 from distcond.config.fields import setting
 from distcond.config.schema import Config, Options
+from distcond.errors import ConfigError
 from distcond.layers.encode import Encoder, build_encoder
 from distcond.layers.layer_set import LayerSet, film_layers
 from distcond.methods.method import Method, Objective
 from distcond.methods.step_context import Outcome, RowSlice, StepContext, StepRandomness, count_correct
+from distcond.methods.trades import attack_divergence, check_random_start, kl_divergence
 from distcond.registry import lookup
 from distcond.samplers.distributions import FixedShareOptions
 from distcond.seeding import generator
 
-#: Draws of lam that are checked for a code.
-_NUM_PROBES = 1024
+#: Draws of lam that are checked for a code: rows of one batch, and batches.
+_NUM_PROBES, _NUM_BATCHES = 1024, 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +51,19 @@ class OatOptions(Options):
     )
     interpolate: bool = setting(False, "interpolate the codes of neighbouring choices (not in the paper)")
     identity_start: bool = setting(False, "initialise FiLM as the identity (not in the paper)")
+    dual_bn: bool = setting(True, "a batch normalisation for lam = 0 and one for lam > 0; false = one for all lam")
+    loss: Literal["cross_entropy", "trades"] = setting(
+        "cross_entropy", "loss under attack: cross-entropy, or agreement with the clean images as in TRADES"
+    )
+    beta: float = setting(6.0, "loss=trades: weight of the agreement at lam = 1", ge=0)
     skip_clean_of_adversarial: bool = setting(
         False, "skip rows with lam = 1 in the clean pass, where their loss has weight 0; changes its statistics"
     )
 
 
 def layers(options: OatOptions, shared: bool) -> LayerSet:
-    """Dual batch normalisation, followed by FiLM on the main path."""
-    return film_layers(encode(options).dim, options.identity_start, shared)
+    """Dual batch normalisation, or one with `dual_bn` off, followed by FiLM on the main path."""
+    return film_layers(encode(options).dim, options.identity_start, shared, options.dual_bn)
 
 
 def encode(options: OatOptions) -> Encoder:
@@ -83,23 +91,58 @@ def objective(
     return Outcome(loss, count_correct(clean_pass, adv_pass))
 
 
+def trades_objective(step: StepContext, x: Tensor, y: Tensor, width: int = 0, beta: float = 6.0) -> Outcome:
+    """`CE(f(x; lam), y) + lam * beta * KL(f(x; lam) || f(x_adv; lam))`, averaged over the global batch.
+
+    Interpretation: TRADES' loss with its weight scaled by lam, so lam = 0 is standard training and lam = 1 is TRADES.
+    The attack maximises the divergence from the clean outputs in eval mode.
+    """
+    rows, (_, adv) = step.randomness.all_rows(), step.split_by_lam()
+    clean, adv_pass = step.logits(x, rows, "clean", width), None
+    loss = step.cross_entropy(clean, y)
+    if adv.stop > adv.start:
+        x_adv = attack_divergence(step, x[adv.rows], adv, width)
+        adv_pass = step.logits(x_adv, adv, "adversarial", width), y[adv.rows]
+        divergence = kl_divergence(adv_pass[0], clean[adv.rows])
+        loss = loss + beta * step.global_mean(_lam_tensor(adv, x) * divergence)
+    return Outcome(loss, count_correct((clean, y), adv_pass))
+
+
+def one_width_objective(options: OatOptions) -> Callable[..., Outcome]:
+    """The objective of one width, (step, x, y, width), with its options bound."""
+    if options.loss == "trades":
+        return partial(trades_objective, beta=options.beta)
+    return partial(objective, skip_clean_of_adversarial=options.skip_clean_of_adversarial)
+
+
 def make_objective(options: OatOptions) -> Objective:
     """The objective with its options bound."""
-    return partial(objective, skip_clean_of_adversarial=options.skip_clean_of_adversarial)
+    return one_width_objective(options)
 
 
 def lam_grid(config: Config) -> tuple[float, ...]:
     """`eval.lam_grid`.
 
     Raises:
-        ConfigError: a lam of the grid, or one that the sampler draws, has no code.
+        ConfigError: a lam of the grid, or one that the sampler draws, has no code; or settings contradict each other.
     """
-    assert isinstance(config.method, OatOptions)
-    encoder = encode(config.method)
+    options, sampler, source = config.method, lookup("sampler", config.sampler.name), generator("probe")
+    assert isinstance(options, OatOptions)
+    encoder = encode(options)
     encoder.check(torch.tensor(config.eval.lam_grid), "eval.lam_grid")
-    draws = lookup("sampler", config.sampler.name).draw(config.sampler, _NUM_PROBES, generator("probe"))
-    encoder.check(draws, f"sampler={config.sampler.name} draws lam")
+    for rows in (_NUM_PROBES, *(1,) * _NUM_BATCHES):  # a sampler may draw one lam for all rows of a batch
+        encoder.check(sampler.draw(config.sampler, rows, source), f"sampler={config.sampler.name} draws lam")
+    if options.loss == "trades":
+        _check_trades(config, options)
     return config.eval.lam_grid
+
+
+def _check_trades(config: Config, options: OatOptions) -> None:
+    check_random_start(config)
+    if options.skip_clean_of_adversarial:
+        raise ConfigError(
+            "method.skip_clean_of_adversarial=true: loss=trades needs the clean images of every row; set it false"
+        )
 
 
 def _clean_rows(randomness: StepRandomness, skip_adversarial: bool) -> RowSlice:

@@ -7,7 +7,6 @@ step sums the losses of all widths, widest first. Each width has its own attack;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from distcond.config.fields import setting
@@ -35,13 +34,14 @@ def layers(options: OatsOptions, shared: bool) -> LayerSet:
     """Slimmable convolutions, classifier and FiLM; a dual batch normalisation per width."""
     widths = SlimmableWidths(check_width_mults(options.width_mults), options.heads == "shared")
     concatenated = options.film_slices == "concatenated"
-    return slimmable_film_layers(widths, encode(options).dim, options.identity_start, concatenated, shared)
+    return slimmable_film_layers(
+        widths, encode(options).dim, options.identity_start, concatenated, shared, options.dual_bn
+    )
 
 
 def objective(options: OatsOptions) -> Objective:
     """OAT's loss, summed over the widths."""
-    one_width = partial(oat.objective, skip_clean_of_adversarial=options.skip_clean_of_adversarial)
-    return sum_over_widths(one_width, len(options.width_mults))
+    return sum_over_widths(oat.one_width_objective(options), len(options.width_mults))
 
 
 METHOD = Method(

@@ -3,19 +3,32 @@
     L = (1 - lam) * CE(f(x), y) + lam * CE(f(x_adv), y)
 
 lam = 1 is Madry et al. (2018), lam = 0 is standard training (without attack). In between it is OAT's PGD-AT baseline
-(arXiv 2010.11828, section 4), which runs the adversarial forward pass before the clean one.
+(arXiv 2010.11828, section 4), which runs the adversarial forward pass before the clean one. At several widths it is the
+baseline of OATS, trained as in slimmable networks (Yu et al. 2019).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
+from distcond.config.fields import setting
 from distcond.config.schema import Config, Options
 from distcond.errors import ConfigError
-from distcond.layers.layer_set import LayerSet, plain_layers
-from distcond.methods.method import Method
+from distcond.layers.layer_set import LayerSet, SlimmableWidths, plain_layers, slimmable_layers
+from distcond.methods.method import Method, Objective, check_width_mults, sum_over_widths
 from distcond.methods.step_context import Outcome, StepContext, count_correct
 from distcond.samplers.distributions import FixedOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class PgdAtOptions(Options):
+    """Settings of adversarial training."""
+
+    width_mults: tuple[float, ...] = setting(
+        (1.0,), "share of the channels at each width; 1,0.75,0.5 = the slimmable baseline of OATS", gt=0, le=1
+    )
 
 
 def layers(options: Options, shared: bool) -> LayerSet:
@@ -23,19 +36,33 @@ def layers(options: Options, shared: bool) -> LayerSet:
     return plain_layers(shared)
 
 
-def objective(step: StepContext, x: Tensor, y: Tensor) -> Outcome:
+def layers_at_widths(options: PgdAtOptions, shared: bool) -> LayerSet:
+    """Plain layers, or for several widths slimmable ones with a batch normalisation per width."""
+    widths = check_width_mults(options.width_mults)
+    return (
+        layers(options, shared) if len(widths) == 1 else slimmable_layers(SlimmableWidths(widths), shared, dual=False)
+    )
+
+
+def objective(step: StepContext, x: Tensor, y: Tensor, width: int = 0) -> Outcome:
     """The hybrid loss at one lam for all rows. Passes with weight 0 are skipped."""
     rows = step.randomness.all_rows()
     lam = float(rows.lam)
     loss, clean_pass, adv_pass = x.new_zeros(()), None, None
     if lam > 0:
-        x_adv = step.make_adversarial(x, y, rows)
-        adv_pass = step.logits(x_adv, rows, "adversarial"), y
+        x_adv = step.make_adversarial(x, y, rows, width)
+        adv_pass = step.logits(x_adv, rows, "adversarial", width), y
         loss = loss + lam * step.cross_entropy(*adv_pass)
     if lam < 1:
-        clean_pass = step.logits(x, rows, "clean"), y
+        clean_pass = step.logits(x, rows, "clean", width), y
         loss = loss + (1 - lam) * step.cross_entropy(*clean_pass)
     return Outcome(loss, count_correct(clean_pass, adv_pass))
+
+
+def make_objective(options: PgdAtOptions) -> Objective:
+    """The loss, summed over the widths."""
+    num_widths = len(options.width_mults)
+    return objective if num_widths == 1 else sum_over_widths(objective, num_widths)
 
 
 def lam_grid(config: Config) -> tuple[float, ...]:
@@ -55,9 +82,10 @@ METHOD = Method(
     name="pgd_at",
     summary="adversarial training at one fixed lam (sampler.lam; 1 = Madry et al., 0 = standard training)",
     paper="Madry et al. 2018; the baseline of OAT, arXiv 2010.11828 section 4",
-    options=Options(name="pgd_at"),
-    layers=layers,
-    objective=lambda options: objective,
+    options=PgdAtOptions(name="pgd_at"),
+    layers=layers_at_widths,
+    objective=make_objective,
+    widths=lambda options: check_width_mults(options.width_mults),
     sampler=FixedOptions(name="fixed"),
     lam_grid=lam_grid,
 )

@@ -1,23 +1,25 @@
 """Robust Bird: find a sparse ticket early in standard training, then train it adversarially (Chen et al., Sparsity
 Winning Twice, arXiv 2202.09844, ICLR 2022, section 3.2).
 
-Stage "search": standard training of the dense network until its global magnitude masks stop changing. Stage "train":
-adversarial training under that mask with a new optimiser; weights keep their values. As in the authors' code, the
-search masks convolutions and the ticket includes the classifier. Length and schedule of the search are an
-interpretation: at most 60 epochs, a learning-rate drop after 50.
+Stage "search": standard training of the dense network (`method.search`: or adversarial) until its global magnitude
+masks stop changing. Stage "train": adversarial training under that mask with a new optimiser; weights keep their values.
+As in the authors' code, the search masks convolutions and the ticket includes the classifier. Length and schedule of the
+search are an interpretation: at most 60 epochs, a learning-rate drop after 50.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from distcond.config.fields import setting
 from distcond.config.schema import Config, Options
 from distcond.errors import ConfigError
 from distcond.methods import pgd_at, standard
-from distcond.methods.method import Method, Stage
+from distcond.methods.method import Method, Objective, Stage
+from distcond.methods.step_context import Outcome, StepContext
 from distcond.models.conditional import ConditionalModel
 from distcond.samplers.distributions import FixedOptions
 from distcond.sparsity.early_ticket import EarlyTicket
@@ -31,11 +33,27 @@ class RobustBirdOptions(Options):
 
     density: float = setting(0.2, "kept share of convolutions and classifier, by global magnitude", gt=0, le=1)
     search_epochs: int = setting(60, "maximum epochs of the search; `epochs` counts the training after it", ge=1)
+    search: Literal["standard", "pgd", "fast"] = setting(
+        "standard", "training of the search: standard, adversarial (pgd), or with one step of 1.25 epsilon (fast)"
+    )
     search_milestones: tuple[float, ...] = setting(
         (5 / 6,), "learning-rate drops of the search, as shares of search_epochs", ge=0, le=1
     )
     queue_length: int = setting(5, "number of consecutive epochs whose masks must agree", ge=2)
     tolerance: float = setting(0.08, "largest share of entries in which agreeing masks differ", ge=0, le=1)
+
+
+def fast_objective(step: StepContext, x: Tensor, y: Tensor) -> Outcome:
+    """Adversarial training with one step from a random start (Wong et al. 2020), as in the authors' code."""
+    step.attack = replace(step.attack, num_steps=1, step_size=_FAST_STEP * step.attack.epsilon, random_start=True)
+    return pgd_at.objective(step, x, y)
+
+
+#: Step of the fast search, in epsilon.
+_FAST_STEP = 1.25
+_SEARCHES: dict[str, Objective] = {
+    "standard": standard.objective, "pgd": pgd_at.objective, "fast": fast_objective
+}  # fmt: skip
 
 
 def stages(config: Config) -> tuple[Stage, ...]:
@@ -44,7 +62,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
     assert isinstance(options, RobustBirdOptions)
     optim = replace(config.optim, schedule="multistep", milestones=options.search_milestones, warmup=0.0)
     return (
-        Stage("search", options.search_epochs, standard.objective, optim),
+        Stage("search", options.search_epochs, _SEARCHES[options.search], optim),
         Stage("train", config.epochs, pgd_at.objective, config.optim),
     )
 

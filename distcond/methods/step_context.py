@@ -137,6 +137,13 @@ class StepContext:
         self._spend(width, (3 if torch.is_grad_enabled() else 1) * len(x))
         return self.model(x, self.condition(part, purpose, width))
 
+    def logits_without_noise(self, x: Tensor, width: int = 0) -> Tensor:
+        """Forward all rows without conditioning noise (amplitude 0), each on the path of its lam."""
+        rows = self.randomness.all_rows()
+        cond = self._condition(rows, width)
+        self._spend(width, (3 if torch.is_grad_enabled() else 1) * len(x))
+        return self.model(x, cond._replace(lam=torch.zeros_like(cond.lam[:1])))
+
     def condition(self, part: RowSlice, purpose: str, width: int = 0) -> Condition:
         """The condition of `part`, with new weight noise keyed by `purpose`; no noise at lam = 0."""
         noise = None if _is_zero(part.lam) else self._draw_noise(purpose, width)

@@ -21,7 +21,7 @@ from distcond.config.schema import Config, Options
 from distcond.errors import ConfigError
 from distcond.methods.method import Method, Objective
 from distcond.methods.pgd_at import layers
-from distcond.methods.step_context import Outcome, StepContext, count_correct, eval_mode
+from distcond.methods.step_context import Outcome, RowSlice, StepContext, count_correct, eval_mode
 from distcond.samplers.distributions import FixedOptions
 
 
@@ -41,19 +41,24 @@ def kl_divergence(adversarial: Tensor, clean: Tensor) -> Tensor:
 def objective(step: StepContext, x: Tensor, y: Tensor, beta: float) -> Outcome:
     """The loss of one step. Order of the passes as in the authors' code: attack, clean, adversarial."""
     rows = step.randomness.all_rows()
-    target = step.cached("target", lambda: _target_logits(step, x))
-    x_adv = step.make_adversarial(x, target, rows, loss=lambda logits, clean: kl_divergence(logits, clean).sum())
+    x_adv = attack_divergence(step, x, rows)
     clean = step.logits(x, rows, "clean")
     adversarial = step.logits(x_adv, rows, "adversarial")
     loss = step.cross_entropy(clean, y) + beta * step.global_mean(kl_divergence(adversarial, clean))
     return Outcome(loss, count_correct((clean, y), (adversarial, y)))
 
 
+def attack_divergence(step: StepContext, x: Tensor, part: RowSlice, width: int = 0) -> Tensor:
+    """The images x of `part`, moved so that outputs diverge most from those of x in eval mode; like x."""
+    target = step.cached(("target", width), lambda: _target_logits(step, x, part, width))
+    return step.make_adversarial(x, target, part, width, loss=lambda logits, clean: kl_divergence(logits, clean).sum())
+
+
 @torch.no_grad()
-def _target_logits(step: StepContext, x: Tensor) -> Tensor:
+def _target_logits(step: StepContext, x: Tensor, part: RowSlice, width: int) -> Tensor:
     """The clean logits in eval mode, from which the attack diverges."""
     with eval_mode(step.model):
-        return step.logits(x, step.randomness.all_rows(), "target")
+        return step.logits(x, part, "target", width)
 
 
 def make_objective(options: TradesOptions) -> Objective:
@@ -65,13 +70,22 @@ def lam_grid(config: Config) -> tuple[float, ...]:
     """lam = 1 only: there is one network.
 
     Raises:
-        ConfigError: the attack starts at the clean image, where the gradient of the divergence is zero.
+        ConfigError: as `check_random_start`.
+    """
+    check_random_start(config)
+    return (1.0,)
+
+
+def check_random_start(config: Config) -> None:
+    """Check that the attack does not start where the gradient of the divergence is zero.
+
+    Raises:
+        ConfigError: it starts at the clean image.
     """
     if not config.attack.random_start:
         raise ConfigError(
             "attack.random_start=false: the loss that trades attacks has no gradient at the clean image; set it true"
         )
-    return (1.0,)
 
 
 METHOD = Method(

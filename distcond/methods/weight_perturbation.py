@@ -26,13 +26,14 @@ class WeightPerturbation:
     """Perturbs the weights of `model` before a forward pass and restores them after its backward.
 
     Args:
-        model: the model. Biases and normalisation parameters are not perturbed.
+        model: the model. Biases, normalisation parameters and amplitudes of noise are not perturbed.
         gamma: norm of the perturbation relative to the norm of each weight tensor, above 0.
     """
 
     def __init__(self, model: nn.Module, gamma: float) -> None:
         self.gamma, self.model = gamma, model
-        self.weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+        named = model.named_parameters()
+        self.weights = [weight for name, weight in named if weight.dim() > 1 and not name.endswith(".alpha")]
         self._before: list[Tensor] = []
 
     def apply(self, loss: Callable[[], Tensor]) -> None:

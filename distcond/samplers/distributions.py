@@ -61,13 +61,18 @@ class FixedShareOptions(Options):
     share: float | None = setting(
         None, "share of the batch at lam = 0, rounded up; none = 1 / number of choices", ge=0, le=1
     )
+    batchwise: bool = setting(False, "one choice for all rows of a batch, each equally likely; share has no effect")
 
 
 def draw_fixed_share(options: FixedShareOptions, n: int, generator: torch.Generator) -> Tensor:
     """A constant number of rows at 0, then rows drawn uniformly from the other choices.
 
-    No row is at 0 if 0 is not a choice; every row is if 0 is the only choice.
+    No row is at 0 if 0 is not a choice; every row is if 0 is the only choice. Batch-wise, all rows have one choice
+    (`--sampling bw` of OAT's code, which does not run there).
     """
+    if options.batchwise:
+        choice = torch.randint(len(options.choices), (), generator=generator)
+        return torch.tensor(options.choices)[choice].repeat(n)
     others = torch.tensor([choice for choice in options.choices if choice != 0])
     if 0 not in options.choices:
         num_zero = 0

@@ -6,10 +6,12 @@ meta device. Masked weights count as dense ones, since a GPU computes them. Eval
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 
 import torch
+from torch import Tensor
 
 from distcond.config.schema import Config, Options
 from distcond.data.prepare import resolve_dataset
@@ -22,6 +24,7 @@ from distcond.models.model import Model
 from distcond.models.small_cnn import SMALL_CNN, SmallCnnOptions
 from distcond.registry import lookup
 from distcond.runs.build import build_model, build_step
+from distcond.samplers.distributions import FixedShareOptions
 from distcond.seeding import generator
 from distcond.training.build_trainer import stages_of
 
@@ -73,13 +76,24 @@ def _forwards_of_step(config: Config, objective: Objective) -> dict[int, float]:
     step = build_step(small, build_model(small), torch.device("cpu")).train()
     step.objective = objective
     batch = config.batch_size
-    lam = lookup("sampler", config.sampler.name).draw(config.sampler, batch, generator("budget")).sort().values
     x, y = (
         torch.rand(batch, 3, _TINY_IMAGE_SIZE, _TINY_IMAGE_SIZE, generator=generator("budget")),
         torch.zeros(batch, dtype=torch.int64),
     )
-    step(x, y, StepRandomness(0, 0, 0, 0, 1, lam))
-    return {width: forwards / batch for width, forwards in step.spent.items()}
+    spent, batches = Counter[int](), _lam_of_batches(config)
+    for lam in batches:
+        step(x, y, StepRandomness(0, 0, 0, 0, 1, lam))
+        spent.update(step.spent)
+    return {width: forwards / batch / len(batches) for width, forwards in spent.items()}
+
+
+def _lam_of_batches(config: Config) -> list[Tensor]:
+    """lam of batches that together cost what training does on average: one batch, unless all rows share one lam."""
+    if getattr(config.sampler, "batchwise", False):
+        assert isinstance(config.sampler, FixedShareOptions)
+        return [torch.full((config.batch_size,), choice) for choice in config.sampler.choices]
+    draw = lookup("sampler", config.sampler.name).draw
+    return [draw(config.sampler, config.batch_size, generator("budget")).sort().values]
 
 
 @cache

@@ -29,6 +29,7 @@ COMMANDS = {
     "export": Command("distcond.export", "positions of the dial as plain networks: safetensors, .pt2, ONNX"),
     "serve": Command("distcond.serve", "a run's network over HTTP"),
     "pair": Command("distcond.pair", "two runs, a standard and a robust one, as one with a dial"),
+    "reproduce": Command("distcond.reproduce", "the table of a paper, measured beside published figures"),
     "tune": Command("distcond.tune", "a sweep over a search space, on Ray"),
     "status": Command("distcond.status", "the state of every run below a folder"),
     "slurm": Command("cluster.slurm.__main__", "sweeps on SLURM (from a checkout)"),

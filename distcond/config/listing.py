@@ -54,18 +54,18 @@ def list_registered(kind: str, long: bool = False) -> str:
 def describe_recipe(name: str) -> str:
     """Paper, reproduced experiment, expected results and cost of a recipe."""
     recipe = lookup("recipe", name)
+    nothing = f"nothing ({recipe.compared} compares)" if recipe.compared else "none listed"
     lines = {
-        "paper": heading(recipe),
-        "reproduces": recipe.reproduces,
-        "interpretation": recipe.interpretation or "nothing",
-        "expect": recipe.expect,
-        "cost": recipe.cost,
-        "ran": recipe.ran,
+        "paper": [heading(recipe)],
+        "reproduces": [recipe.reproduces],
+        "deviations": [str(deviation) for deviation in recipe.deviations] or [nothing],
+        "expect": [recipe.expect],
+        "cost": [recipe.cost],
+        "ran": [recipe.ran],
     }
     width = max(map(len, lines))
-    return "\n".join(
-        [f"{name}: {recipe.summary}", "", *(f"  {label:<{width}}  {text}" for label, text in lines.items())]
-    )
+    labelled = [(label if n == 0 else "", text) for label, texts in lines.items() for n, text in enumerate(texts)]
+    return "\n".join([f"{name}: {recipe.summary}", "", *(f"  {label:<{width}}  {text}" for label, text in labelled)])
 
 
 def format_hours(hours: float) -> str:

@@ -80,7 +80,7 @@ def _side(data: str, overrides: Mapping[str, Any]) -> int:
 
 
 def _made_for(data: str, side: int) -> list[Any]:
-    recipes = list(table("recipe").values())
+    recipes = [recipe for recipe in table("recipe").values() if not recipe.variant]
     own = [recipe for recipe in recipes if recipe.settings.get("data") == data]
     similar = next((name for low, high, name in _STAND_INS if low <= side <= high), "")
     return own or [recipe for recipe in recipes if recipe.settings.get("data") == similar]

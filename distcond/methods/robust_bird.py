@@ -2,9 +2,9 @@
 Winning Twice, arXiv 2202.09844, ICLR 2022, section 3.2).
 
 Stage "search": standard training of the dense network (`method.search`: or adversarial) until its global magnitude
-masks stop changing. Stage "train": adversarial training under that mask with a new optimiser; weights keep their values.
-As in the authors' code, the search masks convolutions and the ticket includes the classifier. Length and schedule of the
-search are an interpretation: at most 60 epochs, a learning-rate drop after 50.
+masks stop changing. Stage "train": adversarial training under that mask with a new optimiser, from the weights of the
+search. As in the authors' code, the search masks convolutions and the ticket includes the classifier. Length and
+schedule of the search are an interpretation: at most 60 epochs, a learning-rate drop after 50.
 """
 
 from __future__ import annotations

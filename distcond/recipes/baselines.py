@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from distcond.recipes.protocols import LAST_ITERATE, PGD7, PGD10
-from distcond.recipes.recipe import AWP, MADRY, TRADES, Paper, Recipe
+from distcond.recipes.recipe import AWP, MADRY, TRADES, Deviation, Paper, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 
 _RESNET18 = {"data": "cifar10", "model": "resnet18"}
@@ -20,7 +20,10 @@ TRADES_CIFAR10_RESNET18 = Recipe(
         "optim.milestones": (0.75, 0.9), "optim.weight_decay": 2e-4, "attack.epsilon": 0.031, "attack.step_size": 0.007,
     },
     paper=TRADES,
-    interpretation="ResNet-18 in place of WRN-34-10; the attack starts uniformly within epsilon, not near the image",
+    deviations=(
+        Deviation("network", "ResNet-18", "WRN-34-10", {"model": "wrn34_10"}),
+        Deviation("start of the attack", "uniform within epsilon", "normal with deviation 0.001 around the image"),
+    ),
     train_flops=TRAIN_FLOPS.get("trades_cifar10_resnet18", 0.0),
 )  # fmt: skip
 
@@ -30,7 +33,7 @@ STANDARD_CIFAR10_RESNET18 = Recipe(
     reproduces="none; a reference for SA in the setting of the adversarial recipes",
     expect="about 95 % SA is common for this network and schedule",
     settings={**PGD7, **_RESNET18, "method": "standard", "epochs": 200, "eval.every": 10},
-    interpretation="everything: not an experiment of a paper",
+    deviations=(Deviation("experiment", "standard training as a reference", "none; not of a paper"),),
     train_flops=TRAIN_FLOPS.get("standard_cifar10_resnet18", 0.0),
 )
 
@@ -64,7 +67,11 @@ def _averaged(baseline: _Averaged) -> Recipe:
             **baseline.settings,
         },
         paper=baseline.paper,
-        interpretation="schedule and averaging are a common recipe of the field, not the paper's",
+        deviations=(
+            Deviation(
+                "schedule and averaging", "30 epochs of one cycle with averaged weights", "longer, without averaging"
+            ),
+        ),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )  # fmt: skip
 

@@ -6,27 +6,23 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from distcond.recipes import authors
 from distcond.recipes.protocols import (
     CIFAR10,
     CIFAR100,
-    DIFFERS,
     PGD7,
     RAW_PIXELS,
     STL10,
     SVHN,
     TINY_IMAGENET,
     Benchmark,
-    join_notes,
     paper_setting,
 )
-from distcond.recipes.recipe import FLOAT, OAT, SMART, Recipe
+from distcond.recipes.recipe import FLOAT, OAT, SMART, Deviation, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 
 _OAT_EXPECT = "table not recovered; abstract: as good as or better than a dedicated PGD-AT network at every lam"
-_OAT_LOOP = (
-    "the training loop, which the authors did not publish: that of slimmable networks; of those they published ResNets "
-    "only"
-)
+_RESNETS_ONLY = Deviation("slimmable networks", "this one", "ResNets only")
 _OAT_SETTING = "SGD 0.9, cosine, 200 epochs, batch 128, PGD-7"
 
 
@@ -39,7 +35,8 @@ def _oat(on: Benchmark) -> Recipe:
         expect=_OAT_EXPECT,
         settings={**paper_setting(on), "method": "oat"},
         paper=OAT,
-        interpretation=join_notes(DIFFERS, on.open),
+        deviations=(*authors.ONCE_FOR_ALL_DEVIATIONS, *on.open),
+        authors=authors.on_benchmark(authors.OAT, on),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )
 
@@ -54,7 +51,13 @@ def _oats(on: Benchmark) -> Recipe:
         expect="table not recovered; abstract: as good as or better than dedicated networks",
         settings={**paper_setting(on), "method": "oats"},
         paper=OAT,
-        interpretation=join_notes(_OAT_LOOP, DIFFERS, on.open),
+        deviations=(
+            authors.SLIMMABLE_LOOP,
+            *((_RESNETS_ONLY,) if on is not CIFAR10 else ()),
+            *authors.ONCE_FOR_ALL_DEVIATIONS,
+            *on.open,
+        ),
+        authors=authors.on_benchmark(authors.OAT, on),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )
 
@@ -69,7 +72,8 @@ def _dedicated(on: Benchmark) -> Recipe:
         expect="table not recovered",
         settings={**paper_setting(on), "method": "pgd_at", "sampler.lam": 1.0, "batch_size": 256},
         paper=OAT,
-        interpretation=join_notes(DIFFERS, on.open),
+        deviations=(*authors.ONCE_FOR_ALL_DEVIATIONS, *on.open),
+        authors=authors.on_benchmark(authors.OAT_BASELINE, on),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )
 
@@ -81,29 +85,26 @@ class _FloatVariant(NamedTuple):
     method: str
     title: str
     expect: str
-    open: str
+    open: tuple[Deviation, ...]
     settings: dict[str, Any]
 
 
-_ALPHA = "no weight decay on alpha, which the authors' code has (optim.no_decay=)"
-_LOSS = "the loss of the paper's text, half clean and half attacked; the authors' code weighs the attacked half by half"
 _FLOAT_VARIANTS = (
     _FloatVariant(
-        "float", "FLOAT", "table not recovered; abstract: up to 6 % SA and 10 % RA better than OAT", "", {}
+        "float", "FLOAT", "table not recovered; abstract: up to 6 % SA and 10 % RA better than OAT", (), {}
     ),
     _FloatVariant(
         "float_slim",
         "FLOAT slim at widths 1 and 0.5",
         "table not recovered",
-        "the training loop, which the authors did not publish: that of slimmable networks; they published a slimmable "
-        "ResNet-34 only",
+        (authors.SLIMMABLE_LOOP, Deviation("slimmable networks", "every network", "ResNet-34 only")),
         {},
     ),
     _FloatVariant(
         "floats",
         "FLOATS at 10 % of the weights",
         "table not recovered",
-        "noise on the kept weights only (method.dense_noise=true for the authors'); the density, that of their code",
+        (authors.DENSE_NOISE, Deviation("density", "10 %, the default of their code", "unknown in the paper")),
         {"method.density": 0.1},
     ),
 )  # fmt: skip
@@ -118,7 +119,8 @@ def _float(variant: _FloatVariant, on: Benchmark) -> Recipe:
         expect=variant.expect,
         settings={**paper_setting(on), "method": variant.method, **variant.settings},
         paper=FLOAT,
-        interpretation=join_notes(variant.open, _LOSS, _ALPHA, DIFFERS, on.open),
+        deviations=(*variant.open, *authors.FLOAT_DEVIATIONS, *on.open),
+        authors=authors.on_benchmark(authors.FLOATS if variant.method == "floats" else authors.FLOAT, on),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )
 
@@ -133,7 +135,12 @@ FLOAT_CIFAR10_RESNET18 = Recipe(
         "optim.schedule": "onecycle", "optim.lr": 0.2, "optim.warmup": 0.3,
     },
     paper=FLOAT,
-    interpretation=join_notes("ResNet-18 and 15 epochs of one cycle in place of ResNet-34 and 200", _LOSS, _ALPHA),
+    deviations=(
+        Deviation(
+            "network and schedule", "ResNet-18, 15 epochs of one cycle", "ResNet-34, 200 epochs of a cosine",
+        ),
+        *authors.FLOAT_DEVIATIONS,
+    ),
     train_flops=TRAIN_FLOPS.get("float_cifar10_resnet18", 0.0),
 )  # fmt: skip
 
@@ -143,8 +150,10 @@ FLOAT_RECIPES = tuple(
 
 
 _SMART_OPEN = (
-    "nearly all of it, the paper's text was not at hand: FLOAT's data sets, networks and training, the density of 0.5, "
-    "how the masks learn, and that lam between 0 and 1 means the nearer of two operating points"
+    Deviation("training", "data sets, networks and schedule of FLOAT", "unknown, the paper's text was not at hand"),
+    Deviation("density", "half of the weights per path", "unknown"),
+    Deviation("masks", "learned as in FLOATS, paths in turn", "unknown"),
+    Deviation("lam between 0 and 1", "the nearer of two operating points", "unknown"),
 )
 
 
@@ -157,7 +166,7 @@ def _smart(on: Benchmark) -> Recipe:
         expect="table not recovered; abstract: up to 2.72x fewer non-zero weights",
         settings={**paper_setting(on), "method": "smart", "method.density": 0.5},
         paper=SMART,
-        interpretation=join_notes(_SMART_OPEN, DIFFERS, on.open),
+        deviations=(*_SMART_OPEN, authors.EVALUATION, *on.open),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from distcond.recipes.recipe import Deviation
+
 #: Of OAT, FLOAT and SMART: PGD-7 in training, SGD with a cosine schedule from 0.1, batch 128.
 PGD7 = {
     "attack.epsilon": "8/255",
@@ -21,12 +23,8 @@ LAST_ITERATE = {"eval.attack_name": "pgd-last"}
 #: The code of the once-for-all papers does not normalise pixels.
 RAW_PIXELS = {"data.mean": (0.0, 0.0, 0.0), "data.std": (1.0, 1.0, 1.0)}
 
-#: Differences of those papers' recipes to the authors' code.
-DIFFERS = (
-    "one best checkpoint for all lam, where the authors' code keeps one per lam and metric; the attack comes before, "
-    "not after the clean pass; RA is counted under the last iterate of PGD-20 on the test images, theirs under that of "
-    "PGD-7 on validation"
-)
+#: The authors train in float32, without an own choice of TF32.
+FLOAT32 = {"precision.train": "float32"}
 
 #: Of Sparsity Winning Twice, and of most published PGD-AT: PGD-10, rate drops at 1/2 and 3/4.
 PGD10 = {
@@ -75,7 +73,7 @@ class Benchmark(NamedTuple):
     model: str
     title: str
     settings: dict[str, Any]
-    open: str = ""  # what the papers leave open for this data set
+    open: tuple[Deviation, ...] = ()  # what the papers leave open for this data set, or do otherwise
 
     @property
     def suffix(self) -> str:
@@ -90,38 +88,46 @@ SVHN = Benchmark(
     "wrn16_8",
     "SVHN with WRN-16-8",
     {"optim.lr": 0.01, "model.dropout": 0.3},
-    "the learning rate of 0.01 on SVHN, which the authors' code leaves to the user",
+    (
+        Deviation("learning rate", "0.01 on SVHN", "unknown, their code leaves it to the user"),
+        Deviation("test images", "all", "those of full batches"),
+    ),
 )
 STL10 = Benchmark(
     "stl10",
     "wrn40_2",
     "STL-10 with WRN-40-2",
     {"model.dropout": 0.3},
-    "the best checkpoint is chosen on images held out of the training set, where the authors' code looks at the test "
-    "set",
+    (Deviation("selection", "on images held out of the training set", "on the test set"),),
 )
 CIFAR100 = Benchmark(
     "cifar100",
     "resnet34",
     "CIFAR-100 with ResNet-34",
     {},
-    "CIFAR-10's setting on CIFAR-100, with this data set's random rotation: only the network's name is public",
+    (
+        Deviation(
+            "setting",
+            "that of CIFAR-10, with CIFAR-100's random rotation",
+            "unknown, only the network's name is public",
+        ),
+    ),
 )
 TINY_IMAGENET = Benchmark(
     "tiny_imagenet",
     "resnet34",
     "Tiny-ImageNet with ResNet-34",
     {},
-    "CIFAR-10's setting on Tiny-ImageNet, with a 3x3 stem of stride 1: only the network's name is public",
+    (
+        Deviation(
+            "setting", "that of CIFAR-10, with a 3x3 stem of stride 1", "unknown, only the network's name is public"
+        ),
+    ),
 )
 
 
 def paper_setting(benchmark: Benchmark) -> dict[str, Any]:
     """The once-for-all papers' training on a benchmark: 200 epochs, validated every 10."""
     named = {"data": benchmark.data, "model": benchmark.model}
-    return {**PGD7, **LAST_ITERATE, **RAW_PIXELS, **named, "epochs": 200, "eval.every": 10, **benchmark.settings}
-
-
-def join_notes(*parts: str) -> str:
-    """The non-empty parts of an interpretation, as one line."""
-    return "; ".join(part for part in parts if part)
+    every = {"epochs": 200, "eval.every": 10}
+    return {**PGD7, **LAST_ITERATE, **RAW_PIXELS, **FLOAT32, **named, **every, **benchmark.settings}

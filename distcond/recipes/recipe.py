@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Assumed FLOP/s of one H100-class GPU in bf16 adversarial training of these networks. Not measured: airbench sustains
 #: about 1.1e14 on an A100 in standard training, published logs of adversarial training give about 1.8e13; this value is
@@ -22,18 +22,48 @@ class Paper:
     venue: str
 
 
+class Deviation(NamedTuple):
+    """One difference between a recipe and the experiment of its authors.
+
+    Attributes:
+        subject: what differs.
+        here: what the recipe does.
+        authors: what they do; "unknown" where neither text nor code says.
+        settings: by dotted path, the authors' values where settings restore their way; empty = none does.
+    """
+
+    subject: str
+    here: str
+    authors: str
+    settings: Mapping[str, Any] = {}
+
+    def __str__(self) -> str:
+        way = " ".join(f"{path}={_text(value)}" for path, value in self.settings.items())
+        return f"{self.subject}: {self.here}; authors: {self.authors}" + (f" ({way})" if way else "")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A named experiment.
 
     Attributes:
-        name: METHOD_DATASET_MODEL.
+        name: METHOD_DATASET_MODEL, and of an ablation _VARIANT.
         summary: its line in `--list`.
         reproduces: the experiment of the paper that it repeats, and in which setting; or "none".
         expect: the published numbers, or "not published".
         settings: by dotted path, over the defaults.
         paper: source of the method or experiment; None = no paper.
-        interpretation: decisions where the paper or its code is open or different; "" = none.
+        deviations: differences to the authors' experiment, also where text and code leave something open.
+        authors: by dotted path, the authors' settings as far as they are known; a test compares them with `settings`
+            and `deviations`.
+        compared: the test that compares the recipe with the authors' code, if there are no deviations.
+        variant: of an ablation, what it changes; "" = the experiment itself.
         train_flops: of all training, 2 per multiply-accumulate, without evaluation, as counted by
             `distcond.training.flops`; 0 = not counted.
         ran: hardware it was run on and the time it took.
@@ -45,7 +75,10 @@ class Recipe:
     expect: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     paper: Paper | None = None
-    interpretation: str = ""
+    deviations: tuple[Deviation, ...] = ()
+    authors: Mapping[str, Any] = field(default_factory=dict)
+    compared: str = ""
+    variant: str = ""
     train_flops: float = 0.0
     ran: str = "not run here"
 
@@ -59,7 +92,7 @@ class Recipe:
         """The cost of training as a line of text."""
         if not self.train_flops:
             return "not counted"
-        hours = f"{self.gpu_hours:.2g} hours of one H100-class GPU at an assumed {GPU_RATE:.0e} FLOP/s"
+        hours = f"{self.gpu_hours:.2g} hours of one H100-class GPU at an assumed {GPU_RATE:.0e} FLOP/s in bf16"
         return f"{self.train_flops:.2e} FLOPs of training without evaluation: {hours}"
 
 
@@ -93,6 +126,10 @@ FLOAT = Paper(
     arxiv="2204.00426",
     venue="WACV 2023",
 )
+SOLAR = Paper(
+    "solar", "Switchable Output Layer for Accuracy and Robustness in Once-for-All Training", arxiv="2509.16833",
+    venue="WACV 2026",
+)  # fmt: skip
 SMART = Paper(
     "smart",
     "Sparse Mixture Once-for-all Adversarial Training for Efficient In-Situ Trade-Off Between Accuracy and Robustness "

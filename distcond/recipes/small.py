@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from distcond.recipes.protocols import DIGITS, PGD7, PGD10, RAW_PIXELS, TEN_EPOCHS, join_notes
-from distcond.recipes.recipe import FLOAT, MADRY, OAT, SMART, SPARSITY_WINNING_TWICE, TRADES, Paper, Recipe
+from distcond.recipes.protocols import DIGITS, PGD7, PGD10, RAW_PIXELS, TEN_EPOCHS
+from distcond.recipes.recipe import FLOAT, MADRY, OAT, SMART, SPARSITY_WINNING_TWICE, TRADES, Deviation, Paper, Recipe
 from distcond.recipes.train_flops import TRAIN_FLOPS
 
 
@@ -20,7 +20,7 @@ class _Small:
     digits: dict[str, Any] = field(default_factory=dict)
     digits_expect: str = "not published"
     digits_ran: str = "not run here"
-    digits_note: str = ""
+    digits_note: tuple[Deviation, ...] = ()
     cifar10: dict[str, Any] = field(default_factory=dict)
     cifar10_attack: dict[str, Any] = field(default_factory=lambda: PGD7)
     cifar10_expect: str = "not published"
@@ -29,9 +29,16 @@ class _Small:
 
 # With FiLM as in the paper, the small network of the digits, which has no shortcuts, learns so slowly at first that it
 # ends 14 points of RA lower.
-_IDENTITY, _IDENTITY_NOTE = {"method.identity_start": True}, "its FiLM starts as the identity (not the paper)"
-_DIGITS = "no paper trains on digits: the network, epsilon 0.25, 30 epochs and normalised pixels are chosen here"
-_CIFAR10 = "ResNet-20 and ten epochs of one cycle in place of the paper's network and schedule"
+_IDENTITY = {"method.identity_start": True}
+_IDENTITY_NOTE = (
+    Deviation("FiLM", "starts as the identity", "starts with small random values", {"method.identity_start": False}),
+)
+_DIGITS = Deviation(
+    "experiment",
+    "8x8 digits, a small network, epsilon 0.25, 30 epochs, normalised pixels",
+    "photographs; no paper trains on digits",
+)
+_CIFAR10 = Deviation("network and schedule", "ResNet-20, ten epochs of one cycle", "larger networks, 100 to 200 epochs")
 _OFTEN, _EVERY_EPOCH = {"method.update_every": 20}, {"eval.every": 1}
 _LESS_OFTEN = {"method.update_every": 50}
 
@@ -95,7 +102,7 @@ def _digits(small: _Small) -> Recipe:
         expect=small.digits_expect,
         settings={**DIGITS, "method": small.method, **_dial(small), **small.digits},
         paper=small.paper,
-        interpretation=join_notes(small.digits_note, _DIGITS),
+        deviations=(*small.digits_note, _DIGITS),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
         ran=small.digits_ran,
     )
@@ -116,7 +123,7 @@ def _cifar10(small: _Small) -> Recipe:
         expect=small.cifar10_expect,
         settings={**small.cifar10_attack, **raw, **TEN_EPOCHS, "method": small.method, **small.cifar10},
         paper=small.paper,
-        interpretation=_CIFAR10,
+        deviations=(_CIFAR10,),
         train_flops=TRAIN_FLOPS.get(name, 0.0),
         ran=small.cifar10_ran,
     )

@@ -31,14 +31,23 @@ class PgdAtOptions(Options):
     )
 
 
+def width_mults(options: Options) -> tuple[float, ...]:
+    """The widths, widest first; full width for options of a method derived from this one that have none.
+
+    Raises:
+        ConfigError: they do not start with 1 or do not descend.
+    """
+    return check_width_mults(getattr(options, "width_mults", (1.0,)))
+
+
 def layers(options: Options, shared: bool) -> LayerSet:
     """Plain layers without conditioning."""
     return plain_layers(shared)
 
 
-def layers_at_widths(options: PgdAtOptions, shared: bool) -> LayerSet:
+def layers_at_widths(options: Options, shared: bool) -> LayerSet:
     """Plain layers, or for several widths slimmable ones with a batch normalisation per width."""
-    widths = check_width_mults(options.width_mults)
+    widths = width_mults(options)
     return (
         layers(options, shared) if len(widths) == 1 else slimmable_layers(SlimmableWidths(widths), shared, dual=False)
     )
@@ -59,9 +68,9 @@ def objective(step: StepContext, x: Tensor, y: Tensor, width: int = 0) -> Outcom
     return Outcome(loss, count_correct(clean_pass, adv_pass))
 
 
-def make_objective(options: PgdAtOptions) -> Objective:
+def make_objective(options: Options) -> Objective:
     """The loss, summed over the widths."""
-    num_widths = len(options.width_mults)
+    num_widths = len(width_mults(options))
     return objective if num_widths == 1 else sum_over_widths(objective, num_widths)
 
 
@@ -85,7 +94,7 @@ METHOD = Method(
     options=PgdAtOptions(name="pgd_at"),
     layers=layers_at_widths,
     objective=make_objective,
-    widths=lambda options: check_width_mults(options.width_mults),
+    widths=width_mults,
     sampler=FixedOptions(name="fixed"),
     lam_grid=lam_grid,
 )

@@ -98,7 +98,7 @@ STL10 = Benchmark(
     "wrn40_2",
     "STL-10 with WRN-40-2",
     {"model.dropout": 0.3},
-    (Deviation("selection", "on images held out of the training set", "on the test set"),),
+    (Deviation("validation images", "held out of the training set", "the test set"),),
 )
 CIFAR100 = Benchmark(
     "cifar100",

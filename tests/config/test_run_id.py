@@ -45,7 +45,7 @@ def other(path: str, value: object) -> object:
         "precision.train": "bf16", "precision.layout": "contiguous", "data.mean": [0.5, 0.5, 0.5],
         "data.std": [0.25, 0.25, 0.25], "method.scale": "linear", "eval.dial": "outputs", "eval.dial_even": "ra",
         "data.class_order": "lexicographic", "eval.attack_name": "pgd-last",
-            "eval.select": "ra", "attack_mode": "train",
+            "eval.select": "ra", "attack_mode": "train", "method.alpha_by": "channel", "method.loss": "authors",
     }  # fmt: skip
     if path in special:
         return special[path]

@@ -27,7 +27,7 @@ from distcond.methods.step_context import StepContext, StepRandomness
 from distcond.models.conditional import ConditionalModel
 from distcond.models.resnet import RESNET34, ResNet
 from distcond.seeding import generator
-from methods.test_oat_authors import X, Y, their_name
+from support.authors_code import X, Y, their_name
 
 CHECKOUT = os.environ.get("DISTCOND_FLOAT_CHECKOUT", "")
 pytestmark = [
@@ -88,7 +88,7 @@ def draw_like_us(monkeypatch: pytest.MonkeyPatch, model: ConditionalModel, rows:
     def normal(self: Tensor, mean: float, std: float) -> Tensor:
         nonlocal at
         at += self.numel()
-        return self.copy_(flat[at - self.numel() : at].view_as(self) * std)
+        return self.copy_(flat[at - self.numel() : at].view_as(self).to(self.dtype) * std)
 
     start = torch.rand(X.shape, generator=generator(*rows.key("attack0")))[CLEAN:]
     monkeypatch.setattr(Tensor, "normal_", normal)

@@ -33,6 +33,7 @@ from distcond.models.conditional import ConditionalModel
 from distcond.models.resnet import RESNET34, ResNet
 from distcond.runs.build import build_model
 from distcond.seeding import generator
+from support.authors_code import X, Y, their_name
 
 CHECKOUT = os.environ.get("DISTCOND_OAT_CHECKOUT", "")
 pytestmark = [
@@ -67,34 +68,6 @@ def built(options: oat.OatOptions, method: Any, seed: int = 0) -> ConditionalMod
         net = ResNet(method.layers(options, False), 10, RESNET34.options.depths, RESNET34.options.widths)
     mults = getattr(options, "width_mults", (1.0,))
     return ConditionalModel(net, encode=method.encode(options), width_mults=mults).double()
-
-
-def their_name(name: str) -> str:
-    """Ours for a parameter or buffer of the backbone to theirs."""
-    block = re.match(r"blocks\.(\d+)\.(unit1|unit2|shortcut)\.", name)
-    where, suffix = "", "1"
-    if block:
-        number, bundle = int(block[1]), 0
-        while number >= RESNET34.options.depths[bundle]:
-            number, bundle = number - RESNET34.options.depths[bundle], bundle + 1
-        where = f"bundle{bundle + 1}.{number}."
-        suffix = {"unit1": "1", "unit2": "2", "shortcut": "_sc"}[block[2]]
-    rest = name.removeprefix(block[0] if block else "stem.")
-    for ours, other in (
-        (r"^conv\.", f"conv{suffix}."),
-        (r"^norm\.norms\.(\d)\.clean\.", rf"bn{suffix}.BN_c.\1."),
-        (r"^norm\.norms\.(\d)\.adv\.", rf"bn{suffix}.BN_a.\1."),
-        (r"^norm\.clean\.", f"bn{suffix}.BN_c."),
-        (r"^norm\.adv\.", f"bn{suffix}.BN_a."),
-        (r"^modulate\.hidden\.", f"film{suffix}.MLP.0."),
-        (r"^modulate\.out\.", f"film{suffix}.MLP.2."),
-    ):
-        rest = re.sub(ours, other, rest)
-    return where + rest
-
-
-X = torch.rand(len(LAM), 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-Y = torch.arange(len(LAM))
 
 
 def oat_network(theirs: Any) -> nn.Module:

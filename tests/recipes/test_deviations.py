@@ -52,7 +52,7 @@ def test_nothing_is_claimed_only_with_a_test(name: str) -> None:
 def differing(config: Config, wanted: dict[str, Any]) -> set[str]:
     """The settings of a config that are not as wanted."""
     ours, theirs = to_settings(config), to_settings(apply_overrides(config, wanted))
-    return {path for path in ours if ours[path] != theirs[path]}
+    return {path for path in ours if ours[path] != theirs.get(path, ours[path])}
 
 
 @pytest.mark.parametrize("name", WITH_AUTHORS)

@@ -195,7 +195,7 @@ def test_shared_amplitude_has_no_finer_parts(tiny: Any) -> None:
         build_model(made(tiny, "amplitude per channel", method__shared_alpha=True))
 
 
-def test_narrow_width_of_the_baseline_is_its_own_network(tiny: Any) -> None:
+def test_baseline_has_a_network_per_width(tiny: Any) -> None:
     config = made(tiny, "slimmable baseline")
     model = build_model(config).eval()
     assert model.width_mults == (1.0, 0.5)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distcond.config.schema import AttackConfig
+from distcond.layers.condition import Condition
 from distcond.methods import float as float_method
 from distcond.methods.step_context import StepContext, StepRandomness
 from distcond.models.conditional import ConditionalModel
@@ -68,10 +69,24 @@ def name_there(name: str) -> str:
     return their_name(name)
 
 
+class InFloat64(ConditionalModel):
+    """Noise and lam are float32 whatever the network; here they are not."""
+
+    def draw_noise(self, *seed: object, on: str = "") -> Tensor | None:
+        noise = super().draw_noise(*seed, on=on)
+        return None if noise is None else noise.to(torch.float64)
+
+    def condition(self, *args: Any, **kwargs: Any) -> Condition:
+        cond = super().condition(*args, **kwargs)
+        return cond._replace(lam=cond.lam.to(torch.float64))
+
+
 def networks(theirs: Any) -> tuple[ConditionalModel, nn.Module]:
     options = float_method.FloatOptions()
-    net = ResNet(float_method.layers(options, False), 10, RESNET34.options.depths, RESNET34.options.widths)
-    model = ConditionalModel(net).double().train()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = ResNet(float_method.layers(options, False), 10, RESNET34.options.depths, RESNET34.options.widths)
+    model = InFloat64(net).double().train()
     network = theirs("models.cifar10.resnet_OAT").ResNet34OAT(use2BN=True).double().train()
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     state = {name_there(name): value for name, value in model.backbone.state_dict().items()}
@@ -88,7 +103,7 @@ def draw_like_us(monkeypatch: pytest.MonkeyPatch, model: ConditionalModel, rows:
     def normal(self: Tensor, mean: float, std: float) -> Tensor:
         nonlocal at
         at += self.numel()
-        return self.copy_(flat[at - self.numel() : at].view_as(self).to(self.dtype) * std)
+        return self.copy_(flat[at - self.numel() : at].view_as(self) * std)
 
     start = torch.rand(X.shape, generator=generator(*rows.key("attack0")))[CLEAN:]
     monkeypatch.setattr(Tensor, "normal_", normal)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
 from distcond.results.labels import format_duration
+from distcond.tqdm_bar import make_bar
 
 #: A record of the history, or the content of progress.json.
 Values = Mapping[str, Any]
@@ -35,15 +36,10 @@ class ProgressDisplay(Protocol):
 
 
 def make_display() -> ProgressDisplay:
-    """A bar if standard error is a terminal and tqdm is installed, else lines."""
-    if sys.stderr.isatty():
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return LineDisplay(sys.stderr)
-        form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
-        return BarDisplay(tqdm(total=1, bar_format=form, file=sys.stderr, dynamic_ncols=True, leave=False))
-    return LineDisplay(sys.stderr)
+    """A bar on a terminal, and in a notebook with ipywidgets; lines elsewhere."""
+    form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
+    bar = make_bar(total=1, bar_format=form, leave=False)
+    return LineDisplay(sys.stderr) if bar is None else BarDisplay(bar)
 
 
 class LineDisplay:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from distcond.results.labels import format_duration
+from distcond.tqdm_bar import make_bar
 
 #: Seconds between two checks for new files, and between two log lines.
 INTERVAL, LINE_SECONDS = 0.5, 30.0
@@ -34,13 +33,14 @@ def report_evaluation(files: list[Path]) -> Iterator[None]:
 
 
 class EvaluationProgress:
-    """A bar on a terminal, else a line every 30 s; with the time left at the pace so far."""
+    """A bar on a terminal or in a notebook, else a line every 30 s; with the time left at the pace so far."""
 
     def __init__(self, files: list[Path]) -> None:
         self.missing = [file for file in files if not file.exists()]
         self.total, self.before = len(files), len(files) - len(self.missing)
         self.start = self.logged_at = time.monotonic()
-        self.bar = _make_bar(self.total, self.before)
+        form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} block outcomes [{elapsed}<{remaining}]"
+        self.bar = make_bar(total=self.total, initial=self.before, bar_format=form, desc="attack")
         if self.before and self.missing:
             _log.info(f"resuming: {self.before} of {self.total} block outcomes exist already")
 
@@ -71,17 +71,6 @@ class EvaluationProgress:
         if self.bar is not None:
             self.report()
             self.bar.close()
-
-
-def _make_bar(total: int, done: int) -> Any:
-    if not sys.stderr.isatty():
-        return None
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} block outcomes [{elapsed}<{remaining}]"
-    return tqdm(total=total, initial=done, bar_format=form, desc="attack", file=sys.stderr, dynamic_ncols=True)
 
 
 def _report_until(progress: EvaluationProgress, done: threading.Event) -> None:

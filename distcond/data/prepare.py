@@ -7,8 +7,9 @@ process costs little: the root is listed and hashed once (`readers.layout`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -135,7 +136,7 @@ def prepare_dataset(dataset: Dataset, root: str, cache_dir: str, loader: str = "
     Raises:
         ConfigError: `root` does not hold the data set; `loader` is unknown, or "ffcv" and FFCV is not installed.
     """
-    chosen = _choose_loader(loader)
+    chosen = _choose_loader(loader, dataset)
     fingerprint = dataset.fingerprint(root)
     form = f"-{dataset.side}{'jpg' if dataset.jpeg else 'raw'}" if dataset.any_size else ""
     form += f"-{dataset.class_order}" if dataset.class_order != NATURAL else ""
@@ -169,7 +170,7 @@ def _open_stored(prepared: Prepared, split: str, device: torch.device | str, thr
     return MemorySource(map_arrays(prepared.folder, split), device)
 
 
-def _choose_loader(loader: str) -> LoaderName:
+def _choose_loader(loader: str, dataset: Dataset) -> LoaderName:
     if loader not in ("auto", "ffcv", "memory"):
         raise ConfigError(f"data.loader={loader}: valid: auto, ffcv, memory")
     if loader == "memory":
@@ -179,8 +180,26 @@ def _choose_loader(loader: str) -> LoaderName:
         return "ffcv"
     if loader == "ffcv":
         raise ConfigError(f"data.loader=ffcv: FFCV does not import ({problem}); install it or use data.loader=memory")
-    _log.warning("data.loader=auto: FFCV does not import (%s), reading the images from memory", problem)
+    log = _log.warning if dataset.jpeg else _log.info  # small images lose nothing
+    _log_once(log, f"data.loader=auto: FFCV does not import ({problem}), {_without_ffcv(dataset)}")
     return "memory"
+
+
+def _without_ffcv(dataset: Dataset) -> str:
+    """What the in-memory loader means for a data set, and what FFCV would bring."""
+    if not dataset.jpeg:
+        return "reading the images from memory"
+    gigabytes = sum(dataset.splits.values()) * 3 * dataset.side**2 / 1e9
+    size = f"{gigabytes:.0f} GB of pixels" if gigabytes >= 1 else "pixels"
+    return (
+        f"keeping {size} in memory or on disk; FFCV stores JPEG and decodes it in parallel: "
+        "pip install 'distcond[ffcv]', with a C++ compiler, OpenCV and libjpeg-turbo"
+    )
+
+
+@cache
+def _log_once(log: Callable[[str, str], None], line: str) -> None:
+    log("%s", line)
 
 
 def _path_settings(data: DataConfig) -> dict[str, str]:

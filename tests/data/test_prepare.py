@@ -19,13 +19,14 @@ import pytest
 import torch
 
 from distcond.atomic_io import atomic_write
-from distcond.data import convert
+from distcond.config.schema import DataConfig
+from distcond.data import convert, prepare
 from distcond.data.checksums import content_digest
 from distcond.data.convert import LoaderName
 from distcond.data.dataset import SPLITS, Arrays, Augment, Dataset
 from distcond.data.datasets import digits
 from distcond.data.loader import Loader
-from distcond.data.prepare import open_source, prepare_dataset
+from distcond.data.prepare import open_source, prepare_dataset, resolve_dataset
 from distcond.data.stored_split import StoredSplit
 from distcond.errors import ConfigError
 from support.forked import fork, status
@@ -233,8 +234,16 @@ def test_torch_and_numpy_are_enough(tmp_path: Path) -> None:
     assert loaded == "loaded []", "importing the package loads nothing optional"
     assert read == "memory [6, 6, 6]", done.stderr
     assert refused.startswith("data.loader=ffcv: FFCV does not import (ModuleNotFoundError")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("data.loader=auto: FFCV does not import (ModuleNotFoundError")
+    assert done.stderr == "", "images of this size lose nothing without FFCV"
+
+
+def test_large_images_say_what_ffcv_brings(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setitem(sys.modules, "ffcv", None)
+    large = resolve_dataset(DataConfig(name="imagenet"))
+    for _ in range(2):
+        assert prepare._choose_loader("auto", large) == "memory"
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "262 GB of pixels" in line and "distcond[ffcv]" in line and "\n" not in line
 
 
 def test_an_unknown_loader_is_refused(tmp_path: Path) -> None:

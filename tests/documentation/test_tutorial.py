@@ -1,4 +1,4 @@
-"""The tutorial is carried out as written, on fewer images and epochs."""
+"""The tutorial is carried out as written, on fewer images and epochs; then the Python of pages about a trained run."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ def test_tutorial_runs_as_written(tmp_path: Path, digits_cache: Path, monkeypatc
             ]
             assert import_module(module).main([*argv, *smaller]) == 0, f"{block.name}: {module} {argv}"
             done.append(module)
+    for block in (block for block in blocks("python") if block.page in ("docs/dial.md", "docs/exporting.md")):
+        exec(compile(block.text.replace("runs/RUN", run), block.name, "exec"), {})
     assert {"distcond.train", "distcond.evaluate", "distcond.report", "distcond.calibrate", "distcond.export"} <= {
         *done
     }

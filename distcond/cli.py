@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple
 
 import distcond
@@ -93,7 +94,9 @@ def find_command(name: str) -> Callable[[Sequence[str]], int]:
 
 
 def run() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script. Modules of the working directory can be imported, as under `python -m`."""
+    if not sys.flags.safe_path:
+        sys.path.insert(0, str(Path.cwd()))
     if sys.argv[1:2] == ["status"]:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # status | head
     run_cli(lambda: main(sys.argv[1:]))

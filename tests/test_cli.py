@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from distcond.cli import COMMANDS, find_command, main
+from distcond.cli import COMMANDS, find_command, main, run
 from distcond.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -53,3 +53,15 @@ def test_package_installs_the_script() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown command 'evalute': did you mean evaluate?")
+
+
+def test_script_imports_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "method_of_mine.py").write_text("from distcond.methods.pgd_at import METHOD\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.setattr(sys, "argv", ["distcond", "train", "pgd_at_digits", "method=method_of_mine:METHOD", "--show"])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert (ended.value.code, "method.name=method_of_mine:METHOD" in capsys.readouterr().out) == (0, True)

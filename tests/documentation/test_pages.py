@@ -37,6 +37,13 @@ def test_every_page_has_its_place() -> None:
     assert sorted(name for name in listed if "/" not in name) == sorted(written)
 
 
+@pytest.mark.parametrize("page", [*pages(), *(ROOT / "docs/reports").glob("*.md")], ids=lambda page: page.stem)
+def test_links_point_to_existing_headings(page: Path) -> None:
+    links = re.findall(r"\]\(([\w./]*)#([\w-]+)\)", page.read_text())
+    missing = [(file, anchor) for file, anchor in links if anchor not in _anchors(page.parent / file if file else page)]
+    assert missing == []
+
+
 @pytest.mark.parametrize("page", TROUBLESHOOTING, ids=lambda page: page.stem)
 def test_quoted_messages_are_those_of_the_code(page: Path) -> None:
     messages = re.findall(r"^\| `(.+?)` \| [^|]+ \| [^|]+ \|$", page.read_text(), re.MULTILINE)
@@ -53,6 +60,12 @@ def test_python_imports_what_exists(block: Block) -> None:
             assert [name.name for name in node.names if not hasattr(import_module(node.module), name.name)] == []
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "distcond":
             assert hasattr(import_module("distcond"), node.attr) or import_module(f"distcond.{node.attr}")
+
+
+def _anchors(page: Path) -> list[str]:
+    """The anchors of a page's headings, as MkDocs and GitHub make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings]
 
 
 def _texts_of_the_code() -> str:

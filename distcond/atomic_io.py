@@ -8,10 +8,11 @@ import logging
 import os
 import re
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from distcond.errors import ConfigError
 
@@ -50,12 +51,26 @@ def file_lock(path: Path) -> Iterator[None]:
     processes do the same work.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
+    with open_lock(path) as file:
         try:
             _acquire(file.fileno(), path)
         except OSError as error:
             _log.warning("cannot lock %s (%s): several processes may write the same files", path, error)
         yield
+
+
+def open_lock(path: Path) -> IO[str]:
+    """Open a file to lock it. Who may only read its directory cannot open it: his lock would block its owner.
+
+    Raises:
+        OSError: it cannot be written, or is a link, which may lead to any file.
+    """
+    # Writable as other files of the user are, readable by nobody else.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o622)
+    entry = os.fstat(descriptor)
+    if entry.st_uid == os.geteuid() and entry.st_mode & 0o044:  # of an earlier version
+        os.fchmod(descriptor, stat.S_IMODE(entry.st_mode) & ~0o044)
+    return open(descriptor, "w")
 
 
 def fsync_file(path: Path) -> None:

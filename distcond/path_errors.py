@@ -15,7 +15,7 @@ from distcond.errors import ConfigError, DiskFull
 #: Errors of a file system that mean the user has to choose another path.
 UNUSABLE = frozenset({
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT,
-    errno.ELOOP, errno.ENAMETOOLONG,
+    errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO,
 })  # fmt: skip
 
 #: Free bytes below which a disk counts as full.

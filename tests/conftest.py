@@ -21,7 +21,13 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
-pytest_plugins = ("support.ranks", "support.ray_cluster", "support.digits_runs", "support.result_rows")
+pytest_plugins = (
+    "support.ranks",
+    "support.ray_cluster",
+    "support.digits_runs",
+    "support.result_rows",
+    "support.second_user",
+)
 
 #: Of these files all tests share what a machine has one of; elsewhere those of a file share what is dear to make.
 TOGETHER = ("tests/cluster/slurm/test_real",)

@@ -29,7 +29,7 @@ from cluster.slurm.profile import RAY_SHUTDOWN_SECONDS, SIGNAL_EARLY_SECONDS, Pr
 from cluster.slurm.ray_nodes import start_head, start_worker
 from cluster.slurm.runs import Run
 from cluster.slurm.sweep import write_exit_record
-from distcond.atomic_io import atomic_write_text
+from distcond.atomic_io import atomic_write_text, open_lock
 from distcond.run_layout import FINISHED_FILE
 
 #: Exit status of a run that SIGTERM has stopped.
@@ -202,7 +202,7 @@ def hold_slot(folder: Path, slots: int, is_needed: Callable[[], bool]) -> Iterat
     folder.mkdir(parents=True, exist_ok=True)
     while is_needed():
         for number in range(slots):
-            with open(folder / str(number), "w") as file:
+            with open_lock(folder / str(number)) as file:
                 if _is_locked(file):
                     continue
                 yield number

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from distcond.atomic_io import read_json, write_json
+from distcond.atomic_io import open_lock, read_json, write_json
 from distcond.config.overrides import apply_overrides, from_settings, to_settings
 from distcond.config.run_id import differences, run_id
 from distcond.config.schema import EARLIER_ATTACK_NAME, Config
@@ -73,7 +73,7 @@ class RunDir:
         new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / LOCK_FILE, "w")  # noqa: SIM115  held until the run ends, by the with below
+            lock = open_lock(self.path / LOCK_FILE)  # held until the run ends, by the with below
         except OSError as error:
             raise self._unwritable(error) from error
         with lock:

@@ -10,6 +10,7 @@ import fcntl
 import grp
 import os
 import pwd
+import secrets
 import shutil
 import stat
 import tempfile
@@ -22,6 +23,9 @@ from distcond.errors import ConfigError
 
 #: Start of the name of every directory that `temporary_private_dir` makes.
 PREFIX = "distcond-"
+
+#: The environment variable by which a launcher tells its processes a private directory that it will remove.
+VARIABLE = "DISTCOND_PRIVATE_DIR"
 
 #: A file in such a directory, locked by the process that the directory belongs to.
 _OWNER_FILE = "owner"
@@ -37,29 +41,35 @@ def why_open(path: Path, trust_group: bool = False) -> str:
         path: a file or directory. If it is missing, the place where it would be created is examined.
         trust_group: whether the members of a directory's group count as this user.
     """
-    places = list(_way(path))
+    places, closed = list(_way(path)), Path("/nowhere")
     for place in places:
+        if place.is_relative_to(closed):
+            continue
         with suppress(OSError):  # missing, or nothing that this user could reach either
-            reason = _why_open(place, os.lstat(place), inside=place == places[-1], trust_group=trust_group)
+            entry = os.lstat(place)
+            reason = _why_open(place, entry, inside=place == places[-1], trust_group=trust_group)
             if reason:
                 return reason
+            closed = place if _keeps_others_out(entry, trust_group) else closed
     return ""
 
 
 def why_readable(path: Path) -> str:
     """Why another user may read the file at `path`: one phrase; "" if none may."""
-    for place in _way(path):
-        entry = os.lstat(place)
-        if stat.S_ISDIR(entry.st_mode) and entry.st_uid == os.geteuid() and not entry.st_mode & 0o011:
-            return ""  # nobody else gets past this directory
+    if any(_keeps_others_out(os.lstat(place), trust_group=False) for place in _way(path)):
+        return ""
     mode = path.stat().st_mode
     if mode & 0o004 or (mode & 0o040 and not _is_own_group(path.stat().st_gid)):
         return f"{path} is readable by others (mode {stat.S_IMODE(mode):04o})"
     return ""
 
 
-def make_private_dir(path: Path) -> Path:
+def make_private_dir(path: Path, trust_group: bool = False) -> Path:
     """Make a directory of mode 0700, or take an existing one of this user. Its parents get the usual mode.
+
+    Args:
+        path: where.
+        trust_group: as for `why_open`.
 
     Raises:
         ConfigError: something of another user, a link or a file is at `path`, or others may replace it.
@@ -75,10 +85,37 @@ def make_private_dir(path: Path) -> Path:
         raise ConfigError(f"{path}: belongs to {_user(entry.st_uid)}; have it removed, or set TMPDIR to another place")
     if stat.S_IMODE(entry.st_mode) != 0o700:
         os.chmod(path, 0o700)
-    reason = why_open(path)
+    reason = why_open(path, trust_group)
     if reason:
         raise ConfigError(f"{path}: {reason}; valid: a place where only this user may write")
     return path
+
+
+def write_token(file: Path) -> str:
+    """Write a new token to a new file of mode 0600. Returns the token, 64 letters."""
+    token = secrets.token_hex(32)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
+        handle.write(token)
+    return token
+
+
+def choose_temporary(parents: Sequence[str] = (), max_path: int = 0) -> str:
+    """The first directory in which this user may make a directory that nobody else can replace.
+
+    Args:
+        parents: candidates; by default the private directory that a launcher has named, the directory for temporary
+            files, /tmp and /var/tmp.
+        max_path: the most characters that its path may have; 0 = any number.
+
+    Raises:
+        ConfigError: none of them will do.
+    """
+    for parent in parents or (os.environ.get(VARIABLE, ""), tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        fits = parent and (not max_path or len(parent) <= max_path)
+        if fits and os.access(parent, os.W_OK | os.X_OK) and not why_open(Path(parent) / "x"):
+            return parent
+    short = f" with a path of {max_path} characters at most" if max_path else ""
+    raise ConfigError(f"TMPDIR: a writable directory{short} is needed in which others cannot rename, like /tmp")
 
 
 @contextmanager
@@ -89,13 +126,13 @@ def temporary_private_dir(max_path: int = 0, parents: Sequence[str] = (), prefix
 
     Args:
         max_path: the most characters that its path may have; 0 = any number.
-        parents: where it may be, the first that will do; by default the directory for temporary files, /tmp, /var/tmp.
-        prefix: start of its name.
+        parents: where it may be; see `choose_temporary`.
+        prefix: start of its name. Up to the first "-" it is that of the directories that are deleted.
 
     Raises:
         ConfigError: no directory for temporary files is writable, safe from other users and short enough.
     """
-    parent = _choose_parent(parents or (tempfile.gettempdir(), "/tmp", "/var/tmp"), max_path, prefix)
+    parent = choose_temporary(parents, max(0, max_path - len(f"/{prefix}xxxxxxxx")))
     _remove_abandoned(Path(parent), prefix)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
@@ -121,6 +158,12 @@ def _way(path: Path) -> Iterator[Path]:
             target, links = Path(os.readlink(here)), links + 1
             parts = [*(target.parts[1:] if target.is_absolute() else target.parts), *parts]
             here = Path("/") if target.is_absolute() else here.parent
+
+
+def _keeps_others_out(entry: os.stat_result, trust_group: bool) -> bool:
+    """Whether nobody else gets past a directory."""
+    others = 0o001 if trust_group or _is_own_group(entry.st_gid) else 0o011
+    return stat.S_ISDIR(entry.st_mode) and not entry.st_mode & others
 
 
 def _why_open(place: Path, entry: os.stat_result, inside: bool, trust_group: bool) -> str:
@@ -173,18 +216,8 @@ def _group(number: int) -> str:
         return str(number)
 
 
-def _choose_parent(parents: Sequence[str], max_path: int, prefix: str) -> str:
-    length = len(f"/{prefix}xxxxxxxx")
-    for parent in parents:
-        fits = not max_path or len(parent) + length <= max_path
-        if fits and os.access(parent, os.W_OK | os.X_OK) and not why_open(Path(parent) / "x"):
-            return parent
-    short = f" with a path of {max_path - length} characters at most" if max_path else ""
-    raise ConfigError(f"TMPDIR: a writable directory that only its owner may rename in{short} is needed, like /tmp")
-
-
 def _remove_abandoned(parent: Path, prefix: str) -> None:
-    for owner in parent.glob(f"{prefix}*/{_OWNER_FILE}"):
+    for owner in parent.glob(f"{prefix.partition('-')[0]}-*/{_OWNER_FILE}"):
         with suppress(OSError):  # another user's, or deleted meanwhile
             folder, file = os.lstat(owner.parent), os.lstat(owner)
             if {folder.st_uid, file.st_uid} != {os.geteuid()} or not stat.S_ISREG(file.st_mode):

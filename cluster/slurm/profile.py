@@ -122,6 +122,7 @@ class Profile:
     )
     parallel: int = setting(0, "runs of a sweep at a time; 0 = no limit, one with local", ge=0)
     shared_tmp: bool = setting(False, "whether all nodes see the same /tmp, so that a sweep may be there")
+    trust_group: bool = setting(False, "whether others of the group may write to the sweep and what it runs")
     setup: tuple[str, ...] = setting((), "shell lines before the run, such as module load")
     srun: tuple[str, ...] = setting((), "more options of srun")
     environment: Mapping[str, str] = field(default_factory=dict, metadata={"help": "environment variables of the run"})

@@ -19,6 +19,9 @@ LIVE = frozenset(
 #: Seconds until a SLURM program counts as not answering.
 TIMEOUT = 60.0
 
+#: SLURM's default of KillWait in seconds.
+KILL_WAIT = 30.0
+
 
 class Job(NamedTuple):
     """One job, or one task of an array."""
@@ -77,6 +80,19 @@ def scancel(ids: Collection[str]) -> None:
         raise ConfigError(f"scancel: {lines}")
 
 
+def kill_wait() -> float:
+    """Seconds between SIGTERM and SIGKILL when SLURM ends a job; its default if it does not say."""
+    lines = _run_program(["scontrol", "show", "config"])
+    found = [re.match(r"KillWait\s*=\s*(\d+)", line) for line in lines] if isinstance(lines, list) else []
+    return next((float(match[1]) for match in found if match), KILL_WAIT)
+
+
+def is_ending(job: str) -> bool:
+    """Whether SLURM ends a job, as after `scancel`; a preempted one still runs. True if SLURM does not say at once."""
+    lines = _run_program(["squeue", "--noheader", "--format=%T", f"--jobs={job}"], seconds=2.0)
+    return isinstance(lines, str) or "RUNNING" not in (line.strip() for line in lines)
+
+
 def alive_local_jobs(ids: Collection[str], jobs: Path) -> set[str]:
     """Those of submitit's local jobs, whose IDs are process IDs, that still run."""
     return {name for name in ids if str(jobs).encode() in _command_line(name)}
@@ -101,14 +117,14 @@ def _parse_jobs(lines: list[str]) -> Jobs:
     return found
 
 
-def _run_program(command: list[str]) -> list[str] | str:
+def _run_program(command: list[str], seconds: float = TIMEOUT) -> list[str] | str:
     """The lines of a program's output, or an error message."""
     if shutil.which(command[0]) is None:
         return f"{command[0]} is not on PATH"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return f"no answer in {TIMEOUT:.0f} s"
+        return f"no answer in {seconds:.0f} s"
     if done.returncode:
         return (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[0]
     return done.stdout.splitlines()

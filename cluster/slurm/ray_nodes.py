@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,9 +18,15 @@ from cluster.slurm.job_environment import JobEnvironment, free_port_block, last_
 from cluster.slurm.process import POLL, ChildProcess, child_environment, module_command, processes_with_token
 from cluster.slurm.profile import Profile
 from distcond.atomic_io import atomic_write_text
+from distcond.errors import ConfigError
+from distcond.private_dir import VARIABLE, make_private_dir, temporary_private_dir, write_token
 
 #: Seconds for all nodes to join, and for Ray's processes to exit by themselves.
 START, GRACE = 300.0, 10.0
+
+#: The directory of Ray on a node, below a private one. The path of its sockets has at most 107 bytes, of which Ray
+#: appends 64.
+_RAY_SUBDIR, _MAX_PATH_LENGTH, _PARENTS = "r", 41, ("/tmp", "/var/tmp")
 
 #: Small, since nothing large goes through Ray.
 _OBJECT_STORE = 100 * 2**20
@@ -43,44 +47,54 @@ class RayFailed(Exception):
 
 
 @contextmanager
-def start_head(job_env: JobEnvironment, profile: Profile, sweep: Path) -> Iterator[dict[str, str]]:
+def start_head(
+    job_env: JobEnvironment, profile: Profile, sweep: Path, stopped: Callable[[], bool]
+) -> Iterator[dict[str, str]]:
     """On the first node: run the head. Once every node has joined, yields the variables for a driver to join.
 
+    Once the job is `stopped`, SLURM leaves no time to be polite: waiting ends, and Ray is killed.
+
     Raises:
-        RayFailed: the head does not start, or nodes are missing.
+        RayFailed: the head does not start, nodes are missing, or the job was stopped before.
     """
-    folder = _exchange_folder(job_env, sweep)
-    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-    _write_token(folder / "token")
-    ports, address = free_port_block(job_env.number), own_address(_host_on_job_network(job_env))
-    variables = _ray_environment(profile, folder) | {"RAY_ADDRESS": f"{address}:{ports[0]}"}
-    args = ["--head", f"--port={ports[0]}", "--include-dashboard=false"]
-    atomic_write_text(folder / "address.json", json.dumps({"host": address, "port": ports[0]}))
+    folder = _make_exchange_folder(job_env, profile, sweep)
+    token = folder / "token"
     try:
-        with _run_node(job_env, profile, folder, address, ports, args) as head:
-            _wait_for_nodes(job_env, profile, variables, head)
+        variables = _ray_environment(profile, folder, write_token(token))
+        ports, address = free_port_block(job_env.number), own_address(_host_on_job_network(job_env))
+        variables["RAY_ADDRESS"] = f"{address}:{ports[0]}"
+        args = ["--head", f"--port={ports[0]}", "--include-dashboard=false"]
+        atomic_write_text(folder / "address.json", json.dumps({"host": address, "port": ports[0]}))
+        with _run_node(
+            job_env, profile, folder, variables, [f"--node-ip-address={address}", *args], ports, stopped
+        ) as head:
+            _wait_for_nodes(job_env, profile, variables, head, stopped)
+            token.unlink()  # every node has it in its environment
             try:
                 yield variables
             finally:
                 _mark_done(folder)  # while the head still answers, so that the other nodes leave without errors
     finally:
+        token.unlink(missing_ok=True)
         _mark_done(folder)
         _wait_for_others_to_leave(folder, job_env.nodes - 1)
-        (folder / "token").unlink(missing_ok=True)
 
 
-def start_worker(job_env: JobEnvironment, profile: Profile, sweep: Path) -> None:
-    """On every other node: join the head, and return once the head is done.
+def start_worker(
+    job_env: JobEnvironment, profile: Profile, sweep: Path, stopped: Callable[[], bool], must_leave: Callable[[], bool]
+) -> None:
+    """On every other node: join the head, and return once the head is done or this node `must_leave`.
 
     Raises:
-        RayFailed: there is no head, or this node's Ray has exited.
+        RayFailed: there is no head, this node's Ray has exited, or the job was stopped before there was a head.
     """
     folder = _exchange_folder(job_env, sweep)
-    head = _wait_for_head(folder)
+    head = _wait_for_head(folder, stopped)
+    variables = _ray_environment(profile, folder, _read_token(folder))
     address, ports = own_address(head["host"]), free_port_block(job_env.number)
-    args = [f"--address={head['host']}:{head['port']}"]
-    with _run_node(job_env, profile, folder, address, ports, args) as node:
-        while not _is_done(folder):
+    args = [f"--address={head['host']}:{head['port']}", f"--node-ip-address={address}"]
+    with _run_node(job_env, profile, folder, variables, args, ports, stopped) as node:
+        while not _is_done(folder) and not must_leave():
             if not node.is_alive() and not _is_done(folder):
                 raise RayFailed(f"Ray on node {job_env.node} has exited; see {_log_file(folder, job_env)}")
             time.sleep(POLL)
@@ -108,21 +122,23 @@ class Node:
 
 @contextmanager
 def _run_node(
-    job_env: JobEnvironment, profile: Profile, folder: Path, address: str, ports: range, args: list[str]
-) -> Iterator[Node]:
+    job_env: JobEnvironment, profile: Profile, folder: Path, variables: Mapping[str, str], args: Sequence[str],
+    ports: range, stopped: Callable[[], bool],
+) -> Iterator[Node]:  # fmt: skip
     """Within the block Ray runs on this node. Its processes and files are removed afterwards."""
-    temporary = Path(f"/tmp/dc-{job_env.key}-{job_env.node}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    start = ["start", "--block", f"--node-ip-address={address}", f"--temp-dir={temporary}"]
-    start += [*args, *_resource_args(profile), *_port_args(ports)]
-    variables = _ray_environment(profile, folder) | {"RAY_TMPDIR": str(temporary)}
-    node = Node(module_command("ray.scripts.scripts", start, profile), variables, _log_file(folder, job_env))
-    try:
-        yield node
-    finally:
-        node.child.end(GRACE)
-        _kill_remaining(folder / "token")
-        shutil.rmtree(temporary, ignore_errors=True)
+    # Ray makes its own directory and everything in it writable by every user.
+    with temporary_private_dir(_MAX_PATH_LENGTH, _PARENTS, f"dc-{job_env.key}-") as temporary:
+        start = ["start", "--block", f"--temp-dir={temporary / _RAY_SUBDIR}"]
+        start += [*args, *_resource_args(profile), *_port_args(ports)]
+        command = module_command("ray.scripts.scripts", start, profile)
+        node = Node(
+            command, {**variables, "RAY_TMPDIR": str(temporary), VARIABLE: str(temporary)}, _log_file(folder, job_env)
+        )
+        try:
+            yield node
+        finally:
+            node.child.end(0.0 if stopped() else GRACE)
+            _kill_remaining(folder / "token")
 
 
 def _kill_remaining(token: Path) -> None:
@@ -152,20 +168,23 @@ def _port_args(ports: range) -> list[str]:
     return [*args, f"--min-worker-port={ports[16]}", f"--max-worker-port={ports[-1]}"]
 
 
-def _ray_environment(profile: Profile, folder: Path) -> dict[str, str]:
+def _ray_environment(profile: Profile, folder: Path, token: str) -> dict[str, str]:
     """The environment of all processes of this cluster, which requires its token."""
-    # A token in the environment takes precedence over the path; an address would lead to another cluster.
-    removed = ("RAY_AUTH_TOKEN", "RAY_ADDRESS")
-    inherited = {name: value for name, value in child_environment(profile).items() if name not in removed}
-    return {**_RAY_DEFAULTS, **inherited, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    # An address would lead to another cluster.
+    inherited = {name: value for name, value in child_environment(profile).items() if name != "RAY_ADDRESS"}
+    # Ray takes the token; the path, where it is only until every node has it, marks the processes of this cluster.
+    auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    return {**_RAY_DEFAULTS, **inherited, **auth}
 
 
-def _wait_for_nodes(job_env: JobEnvironment, profile: Profile, variables: dict[str, str], head: Node) -> None:
+def _wait_for_nodes(
+    job_env: JobEnvironment, profile: Profile, variables: dict[str, str], head: Node, stopped: Callable[[], bool]
+) -> None:
     folder = Path(variables["RAY_AUTH_TOKEN_PATH"]).parent
     args = [variables["RAY_ADDRESS"], str(job_env.nodes), str(START), str(folder / "up")]
     child = ChildProcess(module_command("cluster.slurm.await_nodes", args, profile), variables)
     try:
-        while (status := child.status()) is None and head.is_alive():
+        while (status := child.status()) is None and head.is_alive() and not stopped():
             time.sleep(POLL)
     finally:
         child.end()
@@ -173,10 +192,10 @@ def _wait_for_nodes(job_env: JobEnvironment, profile: Profile, variables: dict[s
         raise RayFailed(f"no Ray cluster on {job_env.nodes} nodes; see {folder}/node-*.log")
 
 
-def _wait_for_head(folder: Path) -> dict[str, str]:
+def _wait_for_head(folder: Path, stopped: Callable[[], bool]) -> dict[str, str]:
     end = time.monotonic() + START
     while not (folder / "up").exists():
-        if time.monotonic() > end or _is_done(folder):
+        if time.monotonic() > end or _is_done(folder) or stopped():
             raise RayFailed(f"no Ray head after {START:.0f} s; see {folder}")
         time.sleep(POLL)
     head: dict[str, str] = json.loads((folder / "address.json").read_text())
@@ -190,9 +209,24 @@ def _wait_for_others_to_leave(folder: Path, others: int) -> None:
         time.sleep(POLL)
 
 
-def _write_token(file: Path) -> None:
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
-        handle.write(secrets.token_hex(32))
+def _read_token(folder: Path) -> str:
+    """The token of the head of a job that is still going on."""
+    try:
+        return (folder / "token").read_text()
+    except FileNotFoundError:
+        raise RayFailed(f"the head does not wait for this node any more; see {folder}") from None
+
+
+def _make_exchange_folder(job_env: JobEnvironment, profile: Profile, sweep: Path) -> Path:
+    """The exchange folder, of mode 0700. Tokens of earlier starts of the job, if it was killed in one, are removed."""
+    folder = _exchange_folder(job_env, sweep)
+    try:
+        make_private_dir(folder, profile.trust_group)
+    except ConfigError as error:
+        raise RayFailed(str(error)) from error
+    for token in folder.parent.glob(f"{job_env.job}-*/token"):
+        token.unlink()
+    return folder
 
 
 def _exchange_folder(job_env: JobEnvironment, sweep: Path) -> Path:

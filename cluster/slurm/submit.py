@@ -21,6 +21,7 @@ from cluster.slurm.status import last_submissions, run_statuses
 from cluster.slurm.sweep import Sweep
 from cluster.slurm.task import Task
 from distcond.errors import ConfigError
+from distcond.private_dir import why_open
 from distcond.run_layout import FINISHED_FILE
 
 #: Tasks of one array: most sites allow 1001.
@@ -41,13 +42,14 @@ def plan_runs(sweep: Sweep, request: SweepRequest, profile: Profile) -> list[Run
     """The runs of a request. Writes nothing.
 
     Raises:
-        ConfigError: an invalid run, or a directory that is not shared or holds another sweep.
+        ConfigError: an invalid run, or a directory that is not shared, open to others, or holds another sweep.
     """
     if request.tune:
         runs = [tuning_run(request, sweep.path, profile)]
     else:
         runs = assign_run_ids(expand_runs(request), sweep.path / "runs")
     check_shared_directories([sweep.path, *{Path(run.run_dir).parent for run in runs}], profile)
+    check_nobody_else_writes(sweep, profile)
     if profile.executor == "local" and len(runs) > MAX_LOCAL_RUNS:
         raise ConfigError(
             f"--profile local: {len(runs)} runs are {len(runs)} processes; valid: {MAX_LOCAL_RUNS} or fewer"
@@ -107,8 +109,9 @@ def submit_runs(sweep: Sweep, runs: Sequence[Run]) -> None:
     """Submit runs of a sweep, in arrays. The caller holds `sweep.exclusive()`.
 
     Raises:
-        ConfigError: SLURM refuses.
+        ConfigError: SLURM refuses, or others may write to the sweep.
     """
+    check_nobody_else_writes(sweep, sweep.profile)
     for first in range(0, len(runs), MAX_ARRAY_TASKS):
         _submit_array(sweep, runs[first : first + MAX_ARRAY_TASKS])
 
@@ -194,6 +197,19 @@ def check_shared_directories(folders: Iterable[Path], profile: Profile) -> None:
             problem = "which every node has for itself: jobs would not see it"
             remedy = "name one on the shared disk (or shared_tmp=true in the profile, if it is shared here)"
             raise ConfigError(f"{folder}: {place}, {problem}; {remedy}")
+
+
+def check_nobody_else_writes(sweep: Sweep, profile: Profile) -> None:
+    """Refuse a sweep whose jobs others could change: a job unpickles what submitit has stored there.
+
+    Raises:
+        ConfigError: another user may write to the sweep directory or replace it.
+    """
+    for folder in (sweep.path, sweep.jobs, sweep.path / "ray"):
+        if reason := why_open(folder, profile.trust_group):
+            group = ", or trust_group=true in the profile" if "group" in reason else ""
+            remedy = f"valid: a place where only you may write{group}"
+            raise ConfigError(f"{sweep.path}: {reason}: others could run code in your jobs; {remedy}")
 
 
 def file_system_type(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:

@@ -26,6 +26,7 @@ from submitit.core.utils import DelayedSubmission
 from cluster.slurm.job_environment import JobEnvironment, rank_variables, read_job_environment
 from cluster.slurm.process import BEGAN_VARIABLE, POLL, ChildProcess, child_environment, run_command
 from cluster.slurm.profile import RAY_SHUTDOWN_SECONDS, SIGNAL_EARLY_SECONDS, Profile
+from cluster.slurm.queue import KILL_WAIT, is_ending, kill_wait
 from cluster.slurm.ray_nodes import start_head, start_worker
 from cluster.slurm.runs import Run
 from cluster.slurm.sweep import write_exit_record
@@ -37,6 +38,9 @@ STOPPED = 128 + signal.SIGTERM
 
 #: Seconds before the time limit that are kept for requeuing.
 KEPT = 8.0
+
+#: Seconds before SIGKILL that a job needs to end its Ray and remove its files; at most half of the time it is given.
+CLEANING = 6.0
 
 #: Seconds between two tries to get a slot.
 SLOT_POLL = 0.5
@@ -61,8 +65,9 @@ class Task:
     # Class attributes: the signal may arrive before `__call__` does.
     child: ChildProcess | None = None
     resources: ExitStack | None = None
-    began = math.inf
+    began, kill_wait = math.inf, KILL_WAIT
     signal_number = 0  # of the signal that was forwarded; 0 = none
+    leave_at = math.inf  # by time.monotonic(): when nothing may be left if SLURM is ending the job
 
     def __init__(self, run: Run, profile: Profile, sweep: str, timeouts: int = 0) -> None:
         self.run, self.profile, self.sweep, self.timeouts = run, profile, sweep, timeouts
@@ -77,11 +82,12 @@ class Task:
             RunFailed: the run did not finish.
         """
         self.began, job_env = time.time(), read_job_environment()
+        self.kill_wait = kill_wait() if self.profile.mode == "ray" else KILL_WAIT
         signal.signal(signal.SIGTERM, self._forward_signal)
         if job_env.rank > 0:
             signal.signal(signal.SIGUSR2, self._forward_signal)  # submitit's own handler is for the first task
         if self.profile.mode == "ray" and job_env.node > 0:
-            start_worker(job_env, self.profile, Path(self.sweep))
+            start_worker(job_env, self.profile, Path(self.sweep), self._is_stopped, self._must_leave)
             return
         with ExitStack() as self.resources:
             variables = self.resources.enter_context(self._resources(job_env))
@@ -125,10 +131,10 @@ class Task:
         base = child_environment(self.profile)
         if self.profile.executor == "local":
             slots = Path(self.sweep) / "slots"
-            with hold_slot(slots, max(1, self.profile.parallel), lambda: not self.signal_number):
+            with hold_slot(slots, max(1, self.profile.parallel), lambda: not self._is_stopped()):
                 yield base
         elif self.profile.mode == "ray":
-            with start_head(job_env, self.profile, Path(self.sweep)) as ray_variables:
+            with start_head(job_env, self.profile, Path(self.sweep), self._is_stopped) as ray_variables:
                 yield base | ray_variables
         else:
             yield base | rank_variables(job_env, self.profile.tasks_per_node)
@@ -149,13 +155,27 @@ class Task:
         if status != 0 and self.signal_number and self.profile.executor == "slurm":
             # SLURM is about to end this job. A task that exits with an error before would end the other tasks, and
             # possibly the job, which is to be requeued.
+            if self.resources is not None:
+                self.resources.close()  # SLURM leaves no time for that afterwards
             time.sleep(self.profile.signal_seconds)
         return status
 
+    def _is_stopped(self) -> bool:
+        return self.signal_number != 0
+
     def _wait_for_child(self, child: ChildProcess) -> int:
-        while (status := child.status()) is None:
+        while (status := child.status()) is None and not self._must_leave():
             time.sleep(POLL)
-        return status
+        return -signal.SIGKILL if status is None else status
+
+    def _must_leave(self) -> bool:
+        """Whether the rest of the time before SIGKILL is needed to remove Ray and its files."""
+        if self.profile.mode != "ray" or time.monotonic() < self.leave_at:
+            return False
+        if is_ending(os.environ.get("SLURM_JOB_ID", "")):
+            return True
+        self.leave_at = time.monotonic() + 1.0  # preempted, with time to save
+        return False
 
     def _stop_child(self) -> int | None:
         if self.child is None:
@@ -169,6 +189,8 @@ class Task:
         return status
 
     def _forward_signal(self, number: int, frame: FrameType | None) -> None:
+        if not self.signal_number and number == signal.SIGTERM:
+            self.leave_at = time.monotonic() + self.kill_wait - min(CLEANING, self.kill_wait / 2)
         self.signal_number = number
         _log.warning("forwarding %s to the run", signal.Signals(number).name)
         if self.child is not None:

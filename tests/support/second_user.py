@@ -41,7 +41,7 @@ exec setpriv --reuid "$user" --regid "$user" --clear-groups "$@"
 
 
 def do(action: Callable[[], object]) -> str:
-    """Call `action` as the second user, in a fork, for files and sockets only. The name of what it raised; "" if none."""
+    """Call `action`, which uses files and sockets only, as the second user in a fork. The name of what it raised."""
     reader, writer = os.pipe()
     child = fork(_act, action, writer)
     os.close(writer)
@@ -57,7 +57,7 @@ def start(argv: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd:
     hidden = next((f"/{one.split('/')[1]}" for one in needed if not _is_reachable(Path(one))), "")
     below = [one for one in needed if hidden and one.startswith(hidden)]
     become = ["unshare", "--mount", "sh", "-ec", _BECOME, "sh", str(NUMBER), hidden, *below, "--"]
-    variables = {**(os.environ if env is None else env), "HOME": "/nonexistent"}
+    variables = {**os.environ, "HOME": "/nonexistent"} if env is None else env
     return start_process([*become, *argv], env=variables, cwd=cwd)
 
 

@@ -5,17 +5,13 @@ Imports neither torch nor Ray.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import secrets
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from distcond.errors import ConfigError
+from distcond.private_dir import temporary_private_dir, write_token
 
 #: Ray's directory in the private one. Ray sets its mode to 0777, so the token must not be in it.
 RAY_SUBDIR = "r"
@@ -23,11 +19,6 @@ RAY_SUBDIR = "r"
 #: Limit for the path of that directory: Ray appends `/session_DATE_TIME_PID/sockets/plasma_store`, and the path of a
 #: socket has at most 107 bytes.
 MAX_PATH_LENGTH = 43
-
-_PREFIX = "distcond-"
-
-#: A file in the private directory, locked by the process that the directory belongs to.
-_OWNER_FILE = "owner"
 
 #: Despite its name, "0" keeps all ports of a local cluster on the loopback interface, on every system.
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -50,20 +41,10 @@ def private_directory() -> Iterator[Path]:
 
     It is deleted after the block, as are the directories of processes that were killed before they could.
     """
-    parent = _short_parent()
-    _remove_abandoned(Path(parent))
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    try:
-        handle = os.open(folder / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(32))
+    with temporary_private_dir(MAX_PATH_LENGTH - len(f"/{RAY_SUBDIR}")) as folder:
+        write_token(folder / "token")
         (folder / RAY_SUBDIR).mkdir()
-        with open(folder / f".{_OWNER_FILE}", "w") as owner:
-            fcntl.flock(owner, fcntl.LOCK_EX)  # the system releases it when this process ends
-            os.rename(folder / f".{_OWNER_FILE}", folder / _OWNER_FILE)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        yield folder
 
 
 @contextmanager
@@ -117,23 +98,3 @@ def _set_env(values: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-def _short_parent() -> str:
-    """The first writable directory for temporary files whose path is short enough for Ray's sockets."""
-    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
-        if len(f"{parent}/distcond-xxxxxxxx/{RAY_SUBDIR}") <= MAX_PATH_LENGTH and os.access(parent, os.W_OK | os.X_OK):
-            return parent
-    raise ConfigError(
-        "TMPDIR: Ray needs a writable temporary directory with a path of 20 characters at most, like /tmp"
-    )
-
-
-def _remove_abandoned(parent: Path) -> None:
-    for owner in parent.glob(f"{_PREFIX}*/{_OWNER_FILE}"):
-        with suppress(OSError):  # another user's, or deleted meanwhile
-            if owner.lstat().st_uid != os.getuid():
-                continue
-            with open(owner) as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its owner is alive
-                shutil.rmtree(owner.parent, ignore_errors=True)

@@ -17,11 +17,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from distcond.config.command_line import parse, run_cli
 from distcond.errors import ConfigError
+from distcond.private_dir import why_open
 from distcond.runs.provenance import COMMIT_VARIABLE, git_commit
 
 #: Errors of Ray's client, its job server or its store about a package that is too large.
@@ -43,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
     except (ConnectionError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"no Ray cluster to submit to ({reason}); start one or set RAY_API_SERVER_ADDRESS") from error
+    _warn_if_open(client)
     job = _submit(client, argv)
     print(f"submitted {job}; stop it with: ray job stop {job}", flush=True)
     asyncio.run(_follow(client, job))
@@ -71,6 +74,31 @@ def _submit(client: Any, argv: Sequence[str]) -> str:
         problem = f"{folder} is larger than the cluster accepts; the largest files: {largest}"
         raise ConfigError(f"{problem}; list what the job does not need in .rayignore or .gitignore") from error
     return job
+
+
+def _warn_if_open(client: Any) -> None:
+    """Warn if other users of this machine may replace what the job ships, where the cluster's head is on this machine.
+
+    Elsewhere the driver warns, in the log of the job.
+    """
+    try:
+        session = str(client._do_request("GET", "/api/version").json().get("session_name", ""))
+    except (ConnectionError, RuntimeError, ValueError):
+        return
+    for folder in session_directories(session):
+        if reason := why_open(folder):
+            remedy = "start it with --temp-dir below a directory of mode 0700, see docs/security.md"
+            print(f"warning: this Ray cluster is open to other users: {reason}; {remedy}", file=sys.stderr)
+
+
+def session_directories(session: str) -> set[Path]:
+    """The directories of a session of Ray, in the command lines of its processes on this machine."""
+    pattern = re.compile(rb"=(/[^\0=]*/" + re.escape(session.encode()) + rb")(?=[/\0])")
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # ended meanwhile
+            found |= {Path(os.fsdecode(name)) for name in pattern.findall((process / "cmdline").read_bytes())}
+    return found if session else set()
 
 
 def largest_files(folder: Path, count: int = 5) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
 """Process group, rendezvous and collectives of the ranks of one run.
 
-May import errors, layers (pooling of statistics) and storage.errors, nothing else.
+May import errors, atomic_io, private_dir, layers (pooling of statistics) and storage.errors, nothing else.
 """

@@ -1,5 +1,6 @@
 """Joins the processes that torchrun started into one world (`world_from_environment`).
 
+On one machine they meet in a file that only their user can open (`meeting_place`), on several in a TCP store. There,
 torchrun keeps its store over restarts (https://github.com/pytorch/pytorch/issues/135712). A fast process would read the
 addresses of the previous start there, connect to nobody, and use up the restart. So every start gets its own prefix in
 the store: rank 0 chooses it, and answers each rank that uses it.
@@ -11,25 +12,26 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 
+from distcond.distributed.handshake import Patience, answer_ranks, is_answered
+from distcond.distributed.meeting_place import meeting_place
+from distcond.distributed.stores import gloo_on_loopback, is_loopback, join_store, serve_store
 from distcond.distributed.world import World, choose_device
-from distcond.errors import ConfigError, StopRequested, TransientError
+from distcond.errors import ConfigError, TransientError
 
 _LEFT_OVER = "start by torchrun, or unset RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE if they are left over"
 
 #: Key of the prefix that rank 0 has chosen.
 _PREFIX_KEY = "distcond/word"
 
-#: Seconds to wait for a key before checking for a stop request and the deadline.
-_POLL_SECONDS = 0.5
+#: Set by torchrun where its own process serves the store.
+_AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE"
 
 
 @contextmanager
@@ -52,19 +54,38 @@ def world_from_environment(device_name: str, timeout: float, stop: Callable[[], 
         yield World(device=device)
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    limit = timedelta(seconds=timeout)
-    try:
-        store = rendezvous_store(next(rendezvous("env://", timeout=limit))[0], rank, size, timeout, stop)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
-    except RuntimeError as error:  # of `rendezvous_store`, of torch's store or of gloo, whichever times out first
-        reason = str(error).strip().splitlines()[0]
-        raise TransientError(
-            f"rendezvous of {size} processes failed (launch.timeout={timeout:g} s): {reason}"
-        ) from error
-    try:
-        yield World(rank, size, device)
-    finally:
-        dist.destroy_process_group()
+    with ExitStack() as stack:
+        try:
+            if is_one_machine():
+                stack.enter_context(gloo_on_loopback())
+                store: Store = stack.enter_context(meeting_place(rank, size, timeout, stop))
+            else:
+                store = rendezvous_store(_tcp_store(rank, timeout), rank, size, timeout, stop)
+            limit = timedelta(seconds=timeout)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+        except RuntimeError as error:  # of the rendezvous, of torch's store or of gloo, whichever times out first
+            reason = str(error).strip().splitlines()[0]
+            raise TransientError(
+                f"rendezvous of {size} processes failed (launch.timeout={timeout:g} s): {reason}"
+            ) from error
+        try:
+            yield World(rank, size, device)
+        finally:
+            dist.destroy_process_group()
+
+
+def is_one_machine() -> bool:
+    """Whether torchrun's variables say that all ranks are on this machine."""
+    sizes = [os.environ.get(name) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE")]
+    return sizes[0] == sizes[1] or is_loopback(os.environ.get("MASTER_ADDR", ""))
+
+
+def _tcp_store(rank: int, timeout: float) -> Store:
+    """torchrun's store, or one that rank 0 serves."""
+    host, port, limit = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=timeout)
+    if rank > 0 or os.environ.get(_AGENT_STORE) == str(True):
+        return join_store(host, port, limit)
+    return serve_store(host, port, limit)[0]
 
 
 class RankInfo(NamedTuple):
@@ -114,49 +135,22 @@ def rendezvous_store(store: Store, rank: int, size: int, seconds: float, stop: C
         RuntimeError: not all processes arrived within `seconds`.
         StopRequested: `stop` returned True before.
     """
-    reader = _StoreReader(store, size, time.monotonic() + seconds, stop)
-    return PrefixStore(_lead(reader) if rank == 0 else _follow(reader, rank), store)
+    patience = Patience(size, time.monotonic() + seconds, stop)
+    return PrefixStore(_lead(store, patience) if rank == 0 else _follow(store, rank, patience), store)
 
 
-@dataclass(frozen=True)
-class _StoreReader:
-    """Reads keys that other processes write, until a deadline or a stop request."""
-
-    store: Store
-    size: int
-    deadline: float  # time.monotonic()
-    stop: Callable[[], bool]
-
-    def read(self, key: str, arrived: int | None = None) -> str:
-        """The value of a key; "" if it is not written within `_POLL_SECONDS`. `arrived` is for the error message."""
-        if self.stop():
-            raise StopRequested
-        if time.monotonic() > self.deadline:
-            count = "not all" if arrived is None else str(arrived)
-            raise RuntimeError(f"{count} of {self.size} processes arrived in time")
-        try:
-            self.store.wait([key], timedelta(seconds=_POLL_SECONDS))
-        except RuntimeError:  # not written yet
-            return ""
-        return self.store.get(key).decode()
-
-
-def _lead(reader: _StoreReader) -> str:
+def _lead(store: Store, patience: Patience) -> str:
     prefix = secrets.token_hex(8)
-    reader.store.set(_PREFIX_KEY, prefix)
-    for rank in range(1, reader.size):
-        while not (token := reader.read(f"{prefix}/{rank}", arrived=rank)):
-            pass
-        reader.store.set(f"{prefix}/{rank}/heard", token)
+    store.set(_PREFIX_KEY, prefix)
+    answer_ranks(store, prefix, patience)
     return prefix
 
 
-def _follow(reader: _StoreReader, rank: int) -> str:
+def _follow(store: Store, rank: int, patience: Patience) -> str:
     token = secrets.token_hex(8)
     while True:
-        prefix = reader.read(_PREFIX_KEY)  # possibly of the previous start, whose rank 0 does not answer any more
+        prefix = patience.read(store, _PREFIX_KEY)  # possibly of the previous start, whose rank 0 answers no more
         if prefix:
-            reader.store.set(f"{prefix}/{rank}", token)
-            if reader.read(f"{prefix}/{rank}/heard") == token:
+            if is_answered(store, prefix, rank, token, patience):
                 return prefix
             time.sleep(0.02)

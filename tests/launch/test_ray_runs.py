@@ -11,11 +11,14 @@ import pytest
 from distcond.results import history
 from distcond.results.store import read_rows
 from distcond.runs.attempts import last_attempt
-from support.leftovers import processes_with
+from support.leftovers import listening, processes_with
 from support.same_run import assert_same_end
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+#: 127.0.0.1, the same as IPv6, and ::1, as /proc writes them on a little-endian machine.
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
 RAY = ("launch=ray", "launch.workers=2")
 
@@ -59,6 +62,7 @@ def test_sigterm_ends_run_that_cannot_save(place: Any) -> None:
     run = place.start(*RAY, "method=faulty:METHOD", "launch.grace=1", FAULT="wait", FAULT_STEP="1")
     wait_until((place.path / "fault").exists, "the first step of worker 1", process=run.process)
     assert len(processes_with(place.mark)) > 5
+    assert listening(list(processes_with(place.mark))) <= LOOPBACK, "workers, their store and gloo"
     run.process.send_signal(signal.SIGTERM)
     assert run.end() == 128 + signal.SIGTERM, run.output
     _check_no_leftovers(place)

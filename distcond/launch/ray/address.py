@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from distcond.errors import ConfigError
+from distcond.launch.ray.shared_machine import check_found_address, check_token_file
 from distcond.runs.failures import format_error_line
 
 #: Seconds in which the cluster has to answer.
@@ -51,8 +52,11 @@ def require_answer(address: str) -> None:
 def _find_problem(address: str) -> ConfigError | None:
     where = f"RAY_ADDRESS={address}"
     try:
+        check_token_file()
         host, port = _parse_address(address)
         _wait_for_port(host, port)
+    except ConfigError as error:
+        return error
     except (OSError, ValueError) as error:
         return ConfigError(f"{where}: no Ray cluster there ({format_error_line(error)}); {_VALID}")
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
@@ -74,6 +78,7 @@ def _parse_address(address: str) -> tuple[str, int]:
         from ray._private.services import canonicalize_bootstrap_address_or_die
 
         address = canonicalize_bootstrap_address_or_die("auto")
+        check_found_address(address)
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise ValueError("not HOST:PORT")

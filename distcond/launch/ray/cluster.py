@@ -17,7 +17,9 @@ from distcond.errors import ConfigError
 from distcond.launch.capacity import Capacity, detect_capacity
 from distcond.launch.ray.address import require_answer
 from distcond.launch.ray.local_auth import RAY_SUBDIR, env_vars, local_ray_auth, private_directory, processes_with_token
+from distcond.launch.ray.shared_machine import warn_if_open
 from distcond.launch.stopping import SIGTERM_STATUS, exit_on_stop_signal
+from distcond.private_dir import VARIABLE as PRIVATE_DIR_VARIABLE
 from distcond.runs.failures import LaunchFailed, format_error_line
 
 #: Small, since nothing large goes through Ray: workers read the images and write the checkpoints themselves.
@@ -132,6 +134,7 @@ def _join_cluster() -> Iterator[Cluster]:
                 f"cannot join the Ray cluster at RAY_ADDRESS={address}", address=address, runtime_env=runtime_env
             )
             arm()
+            warn_if_open(_session_directory())
             yield Cluster(_resources(), own=False, dashboard=bool(url))
         finally:
             ray.shutdown()
@@ -142,7 +145,12 @@ def _local_cluster() -> Iterator[Cluster]:
     machine = detect_capacity()
     variables = {name: os.environ.get(name, value) for name, value in _LOCAL_DEFAULTS.items()}
     variables |= {"PYTHONPATH": _python_path(), _OWNED: "1"}
-    with exit_on_stop_signal() as arm, private_directory() as folder, local_ray_auth(folder), env_vars(variables):
+    with (
+        exit_on_stop_signal() as arm,
+        private_directory() as folder,
+        local_ray_auth(folder),
+        env_vars({**variables, PRIVATE_DIR_VARIABLE: str(folder)}),
+    ):
         import ray
 
         try:
@@ -210,6 +218,14 @@ def _resources() -> Capacity:
 
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return Capacity(int(total.get("CPU", 0)), int(total.get("GPU", 0)), "the Ray cluster")
+
+
+def _session_directory() -> Path:
+    """The directory of the cluster's session on this node."""
+    from ray._private.worker import global_worker
+
+    assert global_worker.node is not None
+    return Path(global_worker.node.get_session_dir_path())
 
 
 def _initialised() -> bool:

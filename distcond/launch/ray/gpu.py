@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
 
+from distcond.launch.ray.process_group import PrivateStoreBackend, PrivateStoreConfig
 from distcond.runs.failures import WorkerError
 
 
@@ -39,7 +39,7 @@ def read_assigned_gpu() -> AssignedGpu:
     return AssignedGpu(node, ids, os.environ.get("CUDA_VISIBLE_DEVICES", ""), torch.cuda.is_available())
 
 
-class GpuCheckingBackend(_TorchBackend):
+class GpuCheckingBackend(PrivateStoreBackend):
     """Sets up torch's process group once every worker sees a GPU: NCCL's own error would be less helpful."""
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
@@ -63,7 +63,7 @@ class GpuCheckingBackend(_TorchBackend):
 
 
 @dataclass
-class GpuConfig(TorchConfig):
+class GpuConfig(PrivateStoreConfig):
     """NCCL for tensors on GPUs, gloo for those on CPUs; `device` is launch.device, for messages."""
 
     device: str = "auto"

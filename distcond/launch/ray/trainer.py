@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import shutil
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,7 @@ from distcond.launch.ray.errors import FailFastCallback, translate_ray_error
 from distcond.launch.ray.gpu import GpuConfig
 from distcond.launch.ray.local_auth import env_vars
 from distcond.launch.ray.placement_group import PlacementGroupRecorder, placement_group_file
+from distcond.launch.ray.process_group import PrivateStoreConfig
 from distcond.launch.ray.worker import WorkerSpec, read_probe, shared_dir_probe, train_loop, with_absolute_paths
 from distcond.launch.stopping import (
     RunStopped,
@@ -163,7 +165,7 @@ def _torch_config(launch: LaunchConfig, gpu: bool) -> TorchConfig:
     timeout = math.ceil(launch.timeout)
     if gpu:
         return GpuConfig(backend="cpu:gloo,cuda:nccl", timeout_s=timeout, device=launch.device)
-    return TorchConfig(backend="gloo", timeout_s=timeout)
+    return PrivateStoreConfig(backend="gloo", timeout_s=timeout)
 
 
 def _scaling_config(launch: LaunchConfig, gpu: bool, ray: Cluster) -> ScalingConfig:
@@ -196,6 +198,16 @@ def _keep_logs(ray: Cluster, run_path: Path) -> Path | None:
     if ray.logs is None:
         return None
     copy = run_path / FAILURES_DIR / "ray-logs"
-    with suppress(OSError):
-        shutil.copytree(ray.logs, copy, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+    copy_with_usual_modes(ray.logs, copy)
     return copy
+
+
+def copy_with_usual_modes(source: Path, target: Path) -> None:
+    """Copy regular files as far as possible, with the modes of new files: Ray makes its own writable by every user."""
+    for folder, _, names in os.walk(source):
+        copy = target / Path(folder).relative_to(source)
+        with suppress(OSError):
+            copy.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            with suppress(OSError):
+                shutil.copyfile(Path(folder, name), copy / name)

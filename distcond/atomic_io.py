@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import socket
 import stat
 from collections.abc import Iterator
@@ -28,7 +29,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    # Random, so that nobody can put a link there beforehand in a directory in which others may write.
+    aside = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name}.{aside}.tmp")
     try:
         yield temporary
         fsync_file(temporary)
@@ -89,7 +92,7 @@ def _acquire(descriptor: int, path: Path) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
-    pattern = re.compile(re.escape(f".{path.name}.{socket.gethostname()}-") + r"(\d+)\.tmp")
+    pattern = re.compile(re.escape(f".{path.name}.{socket.gethostname()}-") + r"(\d+)(?:-[0-9a-f]{8})?\.tmp")
     for other in path.parent.iterdir():
         match = pattern.fullmatch(other.name)
         if match and not _is_alive(int(match[1])):

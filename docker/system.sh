@@ -17,5 +17,8 @@ taken=$(getent passwd 1000 | cut -d : -f 1)
 getent group 1000 >/dev/null || groupadd --gid 1000 distcond
 useradd --uid 1000 --gid 1000 --create-home --shell /bin/bash distcond
 
+# For Ray's --temp-dir: it makes what is below writable by every user.
+install --directory --mode=0700 --owner=1000 --group=1000 /var/lib/distcond
+
 # A login shell, which some launchers start, forgets the image's PATH.
 echo "PATH=$venv/bin:\$PATH" >/etc/profile.d/distcond.sh

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distcond.atomic_io import read_json, write_json
+from distcond.atomic_io import open_lock, read_json, write_json
 from distcond.config.schema import EARLIER_ATTACK_NAME
 from distcond.errors import ConfigError
 from distcond.runs.provenance import describe_start
@@ -51,7 +51,7 @@ class SweepDir:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / ".lock", "w")  # noqa: SIM115  held until the sweep ends, by the with below
+            lock = open_lock(self.path / ".lock")  # held until the sweep ends, by the with below
         except OSError as error:
             raise ConfigError(f"dir: cannot write {self.path} ({error.strerror}); set dir=DIR") from error
         with lock:

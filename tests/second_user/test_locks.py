@@ -1,15 +1,16 @@
-"""Locks against a second user, who may read the directory but not write to it."""
+"""Locks and files against a second user, who may read or even write to the directory."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from cluster.slurm.task import hold_slot
-from distcond.atomic_io import file_lock
+from distcond.atomic_io import atomic_write_text, file_lock
 from distcond.config.overrides import resolve
 from distcond.runs.run_dir import RunDir
 from support import second_user
@@ -58,12 +59,20 @@ def test_who_may_write_may_lock(open_path: Path) -> None:
 def test_lock_does_not_follow_a_link(shared_path: Path, open_path: Path) -> None:
     (open_path / "precious").write_text("text")
     second_user.do(lambda: (shared_path / "lock").symlink_to(open_path / "precious"))
-    with pytest.raises(OSError), file_lock(shared_path / "lock"):
+    with pytest.raises(OSError, match=r"symbolic links|denied"), file_lock(shared_path / "lock"):
         pass
     assert (open_path / "precious").read_text() == "text"
 
 
 def test_lock_does_not_wait_for_a_pipe(shared_path: Path) -> None:
     second_user.do(lambda: os.mkfifo(shared_path / "lock", 0o666))
-    with pytest.raises(OSError), file_lock(shared_path / "lock"):
+    with pytest.raises(OSError, match="No such device"), file_lock(shared_path / "lock"):
         pass
+
+
+def test_written_file_does_not_follow_a_foreseen_link(shared_path: Path, open_path: Path) -> None:
+    (open_path / "precious").write_text("text")
+    foreseen = f".result.json.{socket.gethostname()}-{os.getpid()}.tmp"
+    second_user.do(lambda: (shared_path / foreseen).symlink_to(open_path / "precious"))
+    atomic_write_text(shared_path / "result.json", "{}")
+    assert ((open_path / "precious").read_text(), (shared_path / "result.json").read_text()) == ("text", "{}")

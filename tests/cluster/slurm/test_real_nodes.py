@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def test_ray_on_two_nodes_ends_with_its_job(separate: Any, bench: Any, slow_runs
     bench.submit("launch.workers=2", "launch.timeout=3000", *long, **profile)  # for a slow machine
     bench.in_training()
     folder = next((bench.sweep.path / "ray").iterdir())
-    assert stat.S_IMODE((folder / "token").stat().st_mode) == 0o600
+    assert not (folder / "token").exists()  # once every node has it
     assert _with_token(folder) != []
     separate.ask(f"scancel --signal=USR2 {folder.name.partition('-')[0]}")
     assert bench.interrupted()["why"] == "requeued", bench.logs()
@@ -80,7 +79,7 @@ def test_ray_error_does_not_affect_other_jobs(separate: Any, bench: Any, make_be
     assert (folder / "node-0.log").exists() and not (folder / "token").exists()
     assert (_with_token(folder), _temporary(folder)) == ([], [])
     assert len(before) == 2 and set(before) <= set(_with_token(foreign)), before
-    assert _temporary(foreign) and (foreign / "token").exists()
+    assert _temporary(foreign)
     other.speed_up()
     (explored,) = other.settle()
     assert explored.state == "finished", other.logs()

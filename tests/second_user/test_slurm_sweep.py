@@ -50,7 +50,7 @@ def test_group_is_trusted_only_where_told(open_path: Path, capsys: pytest.Captur
     assert main(words) == 0
 
 
-def test_token_is_not_written_into_a_folder_of_another_user(shared_path: Path) -> None:
+def test_token_is_not_written_into_foreign_folder(shared_path: Path) -> None:
     profile, job = load_profile("ray", {}), JobEnvironment("7", 7)
     (shared_path / "ray").mkdir()
     (shared_path / "ray").chmod(0o1777)

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.timeout(2400)]
 LONG = ("method=faulty:METHOD", "epochs=3", "eval.every=3", "train_examples=1200", "batch_size=32")
 
 
-def test_second_user_cannot_enter_the_ray_of_a_job(
+def test_second_user_cannot_enter_a_jobs_ray(
     slurm: Any, bench: Any, slow_runs: Any, open_path: Path, tmp_path: Path
 ) -> None:
     if reason := second_user.why_none():

@@ -17,7 +17,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "evaluate", "calibrate", "pair", "tune", "report", "status", "export", "serve")
+COMMANDS = ("train", "evaluate", "calibrate", "pair", "reproduce", "tune", "report", "status", "export", "serve")
 CLUSTER_COMMANDS = ("cluster.slurm.__main__", "cluster.ray_job", "cluster.kubernetes.__main__")
 OUTSIDE = re.compile(r"\]\((\.\./[^)#\s]+)")
 NOT_RUN = re.compile(r"^<!-- not run: (.+?) -->$", re.MULTILINE)
@@ -134,7 +134,7 @@ def names_page() -> str:
     recipes = sorted(table("recipe").values(), key=lambda recipe: (_paper(recipe), recipe.name))
     parts.append(
         "## recipes\n\nGPU hours are training FLOPs over an assumed rate, not a measurement. `distcond train RECIPE "
-        "--help` also says what is interpretation."
+        "--help` also lists every deviation from the paper."
     )
     for paper in dict.fromkeys(map(_paper, recipes)):
         of_paper = [recipe for recipe in recipes if _paper(recipe) == paper]

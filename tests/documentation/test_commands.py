@@ -113,11 +113,18 @@ def _parse_with(module: str, function: str, skip: int = 0) -> Callable[[list[str
     return lambda argv: getattr(import_module(module), function)(argv[skip:])
 
 
+def _parse_reproduce(argv: list[str]) -> None:
+    from distcond import reproduce
+
+    reproduce.parse_request([word for word in argv if word != "--commands"])
+
+
 PARSERS: dict[str, Callable[[list[str]], object]] = {
     "distcond.train": command_line.parse,
     "distcond.evaluate": _parse_evaluate,
     "distcond.calibrate": _parse_calibrate,
     "distcond.pair": _parse_pair,
+    "distcond.reproduce": _parse_reproduce,
     "distcond.tune": _parse_tune,
     "distcond.report": _parse_with("distcond.reporting.query", "parse_query"),
     "distcond.status": _parse_with("distcond.status", "parse_query"),

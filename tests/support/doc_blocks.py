@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 SEPARATORS = ("&&", "||", "|", ";", "&")
-COMMANDS = ("train", "evaluate", "calibrate", "pair", "tune", "report", "status", "export", "serve")
+COMMANDS = ("train", "evaluate", "calibrate", "pair", "reproduce", "tune", "report", "status", "export", "serve")
 #: Commands of the console script `distcond` and their modules.
 SCRIPT = {
     **{name: f"distcond.{name}" for name in COMMANDS},

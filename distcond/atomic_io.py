@@ -1,4 +1,4 @@
-"""Atomic writes (under a hidden name, then renamed), JSON files, and locks between processes."""
+"""Atomic writes (under a hidden name, then renamed), JSON files, locks, and folders that must not be created again."""
 
 from __future__ import annotations
 
@@ -15,35 +15,97 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from distcond.errors import ConfigError
+from distcond.disk_space import name_full_disk
+from distcond.errors import ConfigError, FolderLost
 
 _log = logging.getLogger(__name__)
 
+#: Folders that `keep_present` guards, with the file that each was when the guard began.
+_guarded: dict[Path, tuple[int, int]] = {}
+_MISSING = (0, 0)
+
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def keep_present(folder: Path) -> Iterator[None]:
+    """Within the block, nothing in this module creates `folder` again if it is removed or replaced: a write raises.
+
+    Raises:
+        FolderLost: on such a write, in place of creating the folder.
+    """
+    folder = folder.absolute()
+    known = folder in _guarded
+    _guarded.setdefault(folder, _identity(folder))
+    try:
+        yield
+    finally:
+        if not known:
+            del _guarded[folder]
+
+
+def require_present(path: Path) -> None:
+    """Check that the guarded folder of `path`, if it is in one, is still there.
+
+    Raises:
+        FolderLost: it was removed, renamed or replaced.
+    """
+    for folder, identity in list(_guarded.items()):
+        # A network file system may have shown no folder yet.
+        known = identity != _MISSING and path.absolute().is_relative_to(folder)
+        if known and _identity(folder) != identity:
+            raise FolderLost(f"{folder} is not there any more: it was removed, renamed or replaced")
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it, but none that `keep_present` guards.
+
+    Raises:
+        FolderLost: the guarded folder is gone.
+    """
+    require_present(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return _MISSING
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def atomic_write(path: Path, needed: int = 0) -> Iterator[Path]:
     """Yield a hidden temporary path to write to; it is renamed to `path` if the block ends without an exception.
 
     Missing folders are created. A process killed within the block leaves `path` unchanged; its temporary file is
     removed by the next writer of the same file on the same machine.
+
+    Args:
+        path: the file.
+        needed: its size in bytes, for the message about a full disk; 0 = unknown.
+
+    Raises:
+        DiskFull: it does not fit.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
     # Random, so that nobody can put a link there beforehand in a directory in which others may write.
     aside = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.name}.{aside}.tmp")
     try:
-        yield temporary
-        fsync_file(temporary)
-        os.replace(temporary, path)
+        with name_full_disk(path.parent, needed):
+            make_folder(path.parent)
+            _remove_leftovers(path)
+            yield temporary
+            fsync_file(temporary)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
     """Replace the content of `path` by `text`, in UTF-8."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    content = text.encode()
+    with atomic_write(path, len(content)) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager
@@ -53,7 +115,7 @@ def file_lock(path: Path) -> Iterator[None]:
     On a file system without locks, logs a warning and continues without: files are renamed into place, so at worst two
     processes do the same work.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with open_lock(path) as file:
         try:
             _acquire(file.fileno(), path)

@@ -64,6 +64,7 @@ from distcond.results.interval import wilson
 from distcond.results.labels import attack_label, format_confidence
 from distcond.results.row import Attack
 from distcond.results.selection import parse_accuracy
+from distcond.runs.code_trust import take_trust
 from distcond.runs.even_dial import even_dial_file, write_even_dial
 from distcond.runs.grid import point_at, positions
 from distcond.runs.load_run import load
@@ -83,6 +84,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv or set(argv) & {"--help", "-h"}:
         print(__doc__)
         return 0
+    argv = take_trust(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     options = _parse_options(argv[1:])
     even, end = parse_even(options), parse_end(options)

@@ -14,6 +14,14 @@ class TransientError(ConfigError):
 class DiskFull(OSError):
     """A file did not fit on its disk. The message is one line: which disk, and how much of it is free."""
 
+    def __str__(self) -> str:
+        # OSError would leave the message out once `filename` is set.
+        return str(self.args[0]) if self.args else ""
+
+
+class FolderLost(OSError):
+    """A run directory was removed, renamed or replaced while it was in use. The message is one line."""
+
 
 class StopRequested(Exception):
     """The run was asked to stop. Not a failure: every rank raises it at the same place and a checkpoint follows.

@@ -24,10 +24,12 @@ from distcond.results.labels import name_pairs
 from distcond.results.row import Row
 from distcond.results.tables import trade_off_table
 from distcond.results.threat_table import threat_table
+from distcond.runs.code_trust import take_trust
 from distcond.runs.failures import LaunchFailed
 from distcond.runs.pair_record import check_pair_checkpoint
 from distcond.runs.run_cache import fetch_run, push_back
 from distcond.runs.run_dir import RunDir
+from distcond.terminal_text import printable
 
 T = TypeVar("T")
 
@@ -58,6 +60,7 @@ settings:
 {settings}
   {eval:<{left}}  grid, threat model, number of examples: see python -m distcond.train --help
   {launch:<{left}}  processes of this machine (launch=local, the default here) or of a Ray cluster (launch=ray)
+  {trust:<{left}}  import code that the run's config.json names even if others may have written that file
 """
 
 
@@ -66,6 +69,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv or set(argv) & {"--help", "-h"}:
         print(_help())
         return 0
+    argv = take_trust(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     plan = plan_evaluation(argv)
     try:
@@ -74,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"failed: {error}\nthe same command resumes", file=sys.stderr)
         return 1
     rows = name_pairs(rows, plan.run_path)
-    print("\n\n".join(filter(None, (trade_off_table(rows), threat_table(rows), explained(plan)))))
+    print(printable("\n\n".join(filter(None, (trade_off_table(rows), threat_table(rows), explained(plan))))))
     if plan.spec.probe:
         shares = gradient_signs(plan, choose_device(plan.config.launch.device)).items()
         print("\nsigns of input gradients, bf16 as float32:", ", ".join(f"{s:.1%} at {point}" for point, s in shares))
@@ -167,7 +171,7 @@ def _help() -> str:
     return _USAGE.format(
         attacks="\n".join(f"  {name:<{width}}  {summary}" for name, summary in attacks.items()),
         settings="\n".join(f"  {option:<{left}}  {help}" for option, help in lines.items()),
-        none="none", eval="eval.*", launch="launch.*", width=width, left=left,
+        none="none", eval="eval.*", launch="launch.*", trust="trust=true", width=width, left=left,
     )  # fmt: skip
 
 

@@ -51,6 +51,7 @@ from distcond.models.plain_network import fold
 from distcond.operating_point import OperatingPoint
 from distcond.registry import describe_unknown
 from distcond.results.store import read_rows
+from distcond.runs.code_trust import take_trust
 from distcond.runs.load_run import CHECKPOINT_CHOICES, epoch_at, load
 from distcond.runs.provenance import git_commit
 from distcond.runs.run_cache import fetch_run
@@ -85,6 +86,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv or set(argv) & {"--help", "-h"}:
         print(__doc__)
         return 0
+    argv = take_trust(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     settings = parse_settings(argv[1:])
     folders = export_run(argv[0], settings, done=print)

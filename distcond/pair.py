@@ -48,6 +48,7 @@ from distcond.operating_point import BLENDS
 from distcond.pairs.create import check_fit, create_pair, pair_config, read_source
 from distcond.pairs.fit_mixednuts import fit_or_load, fitting_attack
 from distcond.results.cost import cost_lines, costs_below
+from distcond.runs.code_trust import take_trust
 from distcond.runs.load_run import CHECKPOINT_CHOICES
 from distcond.runs.run_dir import RunDir
 
@@ -74,6 +75,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv or set(argv) & {"--help", "-h"}:
         print(__doc__)
         return 0
+    argv = take_trust(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     places, settings = split_places(argv)
     request = parse_request(settings)

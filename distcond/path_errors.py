@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from distcond.errors import ConfigError, DiskFull
+from distcond.errors import ConfigError, DiskFull, FolderLost
 
 #: Errors of a file system that mean the user has to choose another path.
 UNUSABLE = frozenset({
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT,
     errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO,
 })  # fmt: skip
-
-#: Free bytes below which a disk counts as full.
-_FULL = 1 << 20
 
 _NO_HOME = "home directory"  # in pathlib's message if HOME is not set and the user has no passwd entry
 
@@ -49,43 +45,10 @@ def name_setting_in_errors(settings: Mapping[str, str]) -> Iterator[None]:
         raise ConfigError(f"{home[0]}={settings[home[0]]}: no home directory; set {home[0]} to a full path") from error
 
 
-def as_disk_full(error: Exception, folder: Path) -> DiskFull | None:
-    """The error as a DiskFull with the free space, if it comes from a full disk; otherwise None.
-
-    Args:
-        error: of a write. torch reports a full disk only as a failed writer.
-        folder: in which the file was written, if the error names no file.
-    """
-    if isinstance(error, DiskFull):
-        return error
-    if isinstance(error, ConfigError):
-        return None
-    full = next((e for e in _chain(error) if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT)), None)
-    if full is not None and isinstance(full.filename, str | bytes):
-        folder = Path(os.fsdecode(full.filename)).parent
-    try:
-        usage = shutil.disk_usage(folder)
-    except OSError:
-        return None
-    of_torch = any(name in str(error) for name in ("PytorchStreamWriter", "inline_container")) and usage.free < _FULL
-    if full is None and not of_torch:
-        return None
-    free, total = (f"{size / 1e6:.3g} MB" for size in (usage.free, usage.total))
-    # A failed write may name no file: then another disk may be full, or a quota reached.
-    known = usage.free < _FULL or full is None or full.filename is not None
-    where = "disk full:" if known else "a disk is full or a quota reached; on that of"
-    return DiskFull(f"{where} {folder}: {free} free of {total}; free some space and run the same command again")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and its causes: torch's writer raises another error while it is closed."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def describe_os_error(error: OSError) -> str:
     """Which path cannot be used, and why."""
+    if isinstance(error, DiskFull):
+        return str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk of {error.filename or 'a file'} is full ({error.strerror})"
     return f"cannot use {error.filename} ({error.strerror})"
@@ -93,6 +56,8 @@ def describe_os_error(error: OSError) -> str:
 
 def describe_path_error(error: Exception) -> str | None:
     """One line for an error about a path whose setting is unknown; None for any other error."""
+    if isinstance(error, DiskFull | FolderLost):
+        return str(error)
     if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename is not None:
         return describe_os_error(error)
     if isinstance(error, RuntimeError) and _NO_HOME in str(error):
@@ -126,7 +91,7 @@ def require_target(setting: str, path: Path) -> Path:
 
 
 def _setting_of(error: OSError, settings: Mapping[str, str]) -> str | None:
-    if error.errno not in UNUSABLE or error.filename is None:
+    if (error.errno not in UNUSABLE and not isinstance(error, DiskFull)) or error.filename is None:
         return None
     failed, depths = Path(os.fsdecode(error.filename)).absolute(), dict[str, int]()
     for setting, text in settings.items():

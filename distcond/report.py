@@ -46,6 +46,7 @@ from distcond.results.selection import Choice, choose_points
 from distcond.results.tables import trade_off_table
 from distcond.results.threat_table import threat_table
 from distcond.storage.uri import is_uri
+from distcond.terminal_text import printable, printable_line
 from distcond.tuning.sweep_report.read import is_sweep
 from distcond.tuning.sweep_report.report import report
 
@@ -75,10 +76,10 @@ def main(argv: Sequence[str]) -> int:
     png, html = query.png, query.html  # refused before anything is read
     content = read_content(query)
     for error in content.data.errors:
-        print(f"damaged: {error}", file=sys.stderr)
-    print(content_text(query, content))
+        print(f"damaged: {printable_line(str(error))}", file=sys.stderr)
+    print(printable(content_text(query, content)))
     for path in write_figures(content, png):
-        print(f"\nfigure: {path}")
+        print(f"\nfigure: {printable_line(str(path))}")
     if html:
         print(f"page: {write_page(content.shown_groups, html, query.reference, content.classes)}")
     return int(bool(content.data.errors))

@@ -34,6 +34,7 @@ from importlib import import_module
 
 from distcond.config.command_line import run_cli
 from distcond.errors import ConfigError
+from distcond.runs.code_trust import take_trust
 from distcond.serving.settings import parse_settings
 
 
@@ -42,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv or set(argv) & {"--help", "-h"}:
         print(__doc__)
         return 0
+    argv = take_trust(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     settings = parse_settings(argv[1:])
     _require("fastapi", "uvicorn", "prometheus_client", *(["ray.serve"] if settings.launch == "ray" else []))

@@ -33,10 +33,10 @@ from distcond.config.fields import check_bounds, check_choice, parse_value
 from distcond.errors import ConfigError
 from distcond.registry import describe_unknown
 from distcond.runs.run_files import find_runs
+from distcond.runs.state_files import StatusFiles
 from distcond.runs.status import (
     STALE_SECONDS,
     RunStatus,
-    StatusFiles,
     read_status,
     sort_statuses,
     statuses_as_json,

@@ -21,10 +21,12 @@ from distcond.reporting.run_report import summarise, write_report
 from distcond.results import history
 from distcond.results.labels import threat_model
 from distcond.runs.checkpoint import latest
+from distcond.runs.code_trust import take_trust
 from distcond.runs.failures import LaunchFailed
 from distcond.runs.remote import RemoteRun, remote_run_of
 from distcond.runs.run_dir import RunDir, run_dir_for
 from distcond.storage.uri import open_store
+from distcond.terminal_text import printable
 from distcond.training.build_trainer import check_trainable
 
 _log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str]) -> int:
     """Check the settings, prepare the data, train or resume, print the trade-off table; returns the exit status."""
-    command = parse(argv)
+    command = parse(take_trust(argv))
     if command.show:
         print(describe(command.config))
         return 0
@@ -121,7 +123,11 @@ def run_and_print(prepared: PreparedRun) -> int:
             _print_end(prepared, f"stopped: {stop}; the same command resumes {run.path}")
         return stop.status
     if prepared.is_main:
-        print(*(["already finished; fresh=true starts a new run"] if finished else []), summarise(run.path), sep="\n")
+        print(
+            *(["already finished; fresh=true starts a new run"] if finished else []),
+            printable(summarise(run.path)),
+            sep="\n",
+        )
         if prepared.remote is not None and not finished:
             print(f"remote   {prepared.remote.uri}")
     return 0

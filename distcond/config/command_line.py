@@ -14,9 +14,10 @@ from distcond.config.listing import describe_recipe, list_registered
 from distcond.config.overrides import NAMED_GROUPS, check_dial, resolve, settings_of
 from distcond.config.recipe_choice import RecipeChoice, choose_recipe
 from distcond.config.schema import Config
-from distcond.errors import ConfigError
+from distcond.errors import ConfigError, DiskFull, FolderLost
 from distcond.path_errors import describe_path_error
 from distcond.registry import lookup
+from distcond.terminal_text import printable_line
 
 _USAGE = """\
 usage: python -m distcond.train [RECIPE] [PATH=VALUE ...] [--list [KIND] [--long]] [--show] [--help]
@@ -126,21 +127,25 @@ def describe(config: Config) -> str:
 
 
 def run_cli(main: Callable[[], int]) -> NoReturn:
-    """Run an entry point and exit: a user error is one line on stderr and status 2, Ctrl-C status 130; no traceback."""
+    """Run an entry point and exit: a user error is one line on stderr and status 2, a full disk status 1, Ctrl-C
+    status 130; no traceback."""
     try:
         status = main()
         sys.stdout.flush()
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_line(str(error))}", file=sys.stderr)
         status = 2
     except BrokenPipeError:  # of `| head`; the rest of the output would fail again at interpreter exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 128 + signal.SIGPIPE
+    except (DiskFull, FolderLost) as error:
+        print(f"failed: {printable_line(str(error))}", file=sys.stderr)
+        status = 1
     except (OSError, RuntimeError) as error:
         line = describe_path_error(error)
         if line is None:
             raise
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {printable_line(line)}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("stopped; the same command resumes", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,6 +17,7 @@ from distcond.data.dataset import SPLITS, Arrays, Dataset, Split, check_arrays, 
 from distcond.data.labels import NATURAL, reorder_labels
 from distcond.data.stored_split import NPY_SUFFIXES as MEMORY_SUFFIXES
 from distcond.data.stored_split import StoredSplit, map_arrays, to_stored_split, write_arrays
+from distcond.disk_space import name_full_disk
 from distcond.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -143,12 +145,14 @@ def _num_labels(labels: list[np.ndarray]) -> int:
 
 
 def _write(folder: Path, split: str, content: StoredSplit, loader: LoaderName) -> None:
-    if loader == "memory":
-        write_arrays(folder, split, content)
-        return
-    from distcond.data.ffcv.writer import write_stored
+    needed = len(content.labels) * math.prod(content.shape)  # of JPEGs, at most
+    with name_full_disk(folder, needed):
+        if loader == "memory":
+            write_arrays(folder, split, content)
+            return
+        from distcond.data.ffcv.writer import write_stored
 
-    write_stored(folder / f"{split}.beton", content)
+        write_stored(folder / f"{split}.beton", content)
 
 
 def _index_file(folder: Path, loader: LoaderName) -> Path:

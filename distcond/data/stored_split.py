@@ -5,6 +5,7 @@ Blocks are raw pixels or JPEG files of one size, decoded in threads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -97,7 +98,8 @@ def write_arrays(folder: Path, split: str, content: StoredSplit) -> None:
     """Write a split into `folder` as decoded pixels, one block at a time."""
     images, labels = (folder / f"{split}{suffix}" for suffix in NPY_SUFFIXES)
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(content.labels), *content.shape)}
-    with atomic_write(images) as aside, open(aside, "wb") as file:
+    needed = len(content.labels) * math.prod(content.shape)
+    with atomic_write(images, needed) as aside, open(aside, "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for block in content.pixels():
             file.write(np.ascontiguousarray(block).data)

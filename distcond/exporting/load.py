@@ -16,13 +16,18 @@ from distcond.storage.uri import is_uri
 
 
 def load(
-    place: str | Path, checkpoint: str = "best", device: torch.device | str = "cpu", data: DataConfig | None = None
+    place: str | Path,
+    checkpoint: str = "best",
+    device: torch.device | str = "cpu",
+    data: DataConfig | None = None,
+    trust: bool = False,
 ) -> ConditionalModel | fx.GraphModule:
     """The network at `place`, in eval mode.
 
     Of a run it is the conditional network, for `AtLambda`, `AtDial` and `fold`; `.classes` are the names of the classes
     in the order of the logits, empty where they have none. Of an export it is the plain network itself, x in [0, 1]
-    (N, 3, H, W) to logits (N, K). No code from the folder is run.
+    (N, 3, H, W) to logits (N, K). No code from the folder is run; code that a run names by module is imported only if
+    nobody else may write its `config.json`, and not from the working directory.
 
     Args:
         place: the directory a run printed, the URI of a run, a folder of `python -m distcond.export`, or
@@ -31,6 +36,7 @@ def load(
             trained where the run averaged them.
         device: where to put it.
         data: of a pair of runs: where the training images lie now; unset = where they lay.
+        trust: of a run: import the code that it names in any case.
 
     Raises:
         ConfigError: no run, checkpoint or export there, or one this version cannot read.
@@ -40,4 +46,4 @@ def load(
     folder = Path(place).expanduser()
     if not is_uri(str(place)) and is_exported(folder):
         return read_folder(folder, device)
-    return load_run.load(place, checkpoint, device, data)
+    return load_run.load(place, checkpoint, device, data, trust)

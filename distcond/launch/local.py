@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from distcond.atomic_io import keep_present, require_present
 from distcond.config.schema import Config, LaunchConfig
 from distcond.distributed.rendezvous import rank_from_environment, world_from_environment
 from distcond.distributed.world import all_gather_text
-from distcond.errors import ConfigError, StopRequested
+from distcond.errors import ConfigError, FolderLost, StopRequested
 from distcond.launch.capacity import detect_capacity, workers_use_gpu
 from distcond.launch.stopping import RunStopped, describe_last_checkpoint, graceful_stop
 from distcond.launch.threads import choose_num_threads, num_threads
 from distcond.runs.attempts import begin_attempt
-from distcond.runs.failures import WorkerError, as_driver_error, capture_worker_error
+from distcond.runs.failures import LaunchFailed, WorkerError, as_driver_error, capture_worker_error
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import working_dir
 from distcond.training.fit import fit
@@ -66,12 +68,35 @@ def _train(config: Config, run_path: Path, attempt: int, stop: Callable[[], bool
             threads = choose_num_threads(config, detect_capacity()) if alone else config.launch.cpus_per_worker
             run_path, attempt = begin_attempt(world, run_path, attempt, remote_run_of(config, run_path))
             run_path = working_dir(config, run_path)
-            with num_threads(threads), capture_worker_error(run_path, world.rank, attempt):
+            with (
+                num_threads(threads),
+                keep_present(run_path),
+                named_if_lost(run_path),
+                capture_worker_error(run_path, world.rank, attempt),
+            ):
                 return fit(config, world, run_path, attempt, stop)
     except StopRequested:
         return False
     except WorkerError as error:
         raise as_driver_error(error) from error
+
+
+@contextmanager
+def named_if_lost(run_path: Path) -> Iterator[None]:
+    """Within the block, if the run directory is lost, name that in place of the error that it caused.
+
+    Raises:
+        LaunchFailed: in place of a WorkerError.
+    """
+    try:
+        yield
+    except WorkerError as error:
+        try:
+            require_present(run_path)
+        except FolderLost:
+            lost = f"run_root: {run_path} is not accessible any more; the same command resumes once it is"
+            raise LaunchFailed(f"{lost}; this caused: {error.line}") from error
+        raise
 
 
 def identify_gpu(device: torch.device) -> str:

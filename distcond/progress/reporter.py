@@ -51,7 +51,7 @@ class ProgressReporter:
 
     def __init__(self, run_path: Path, display: ProgressDisplay) -> None:
         self.run_path, self.display = run_path, display
-        self._old_records = history.read(run_path)
+        self._old_records = self._read_first_records()
         self._progress = self._read_first_progress()
         self._attempt, self._workers = last_attempt(run_path), last_world_size(run_path)
         self._started = False  # whether the workers of this start have begun
@@ -71,6 +71,12 @@ class ProgressReporter:
             self._enter_stage(progress["stage"])
             self.display.update(progress)
         self._report_stage()
+
+    def _read_first_records(self) -> list[history.Record]:
+        try:
+            return history.read(self.run_path)
+        except ConfigError:
+            return []  # the run restores it, or says why it cannot
 
     def _read_first_progress(self) -> dict[str, Any] | None:
         try:
@@ -119,8 +125,8 @@ def _report_until(reporter: ProgressReporter, done: threading.Event) -> None:
 
 
 def _report_once(reporter: ProgressReporter) -> None:
-    # A file that cannot be read now, as on an unmounted share, must not fail the run.
-    with suppress(OSError, ValueError, KeyError):
+    # A file that cannot be read now, as on an unmounted share, or is damaged must not fail the run.
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         reporter.report()
 
 

@@ -41,7 +41,8 @@ def costs_of(run_dirs: Mapping[str, Path]) -> dict[PointKey, InferenceCost]:
     costs = {}
     for run_id, run_dir in run_dirs.items():
         for file in (*sorted((run_dir / RESULTS_DIR).glob(COSTS_GLOB)), run_dir / FINISHED_FILE):
-            for point in _read_costs(file).get("points", []):
+            points = _read_costs(file).get("points", [])
+            for point in (point for point in points if {"width", "flops", "nonzeros"} <= point.keys()):
                 costs[_point_key(run_id, point)] = InferenceCost(point["flops"], point["nonzeros"])
     return costs
 
@@ -60,7 +61,7 @@ def cost_lines(run_dir: Path | str) -> str:
     """Parameters, training FLOPs, range of inference FLOPs and robustness gaps as text; "" before the run finished."""
     record = _read_costs(Path(run_dir) / FINISHED_FILE)
     points = record.get("points")
-    if not points:
+    if not points or not {"parameters", "train_flops"} <= record.keys():
         return ""
     head = f"parameters {record['parameters']:,} | training {record['train_flops']:.3g} FLOPs"
     low, high = (pick(points, key=lambda point: point["flops"]) for pick in (min, max))
@@ -69,16 +70,38 @@ def cost_lines(run_dir: Path | str) -> str:
     return "\n".join(filter(None, (f"{head} | inference {_inference(high)}{spread}", *gaps)))
 
 
+def read_summary(run_dir: Path | str) -> dict[str, Any] | None:
+    """The content of `finished.json`; None before the run is finished, or if the file is damaged."""
+    file = Path(run_dir) / FINISHED_FILE
+    try:
+        return _read_costs(file) if file.exists() else None
+    except ConfigError:
+        return None
+
+
 def _read_costs(file: Path) -> dict[str, Any]:
     """A record of costs; empty if the file does not exist.
 
     Raises:
-        ConfigError: the file is not a JSON object.
+        ConfigError: the file is damaged.
     """
     record = read_json(file) if file.exists() else {}
-    if not isinstance(record, dict):
-        raise ConfigError(f"{file}: damaged, not a JSON object; restore the file that the run wrote")
+    if not isinstance(record, dict) or not is_summary(record):
+        raise ConfigError(f"{file}: damaged, not a summary of costs; the command that wrote it does so again")
     return record
+
+
+def is_summary(record: Mapping[str, Any]) -> bool:
+    """Whether what is read of a record has the right types: totals, and a list of operating points with their costs."""
+    points = record.get("points", [])
+    if not (isinstance(points, list) and all(isinstance(point, dict) and _is_point(point) for point in points)):
+        return False
+    return all(isinstance(record.get(name, 0), int | float) for name in ("epochs", "parameters", "train_flops"))
+
+
+def _is_point(point: Mapping[str, Any]) -> bool:
+    numbers = [value for name, value in point.items() if name != "blend" and value is not None]
+    return "lam" in point and all(isinstance(value, int | float) for value in numbers)
 
 
 def _point_key(run_id: str, point: dict[str, Any]) -> PointKey:
@@ -86,7 +109,7 @@ def _point_key(run_id: str, point: dict[str, Any]) -> PointKey:
 
 
 def _inference(point: dict[str, Any]) -> str:
-    density = f", density {point['density']:.3f}" if point["density"] < 1 else ""
+    density = f", density {point['density']:.3f}" if point.get("density", 1) < 1 else ""
     width = f", width {point['width']:g}" if point["width"] != 1 else ""
     return f"{point['flops']:.3g} FLOPs per image{density}{width}"
 
@@ -97,6 +120,6 @@ def _gap_line(points: list[dict[str, Any]], name: str) -> str:
     gaps = [
         f"{100 * point[name]:+.1f} at {_point_key('', point).point.place}"
         for point in points
-        if point["width"] == widest and point[name] is not None
+        if point["width"] == widest and point.get(name) is not None
     ]
     return f"{name.replace('_', ' ')}, points: {', '.join(gaps)}" if gaps else ""

@@ -3,7 +3,7 @@
 A record is a flat mapping with an integer `epoch`. Figures read `step`, `train_loss`, `lr`, `images_per_second`,
 `seconds`, and `val`, a list of {"lam", "sa", "ra"} with accuracies in [0, 1] (and `width` if there are several).
 `world_sizes` are the numbers of processes that trained the run so far. Other keys are stored unchanged. Only one
-process of a run may write.
+process of a run may write. Every checkpoint holds a copy, from which a damaged history is restored.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from distcond.errors import ConfigError
 from distcond.run_layout import HISTORY_FILE
 
 Record = dict[str, Any]
+#: Fields of a record that figures read as numbers.
+_NUMBERS = ("step", "train_loss", "lr", "images_per_second", "seconds")
 
 
 def append(run_dir: Path | str, record: Mapping[str, Any]) -> None:
@@ -40,11 +42,49 @@ def append(run_dir: Path | str, record: Mapping[str, Any]) -> None:
             file.write(line)
 
 
+def restore(run_dir: Path | str, copy: Path, done: int) -> list[int]:
+    """Restore the records of the first `done` epochs that the history lacks from a `copy`; returns their epochs.
+
+    Raises:
+        ConfigError: neither has them; or without a copy, a line is damaged.
+    """
+    path = Path(run_dir) / HISTORY_FILE
+    if not copy.exists():
+        return []
+    own = {record["epoch"]: record for record in _valid_records(path)}
+    stored = {record["epoch"]: record for record in _valid_records(copy) if record["epoch"] <= done}
+    missing = sorted(set(stored) - set(own))
+    if missing or _is_damaged(path):
+        merged = {**stored, **own}
+        atomic_write_text(path, "".join(json.dumps(merged[epoch]) + "\n" for epoch in sorted(merged)))
+    return missing
+
+
+def require_epochs(run_dir: Path | str, first: int, last: int) -> None:
+    """Check that a history has the records of the epochs `first` to `last`.
+
+    Raises:
+        ConfigError: it lacks one.
+    """
+    epochs = {record["epoch"] for record in read(run_dir)}
+    missing = [epoch for epoch in range(first, last + 1) if epoch not in epochs]
+    if missing:
+        lacking = f"{len(missing)} of {last} epochs are missing, the first is {missing[0]}"
+        raise ConfigError(
+            f"{Path(run_dir) / HISTORY_FILE}: {lacking}; restore the file, or set fresh=true to start anew"
+        )
+
+
+def as_text(run_dir: Path | str) -> str:
+    """The history as the text of its file, without damaged lines; "" without a file."""
+    return "".join(json.dumps(record) + "\n" for record in _valid_records(Path(run_dir) / HISTORY_FILE))
+
+
 def read(run_dir: Path | str) -> list[Record]:
     """All records, ordered by epoch; empty without a file. A last line cut off by a kill is dropped.
 
     Raises:
-        ConfigError: a line before the last is not a JSON object with an epoch.
+        ConfigError: a line before the last is no record.
     """
     path = Path(run_dir) / HISTORY_FILE
     if not path.exists():
@@ -56,7 +96,7 @@ def read(run_dir: Path | str) -> list[Record]:
         if record is not None:
             records.append(record)
         elif number < len(lines):
-            raise ConfigError(f"{path}, line {number}: not a JSON object with an integer epoch; fix or delete the line")
+            raise ConfigError(f"{path}, line {number}: damaged, not the record of an epoch; restore the line")
     return records
 
 
@@ -75,7 +115,31 @@ def _parse(line: bytes) -> Record | None:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("epoch"), int) else None
+    return record if is_record(record) else None
+
+
+def is_record(record: Any) -> bool:
+    """Whether a value is a record, and what figures read of it has the right types."""
+    if not (isinstance(record, dict) and isinstance(record.get("epoch"), int)):
+        return False
+    points = record.get("val") or []
+    if not (isinstance(points, list) and all(isinstance(point, dict) and "lam" in point for point in points)):
+        return False
+    numbers = [record.get(name) for name in _NUMBERS]
+    numbers += [value for point in points for name, value in point.items() if name != "blend"]
+    return all(value is None or isinstance(value, int | float) for value in numbers)
+
+
+def _valid_records(path: Path) -> list[Record]:
+    """The records of a file, without damaged lines; empty without a file."""
+    if not path.exists():
+        return []
+    return [record for line in path.read_bytes().splitlines() if (record := _parse(line)) is not None]
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a line before the last is no record."""
+    return path.exists() and any(_parse(line) is None for line in path.read_bytes().splitlines()[:-1])
 
 
 def _ends_with_newline(path: Path) -> bool:

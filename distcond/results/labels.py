@@ -10,6 +10,7 @@ from pathlib import Path
 from distcond.config.schema import AttackConfig, Config
 from distcond.results.row import Attack, Row
 from distcond.run_layout import PAIR_FILE
+from distcond.terminal_text import printable_line
 
 ATTACK_NAMES = {
     "fgsm": "FGSM",
@@ -177,6 +178,7 @@ def _pair_names(file: Path) -> str:
     """Methods and seeds of both runs; "" without a readable record, since rows can be reported without it."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        return " + ".join(f"{record[end]['method']} s{record[end]['seed']}" for end in ("standard", "robust"))
+        names = (f"{record[end]['method']} s{record[end]['seed']}" for end in ("standard", "robust"))
+        return printable_line(" + ".join(names))
     except (OSError, ValueError, TypeError, KeyError):
         return ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from distcond.errors import ConfigError
 from distcond.results.row import COLUMNS, SCHEMA_VERSION, Row
+from distcond.terminal_text import has_control, printable_line
 
 _SINCE_4 = ("images", "blend", "blend_t", "train_world_sizes")
 _SINCE_3 = ("random_start", "weights", *_SINCE_4)
@@ -39,6 +40,9 @@ def from_dict(values: Mapping[str, Any], where: str = "row") -> Row:
     unknown = [name for name in values if name not in COLUMNS]
     if unknown:
         raise ConfigError(f"{where}: unknown {', '.join(unknown)}; fields of a row are {', '.join(COLUMNS)}")
+    for name, value in values.items():
+        if isinstance(value, str) and has_control(value):
+            raise ConfigError(f"{where}: {name} holds control characters: {printable_line(value)}")
     try:
         return Row(**{**_defaults_of_older(values), **values, **_renamed(values), "schema_version": SCHEMA_VERSION})
     except ConfigError as error:

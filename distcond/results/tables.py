@@ -16,6 +16,7 @@ from distcond.results.labels import (
 from distcond.results.lines import series_blend_label
 from distcond.results.row import Row
 from distcond.results.series import Point, Score, Series, series_of, transfer_lam
+from distcond.terminal_text import markdown_text
 
 NO_RESULTS = "no results"
 #: Fields of a row that a record copies.
@@ -153,10 +154,11 @@ def _align(cells: list[str], sizes: list[int], header: list[str]) -> str:
 
 def _to_markdown(table: Table) -> str:
     alignment = [":---" if name == "run" else "---:" for name in table.header]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (table.header, alignment, *table.lines)]
+    cells = [[markdown_text(cell) for cell in line] for line in table.lines]
+    lines = ["| " + " | ".join(line) + " |" for line in (table.header, alignment, *cells)]
     # Some renderers take bars in a title for columns.
-    title, attack = (line.replace(" | ", ", ") for line in table.title)
-    notes = ["", *(f"{note}  " for note in table.notes)] if table.notes else []
+    title, attack = (markdown_text(line.replace(" | ", ", ")) for line in table.title)
+    notes = ["", *(f"{markdown_text(note)}  " for note in table.notes)] if table.notes else []
     return "\n".join([f"**{title}**  ", attack, "", *lines, *notes])
 
 

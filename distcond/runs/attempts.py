@@ -13,7 +13,8 @@ from typing import Any
 from distcond.atomic_io import read_json, write_json
 from distcond.distributed.world import World, all_gather_text
 from distcond.errors import ConfigError
-from distcond.run_layout import ATTEMPT_FILE, EPOCH_LIMIT_FILE
+from distcond.results.store import scan_runs
+from distcond.run_layout import ATTEMPT_FILE, EPOCH_LIMIT_FILE, LINEAGE_FILE
 from distcond.runs.checkpoint import latest, step_of
 from distcond.runs.failures import WorkerError, classify_error, format_error_line
 from distcond.runs.remote import RemoteRun
@@ -53,8 +54,8 @@ def next_attempt(run_path: Path, base: int, remote: RemoteRun | None = None) -> 
     """One more than the latest attempt of the run, but at least `base`."""
     records = [_read_attempt(run_path)]
     if remote is not None:
-        records.append(json.loads(remote.read_text(ATTEMPT_FILE) or "{}"))
-    return max([base, *(int(record["attempt"]) + 1 for record in records if record)])
+        records.append(_parse_attempt(remote.read_text(ATTEMPT_FILE).encode()) or {})
+    return max([base, *(record["attempt"] + 1 for record in records if record)])
 
 
 def last_attempt(run_path: Path) -> int | None:
@@ -70,9 +71,29 @@ def last_world_size(run_path: Path) -> int | None:
 
 
 def _read_attempt(run_path: Path) -> dict[str, Any]:
-    file = run_path / ATTEMPT_FILE
-    record: dict[str, Any] = read_json(file) if file.exists() else {}
-    return record
+    """The record of the latest attempt; of a damaged file, the attempt of the latest rows."""
+    try:
+        content = (run_path / ATTEMPT_FILE).read_bytes()
+    except FileNotFoundError:
+        return {}
+    return _parse_attempt(content) or _attempt_of_rows(run_path)
+
+
+def _parse_attempt(content: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(content)
+    except ValueError:
+        return None
+    if not (isinstance(record, dict) and isinstance(record.get("attempt"), int)):
+        return None
+    workers = record.get("workers")
+    return {"attempt": record["attempt"], **({"workers": workers} if isinstance(workers, int) else {})}
+
+
+def _attempt_of_rows(run_path: Path) -> dict[str, Any]:
+    """Rows of a later attempt replace those of an earlier one, so the next attempt must be later than every row."""
+    attempts = [row.attempt for rows in scan_runs([run_path]).rows.values() for row in rows]
+    return {"attempt": max(attempts)} if attempts else {}
 
 
 def set_epoch_limit(run_path: Path, until: int) -> None:
@@ -81,10 +102,25 @@ def set_epoch_limit(run_path: Path, until: int) -> None:
 
 
 def epoch_limit_reached(run_path: Path, done: int) -> bool:
-    """Whether a run with `done` completed epochs has to stop at its epoch limit."""
+    """Whether a run with `done` completed epochs has to stop at its epoch limit.
+
+    Raises:
+        ConfigError: the file of the limit is damaged.
+    """
     file = run_path / EPOCH_LIMIT_FILE
-    until: int = read_json(file)["until"] if file.exists() else 0
+    record = read_json(file) if file.exists() else {"until": 0}
+    until = record.get("until") if isinstance(record, dict) else None
+    if not isinstance(until, int):
+        raise ConfigError(f"{file}: damaged, names no epoch; delete it to train without an epoch limit")
     return 0 < until <= done
+
+
+def first_epoch(run_path: Path) -> int:
+    """The first epoch in the history of a run: 1, or of a run that continues another one, the epoch after that."""
+    file = run_path / LINEAGE_FILE
+    record = read_json(file) if file.exists() else {}
+    epoch = record.get("epoch", 0) if isinstance(record, dict) else 0
+    return epoch + 1 if isinstance(epoch, int) else 1
 
 
 def epochs_done(run_path: Path) -> int:

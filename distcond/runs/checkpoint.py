@@ -3,6 +3,7 @@
     checkpoints/epoch-0012/shared.pt     model, optimiser, position, best checkpoint so far (rank 0)
     checkpoints/epoch-0012/rank-0000.pt  what differs between ranks: running statistics, which affect the eval-mode
                                          attack, and the sums of an epoch in progress
+    checkpoints/epoch-0012/history.jsonl the run's history so far (rank 0)
     checkpoints/epoch-0012-step-000340   the same within the 13th epoch
 
 A directory is written under a hidden name and renamed once every rank has written, so a visible one is complete.
@@ -22,12 +23,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distcond.atomic_io import file_lock
+from distcond.atomic_io import file_lock, fsync_file, make_folder
+from distcond.disk_space import name_full_disk
 from distcond.distributed.running_statistics import pool_over_ranks, running_statistics
 from distcond.distributed.world import World
 from distcond.errors import ConfigError
-from distcond.path_errors import as_disk_full
-from distcond.run_layout import SHARED_FILE, rank_file
+from distcond.run_layout import HISTORY_FILE, SHARED_FILE, rank_file
 
 SCHEMA_VERSION = 2
 #: Versions from which the network can be loaded. Training resumes from `SCHEMA_VERSION` only.
@@ -68,6 +69,7 @@ def save_checkpoint(
     shared: dict[str, Any],
     rank_state: Mapping[str, Any],
     local_parts: bool = False,
+    history: str = "",
 ) -> Path:
     """Write a checkpoint. Collective. If a rank cannot write its part, nothing is left behind.
 
@@ -81,6 +83,7 @@ def save_checkpoint(
         shared: rank 0's state besides the weights: plain values and tensors.
         rank_state: this rank's state besides its running statistics: plain values and tensors.
         local_parts: whether every machine has its own `root`, which holds the parts of its ranks.
+        history: of rank 0, the text of the run's history, which is kept in the checkpoint.
 
     Returns:
         The checkpoint's directory.
@@ -90,10 +93,14 @@ def save_checkpoint(
     if manages_dir:
         with file_lock(root.with_name(_LOCK)):
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True, exist_ok=True)
+            make_folder(partial)
     world.barrier()
     try:
         _save_parts(partial, at, world, model, shared, rank_state)
+        if world.first and history:
+            with name_full_disk(partial.parent, len(history)):
+                (partial / HISTORY_FILE).write_text(history, encoding="utf-8")
+                fsync_file(partial / HISTORY_FILE)
     except Exception:
         # On a full disk the space is needed for the error report.
         shutil.rmtree(partial, ignore_errors=True)
@@ -131,16 +138,19 @@ def _publish(partial: Path, final: Path) -> None:
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    try:
-        with open(path, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut after the rename could leave a name without content
-    except (OSError, RuntimeError) as error:
-        full = as_disk_full(error, path.parent.parent)
-        if full is None:
-            raise
-        raise full from error
+    with name_full_disk(path.parent.parent, _nbytes(state)), open(path, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut after the rename could leave a name without content
+
+
+def _nbytes(value: Any) -> int:
+    """The size of the tensors in a state, roughly that of its file."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Mapping):
+        return sum(map(_nbytes, value.values()))
+    return sum(map(_nbytes, value)) if isinstance(value, list | tuple) else 0
 
 
 def delete_all_but(root: Path, names: set[str]) -> None:

@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 
 from distcond.atomic_io import atomic_write_text
+from distcond.disk_space import as_disk_full
 from distcond.errors import ConfigError, DiskFull, TransientError
-from distcond.path_errors import as_disk_full
 from distcond.run_layout import FAILURES_DIR
 from distcond.storage.errors import StorageError
 

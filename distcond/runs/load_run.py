@@ -14,6 +14,7 @@ from distcond.errors import ConfigError
 from distcond.models.conditional import ConditionalModel
 from distcond.runs.build import build_model
 from distcond.runs.checkpoint import CheckpointStep, latest, load_shared, pooled_statistics, step_of
+from distcond.runs.code_trust import trusting_files
 from distcond.runs.pair_record import attach_pair_state
 from distcond.runs.run_cache import fetch_run
 from distcond.runs.run_dir import RunDir
@@ -24,7 +25,11 @@ CHECKPOINT_CHOICES = ("best", "last", "last_raw")
 
 
 def load(
-    run_dir: str | Path, checkpoint: str = "best", device: torch.device | str = "cpu", data: DataConfig | None = None
+    run_dir: str | Path,
+    checkpoint: str = "best",
+    device: torch.device | str = "cpu",
+    data: DataConfig | None = None,
+    trust: bool = False,
 ) -> ConditionalModel:
     """Load the network of a run, in eval mode, with running statistics pooled over ranks.
 
@@ -37,22 +42,24 @@ def load(
             run averaged them. "last_raw" is "last" without averaging.
         device: of the network.
         data: where the training images are, for weights between the two runs of a pair; None = as in the config.
+        trust: import the code that the run names by module even if others may have written its `config.json`.
 
     Raises:
         ConfigError: no run or no checkpoint there, or this version cannot read it.
     """
-    run = RunDir(fetch_run(run_dir, checkpoints=True))
-    path = find_checkpoint(run, checkpoint)
-    changed = run.changed_source(run.config())
-    if changed:
-        _log.warning("%s", changed)
-    try:
-        return load_from(run, path, checkpoint, device, data)
-    except ConfigError:
-        if path.exists():
-            raise
-    # The run is still training and has replaced the checkpoint.
-    return load_from(run, find_checkpoint(run, checkpoint), checkpoint, device, data)
+    with trusting_files(trust):
+        run = RunDir(fetch_run(run_dir, checkpoints=True))
+        path = find_checkpoint(run, checkpoint)
+        changed = run.changed_source(run.config())
+        if changed:
+            _log.warning("%s", changed)
+        try:
+            return load_from(run, path, checkpoint, device, data)
+        except ConfigError:
+            if path.exists():
+                raise
+        # The run is still training and has replaced the checkpoint.
+        return load_from(run, find_checkpoint(run, checkpoint), checkpoint, device, data)
 
 
 def load_from(

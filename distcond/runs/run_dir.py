@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from distcond.atomic_io import open_lock, read_json, write_json
+from distcond.atomic_io import keep_present, open_lock, read_json, write_json
 from distcond.config.overrides import apply_overrides, from_settings, to_settings
 from distcond.config.run_id import differences, run_id
 from distcond.config.schema import EARLIER_ATTACK_NAME, Config
 from distcond.errors import ConfigError, TransientError
-from distcond.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, FINISHED_FILE, LOCK_FILE, STARTS_FILE
+from distcond.results.cost import read_summary
+from distcond.run_layout import CHECKPOINTS_DIR, CONFIG_FILE, LOCK_FILE, STARTS_FILE
+from distcond.runs.code_trust import check_named_code
 from distcond.runs.provenance import describe_start, source_digests
 from distcond.storage.errors import as_config_error
 from distcond.storage.uri import child_uri, is_uri, open_store, staging
@@ -55,8 +57,8 @@ class RunDir:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is finished."""
-        return (self.path / FINISHED_FILE).exists()
+        """Whether the run is finished. A damaged `finished.json` does not count: training writes it again."""
+        return read_summary(self.path) is not None
 
     @contextmanager
     def begin(self, config: Config) -> Iterator[int]:
@@ -76,7 +78,7 @@ class RunDir:
             lock = open_lock(self.path / LOCK_FILE)  # held until the run ends, by the with below
         except OSError as error:
             raise self._unwritable(error) from error
-        with lock:
+        with lock, keep_present(self.path):
             self._acquire(lock)
             self.check(config)
             starts = self.starts()
@@ -101,7 +103,8 @@ class RunDir:
         write_json(self.path / STARTS_FILE, [*starts, describe_start()])
 
     def _unwritable(self, error: OSError) -> ConfigError:
-        return ConfigError(f"run_root: cannot write {self.path} ({error.strerror}); set run_root=DIR")
+        reason = error.strerror or str(error)  # of a full disk, a whole line
+        return ConfigError(f"run_root: cannot write {self.path} ({reason}); set run_root=DIR")
 
     def record_end(self, why: str, failed: bool) -> None:
         """Record in `starts.json` why this start ended, unless the run is finished. Best effort."""
@@ -117,9 +120,10 @@ class RunDir:
         Versions without `eval.attack_name` counted the last iterate. A run that they began keeps to it: its best
         checkpoint is not chosen by scores under two attacks.
         """
-        if not (self.path / CONFIG_FILE).exists():
+        if not self._has_config():
             return config
         name = self._read_config_file()["settings"].get("eval.attack_name", EARLIER_ATTACK_NAME)
+        check_named_code(self.path / CONFIG_FILE, {"eval.attack_name": name})
         return config if name == config.eval.attack_name else apply_overrides(config, {"eval.attack_name": name})
 
     def check(self, config: Config) -> None:
@@ -129,9 +133,10 @@ class RunDir:
             ConfigError: it holds another run, for instance a renamed copy; or the run was trained with another version
                 of the user's code.
         """
-        if not (self.path / CONFIG_FILE).exists():
+        if not self._has_config():
             if self.finished:
-                raise ConfigError(f"{self.path}: finished, but config.json is missing; {_REMEDY}")
+                self.config()  # says what is wrong with a damaged one
+                raise ConfigError(f"{self.path}: finished, but config.json is damaged; {_REMEDY}")
             return
         there = self.config()
         if "eval.attack_name" not in self._read_config_file()["settings"]:
@@ -166,13 +171,33 @@ class RunDir:
         except OSError as error:
             _log.warning("cannot lock %s (%s): make sure that no other process works on this run", self.path, error)
 
+    def _has_config(self) -> bool:
+        """Whether `config.json` is there. A damaged one counts as missing: the directory's name is the run ID.
+
+        Raises:
+            ConfigError: it is one of a newer distcond.
+        """
+        file = self.path / CONFIG_FILE
+        try:
+            content = read_json(file) if file.exists() else None
+        except ConfigError:
+            content = {}
+        if content is None:
+            return False
+        if not isinstance(content, dict) or not isinstance(content.get("schema_version"), int):
+            _log.warning("%s: damaged; an unfinished run writes it again", file)
+            return False
+        return True
+
     def config(self) -> Config:
         """The config that the run was started with.
 
         Raises:
-            ConfigError: no run here, one of a newer distcond, or a damaged file.
+            ConfigError: no run here, one of a newer distcond, a damaged file, or one that names code of others.
         """
-        return from_settings(self._read_config_file()["settings"])
+        settings = self._read_config_file()["settings"]
+        check_named_code(self.path / CONFIG_FILE, settings)
+        return from_settings(settings)
 
     def _read_config_file(self) -> dict[str, Any]:
         file = self.path / CONFIG_FILE
@@ -187,17 +212,22 @@ class RunDir:
         return dict[str, Any](content)
 
     def starts(self) -> list[dict[str, Any]]:
-        """One record per start: time, command, commit, versions, and why it ended."""
+        """One record per start: time, command, commit, versions, and why it ended. Empty if the file is damaged."""
         file = self.path / STARTS_FILE
-        starts = read_json(file) if file.exists() else []
+        try:
+            starts = read_json(file) if file.exists() else []
+        except ConfigError:
+            starts = None
         if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
-            raise ConfigError(f"{file}: not a list of starts; restore the file that the run wrote, or delete it")
+            _log.warning("%s: damaged; earlier starts are unknown, and the next one writes it again", file)
+            return []
         return starts
 
 
-def first_start_id(starts: list[dict[str, Any]]) -> str:
-    """`RunDir.start_id`, from the content of `starts.json`."""
-    return str(starts[0].get("id", "")) if starts else ""
+def first_start_id(starts: Any) -> str:
+    """`RunDir.start_id`, from the content of `starts.json`; "" if that is damaged."""
+    known = isinstance(starts, list) and starts and isinstance(starts[0], dict)
+    return str(starts[0].get("id", "")) if known else ""
 
 
 def run_dir_for(config: Config, data_fingerprint: str) -> RunDir:

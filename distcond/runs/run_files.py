@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distcond.errors import ConfigError
 from distcond.run_layout import CONFIG_FILE
-
-#: Bytes to read from the end of a history.
-TAIL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -22,24 +17,15 @@ class RunFiles:
 
     path: str
 
-    def json(self, name: str) -> Any:
-        """The value in a JSON file; None if it is missing or incomplete."""
-        return _parse_json(self.content(name))
-
-    def tail(self, name: str) -> list[Any]:
-        """The values of the last lines of a JSON-lines file, oldest first."""
-        lines = complete_lines(self.content(name, TAIL_BYTES), TAIL_BYTES)
-        return [value for value in map(_parse_json, lines) if value is not None]
-
-    def content(self, name: str, last: int = 0) -> bytes:
-        """The bytes of a file, or its `last` bytes; empty if it is missing."""
+    def content(self, name: str, last: int = 0) -> bytes | None:
+        """The bytes of a file, or its `last` bytes; None if it is missing."""
         try:
             with open(os.path.join(self.path, name), "rb") as file:
                 if last:
                     file.seek(max(0, os.fstat(file.fileno()).st_size - last))
                 return file.read()
         except OSError:
-            return b""
+            return None
 
     def names(self, folder: str) -> dict[str, float]:
         """Names and modification times (seconds since 1970) of the files in a folder."""
@@ -68,16 +54,3 @@ def find_runs(folder: Path) -> Iterator[RunFiles]:
             folders.clear()
             yield RunFiles(path)
         folders[:] = [name for name in folders if not name.startswith(".")]
-
-
-def _parse_json(text: bytes) -> Any:
-    try:
-        return json.loads(text) if text else None
-    except ValueError:
-        return None
-
-
-def complete_lines(tail: bytes, limit: int) -> list[bytes]:
-    """The lines of a file's `tail`, without the first if it may be cut, that is if `limit` bytes were read."""
-    lines = tail.splitlines()
-    return lines[1:] if len(tail) >= limit else lines

@@ -9,27 +9,18 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from distcond.results.labels import format_duration
-from distcond.run_layout import ATTEMPT_FILE, FAILURES_DIR, FINISHED_FILE, HISTORY_FILE, PROGRESS_FILE, STARTS_FILE
+from distcond.run_layout import FAILURES_DIR
+from distcond.runs.state_files import StatusFiles, read_state_files
+from distcond.terminal_text import printable_line
 
 #: States in the order of display: those that need attention first.
 STATES = ("failed", "stale", "stopped", "running", "waiting", "finished")
 
 #: Seconds without an update of `progress.json` after which a run counts as stale.
 STALE_SECONDS = 120.0
-
-
-class StatusFiles(Protocol):
-    """Access to the small files of a run: `RunFiles` on this machine, `StoredRun` at a URI."""
-
-    @property
-    def place(self) -> str: ...
-    def json(self, name: str) -> Any: ...
-    def tail(self, name: str) -> list[Any]: ...
-    def content(self, name: str, last: int = 0) -> bytes: ...
-    def names(self, folder: str) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +34,7 @@ class RunStatus:
         seconds_left: the run's own estimate, minus the time since it was made.
         attempts: number of starts, restarts of the workers included.
         heard: seconds since the last update of `progress.json`.
-        error: the latest failure in one line.
+        error: damaged files, and the latest failure, in one line.
         note: a warning of a running run, such as that its storage does not answer.
     """
 
@@ -76,9 +67,10 @@ def read_status(files: StatusFiles, name: str, stale: float = STALE_SECONDS, now
         now: current time, seconds since 1970; None = the clock.
     """
     now = time.time() if now is None else now
-    progress, finished = files.json(PROGRESS_FILE) or {}, files.json(FINISHED_FILE)
-    starts, records = files.json(STARTS_FILE) or [], files.tail(HISTORY_FILE)
-    last, failure = (files.json(ATTEMPT_FILE) or {}).get("attempt"), _failure(files)
+    state_files = read_state_files(files)
+    progress, finished = state_files.progress, state_files.finished
+    starts, records, last = state_files.starts, state_files.records, state_files.attempt
+    failure = _failure(files)
     attempts = max(len(starts), 0 if last is None else last + 1)
     heard = now - progress["time"] if "time" in progress else None
     state = _state(finished, starts, progress, failure, heard, stale, bool(records))
@@ -91,7 +83,7 @@ def read_status(files: StatusFiles, name: str, stale: float = STALE_SECONDS, now
         stage=progress.get("stage", ""),
         epoch=_epoch(progress, records),
         epochs=epochs,
-        share=1.0 if finished else _share(progress),
+        share=1.0 if finished is not None else _share(progress),
         **_accuracies(finished, records),
         images_per_second=_speed(progress, records),
         seconds_left=max(0.0, progress["seconds_left"] - (heard or 0))
@@ -99,7 +91,7 @@ def read_status(files: StatusFiles, name: str, stale: float = STALE_SECONDS, now
         else None,
         attempts=attempts,
         heard=heard,
-        error="" if state == "finished" else _reason(starts) or (failure[1] if failure else ""),
+        error="; ".join(filter(None, (state_files.remark, "" if state == "finished" else _error(starts, failure)))),
         note=progress.get("storage", "") if running else "",
     )
 
@@ -108,7 +100,7 @@ def _state(
     finished: Any, starts: list[Any], progress: dict[str, Any], failure: tuple[float, str] | None,
     heard: float | None, stale: float, begun: bool,
 ) -> str:  # fmt: skip
-    if finished:
+    if finished is not None:
         return "finished"
     if starts and starts[-1].get("ended"):
         return "failed" if starts[-1]["ended"].get("failed") else "stopped"
@@ -130,8 +122,12 @@ def _failure(files: StatusFiles) -> tuple[float, str] | None:
     if not names:
         return None
     last = max(names, key=lambda name: (name.split("-")[1], times[name]))
-    lines = files.content(f"{FAILURES_DIR}/{last}", 8192).decode("utf-8", "replace").rstrip().splitlines()
+    lines = (files.content(f"{FAILURES_DIR}/{last}", 8192) or b"").decode("utf-8", "replace").rstrip().splitlines()
     return times[last], textwrap.shorten(lines[-1], 200, placeholder=" ...") if lines else last
+
+
+def _error(starts: list[Any], failure: tuple[float, str] | None) -> str:
+    return _reason(starts) or (failure[1] if failure else "")
 
 
 def _reason(starts: list[Any]) -> str:
@@ -163,16 +159,20 @@ def _speed(progress: dict[str, Any], records: list[Any]) -> float | None:
 
 def _accuracies(finished: Any, records: list[Any]) -> dict[str, Any]:
     """SA and RA at the ends of the grid and the first width: on test of a finished run, else of the last validation."""
-    points = [point for point in (finished or {}).get("points", []) if "sa" in point]
+    points = _measured((finished or {}).get("points", []))
     split = "test" if points else "val"
     if not points:
-        points = next((record["val"] for record in reversed(records) if record.get("val")), [])
+        points = next(filter(None, (_measured(record.get("val") or []) for record in reversed(records))), [])
     points = sorted((p for p in points if p.get("width") == points[0].get("width")), key=_position)
     if not points:
         return {}
     ends = [points[0], points[-1]] if len(points) > 1 else points
     sa, ra = (tuple(float(point[name]) for point in ends) for name in ("sa", "ra"))
     return {"split": split, "lams": tuple(map(_position, ends)), "sa": sa, "ra": ra}
+
+
+def _measured(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [point for point in points if point.get("sa") is not None and point.get("ra") is not None]
 
 
 def _position(point: dict[str, Any]) -> float:
@@ -197,7 +197,7 @@ def statuses_as_table(statuses: list[RunStatus], width: int) -> str:
     """A line with the number of runs per state, then one line per run, cut to `width` columns (0 = not cut)."""
     counts = Counter(status.state for status in statuses)
     summary = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    rows = [_HEAD, *map(_row, statuses)]
+    rows = [_HEAD, *(tuple(map(printable_line, _row(status))) for status in statuses)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     right = range(3, len(_HEAD) - 1)
     lines = [

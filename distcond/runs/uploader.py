@@ -142,9 +142,10 @@ class RunUploader:
     def _push_parts(self, names: Iterable[str]) -> None:
         """Records, and this rank's files of the checkpoints; all local files of one written before this start."""
         self._push_records()
-        own = {rank_file(self.world.rank), *((SHARED_FILE,) if self.world.first else ())}
+        own = {rank_file(self.world.rank), *((SHARED_FILE, HISTORY_FILE) if self.world.first else ())}
         for name in names:
-            for file in sorted((self.remote.local / CHECKPOINTS_DIR / name).glob("*.pt")):
+            folder = self.remote.local / CHECKPOINTS_DIR / name
+            for file in sorted([*folder.glob("*.pt"), *folder.glob(HISTORY_FILE)]):
                 if name not in self.written or file.name in own:
                     self.remote.store.put(file, f"{CHECKPOINTS_DIR}/{name}/{file.name}")
 
@@ -156,6 +157,7 @@ class RunUploader:
         for name in names:
             folder = f"{CHECKPOINTS_DIR}/{name}"
             parts = {rank_file(rank) for rank in range(self.world.size)} | {SHARED_FILE}
+            parts |= {HISTORY_FILE} if (self.remote.local / folder / HISTORY_FILE).exists() else set()
             uploaded = {Path(file).name for file in store.names(folder)} - {COMPLETE_FILE}
             mark_complete(store, folder, parts if name in self.written else uploaded)
         held = {name.split("/")[1] for name in store.names(CHECKPOINTS_DIR)}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from distcond.run_layout import CONFIG_FILE
 from distcond.storage.errors import StorageError, as_config_error
@@ -32,27 +30,13 @@ class StoredRun:
         """The URI of the run, without its query."""
         return f"{self.store.uri.partition('?')[0].rstrip('/')}/{self.name}".rstrip("/")
 
-    def json(self, name: str) -> Any:
-        """The value in a JSON file; None without the file."""
-        with suppress(ValueError):
-            return json.loads(self.content(name) or b"null")
-        return None
-
-    def tail(self, name: str) -> list[Any]:
-        """The values of all complete lines of a JSON-lines file."""
-        values = []
-        for line in self.content(name).splitlines():
-            with suppress(ValueError):
-                values.append(json.loads(line))
-        return values
-
-    def content(self, name: str, last: int = 0) -> bytes:
-        """A file's bytes, or only the `last` ones; empty without the file, or if it was deleted meanwhile."""
+    def content(self, name: str, last: int = 0) -> bytes | None:
+        """A file's bytes, or only the `last` ones; None without the file, or if it was deleted meanwhile."""
         if self._full_name(name) not in self.listing:
-            return b""
+            return None
         with suppress(FileNotFoundError, StorageError):
             return self.store.read(self._full_name(name))[-last:]
-        return b""
+        return None
 
     def names(self, folder: str) -> dict[str, float]:
         """Names and times (seconds since 1970) of the files in a folder."""

@@ -5,6 +5,7 @@ The format on disk is in `distcond.runs.checkpoint`.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +17,16 @@ import torch
 from distcond.distributed.running_statistics import mean_over_ranks
 from distcond.distributed.world import World
 from distcond.errors import ConfigError, StopRequested
+from distcond.results import history
+from distcond.run_layout import HISTORY_FILE
 from distcond.runs import checkpoint
+from distcond.runs.attempts import first_epoch
 from distcond.runs.checkpoint import CheckpointStep, Position
 
 if TYPE_CHECKING:
     from distcond.training.trainer import Trainer
+
+_log = logging.getLogger(__name__)
 
 #: Seconds between two agreements of the ranks.
 INTERVAL = 1.0
@@ -110,6 +116,7 @@ def save_training(trainer: Trainer) -> None:
         trainer.state_dict(),
         trainer.rank_state(),
         local_parts,
+        history.as_text(trainer.run.path) if trainer.world.first else "",
     )
     trainer.checkpoint_policy.saved()
     if trainer.uploader is not None:
@@ -135,7 +142,25 @@ def resume_training(trainer: Trainer) -> bool:
         trainer.load_state_dict(shared, rank_state)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"{path}: holds another network than model={trainer.config.model.name}: {error}") from error
+    if trainer.world.first:
+        _check_history(trainer, path)
     return True
+
+
+def _check_history(trainer: Trainer, path: Path) -> None:
+    """Restore what the history lacks up to a checkpoint from the checkpoint's copy, and log it.
+
+    Raises:
+        ConfigError: the checkpoint, of an older version, has no copy, and an epoch is missing.
+    """
+    run, done, copy = trainer.run.path, trainer.position.done, path / HISTORY_FILE
+    missing = history.restore(run, copy, done)
+    if missing:
+        _log.warning(
+            "%s: %d of %d epochs were missing and are restored from %s", run / HISTORY_FILE, len(missing), done, path
+        )
+    if not copy.exists():
+        history.require_epochs(run, first_epoch(run), done)
 
 
 def latest_on_all_ranks(trainer: Trainer) -> Path | None:

@@ -18,7 +18,7 @@ from distcond.config.schema import Config
 from distcond.data.prepare import prepare_data
 from distcond.errors import ConfigError
 from distcond.registry import lookup
-from distcond.run_layout import LINEAGE_FILE, SHARED_FILE
+from distcond.run_layout import HISTORY_FILE, LINEAGE_FILE, SHARED_FILE
 from distcond.runs import checkpoint
 from distcond.runs.build import build_model
 from distcond.runs.checkpoint import Position
@@ -54,7 +54,7 @@ def continue_from(config: Config, parent: Path, epoch: int, child: str) -> RunDi
     shared["best"], shared["winners"] = None, {}
     partial = run.checkpoints / f".{source.name}"
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
+    shutil.copytree(source, partial, ignore=shutil.ignore_patterns(HISTORY_FILE))
     torch.save(shared, partial / SHARED_FILE)
     for part in partial.iterdir():
         fsync_file(part)

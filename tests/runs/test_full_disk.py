@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from distcond.disk_space import as_disk_full
 from distcond.distributed.world import World
 from distcond.errors import DiskFull
-from distcond.path_errors import as_disk_full
 from distcond.runs import checkpoint
 from distcond.runs.checkpoint import CheckpointStep
 from distcond.runs.failures import WorkerError, capture_worker_error

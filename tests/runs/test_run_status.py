@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from distcond.runs.run_files import RunFiles, find_runs
+from distcond.runs.state_files import read_state_files
 from distcond.runs.status import RunStatus, read_status, sort_statuses, statuses_as_json, statuses_as_table
 
 NOW = 1_000_000.0
@@ -110,7 +111,7 @@ def test_runs_are_found_at_any_depth(run: Path, tmp_path: Path) -> None:
 def test_only_the_tail_of_history_is_read(run: Path) -> None:
     lines = [json.dumps({"epoch": epoch, "val": VAL, "filler": "x" * 900}) for epoch in range(400)]
     (run / "history.jsonl").write_text("\n".join(lines) + "\n")
-    records = RunFiles(str(run)).tail("history.jsonl")
+    records = read_state_files(RunFiles(str(run))).records
     assert records[-1]["epoch"] == 399
     assert 20 < len(records) < 200
 

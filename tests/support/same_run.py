@@ -42,7 +42,7 @@ def last_checkpoint(run: Path) -> dict[str, Any]:
     last = checkpoint.latest(RunDir(run).checkpoints)
     assert last is not None
     files = {}
-    for file in sorted(last.iterdir()):
+    for file in sorted(last.glob("*.pt")):
         state = torch.load(file, weights_only=True)
         state.pop("method", None)
         files[file.name] = _plain(state)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from distcond.atomic_io import atomic_write_text
+from distcond.atomic_io import atomic_write_text, keep_present
 from distcond.config.overrides import from_settings
 from distcond.config.schema import Config, DataConfig
 from distcond.data.prepare import prepare_data
@@ -89,7 +89,7 @@ def train_loop(values: dict[str, Any]) -> None:
     _, attempt = begin_attempt(world, run_path, spec.attempt, remote)
     # Rank 0 polls for stop requests; `fit` tells the other ranks.
     stop = partial(stop_requested, run_path, spec.probe) if world.first else never_stop
-    with capture_worker_error(run_path, world.rank, attempt):
+    with keep_present(run_path), capture_worker_error(run_path, world.rank, attempt):
         verify_data_on_nodes(config.data, world)
         fit(config, world, run_path, attempt, stop)
 
@@ -115,7 +115,7 @@ def shared_dir_probe(run_path: Path) -> Iterator[str]:
     try:
         atomic_write_text(run_path / PROBE_FILE, probe)
     except OSError as error:
-        raise ConfigError(f"run_root: cannot write {run_path} ({error.strerror}); set run_root=DIR") from error
+        raise ConfigError(f"run_root: cannot write {run_path} ({error.strerror or error}); set run_root=DIR") from error
     try:
         yield probe
     finally:

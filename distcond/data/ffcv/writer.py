@@ -47,7 +47,8 @@ def write_stored(path: Path, split: StoredSplit) -> None:
     if max(split.shape[:2]) >= 1 << 16:
         raise ConfigError(f"{path.name}: FFCV takes images below 65536 pixels a side; use data.loader=memory")
     import_ffcv()
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+    needed = len(split.labels) * math.prod(split.shape)  # of JPEGs, at most
+    with atomic_write(path, needed) as temporary, open(temporary, "wb") as file:
         _write(file, split, path.name)
 
 

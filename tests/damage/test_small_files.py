@@ -173,30 +173,45 @@ def try_command(check: Check, run: Path, words: list[str], capsys: Any) -> str:
     return line
 
 
-@pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("finished", [False, True])
-def test_damaged_file_is_no_traceback(
-    runs: dict[bool, Path], words: list[str], tmp_path: Path, capsys: Any, finished: bool, file: str
+def check_commands(
+    runs: dict[bool, Path], words: list[str], tmp_path: Path, capsys: Any, finished: bool, file: str, damages: Any
 ) -> None:
-    for number, damage in enumerate(DAMAGES):
-        run = damaged_copy(runs, finished, file, damage, tmp_path / str(number))
+    """Check that no command ends in a traceback, and that status refuses nothing."""
+    for damage in damages:
+        run = damaged_copy(runs, finished, file, damage, tmp_path / damage)
         for name, check in CHEAP.items() if run else ():
             assert not (try_command(check, run, words, capsys) and name == "status"), (damage, name)
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_damaged_file_loses_no_epoch(
+def test_damaged_file_is_no_traceback(
     runs: dict[bool, Path], words: list[str], tmp_path: Path, capsys: Any, file: str
 ) -> None:
     damage = list(DAMAGES)[FILES.index(file) % len(DAMAGES)]
-    run = damaged_copy(runs, False, file, damage, tmp_path / damage)
-    if run:
-        refused = try_command(check_resume, run, words, capsys)
-        assert not (refused and file in RESUMES), refused
+    check_commands(runs, words, tmp_path, capsys, True, file, [damage])
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("finished", [False, True])
+def test_no_damage_is_a_traceback(
+    runs: dict[bool, Path], words: list[str], tmp_path: Path, capsys: Any, finished: bool, file: str
+) -> None:
+    check_commands(runs, words, tmp_path, capsys, finished, file, DAMAGES)
+
+
+def test_all_state_files_damaged_lose_no_epoch(
+    runs: dict[bool, Path], words: list[str], tmp_path: Path, capsys: Any
+) -> None:
+    run = damaged_copy(runs, False, CONFIG_FILE, "retyped", tmp_path)
+    assert run is not None
+    for name in (STARTS_FILE, ATTEMPT_FILE, PROGRESS_FILE, HISTORY_FILE):
+        (run / name).write_bytes(DAMAGES["retyped"]((run / name).read_bytes()))
+    check_resume(run, words, capsys)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("damage", ["empty", "truncated", "retyped"])
 @pytest.mark.parametrize("file", FILES)
 def test_every_damage_loses_no_epoch(
     runs: dict[bool, Path], words: list[str], tmp_path: Path, capsys: Any, file: str, damage: str
@@ -205,8 +220,7 @@ def test_every_damage_loses_no_epoch(
     if run:
         refused = try_command(check_resume, run, words, capsys)
         assert not (refused and file in RESUMES), refused
-    run = damaged_copy(runs, True, file, damage, tmp_path / "finished")
-    if run:
+    elif run := damaged_copy(runs, True, file, damage, tmp_path / "finished"):
         try_command(check_evaluate, run, words, capsys)
 
 

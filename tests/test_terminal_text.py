@@ -64,5 +64,5 @@ def test_markup_is_text_in_markdown(tmp_path: Path, make_sweep: Any) -> None:
     write_part(tmp_path, "test-best", rows)
     text = markdown_table(read_rows(tmp_path))
     assert all(markdown_text(name) in text for name in names)
-    assert "<img" not in text.replace("\\<img", "") and "| b |" not in text
+    assert "<img" not in text.replace("\\<img", "") and "a | b" not in text
     assert markdown_text("small_cnn, pgd_at") == "small_cnn, pgd_at"

@@ -49,8 +49,8 @@ def load(
     """
     with trusting_files(trust):
         run = RunDir(fetch_run(run_dir, checkpoints=True))
-        path = find_checkpoint(run, checkpoint)
         changed = run.changed_source(run.config())
+        path = find_checkpoint(run, checkpoint)
         if changed:
             _log.warning("%s", changed)
         try:

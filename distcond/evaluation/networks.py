@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from distcond.errors import ConfigError
 from distcond.evaluation.plan import EvalPlan
 from distcond.models.conditional import ConditionalModel
-from distcond.models.dial import Logits, network_at, surrogate_networks
+from distcond.models.dial import Logits, network_at, noise_to_network, surrogate_networks
 from distcond.operating_point import OperatingPoint
 from distcond.runs.interpolation import Interpolation
 from distcond.runs.load_run import load
@@ -63,16 +63,22 @@ class QueryCounter:
 
 
 class RandomizedModel:
-    """`x -> logits`, each call with the next of a named series of draws; `which` of its stand-ins, if not itself."""
+    """`x -> logits`, each call with the next of a named series of draws; `which` of its stand-ins, if not itself.
+
+    The noise is drawn on the model's device, so that a GPU does not wait for the host: a series is reproducible on one
+    kind of device. Fixed noise is the same on every device.
+    """
 
     def __init__(self, model: ConditionalModel, point: OperatingPoint, which: int | None, *name: object) -> None:
         self.model, self.point, self.which, self.name, self.calls = model, point, which, name, 0
+        self.network_with = noise_to_network(model, point)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (N, K) at a draw of this call's own."""
         self.calls += 1
-        network = network_at(self.model, self.point, noise_seed=key(self.point.noise_seed, *self.name, self.calls))
-        return _chosen(network, self.which)(x)
+        noise = self.model.draw_noise(key(self.point.noise_seed, *self.name, self.calls))
+        assert noise is not None, "only a network with noise is random"
+        return _chosen(self.network_with(noise), self.which)(x)
 
 
 def target_model(model: ConditionalModel, point: OperatingPoint, noise: str, block: int) -> QueryCounter:

@@ -17,6 +17,9 @@ from distcond.layers.noise_fold import NoiseFold
 from distcond.mixednuts import Mix
 from distcond.seeding import generator
 
+#: Draws of the weight noise that a model keeps: that of its noise seed, and of one block of an evaluation.
+_KEPT_NOISES = 2
+
 
 class ConditionalModel(nn.Module):
     """`forward(x, cond)`: x in [0, 1] (N, 3, H, W) to logits (N, K).
@@ -58,6 +61,7 @@ class ConditionalModel(nn.Module):
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
         self.noise_size, self.units = assign_indices(backbone)
+        self._kept_noise: dict[tuple[int, torch.device], Tensor] = {}
 
     def forward(self, x: Tensor, cond: Condition) -> Tensor:
         cond = self.add_code(cond)
@@ -120,6 +124,21 @@ class ConditionalModel(nn.Module):
         device = torch.device(on) if on else self.mean.device
         noise = torch.randn(self.noise_size, generator=generator(*seed, device=device), device=device)
         return noise.to(self.mean.device)
+
+    def noise_of_seed(self, noise_seed: int) -> Tensor | None:
+        """The weight noise (P,) of a noise seed, the same on every device; None for models without noise.
+
+        Drawn on the CPU and kept for the next call, since every block and operating point of an evaluation asks for it.
+        """
+        place = noise_seed, self.mean.device
+        if place not in self._kept_noise:
+            noise = self.draw_noise(noise_seed, on="cpu")
+            if noise is None:
+                return None
+            while len(self._kept_noise) >= _KEPT_NOISES:
+                self._kept_noise.pop(next(iter(self._kept_noise)))
+            self._kept_noise[place] = noise
+        return self._kept_noise[place]
 
     def fold(self, cond: Condition, dtype: torch.dtype = torch.float32) -> Condition:
         """`cond` with all that does not depend on x folded into weights of `dtype`. Eval mode and one route only."""
@@ -204,8 +223,12 @@ class AtLambda(FoldedModel):
 @torch.no_grad()
 def fold_at_lam(model: ConditionalModel, lam: float, width: float = 1.0, noise_seed: int = 0) -> Condition:
     """The folded condition at one lam; arguments and errors as `AtLambda`."""
-    dtype = torch.promote_types(torch.float32, model.mean.dtype)
-    return model.fold(condition_at_lam(model, lam, width, noise_seed), dtype)
+    return model.fold(condition_at_lam(model, lam, width, noise_seed), folded_dtype(model))
+
+
+def folded_dtype(model: ConditionalModel) -> torch.dtype:
+    """The dtype of folded weights outside training: at least float32."""
+    return torch.promote_types(torch.float32, model.mean.dtype)
 
 
 def condition_at_lam(model: ConditionalModel, lam: float, width: float = 1.0, noise_seed: int = 0) -> Condition:
@@ -214,6 +237,5 @@ def condition_at_lam(model: ConditionalModel, lam: float, width: float = 1.0, no
         raise ValueError(f"lam={lam}: must be in [0, 1]")
     if model.training:
         raise ValueError("AtLambda folds running statistics: call model.eval() first")
-    # Drawn on the CPU: a noise seed means the same network on every device.
-    noise = model.draw_noise(noise_seed, on="cpu") if lam > 0 else None
+    noise = model.noise_of_seed(noise_seed) if lam > 0 else None
     return model.condition(lam, width=model.width_index(width), noise=noise)

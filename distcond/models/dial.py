@@ -26,7 +26,14 @@ from torch.nn import functional as F
 from distcond.errors import ConfigError
 from distcond.layers.condition import Condition, FoldedUnit
 from distcond.mixednuts import Mix, transform_logits
-from distcond.models.conditional import AtLambda, ConditionalModel, FoldedModel, fold_at_lam
+from distcond.models.conditional import (
+    AtLambda,
+    ConditionalModel,
+    FoldedModel,
+    condition_at_lam,
+    fold_at_lam,
+    folded_dtype,
+)
 from distcond.operating_point import BLENDS, OUTPUT_BLENDS, PAIR_BLENDS, Blend, OperatingPoint, PointLike, as_point
 
 Logits = Callable[[Tensor], Tensor]
@@ -67,6 +74,27 @@ def network_at(
         return OutputBlend(*ends, point.t)
     assert model.mix is not None
     return MixedNuts(*ends, point.t, model.mix)
+
+
+def noise_to_network(model: ConditionalModel, point: OperatingPoint) -> Callable[[Tensor], nn.Module]:
+    """noise (P,) -> `network_at` that point with that noise. All that does not depend on the noise is computed once.
+
+    For a network with weight noise, at a point whose robust end has some, while the weights of `model` do not change.
+
+    Raises:
+        ConfigError, ValueError: as `network_at`.
+    """
+    if point.blend:
+        check_two_paths(model, point.checked())
+    refold = model.prepare_fold(condition_at_lam(model, point.lam, point.width), folded_dtype(model))
+    if not point.blend or point.t == 1:
+        return lambda noise: FoldedModel(model, refold(noise))
+    clean = fold_at_lam(model, 0.0, point.width)
+    if point.blend == "weights":
+        return lambda noise: FoldedModel(model, interpolate_folded(clean, refold(noise), point.t))
+    assert point.blend == "outputs", "a pair of runs has no weight noise"
+    clean_end = FoldedModel(model, clean)
+    return lambda noise: OutputBlend(clean_end, FoldedModel(model, refold(noise)), point.t)
 
 
 def AtDial(

@@ -65,7 +65,7 @@ EARLIER_ATTACK_NAME = "pgd-last"
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Evaluation over a grid of operating points, always in float32."""
+    """Evaluation over a grid of operating points, in float32 but for validation (`precision.validation`)."""
 
     lam_grid: tuple[float, ...] = setting((0.0, 0.2, 0.7, 1.0), "values of lam to evaluate", ge=0, le=1)
     dial: Literal["switch", "weights", "outputs", "mixednuts", "folded"] = setting(
@@ -133,7 +133,7 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionConfig:
-    """Number format and memory layout of training. Final numbers are always float32."""
+    """Number formats and memory layout of training and validation. Final numbers are always float32."""
 
     train: Literal["auto", "bf16", "float32"] = setting(
         "auto", "autocast; auto = bf16 where the device is fast at it; float32 = no TF32 either"
@@ -141,6 +141,9 @@ class PrecisionConfig:
     layout: Literal["auto", "channels_last", "contiguous"] = setting("auto", "memory layout of images and weights")
     fold_attack: bool = setting(
         True, "attack a copy with normalisation folded into the weights (same gradients, faster)"
+    )
+    validation: Literal["float32", "tf32", "bf16"] = setting(
+        "float32", "validation, which only selects the best checkpoint; its rows have it. tf32 = float32 without a GPU"
     )
 
 

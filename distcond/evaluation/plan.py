@@ -75,6 +75,7 @@ class EvalPlan:
         even: the map of the dial that `eval.dial_even` asks for.
         mix: of a pair of runs, the fitted numbers of MixedNUTS; empty where there are none.
         between: of a pair of runs, how the statistics of interpolated weights are estimated, and on which images.
+        precision: number format, "float32" but for validation (`precision.validation`).
     """
 
     run_path: Path
@@ -93,6 +94,7 @@ class EvalPlan:
     even: EvenDial | None = None
     mix: tuple[float, ...] = ()
     between: dict[str, str | int] = field(default_factory=dict)
+    precision: str = "float32"
 
     @property
     def attacks(self) -> tuple[Attack, ...]:
@@ -242,7 +244,7 @@ class EvalPlan:
             "eot_draws": self.draws(attack, cell.noise) if attack else 1,
             "seed": self.config.seed,
             "block_size": self.block_size,
-            "precision": "float32",
+            "precision": self.precision,
             # Examples as stored were counted before there was another order: their outcomes keep their names.
             **({} if self.layout.rows is None else {"order": ORDER}),
         }

@@ -222,6 +222,7 @@ def _common(plan: EvalPlan, provenance: Provenance) -> dict[str, Any]:
         "split": plan.spec.split,
         "checkpoint": provenance.checkpoint,
         "block_size": plan.block_size,
+        "precision": plan.precision,
         "images": plan.images,
         "weights": plan.weights,
         "method": config.method.name,

@@ -23,7 +23,7 @@ from distcond.evaluation.rows import Count, added_up
 from distcond.models.conditional import ConditionalModel
 from distcond.models.flops import cost_at
 from distcond.operating_point import OperatingPoint
-from distcond.runs.build import full_float32
+from distcond.runs.build import evaluation_precision
 
 
 def sweep(
@@ -40,7 +40,7 @@ def sweep(
 
     Args:
         plan: what is counted.
-        model: the network, in eval mode and in float32.
+        model: the network, in eval mode, with weights in float32.
         source: the split.
         world: this rank among those that share the work.
         seen: called with how many rows each block of this rank had, once it is done.
@@ -52,7 +52,7 @@ def sweep(
         began = time.perf_counter()
         cells = _cells(plan, point)
         mine = dict[int, tuple[Outcome, Outcome]]()
-        with full_float32():
+        with evaluation_precision(plan.precision, model.mean.device):
             for block in read_blocks(plan, source, plan.layout.of_rank(world)):
                 mine[block.number] = _block(evaluator, cells, block, keep)
                 if keep and world.first:  # at once: a sweep that is killed loses one block

@@ -7,7 +7,7 @@ against.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -98,10 +98,22 @@ def training_precision(precision: PrecisionConfig, device: torch.device) -> Iter
 
 
 @contextmanager
-def full_float32() -> Iterator[None]:
-    """Disable TF32 (10 bits of mantissa) within the block; cuDNN uses it for float32 convolutions by default."""
+def evaluation_precision(name: str, device: torch.device) -> Iterator[None]:
+    """Within the block, networks run in "float32", "tf32" or "bf16", as `precision.validation`."""
+    with tf32(name == "tf32"), torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16"):
+        yield
+
+
+def full_float32() -> AbstractContextManager[None]:
+    """Disable TF32 within the block."""
+    return tf32(False)
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Allow or disable TF32 (10 bits of mantissa) within the block; cuDNN uses it for convolutions by default."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
     try:
         yield
     finally:

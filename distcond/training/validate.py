@@ -44,6 +44,7 @@ def validate(trainer: Trainer, epoch: int, progress: ProgressWriter) -> dict[str
     model, method = trainer.evaluated_model(), lookup("method", trainer.config.method.name)
     assert isinstance(method, Method)
     plan = _plan(trainer, model, "val", epoch, _val_attack(trainer.config))
+    plan = replace(plan, precision=trainer.config.precision.validation)
     meter = SweepProgress(progress, "validate", trainer.position.done, _rows(trainer, plan.layout))
     counts = run_sweep(trainer, plan, model, meter, losses=method.reads_ra_loss)
     validated = Evaluated(plan, counts, _check_masking(trainer, plan, model))

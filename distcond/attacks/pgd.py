@@ -51,10 +51,7 @@ def pgd(
         y: labels (N,), or whatever `loss` takes.
         unit: the random start, uniform in [-1, 1] like x; ignored unless `attack.random_start`.
     """
-    moved = x
-    if attack.random_start:
-        assert unit is not None, "a random start needs its random numbers"
-        moved = (x + random_init(unit, attack.norm, attack.epsilon)).clamp(0, 1)
+    moved = random_start(x, attack, unit)
     for step in range(attack.num_steps):
 
         def objective(at: Tensor, step: int = step) -> Tensor:
@@ -65,6 +62,14 @@ def pgd(
             moved + attack.step_size * steepest_direction(grad, attack.norm), x, attack.norm, attack.epsilon
         )
     return moved.detach()
+
+
+def random_start(x: Tensor, attack: AttackConfig, unit: Tensor | None) -> Tensor:
+    """Where an attack on x starts: at x, or with `attack.random_start` at the point that `unit` gives."""
+    if not attack.random_start:
+        return x
+    assert unit is not None, "a random start needs its random numbers"
+    return (x + random_init(unit, attack.norm, attack.epsilon)).clamp(0, 1)
 
 
 def input_gradient(objective: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:

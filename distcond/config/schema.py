@@ -142,6 +142,13 @@ class PrecisionConfig:
     fold_attack: bool = setting(
         True, "attack a copy with normalisation folded into the weights (same gradients, faster)"
     )
+    compile: Literal["off", "attack"] = setting(
+        "off", "compile the attack of training (torch.compile), on a GPU as a CUDA graph; minutes before the first step"
+    )
+    recompute: bool = setting(
+        False,
+        "recompute the activations of blocks in the backward pass: less memory, one more forward per training pass",
+    )
     validation: Literal["float32", "tf32", "bf16"] = setting(
         "float32", "validation, which only selects the best checkpoint; its rows have it. tf32 = float32 without a GPU"
     )

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from distcond.attacks.pgd import Loss, pgd, summed_cross_entropy
 from distcond.config.schema import AttackConfig
 from distcond.layers.condition import Condition, Routing
+from distcond.methods.compiled_attack import CompiledAttack
 from distcond.methods.stopwatch import NULL_TIMER, Stopwatch
 from distcond.models.conditional import ConditionalModel
 from distcond.seeding import generator
@@ -108,6 +109,7 @@ class StepContext:
         watch: times the attacks.
         attack_mode: "eval" attacks the network with its running statistics; "train" with those of the batch, and every
             attack step updates the running ones and drops units where the network has dropout.
+        compiled: runs the attack where the weights are folded; None = eager.
     """
 
     def __init__(
@@ -119,9 +121,11 @@ class StepContext:
         label_smoothing: float = 0.0,
         watch: Stopwatch = NULL_TIMER,
         attack_mode: AttackMode = "eval",
+        compiled: CompiledAttack | None = None,
     ) -> None:
         self.model, self.attack, self.randomness, self.fold_dtype = model, attack, randomness, fold_dtype
         self.label_smoothing, self.watch, self.attack_mode = label_smoothing, watch, attack_mode
+        self.compiled = compiled
         self._cache: dict[object, Tensor] = {}
         #: Forward equivalents so far, times rows, by width index. A forward pass counts 1, a backward to the input 1,
         #: a backward to input and weights 2.
@@ -187,20 +191,26 @@ class StepContext:
         unit = self.randomness.uniform(part, x, f"attack{width}") if self.attack.random_start else None
         mode = eval_mode(self.model) if self.attack_mode == "eval" else nullcontext()
         with self.watch.part("attack"), mode:
-            return pgd(self._attack_target(part, width), x, y, self.attack, unit, loss)
+            folds = self._folds(part, width)
+            if folds is None:
+                return pgd(
+                    lambda x, n: self.model(x, self.condition(part, f"attack{n}", width)), x, y, self.attack, unit, loss
+                )
+            if self.compiled is not None:
+                return self.compiled(x, y, folds.of_steps(self.attack.num_steps), unit, loss)
+            return pgd(lambda x, n: self.model(x, folds.of_step(n)), x, y, self.attack, unit, loss)
 
-    def _attack_target(self, part: RowSlice, width: int) -> Callable[[Tensor, int], Tensor]:
-        """(images, attack step) -> logits, with folded weights where possible."""
+    def _folds(self, part: RowSlice, width: int) -> _Folds | None:
+        """The folded conditions of the attack's steps; None where they cannot or must not be folded."""
         foldable = (isinstance(part.lam, float) or not self.model.noise_size) and self.attack_mode == "eval"
         if self.fold_dtype is None or not foldable or self.randomness.common_route(part, self.model.routing) is None:
-            return lambda x, step: self.model(x, self.condition(part, f"attack{step}", width))
-        cond = self._condition(part, width)
-        if self.model.noise_size and not _is_zero(part.lam):
-            refold = self.model.prepare_fold(cond, self.fold_dtype)
-            return lambda x, step: self.model(x, refold(self._noise_of_step(step, width)))
-        with torch.no_grad():
-            folded = self.model.fold(cond, self.fold_dtype)
-        return lambda x, step: self.model(x, folded)
+            return None
+        if not self.model.noise_size or _is_zero(part.lam):
+            with torch.no_grad():
+                folded = self.model.fold(self._condition(part, width), self.fold_dtype)
+            return _Folds(lambda step: folded, fresh=False)
+        refold = self.model.prepare_fold(self._condition(part, width), self.fold_dtype)
+        return _Folds(lambda step: refold(self._noise_of_step(step, width)), fresh=True)
 
     def _noise_of_step(self, step: int, width: int) -> Tensor:
         noise = self._draw_noise(f"attack{step}", width)
@@ -209,6 +219,17 @@ class StepContext:
 
     def _spend(self, width: int, forwards: float) -> None:
         self.spent[width] = self.spent.get(width, 0.0) + forwards
+
+
+class _Folds(NamedTuple):
+    """The folded conditions of an attack."""
+
+    of_step: Callable[[int], Condition]
+    fresh: bool  # whether each step has its own, with new noise
+
+    def of_steps(self, count: int) -> list[Condition]:
+        """Those of `count` steps, or one for all."""
+        return [self.of_step(step) for step in range(count if self.fresh else 1)]
 
 
 def _is_zero(lam: float | Tensor) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from distcond.config.schema import AttackConfig
 from distcond.layers.dual_norm import DualBatchNorm2d
+from distcond.methods.compiled_attack import CompiledAttack
 from distcond.methods.method import Objective
 from distcond.methods.step_context import AttackMode, Outcome, StepContext, StepRandomness
 from distcond.methods.stopwatch import NULL_TIMER
@@ -27,6 +28,7 @@ class TrainStep(nn.Module):
         attack_mode: mode of the network under attack, "eval" or "train".
         awp_gamma: relative size of the adversarial weight perturbation; 0 = none. Call `after_backward` after every
             backward if it is not 0.
+        compiled_attack: runs attacks on folded weights; None = eager.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class TrainStep(nn.Module):
         label_smoothing: float = 0.0,
         awp_gamma: float = 0.0,
         attack_mode: AttackMode = "eval",
+        compiled_attack: CompiledAttack | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -47,6 +50,7 @@ class TrainStep(nn.Module):
         self.autocast = autocast
         self.fold_dtype = (autocast or torch.float32) if fold_attack else None
         self.label_smoothing = label_smoothing
+        self.compiled_attack = compiled_attack
         self.perturbation = WeightPerturbation(model, awp_gamma) if awp_gamma else None
         self.spent: dict[int, float] = {}  # cost of the last step, see `StepContext.spent`
         self.watch = NULL_TIMER
@@ -54,8 +58,9 @@ class TrainStep(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, randomness: StepRandomness) -> Outcome:
         step = StepContext(
-            self.model, self.attack, randomness, self.fold_dtype, self.label_smoothing, self.watch, self.attack_mode
-        )
+            self.model, self.attack, randomness, self.fold_dtype, self.label_smoothing, self.watch, self.attack_mode,
+            self.compiled_attack,
+        )  # fmt: skip
         if self.perturbation is not None:
             self.perturbation.apply(lambda: self._run_objective(step, x, y).loss)
         outcome = self._run_objective(step, x, y)

@@ -6,6 +6,8 @@ against.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -15,8 +17,11 @@ from torch import Tensor, nn
 
 from distcond.config.schema import Config, Options, PrecisionConfig
 from distcond.data.prepare import resolve_dataset
+from distcond.errors import ConfigError
 from distcond.layers.layer_set import plain_layers
+from distcond.methods.compiled_attack import CompiledAttack
 from distcond.methods.method import Method
+from distcond.methods.recompute import recompute_blocks
 from distcond.methods.train_step import TrainStep
 from distcond.models.conditional import ConditionalModel
 from distcond.models.model import Model
@@ -54,10 +59,34 @@ def build_step(config: Config, model: ConditionalModel, device: torch.device) ->
             parameter.register_hook(partial(_match_strides, torch.empty_like(parameter.detach(), device="meta")))
     autocast = autocast_dtype(config.precision, device)
     objective = method.objective(config.method)
+    if config.precision.recompute:
+        recompute_blocks(model.backbone)
+    compiled = CompiledAttack(model, config.attack, autocast) if config.precision.compile == "attack" else None
     return TrainStep(
         model, objective, config.attack, autocast, config.precision.fold_attack, config.label_smoothing,
-        config.optim.awp_gamma, config.attack_mode,
+        config.optim.awp_gamma, config.attack_mode, compiled,
     )  # fmt: skip
+
+
+def check_step(config: Config) -> None:
+    """Check that `precision.compile` and `precision.recompute` can work here and with the other settings.
+
+    Raises:
+        ConfigError: compiled attacks that are not folded, or on a CPU without a C++ compiler; or recomputed blocks that
+            share their statistics over ranks, which would communicate within the backward pass.
+    """
+    precision = config.precision
+    if precision.recompute and config.shared_statistics:
+        raise ConfigError("precision.recompute=true: not with shared_statistics=true; set one of them to false")
+    if precision.compile == "off":
+        return
+    if not precision.fold_attack:
+        raise ConfigError(
+            "precision.compile=attack: only folded attacks compile; set precision.fold_attack=true, or off"
+        )
+    compiler = os.environ.get("CXX", "g++")
+    if not torch.cuda.is_available() and shutil.which(compiler) is None:
+        raise ConfigError(f"precision.compile=attack: no C++ compiler {compiler}; install one or set CXX; valid: off")
 
 
 def _match_strides(like: Tensor, grad: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from distcond.errors import ConfigError
 from distcond.methods.method import Method, Stage
 from distcond.methods.train_step import TrainStep
 from distcond.registry import lookup
-from distcond.runs.build import build_model, build_step
+from distcond.runs.build import build_model, build_step, check_step
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import RunDir
 from distcond.runs.uploader import RunUploader
@@ -82,6 +82,7 @@ def check_trainable(config: Config, train_images: int, workers: int = 1) -> None
     images = min(config.train_examples or train_images, train_images)
     _check_batch_size(config, images)
     check_last_batch(config, images, workers)
+    check_step(config)
     method: Method = lookup("method", config.method.name)
     stages_of(config, method)
     method.sparsity(config, build_model(config))

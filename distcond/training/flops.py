@@ -72,7 +72,7 @@ def forward_flops(config: Config) -> list[float]:
 
 def _forwards_of_step(config: Config, objective: Objective) -> dict[int, float]:
     """Forward-equivalents per image of one training step, by index of the width."""
-    small = replace(config, model=_TINY_MODEL, precision=replace(config.precision, train="float32"))
+    small = replace(config, model=_TINY_MODEL, precision=replace(config.precision, train="float32", compile="off"))
     step = build_step(small, build_model(small), torch.device("cpu")).train()
     step.objective = objective
     batch = config.batch_size

@@ -46,6 +46,7 @@ def other(path: str, value: object) -> object:
         "data.std": [0.25, 0.25, 0.25], "method.scale": "linear", "eval.dial": "outputs", "eval.dial_even": "ra",
         "data.class_order": "lexicographic", "eval.attack_name": "pgd-last",
             "eval.select": "ra", "attack_mode": "train", "method.alpha_by": "channel", "method.loss": "authors",
+        "precision.compile": "attack", "precision.validation": "bf16",
     }  # fmt: skip
     if path in special:
         return special[path]

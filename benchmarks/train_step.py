@@ -1,6 +1,7 @@
 """Times a training step of several variants, interleaved, and prints ratios: `python benchmarks/train_step.py`.
 
 Compare ratios within one run: machines are noisy, so variants are interleaved and each time is a median over the turns.
+On a CPU with `--threads 1` the times are those of the process, which other processes disturb less.
 `floor` is the bare passes (k input gradients in eval mode and one training pass) of the plain network in the same
 number format: the cost without conditioning, attack bookkeeping and optimiser.
 """
@@ -104,14 +105,16 @@ def floor_step(config: Config, x: torch.Tensor, y: torch.Tensor) -> Step:
 def time_steps(steps: dict[str, Step], turns: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds per step of every variant: one step of each per turn, after two warm-up turns."""
     times: dict[str, list[float]] = {name: [] for name in steps}
+    own_time = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if own_time else time.perf_counter
     for turn in range(turns + 2):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             step(turn)
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if turn >= 2:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
     return times
 
 

@@ -126,6 +126,9 @@ class OptimConfig:
     averaging: float = setting(
         0.0, "decay per step of the averaged weights that are evaluated, such as 0.995; 0 = off", ge=0, lt=1
     )
+    accumulate: int = setting(
+        1, "shares of a worker's batch, computed one after the other as if by so many workers, for less memory", ge=1
+    )
     awp_gamma: float = setting(
         0.0, "adversarial weight perturbation: its size relative to a layer's weights (authors: 0.01); 0 = off", ge=0
     )

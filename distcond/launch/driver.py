@@ -47,6 +47,7 @@ def check(config: Config) -> int:
     if config.batch_size < workers:
         few = f"batch_size={config.batch_size}: fewer images per step than the {workers} workers of launch.workers"
         raise ConfigError(f"{few}; valid: batch_size={workers} or more, or launch.workers={config.batch_size} or fewer")
+    _check_shares(config, workers)
     check_bn_batch_size(config, workers)
     if config.data.extra:
         check_share(config.batch_size, config.data.extra_share)
@@ -80,6 +81,16 @@ def launch(config: Config, run_path: Path, attempt: int) -> None:
         from distcond.launch.ray.trainer import train_on_ray
 
         train_on_ray(config, run_path, attempt, ray)
+
+
+def _check_shares(config: Config, workers: int) -> None:
+    """Refuse more shares of a batch than it has images."""
+    shares = workers * config.optim.accumulate
+    if config.batch_size < shares:
+        raise ConfigError(
+            f"optim.accumulate={config.optim.accumulate}: {shares} shares of batch_size={config.batch_size} on "
+            f"{workers} worker{'' if workers == 1 else 's'}; valid: 1 to {config.batch_size // workers}"
+        )
 
 
 def _check_attacks_move(config: Config) -> None:

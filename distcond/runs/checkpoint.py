@@ -230,7 +230,10 @@ def pooled_statistics(checkpoint: Path, which: str = "statistics") -> dict[str, 
     """
     parts = load_all_rank_states(checkpoint)
     counted = all(part.get("counted", False) for part in parts)
-    return pool_over_ranks([part[which] for part in parts], [part["statistics"] for part in parts], counted)
+    found, counters = [part[which] for part in parts], [part["statistics"] for part in parts]
+    # Of optim.accumulate: the statistics of every rank's further shares of the batch, ranks within shares.
+    shares = [share for of_ranks in zip(*(part.get("shares", ()) for part in parts), strict=True) for share in of_ranks]
+    return pool_over_ranks([*found, *shares], [*counters, *shares], counted)
 
 
 def _rank_files(checkpoint: Path) -> list[Path]:

@@ -50,7 +50,8 @@ def check_bn_batch_size(config: Config, workers: int) -> None:
     Raises:
         ConfigError: too few rows; the message has the numbers and what would be valid.
     """
-    needed = MIN_ROWS * (1 if config.shared_statistics else workers)
+    # Each share of a worker's batch has statistics of its own.
+    needed = MIN_ROWS * (1 if config.shared_statistics else workers * config.optim.accumulate)
     all_rows = whole_batch(config.batch_size)
     if all(group.rows >= SAFE_FACTOR * needed for group in (all_rows, *row_groups(config, config.batch_size, 0))):
         return  # the usual case: drawing thousands of lam would add a second to every start
@@ -81,7 +82,7 @@ def check_last_batch(config: Config, images: int, workers: int) -> None:
     if config.drop_last or not last or config.data.extra:
         return
     try:
-        if last < workers:
+        if last < workers * config.optim.accumulate:
             raise ConfigError("fewer images than workers")
         check_bn_batch_size(replace(config, batch_size=last), workers)
     except ConfigError as error:
@@ -114,14 +115,19 @@ def _has_too_few(group: RowGroup, needed: int) -> bool:
 
 
 def _explain_refusal(config: Config, workers: int, group: RowGroup) -> str:
-    ranks = 1 if config.shared_statistics else workers
+    shares = config.optim.accumulate
+    ranks = 1 if config.shared_statistics else workers * shares
     setting = f"batch_size={config.batch_size} on {workers} worker{'s' if workers > 1 else ''}"
-    per = "over all workers" if config.shared_statistics else "per worker"
+    setting += f" with optim.accumulate={shares}" if shares > 1 else ""
+    per = "over all workers" if config.shared_statistics else "per worker" if shares == 1 else "per share"
     rows = f"{group.rows / ranks:.3g} {group.name} images {per} and step".replace("  ", " ")
     valid = [f"batch_size={_smallest_batch(config, group, MIN_ROWS * ranks)} or more"]
     if ranks > 1 and group.at_most >= MIN_ROWS:
         most = math.floor(group.at_most / MIN_ROWS)
-        valid += [f"{most} workers or fewer" if most > 1 else "1 worker", "shared_statistics=true"]
+        if shares > 1:
+            valid += ["a smaller optim.accumulate"]
+        else:
+            valid += [f"{most} workers or fewer" if most > 1 else "1 worker", "shared_statistics=true"]
     return f"{setting}: batch normalisation sees {rows} and needs {MIN_ROWS}; valid: {', '.join(valid)}"
 
 

@@ -26,6 +26,7 @@ from distcond.runs.build import build_model, build_step, check_step
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import RunDir
 from distcond.runs.uploader import RunUploader
+from distcond.training.accumulation import Shares, check_accumulation
 from distcond.training.bn_batch_size import check_bn_batch_size, check_last_batch
 from distcond.training.checkpointing import CheckpointPolicy, never_stop
 from distcond.training.optimiser import make_optimiser
@@ -57,14 +58,14 @@ def build_trainer(
     method: Method = lookup("method", config.method.name)
     stages = stages_of(config, method)
     sparsity, optimiser = method.sparsity(config, model), make_optimiser(model, stages[0].optim)
-    remote = remote_run_of(config, run.path)
+    remote, shares = remote_run_of(config, run.path), Shares(model, config.optim.accumulate)
     uploader = RunUploader(remote, world) if remote is not None else None
     policy = CheckpointPolicy(world, config.save_steps, config.save_minutes, stop)
     # The run ID covers the content of the images, but not which of them are used.
     digest = image_set_digest("train", budget_rows(sources["train"], config.train_examples))
     return Trainer(
         config, world, run, attempt, model, step, wrap_ddp(step, world), stages, sparsity, optimiser, train, sources,
-        policy, uploader, classes=class_names(config.data), train_images_digest=digest,
+        policy, uploader, shares, classes=class_names(config.data), train_images_digest=digest,
     )  # fmt: skip
 
 
@@ -83,6 +84,7 @@ def check_trainable(config: Config, train_images: int, workers: int = 1) -> None
     _check_batch_size(config, images)
     check_last_batch(config, images, workers)
     check_step(config)
+    check_accumulation(config)
     method: Method = lookup("method", config.method.name)
     stages_of(config, method)
     method.sparsity(config, build_model(config))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from distcond.data.loader import Batch
-from distcond.methods.step_context import StepRandomness, eval_mode
+from distcond.methods.step_context import Outcome, StepRandomness, eval_mode
 from distcond.methods.stopwatch import Stopwatch
 from distcond.models.flops import cost_at
 from distcond.registry import lookup
 from distcond.runs.grid import lam_grid
 from distcond.seeding import generator, key
+from distcond.training.accumulation import share_randomness
 from distcond.training.checkpointing import save_training
 from distcond.training.optimiser import learning_rate, set_learning_rate
 from distcond.training.progress import ProgressWriter
@@ -110,16 +112,15 @@ def train_step(trainer: Trainer, step: int, x: Tensor, y: Tensor, rate: float) -
     Returns:
         Loss (0-d) and counts (4,) of this rank (see `EpochAccumulator`), on the device.
     """
-    # Makes draws from the global generator (dropout) a function of the step, so no generator state is saved.
-    torch.manual_seed(key(trainer.config.seed, "global", trainer.position.done, step, trainer.world.rank))
     set_learning_rate(trainer.optimiser, rate)
-    watch, randomness = trainer.bare_step.watch, step_randomness(trainer, step)
-    with watch.part("passes"):
-        outcome = trainer.step(x, y, randomness)
-    trainer.optimiser.zero_grad(set_to_none=True)
-    with watch.backward(trainer.model.parameters() if trainer.world.size > 1 else ()):
-        outcome.loss.backward()
-    trainer.bare_step.after_backward()
+    randomness, count = step_randomness(trainer, step), trainer.shares.count
+    outcomes, spent = list[Outcome](), dict[int, float]()
+    for number in range(count):
+        own = share_randomness(randomness, number, count)
+        with trainer.shares.share(number), _reducing(trainer, number == count - 1):
+            outcomes.append(_forward_backward(trainer, x[number::count], y[number::count], own, number))
+        spent = {width: spent.get(width, 0.0) + forwards for width, forwards in trainer.bare_step.spent.items()}
+    trainer.bare_step.spent = spent
     trainer.optimiser.step()
     if trainer.sparsity is not None:
         steps = trainer.train.steps
@@ -127,7 +128,33 @@ def train_step(trainer: Trainer, step: int, x: Tensor, y: Tensor, rate: float) -
         trainer.sparsity.after_step(trainer.optimiser, share, trainer.position.done * steps + step + 1)
     if trainer.averaged is not None:
         trainer.averaged.update()
-    return outcome.loss.detach(), outcome.tally
+    if count == 1:
+        return outcomes[0]
+    losses, tallies = zip(*outcomes, strict=True)
+    return Outcome(torch.stack(losses).mean(), torch.stack(tallies).sum(0))
+
+
+def _forward_backward(trainer: Trainer, x: Tensor, y: Tensor, randomness: StepRandomness, number: int) -> Outcome:
+    """The passes of one share of the batch; its gradients are added to those of the shares before it."""
+    # Makes draws from the global generator (dropout) a function of the step, so no generator state is saved.
+    torch.manual_seed(key(trainer.config.seed, "global", randomness.epoch, randomness.step, randomness.rank))
+    watch, count = trainer.bare_step.watch, trainer.shares.count
+    with watch.part("passes"):
+        outcome: Outcome = trainer.step(x, y, randomness)
+    if number == 0:
+        trainer.optimiser.zero_grad(set_to_none=True)
+    with watch.backward(trainer.model.parameters() if trainer.world.size > 1 and number == count - 1 else ()):
+        (outcome.loss if count == 1 else outcome.loss / count).backward()
+    trainer.bare_step.after_backward()
+    return Outcome(outcome.loss.detach(), outcome.tally)
+
+
+def _reducing(trainer: Trainer, last: bool) -> AbstractContextManager[None]:
+    """DDP reduces the gradients in the backward of the last share only."""
+    if last or not isinstance(trainer.step, DistributedDataParallel):
+        return nullcontext()
+    quiet: AbstractContextManager[None] = trainer.step.no_sync()
+    return quiet
 
 
 def epoch_flops(trainer: Trainer, sums: EpochAccumulator) -> float:

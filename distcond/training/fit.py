@@ -74,6 +74,7 @@ def resume_and_train(trainer: Trainer) -> bool:
     if not resume_training(trainer):
         # Before a sparse method makes its masks: they prune these weights.
         initialise.apply_init_from(trainer.model, trainer.config, trainer.run, trainer.world)
+        trainer.shares.load_state_dict(())
         begin_stage(trainer, Position())
         if trainer.config.epochs == 0:
             trainer.position = Position(len(trainer.stages))

@@ -23,6 +23,7 @@ from distcond.models.conditional import ConditionalModel
 from distcond.runs.checkpoint import Position
 from distcond.runs.run_dir import RunDir
 from distcond.runs.uploader import RunUploader
+from distcond.training.accumulation import Shares
 from distcond.training.averaging import WeightAverage
 from distcond.training.checkpointing import CheckpointPolicy
 from distcond.training.optimiser import make_optimiser
@@ -98,6 +99,7 @@ class Trainer:
     sources: dict[str, Source]
     checkpoint_policy: CheckpointPolicy
     uploader: RunUploader | None  # of a run at a URI
+    shares: Shares  # of this rank's batch, see `optim.accumulate`
     position: Position = Position()  # noqa: RUF009  immutable
     best: tuple[int, float] | None = None  # epoch and validation score within the stage
     winners: dict[str, Winner] = field(default_factory=dict)  # of `eval.select=each`, within the stage
@@ -141,7 +143,8 @@ class Trainer:
         if self.averaged is not None:
             self.averaged.copy_to(model)
         statistics = running_statistics(model.state_dict())
-        parts = all_gather_tensors(statistics, self.world)
+        of_shares = (statistics, *self.shares.state_dict())
+        parts = [part for share in of_shares for part in all_gather_tensors(share, self.world)]
         for name, tensor in pool_over_ranks(parts, parts).items():
             statistics[name].copy_(tensor)
         return model
@@ -177,6 +180,7 @@ class Trainer:
         return {
             "averaged": self.averaged.rank_state() if self.averaged is not None else {},
             "sparsity": self.sparsity.rank_state() if self.sparsity is not None else {},
+            **({"shares": self.shares.state_dict()} if self.shares.count > 1 else {}),
             "sums": self.accumulator.state_dict(seconds) if self.accumulator is not None else None,
         }
 
@@ -187,6 +191,7 @@ class Trainer:
             RuntimeError, ValueError: the tensors are those of another network.
         """
         self.model.load_state_dict(shared["model"] | rank_state["statistics"])
+        self.shares.load_state_dict(rank_state.get("shares", ()))
         self.optimiser.load_state_dict(shared["optimiser"])
         if self.sparsity is not None:
             self.sparsity.load_state_dict(shared["sparsity"])

@@ -117,6 +117,14 @@ def test_fewer_images_than_workers_are_refused() -> None:
     assert check(launch="local", launch__device="cpu", batch_size=16) == 4
 
 
+def test_more_shares_than_images_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^optim.accumulate=17: .*batch_size=16 .*valid: 1 to 16$"):
+        check(launch="local", launch__device="cpu", batch_size=16, optim__accumulate=17)
+    with pytest.raises(ConfigError, match=r"^batch_size=16 on 1 worker with optim.accumulate=16: .*a smaller"):
+        check(launch="local", launch__device="cpu", batch_size=16, optim__accumulate=16)
+    assert check(launch="local", launch__device="cpu", batch_size=16, optim__accumulate=4) == 1
+
+
 @pytest.mark.parametrize("path", ["attack", "eval.attack"])
 def test_epsilon_in_pixel_units_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{path}.epsilon=8: .*8/255"):

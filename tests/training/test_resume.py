@@ -60,6 +60,11 @@ def test_resumed_run_equals_the_uninterrupted_one(small: Any, tmp_path: Path, sa
     same_run.assert_same_run(whole(config), in_parts(config, tmp_path / "b", 1, 2))
 
 
+def test_accumulated_shares_resume_with_their_statistics(small: Any, tmp_path: Path, same_run: Any, whole: Any) -> None:
+    config = small("float", epochs=2, optim__accumulate=2)
+    same_run.assert_same_run(whole(config), in_parts(config, tmp_path / "b", 1))
+
+
 @pytest.mark.parametrize("method", quick("oat", of=["oat", "oats"]))
 def test_lam_codes_come_from_the_checkpoint(small: Any, whole: Any, method: str) -> None:
     config = small(method, epochs=1)

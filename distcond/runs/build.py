@@ -84,6 +84,8 @@ def check_step(config: Config) -> None:
         raise ConfigError(
             "precision.compile=attack: only folded attacks compile; set precision.fold_attack=true, or off"
         )
+    if config.attack_mode != "eval":
+        raise ConfigError("precision.compile=attack: not with attack_mode=train, which cannot fold; valid: off")
     compiler = os.environ.get("CXX", "g++")
     if not torch.cuda.is_available() and shutil.which(compiler) is None:
         raise ConfigError(f"precision.compile=attack: no C++ compiler {compiler}; install one or set CXX; valid: off")

@@ -79,6 +79,8 @@ def test_what_cannot_compile_is_refused(tiny: Any, monkeypatch: pytest.MonkeyPat
     check_step(tiny("float", precision__fold_attack=False))
     with pytest.raises(ConfigError, match=r"^precision.compile=attack: .*precision.fold_attack=true"):
         check_step(tiny("float", precision__compile="attack", precision__fold_attack=False))
+    with pytest.raises(ConfigError, match=r"^precision.compile=attack: not with attack_mode=train"):
+        check_step(tiny("float", precision__compile="attack", attack_mode="train"))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"^precision.compile=attack: no C\+\+ compiler"):

@@ -50,8 +50,8 @@ def evaluate(
         checkpoint: "best", "last" or "last_raw"; None = best.
         split: "test" or "val"; None = test.
         settings: further settings by dotted path, such as `{"eval.attack.num_steps": 50, "eval.attack.epsilon": 8/255,
-            "launch.workers": 4}`. Without `launch.workers`, one worker: this process. Workers are processes of their
-            own, so a script with more needs `if __name__ == "__main__":`.
+            "launch.workers": 4}`. Without `launch.workers`, one worker: this process. Several are processes of their
+            own, so a script needs `if __name__ == "__main__":`. With `"launch": "ray"`, one per block of examples.
 
     Returns:
         A frame like that of `Run.curve`, with one line per attack and operating point.
@@ -71,7 +71,9 @@ def evaluate(
     twice = sorted(options.keys() & (settings or {}).keys())
     if twice:
         raise ConfigError(f"{twice[0]}: given as an argument and in settings; give it once")
-    own, changed = split_options({"launch.workers": 1, **options, **(settings or {})})
+    options |= settings or {}
+    on_ray = "ray" in (options.get("launch"), options.get("launch.name"))
+    own, changed = split_options(options if on_ray else {"launch.workers": 1, **options})
     with path_errors_as_config_errors():
         plan = plan_of(RunDir(fetch_run(run.place, checkpoints=True)), own, changed)
         return curve_frame(name_pairs(measure(plan, run.place), plan.run_path))

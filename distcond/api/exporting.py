@@ -35,7 +35,8 @@ def export(
     Args:
         run: a `Run`, or the path or URI of one.
         points: positions in [0, 1] on the run's dial, or operating points; one or several.
-        formats: of "safetensors", "pt2" (torch.export) and "onnx"; the last two need no distcond.
+        formats: of "safetensors", "pt2" (torch.export), "onnx" and "torchvision" (a state dict for its ResNets, with
+            `keep_norm=True, narrow=False`); all but the first need no distcond.
         width: width multiplier, for networks with several.
         noise_seed: seed of the weight noise.
         checkpoint: "best", "last" or "last_raw".

@@ -133,6 +133,15 @@ def align_columns(columns: Sequence[Sequence[str]], header_lines: int) -> list[s
     return ["  ".join(cell.rjust(size) for cell, size in zip(cells, sizes, strict=True)) for cells in rows]
 
 
+def wrap_facts(line: str, width: int = 80) -> str:
+    """Facts joined by " | ", with line breaks in place of bars where a line would exceed `width`."""
+    lines = [""]
+    for fact in line.split(" | "):
+        longer = f"{lines[-1]} | {fact}" if lines[-1] else fact
+        lines = [*lines[:-1], longer] if len(longer) <= width or not lines[-1] else [*lines, fact]
+    return "\n".join(lines)
+
+
 def format_duration(seconds: float) -> str:
     """A duration: "41 s", "55 min" or "12.3 h"."""
     if seconds < 120:

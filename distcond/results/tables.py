@@ -12,6 +12,7 @@ from distcond.results.labels import (
     images_label,
     noise_label,
     threat_label,
+    wrap_facts,
 )
 from distcond.results.lines import series_blend_label
 from distcond.results.row import Row
@@ -143,7 +144,7 @@ def _to_text(table: Table) -> str:
     sizes = [max(map(len, column)) for column in zip(table.header, *table.lines, strict=True)]
     rule = ["-" * size for size in sizes]
     lines = (_align(cells, sizes, table.header) for cells in (table.header, rule, *table.lines))
-    return "\n".join([*table.title, "", *lines, *table.notes])
+    return "\n".join([*map(wrap_facts, table.title), "", *lines, *table.notes])
 
 
 def _align(cells: list[str], sizes: list[int], header: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from distcond.results.labels import align_columns, align_decimals, attack_label, blend_label, is_pair
+from distcond.results.labels import align_columns, align_decimals, attack_label, blend_label, is_pair, wrap_facts
 from distcond.results.row import NOISE_MODES, THREATS, Row, accuracy, attack_of, highest_attempt, key, position
 from distcond.results.series import transfer_lam
 
@@ -35,7 +35,7 @@ def _table(rows: list[Row]) -> str:
     cells = {(position(row), _threat_model(row)): f"{100 * accuracy(row):.2f}" for row in rows}
     columns = [["t" if rows[0].blend else "lam", "", *align_decimals(positions)]]
     columns += [[*_heading(model), *(cells.get((at, model), "-") for at in positions)] for model in models]
-    return "\n".join([_title(rows[0]), "", *align_columns(columns, header_lines=2)])
+    return "\n".join([wrap_facts(_title(rows[0])), "", *align_columns(columns, header_lines=2)])
 
 
 def _title(row: Row) -> str:

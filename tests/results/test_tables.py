@@ -99,7 +99,7 @@ def test_rows_of_different_images_share_no_line(make_row, make_sweep):
     few, many = make_sweep(n=60, images="b" * 12), make_sweep(n=500, images="a" * 12)
     for order in (few + many, many + few):
         tables = trade_off_table(order).split("\n\n")
-        assert [title.splitlines()[1].split(" | ")[-1] for title in tables[::2]] == [
+        assert [title.splitlines()[-1].split(" | ")[-1] for title in tables[::2]] == [
             "n = 500 (aaaaaa)",
             "n = 60 (bbbbbb)",
         ]
@@ -151,6 +151,14 @@ def test_rows_of_no_attack_are_named_so(make_sweep, changes):
     assert "no attack (PGD)" in trade_off_table(rows)
     assert "no attack" in comparison_groups(rows)[0].attack
     assert "no attack" not in trade_off_table(make_sweep())
+
+
+def test_titles_of_blends_fit_80_columns(make_sweep):
+    rows = [replace(row, blend="weights", blend_t=row.lam, lam=1.0) for row in make_sweep()]
+    lines = trade_off_table(rows).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "blend of weights, t from lam 0 to lam 1 | no noise" in lines
+    assert "restarts=1 float32, blend of weights" in markdown_table(rows)
 
 
 PGD = {"attack": "pgd", "norm": "Linf", "epsilon": 8 / 255, "step_size": 2 / 255, "num_steps": 20, "restarts": 1,

@@ -1,4 +1,4 @@
-"""The pages about methods, models and data sets of your own run as written."""
+"""README's Python block and the pages about methods, models and data sets of your own run as written."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from support.doc_blocks import blocks
 from support.processes import run
 
-ROOT = Path(__file__).parents[2]
 PAGES = ("own_method", "own_model", "own_dataset")
 
 
-def python_blocks(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+def python_blocks(page: str) -> list[str]:
+    return [block.text for block in blocks("python") if block.page == page]
 
 
 @pytest.fixture
 def run_blocks(tmp_path: Path, digits_cache: Path) -> Callable[[list[str]], str]:
     """Runs blocks in one fresh process and returns its output. A block that begins `# NAME.py` becomes that file."""
 
-    def run_all(blocks: list[str]) -> str:
+    def run_all(code: list[str]) -> str:
         script = []
-        for block in blocks:
+        for block in code:
             name = re.match(r"# (\w+\.py)\n", block)
             if name:
                 (tmp_path / name[1]).write_text(block)
@@ -47,4 +47,11 @@ def run_blocks(tmp_path: Path, digits_cache: Path) -> Callable[[list[str]], str]
 @pytest.mark.cluster
 @pytest.mark.parametrize("page", PAGES)
 def test_code_of_page_runs_as_written(page: str, run_blocks: Callable[[list[str]], str]) -> None:
-    run_blocks(python_blocks(ROOT / "docs" / f"{page}.md"))
+    run_blocks(python_blocks(f"docs/{page}.md"))
+
+
+@pytest.mark.cluster
+def test_readme_block_runs_as_written(run_blocks: Callable[[list[str]], str]) -> None:
+    first = python_blocks("README.md")[0]
+    assert "distcond.train(" in first and len(first.splitlines()) <= 12
+    run_blocks([first])

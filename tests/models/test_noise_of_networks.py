@@ -27,7 +27,7 @@ POINTS = [
 
 @pytest.mark.parametrize("point", POINTS, ids=str)
 @pytest.mark.parametrize("method", ["float", "floats", "float_slim"])
-def test_a_given_draw_makes_the_network_of_its_seed(tiny: Any, method: str, point: OperatingPoint) -> None:
+def test_given_draw_makes_network_of_its_seed(tiny: Any, method: str, point: OperatingPoint) -> None:
     model = shaken(tiny, method)
     x = images()
     for width in model.width_mults:
@@ -58,7 +58,7 @@ def moved(model: ConditionalModel) -> ConditionalModel:
     return copy.deepcopy(model).to(PRETENDED)
 
 
-def test_a_noise_seed_is_one_network_on_every_device(tiny: Any) -> None:
+def test_noise_seed_is_one_network_everywhere(tiny: Any) -> None:
     model = build_model(tiny("float")).eval()
     wanted = AtLambda(model, 1.0, noise_seed=3)(images())
     with pretended_device(), torch.no_grad():

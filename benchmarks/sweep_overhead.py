@@ -15,12 +15,11 @@ from pathlib import Path
 
 from distcond.launch import driver
 from distcond.launch.ray.cluster import ray_cluster
-from distcond.runs.run_dir import RunDir
-from distcond.tuning.proposers import Listed
-from distcond.tuning.ray_backend.sweep import carry, placed
+from distcond.tuning.options import SweepOptions
+from distcond.tuning.ray_backend.tuner import run_sweep
 from distcond.tuning.space import Space
 from distcond.tuning.sweep_dir import SweepDir
-from distcond.tuning.words import Words
+from distcond.tuning.trial_config import run_of, settle
 
 SETTINGS = {
     "launch.workers": 2, "epochs": 2, "train_examples": 512, "eval.every": 1, "eval.val_examples": 90,
@@ -46,8 +45,8 @@ def main(folder: Path, repeats: int) -> None:
 
 
 def _run(space: Space, root: Path, seed: int) -> float:
-    began, config = time.monotonic(), space.config({"run_root": str(root), "seed": seed})
-    run = RunDir(placed(config))
+    began, config = time.monotonic(), settle(space.config({"run_root": str(root), "seed": seed}))
+    run = run_of(config)
     with run.begin(config) as attempt:
         driver.launch(config, run.path, attempt)
     return time.monotonic() - began
@@ -55,7 +54,7 @@ def _run(space: Space, root: Path, seed: int) -> float:
 
 def _sweep(space: Space, path: Path, seed: int) -> float:
     began = time.monotonic()
-    carry(SweepDir(path), replace(space, fixed={**space.fixed, "seed": seed}), Words(trials=1), Listed([{}]))
+    run_sweep(SweepDir(path), replace(space, fixed={**space.fixed, "seed": seed}), SweepOptions(), [{"seed": seed}])
     return time.monotonic() - began
 
 

@@ -21,8 +21,6 @@ CLASSES_FILE = "classes.json"
 #: The weights the run started from (`init_from`), and the run it continues (`continue_from`).
 INIT_FROM_FILE = "init_from.json"
 LINEAGE_FILE = "lineage.json"
-#: Up to which epoch a segment of the run may train.
-EPOCH_LIMIT_FILE = "leg.json"
 #: A request to stop, beside a run at a URI.
 STOP_FILE = "stop.txt"
 #: A random text of the driver, by which Ray workers check that they see the same directory.

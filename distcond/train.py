@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from distcond.runs.code_trust import take_trust
 from distcond.runs.failures import LaunchFailed
 from distcond.runs.remote import RemoteRun, remote_run_of
 from distcond.runs.run_dir import RunDir, run_dir_for
-from distcond.storage.uri import open_store
+from distcond.runs.start import pull_remote_run, started_run
 from distcond.terminal_text import printable
 from distcond.training.build_trainer import check_trainable
 
@@ -176,30 +176,6 @@ def _warn_world_size(run_path: Path, workers: int) -> None:
             f"trained with {sizes} worker{'' if trained == (1,) else 's'}, this command would use {workers}: BN "
             "statistics are per worker, so results may differ; fresh=true trains anew"
         )
-
-
-@contextmanager
-def started_run(config: Config, run: RunDir, remote: RemoteRun | None) -> Iterator[int]:
-    """`run.begin`, published at the run's URI before the block; the final files are uploaded after it."""
-    begun = False
-    try:
-        with run.begin(config) as attempt:
-            begun = True
-            if remote is not None:
-                remote.publish_start()
-            yield attempt
-    finally:
-        if begun and remote is not None:  # a refused start uploads nothing
-            remote.push_final()
-
-
-def pull_remote_run(config: Config, run: RunDir) -> RemoteRun | None:
-    """For a run at a URI, check that it can be written, and pull its latest state."""
-    remote = remote_run_of(config, run.path)
-    if remote is not None:
-        open_store(config.run_root).check()
-        remote.pull()
-    return remote
 
 
 def resolve_run(config: Config, init_report: InitReport | None, workers: int = 1) -> RunDir:

@@ -19,11 +19,10 @@ from distcond.config.recipe_choice import choose_recipe_for_space
 from distcond.errors import ConfigError
 from distcond.launch.stopping import RunStopped
 from distcond.runs.failures import LaunchFailed
-from distcond.tuning.ray_backend.confirm import confirm
-from distcond.tuning.ray_backend.sweep import explore, planned
+from distcond.tuning.options import NAMES, SweepOptions, help_lines, read_options
+from distcond.tuning.ray_backend.tuner import explore, planned
 from distcond.tuning.space import Space, find_space, read_space, shipped
 from distcond.tuning.sweep_dir import SweepDir
-from distcond.tuning.words import NAMES, Words, help_lines, words_of
 
 _USAGE = """\
 usage: python -m distcond.tune SPACE [OPTION=VALUE ...] [PATH=VALUE ...]
@@ -42,12 +41,13 @@ Train many runs that differ in the settings of a search space, and record their 
   python -m distcond.report sweeps/noise_scale                           table, figures, one page
   python -m distcond.tune --confirm sweeps/noise_scale seeds=5           is the winner better than the recipe?
 
-A trial is a run of python -m distcond.train with the same settings: its directory is in SWEEP_DIR/runs, its workers are
-those of Ray Train. Trials that are stopped keep their checkpoint, and resume from it if they are promoted. A trial that
-fails logs one line; the others continue. SIGTERM stops a sweep after a checkpoint of every running trial.
+A trial is a trial of Ray Tune and a run of python -m distcond.train: its directory is in SWEEP_DIR/runs. With one
+worker it trains in the process that Tune gives its cores or GPU; several workers are those of Ray Train.
+SWEEP_DIR/experiment is Tune's, for Tuner.restore and ExperimentAnalysis. A trial that fails logs one line; the others
+continue. SIGTERM stops a sweep after a checkpoint of every running trial.
 
 options of the sweep:
-{words}
+{options}
 
 Every other PATH=VALUE is a setting of all runs, see python -m distcond.train --help.
 --show prints what would be run, and runs nothing.
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         parser.add_argument(flag, action="store_true")
     options = parser.parse_intermixed_args(argv)
     if options.help or not (options.arguments or options.resume or options.list or options.confirm):
-        print(_USAGE.format(words=help_lines()))
+        print(_USAGE.format(options=help_lines()))
         return 0
     if options.list:
         print(_list_spaces())
@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
         return stop.status
 
 
-def parse_sweep(argv: Sequence[str]) -> tuple[SweepDir, Space, Words]:
+def parse_sweep(argv: Sequence[str]) -> tuple[SweepDir, Space, SweepOptions]:
     """The sweep of a command line: its directory, search space and options.
 
     Raises:
@@ -111,25 +111,25 @@ def parse_sweep(argv: Sequence[str]) -> tuple[SweepDir, Space, Words]:
     space = find_space(names[0], own.get("budget") == "small")
     recipe = recipe or choose_recipe_for_space(space.recipe, fixed).recipe
     space = replace(space, recipe=recipe, fixed={**space.fixed, **fixed})
-    options = words_of({**space.words, **own})
+    options = read_options({**space.options, **own})
     for name, value in overridden_settings(argv):
         if name in NAMES:
-            words_of({**space.words, **own, name: value})
+            read_options({**space.options, **own, name: value})
         else:
             check_value(name, value, recipe, fixed)
-    path = Path(options.dir or Path("sweeps") / names[0].replace(":", ".").removesuffix(".toml").rpartition("/")[2])
-    sweep = SweepDir(path.expanduser().absolute())
-    if sweep.trials() and sweep.asked() != (space, options):
-        raise ConfigError(f"dir={path}: holds another sweep; --resume {path} resumes it; or set dir=")
+    place = options.dir or str(Path("sweeps") / names[0].replace(":", ".").removesuffix(".toml").rpartition("/")[2])
+    sweep = SweepDir.at(place)
+    if sweep.exists and sweep.request() != (space, options):
+        raise ConfigError(f"dir={place}: holds another sweep; --resume {place} resumes it; or set dir=")
     return sweep, space, options
 
 
-def _load_sweep(path: str, arguments: Sequence[str]) -> tuple[SweepDir, Space, Words]:
+def _load_sweep(place: str, arguments: Sequence[str]) -> tuple[SweepDir, Space, SweepOptions]:
     """A sweep with its original space and options."""
     if arguments:
         raise ConfigError(f"{arguments[0]}: a sweep resumes with its original options; give none")
-    sweep = SweepDir(Path(path).expanduser().absolute())
-    return sweep, *sweep.asked()
+    sweep = SweepDir.at(place)
+    return sweep, *sweep.request()
 
 
 def _confirm_sweep(path: str, arguments: Sequence[str]) -> int:
@@ -139,7 +139,9 @@ def _confirm_sweep(path: str, arguments: Sequence[str]) -> int:
     if len(options) > 3 or min(counts) < 1:
         given = " ".join(arguments)
         raise ConfigError(f"{given}: valid with --confirm: seeds=3, trials=3 (1 or more) and attack=NAME,...")
-    result = confirm(SweepDir(Path(path).expanduser().absolute()), counts[0], options["attack"], counts[1])
+    from distcond.tuning.sweep_report.confirm import confirm
+
+    result = confirm(path, counts[0], options["attack"], counts[1])
     for trial in result["finalists"]:
         values = f"{trial['chosen_by']:.4f} as chosen, {trial['strong']:.4f} under {result['attack']}"
         print(f"trial {trial['trial']} ({trial['epochs']} epochs): {result['objective']} {values}")

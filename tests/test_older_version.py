@@ -1,4 +1,4 @@
-"""Runs, rows, checkpoints and sweeps that version 631f675 wrote are still read; see data_of_631f675/README.md."""
+"""Runs, rows and checkpoints that version 631f675 wrote are still read; see data_of_631f675/README.md."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ import torch
 import distcond
 from distcond import evaluate, report, status, train, tune
 from distcond.config.overrides import resolve
+from distcond.errors import ConfigError
 from distcond.init_from.initialise import check_init_from
 from distcond.results import history, trials
 from distcond.results.store import read_rows
 from distcond.runs.run_dir import RunDir
-from distcond.tuning.course import Course
-from distcond.tuning.proposers import Random
-from distcond.tuning.sweep_dir import SweepDir
-from distcond.tuning.trial import Trial
 
 DATA = Path(__file__).parent / "data_of_631f675"
 FINISHED, STOPPED = "float-digits-small_cnn-s0-ad48cee5", "float-digits-small_cnn-s1-2c502c15"
@@ -92,21 +89,6 @@ def test_resumed_run_keeps_its_attack(data: Path, digits_cache: Path, capsys: py
     assert len(list((data / "runs").iterdir())) == 2
 
 
-def test_resumed_sweep_keeps_its_attack(data: Path, tmp_path: Path) -> None:
-    def told(sweep: SweepDir) -> str:
-        course = Course(
-            sweep, space, Random(space, 0), 9, 0, None, lambda config: sweep.path, lambda trials, _: trials[0]
-        )
-        course.trials[9] = Trial(9, {"optim.lr": 0.1})
-        return course.config(9).eval.attack_name
-
-    old, new = SweepDir(data / "sweep"), SweepDir(tmp_path / "new")
-    space, words = old.asked()
-    new.begin(space, words)
-    assert (told(old), told(new)) == ("pgd-last", "pgd")
-    assert SweepDir(tmp_path / "none").attack() == {}
-
-
 def test_old_run_is_evaluated_again(data: Path, digits_cache: Path) -> None:
     run = data / "runs" / FINISHED
     settings = ("attack=fgsm", "launch=local", "launch.workers=1", f"data.cache_dir={digits_cache}")
@@ -119,11 +101,15 @@ def test_new_run_starts_from_an_old_one() -> None:
     assert check_init_from(config) is not None
 
 
-def test_sweep_is_read_and_reported(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sweep_is_refused_with_its_version_but_runs_are_read(data: Path) -> None:
     pytest.importorskip("pandas", reason="trials are a pandas data frame")
-    pytest.importorskip("pyarrow", reason="its rows are parquet")
-    assert list(trials(data / "sweep")["state"]) == ["finished"] * 2
-    assert report.main([str(data / "sweep")]) == 0
-    assert tune.main(["--resume", str(data / "sweep"), "--show"]) == 0
-    assert "2 trials of float_digits" in capsys.readouterr().out
+    commands = (
+        lambda place: tune.main(["--resume", place, "--show"]),
+        lambda place: tune.main(["--confirm", place]),
+        lambda place: report.main([place]),
+        trials,
+    )
+    for command_of in commands:
+        with pytest.raises(ConfigError, match="7989a44"):
+            command_of(str(data / "sweep"))
     assert {row.num_examples for row in read_rows(data / "sweep" / "runs")} == {60}

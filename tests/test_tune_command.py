@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,9 @@ import pytest
 
 from distcond.errors import ConfigError
 from distcond.tune import main
+from distcond.tuning.options import NAMES, read_options
 from distcond.tuning.space import find_space
 from distcond.tuning.sweep_dir import SweepDir
-from distcond.tuning.trial import Trial
-from distcond.tuning.words import NAMES, words_of
 from support import sweeps
 
 
@@ -29,27 +29,32 @@ def test_show_says_what_would_be_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     words = ["noise_scale", "budget=small", "scheduler=asha", "grace=2", f"dir={tmp_path / 'sweep'}", "--show"]
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert "16 trials of float_digits, 8 epochs, asha, first leg of 2 epochs" in said
+    assert "16 trials of float_digits, 8 epochs, search=random scheduler=asha" in said
     assert said.count("method.alpha") == 3 and not (tmp_path / "sweep").exists()
 
 
 def test_resuming_a_sweep_takes_no_other_words(tmp_path: Path) -> None:
     sweep, space = SweepDir(tmp_path / "sweep"), find_space("width", small=True)
-    words = words_of({**space.words, "budget": "small", "dir": str(tmp_path / "sweep")})
+    words = read_options({**space.options, "budget": "small", "dir": str(tmp_path / "sweep")})
     sweep.begin(space, words)
-    sweep.write(Trial(0, {}))
-    assert sweep.asked() == (space, words)
+    assert sweep.request() == (space, words)
     assert main(["width", "budget=small", f"dir={tmp_path / 'sweep'}", "--show"]) == 0
     with pytest.raises(ConfigError, match=f"^dir={tmp_path}"):
         main(["width", "budget=small", "epochs=9", f"dir={tmp_path / 'sweep'}", "--show"])
 
 
-def test_winners_by_cost_are_not_confirmed(tmp_path: Path) -> None:
-    sweep = SweepDir(tmp_path / "sweep")
-    sweep.begin(find_space("width", small=True), words_of({"objective": "train_flops,hypervolume"}))
-    sweep.write(Trial(0, {}, state="finished", run="runs/none", values=(1.0, 0.5)))
-    with pytest.raises(ConfigError, match="objective=train_flops: "):
-        main(["--confirm", str(sweep.path)])
+def test_sweep_of_schema_1_is_refused_with_its_version(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(json.dumps({"schema_version": 1, "words": {}}))
+    for argv in (["--resume", str(tmp_path)], ["width", "budget=small", f"dir={tmp_path}"]):
+        with pytest.raises(ConfigError, match="7989a44"):
+            main([*argv, "--show"])
+
+
+@pytest.mark.parametrize("name", ["config.json", "tuner.pkl", "experiment_state-2026.json"])
+def test_directory_of_something_else_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ConfigError, match=f"holds something else .{name}"):
+        main(["width", "budget=small", f"dir={tmp_path}", "--show"])
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,10 @@ def test_invalid_words_are_refused_in_a_line(words: list[str], said: str, monkey
         (("scheduler=asha", "eval.every=2"), "grace=1: .*eval.every=2"),
         (("launch=local",), "launch=local: "),
         (("optim.lrr=1",), "unknown setting 'optim.lrr'"),
-        (("search=bayes",), "unknown value for search 'bayes'"),
+        (("search=bayes",), "unknown value for search 'bayes'.*nsga2"),
+        (("scheduler=ashaa",), "unknown value for scheduler 'ashaa'.*median"),
+        (("fresh=true",), "fresh=true: "),
+        (("scheduler=pbt", "search=grid"), "scheduler=pbt search=grid: "),
     ],
 )
 def test_invalid_sweep_is_refused_before_ray_starts(
@@ -91,7 +99,7 @@ def test_invalid_sweep_is_refused_before_ray_starts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("distcond.tuning.ray_backend.drive.ray_cluster", lambda: pytest.fail("Ray was to start"))
+    monkeypatch.setattr("distcond.tuning.ray_backend.tuner.ray_cluster", lambda: pytest.fail("Ray was to start"))
     with pytest.raises(ConfigError, match=f"^{refused}") as error:
         main([*sweeps.small(tmp_path, 2), *words])
     assert "\n" not in str(error.value)

@@ -22,7 +22,7 @@ def main(address: str, nodes: int, seconds: float, file: Path) -> int:
         with suppress(ConnectionError, RuntimeError):  # the head is still starting
             if not ray.is_initialized():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            alive = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+            alive = sum(node["Alive"] for node in ray.nodes())
             if alive:
                 file.touch()
             if alive >= nodes:

@@ -118,7 +118,7 @@ def check_tune_args(args: Sequence[str], nodes: int, cores: int, gpus: int) -> N
     """
     from distcond.launch.capacity import Capacity
     from distcond.tune import parse_sweep
-    from distcond.tuning.ray_backend.sweep import planned
+    from distcond.tuning.ray_backend.tuner import planned
 
     planned(*parse_sweep(args), [Capacity(cores, gpus, "a job of this profile")] * nodes)
 

@@ -1,7 +1,6 @@
-"""Starts of a run's workers: the attempt number (`attempt.json`) and the epoch limit of a segment (`leg.json`).
+"""Starts of a run's workers: the attempt number (`attempt.json`).
 
-Launchers restart workers without asking the driver, so the workers count attempts themselves. A run may be trained in
-segments: up to an epoch limit now, from that checkpoint later, or never.
+Launchers restart workers without asking the driver, so the workers count attempts themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from distcond.atomic_io import read_json, write_json
 from distcond.distributed.world import World, all_gather_text
 from distcond.errors import ConfigError
 from distcond.results.store import scan_runs
-from distcond.run_layout import ATTEMPT_FILE, EPOCH_LIMIT_FILE, LINEAGE_FILE
+from distcond.run_layout import ATTEMPT_FILE, LINEAGE_FILE
 from distcond.runs.checkpoint import latest, step_of
 from distcond.runs.failures import WorkerError, classify_error, format_error_line
 from distcond.runs.remote import RemoteRun
@@ -94,25 +93,6 @@ def _attempt_of_rows(run_path: Path) -> dict[str, Any]:
     """Rows of a later attempt replace those of an earlier one, so the next attempt must be later than every row."""
     attempts = [row.attempt for rows in scan_runs([run_path]).rows.values() for row in rows]
     return {"attempt": max(attempts)} if attempts else {}
-
-
-def set_epoch_limit(run_path: Path, until: int) -> None:
-    """Make the next start of the run end, with a checkpoint, after `until` epochs in all; 0 = no limit."""
-    write_json(run_path / EPOCH_LIMIT_FILE, {"until": until})
-
-
-def epoch_limit_reached(run_path: Path, done: int) -> bool:
-    """Whether a run with `done` completed epochs has to stop at its epoch limit.
-
-    Raises:
-        ConfigError: the file of the limit is damaged.
-    """
-    file = run_path / EPOCH_LIMIT_FILE
-    record = read_json(file) if file.exists() else {"until": 0}
-    until = record.get("until") if isinstance(record, dict) else None
-    if not isinstance(until, int):
-        raise ConfigError(f"{file}: damaged, names no epoch; delete it to train without an epoch limit")
-    return 0 < until <= done
 
 
 def first_epoch(run_path: Path) -> int:

@@ -61,10 +61,14 @@ class RunDir:
         return read_summary(self.path) is not None
 
     @contextmanager
-    def begin(self, config: Config) -> Iterator[int]:
+    def begin(self, config: Config, patience: float = 0.0) -> Iterator[int]:
         """Lock the directory for one start of the run; write `config.json` and append to `starts.json`.
 
         A refused first start leaves no directory behind.
+
+        Args:
+            config: the run.
+            patience: seconds to wait for another process that works on the run.
 
         Yields:
             The attempt: how often the run was started before.
@@ -73,29 +77,58 @@ class RunDir:
             ConfigError: the directory cannot be written, holds another run, or another process works on this one.
         """
         new = not self.path.exists()
+        with self.lock(patience):
+            try:
+                with self.recorded_start(config) as attempt:
+                    yield attempt
+            except ConfigError as error:
+                if new and not isinstance(error, TransientError) and not any(self.checkpoints.glob("*")):
+                    shutil.rmtree(self.path, ignore_errors=True)  # refused before anything was trained
+                raise
+
+    @contextmanager
+    def lock(self, patience: float = 0.0) -> Iterator[None]:
+        """Within the block, no other process works on this run. Creates the directory.
+
+        Args:
+            patience: seconds to wait for another process.
+
+        Raises:
+            ConfigError: the directory cannot be written, or another process works on this run.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open_lock(self.path / LOCK_FILE)  # held until the run ends, by the with below
         except OSError as error:
             raise self._unwritable(error) from error
         with lock, keep_present(self.path):
-            self._acquire(lock)
-            self.check(config)
-            starts = self.starts()
-            try:
-                self._write_start(config, starts)
-            except OSError as error:
-                raise self._unwritable(error) from error
-            try:
-                yield len(starts)
-            except ConfigError as error:
-                self.record_end(str(error), failed=True)
-                if new and not isinstance(error, TransientError) and not any(self.checkpoints.glob("*")):
-                    shutil.rmtree(self.path, ignore_errors=True)  # refused before anything was trained
-                raise
-            except BaseException as error:
-                self.record_end(type(error).__name__, failed=isinstance(error, Exception))
-                raise
+            self._acquire(lock, patience)
+            yield
+
+    @contextmanager
+    def recorded_start(self, config: Config) -> Iterator[int]:
+        """Write `config.json` and append to `starts.json`, also why the block was left. Call with the directory locked.
+
+        Yields:
+            The attempt: how often the run was started before.
+
+        Raises:
+            ConfigError: the directory cannot be written, or holds another run.
+        """
+        self.check(config)
+        starts = self.starts()
+        try:
+            self._write_start(config, starts)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            yield len(starts)
+        except ConfigError as error:
+            self.record_end(str(error), failed=True)
+            raise
+        except BaseException as error:
+            self.record_end(type(error).__name__, failed=isinstance(error, Exception))
+            raise
 
     def _write_start(self, config: Config, starts: list[dict[str, Any]]) -> None:
         content = {"schema_version": SCHEMA_VERSION, "run_id": self.name, "settings": to_settings(config)}
@@ -163,9 +196,17 @@ class RunDir:
                 return f"{changed} (digest {there[kind]} there, {digest} here)"
         return ""
 
-    def _acquire(self, lock: IO[str]) -> None:
+    def _acquire(self, lock: IO[str], patience: float) -> None:
+        deadline = time.monotonic() + patience
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.2)
         except BlockingIOError as error:
             raise ConfigError(f"{self.path}: another process works on this run; wait for it or stop it") from error
         except OSError as error:

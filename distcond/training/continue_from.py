@@ -27,7 +27,7 @@ from distcond.training.build_trainer import stages_of
 from distcond.training.optimiser import make_optimiser
 
 
-def continue_from(config: Config, parent: Path, epoch: int, child: str) -> RunDir:
+def continue_from(config: Config, parent: Path, epoch: int, child: str, name: str = "") -> RunDir:
     """The run directory of `config`, starting from the checkpoint of `parent` after `epoch` epochs.
 
     Called again with the same arguments, it returns the same directory and leaves its content alone.
@@ -37,12 +37,13 @@ def continue_from(config: Config, parent: Path, epoch: int, child: str) -> RunDi
         parent: run directory to continue from.
         epoch: completed epochs of the checkpoint.
         child: distinguishes runs that continue from the same checkpoint with the same settings.
+        name: run ID of `parent`, if its directory is called otherwise.
 
     Raises:
         ConfigError: there is no such checkpoint, or it does not fit.
     """
     source = RunDir(parent).checkpoints / checkpoint.CheckpointStep(epoch).name
-    lineage = {"run": parent.name, "epoch": epoch, "heir": child}
+    lineage = {"run": name or parent.name, "epoch": epoch, "heir": child}
     before = read_json(parent / LINEAGE_FILE) if (parent / LINEAGE_FILE).exists() else None
     run = run_dir_for(config, f"{prepare_data(config.data).fingerprint}+{lineage}+{before}")
     if checkpoint.latest(run.checkpoints) is not None:

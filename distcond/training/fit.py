@@ -6,6 +6,7 @@ It depends neither on the method nor on the launcher.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,8 @@ from distcond.methods.stopwatch import Stopwatch
 from distcond.operating_point import OperatingPoint
 from distcond.results import history
 from distcond.run_layout import CLASSES_FILE, FINISHED_FILE
-from distcond.runs.attempts import epoch_limit_reached
 from distcond.runs.build import training_precision
-from distcond.runs.checkpoint import Position
+from distcond.runs.checkpoint import CheckpointStep, Position, latest, step_of
 from distcond.runs.run_dir import RunDir
 from distcond.training import selection
 from distcond.training.build_trainer import build_trainer
@@ -33,8 +33,23 @@ from distcond.training.progress import ProgressWriter
 from distcond.training.trainer import Trainer
 from distcond.training.validate import build_eta, final_counts, final_work, validate
 
+#: Seconds between two looks whether a run is still held.
+HOLD_SECONDS = 0.1
 
-def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Callable[[], bool] = never_stop) -> bool:
+
+def never_hold(done: int) -> bool:
+    """The `hold` of a run whose epochs follow each other at once."""
+    return False
+
+
+def fit(
+    config: Config,
+    world: World,
+    run_path: Path,
+    attempt: int = 0,
+    stop: Callable[[], bool] = never_stop,
+    hold: Callable[[int], bool] = never_hold,
+) -> bool:
     """Train from the latest checkpoint, or from the start, to the end; then evaluate best and last on test.
 
     The same function under plain Python, torchrun and Ray Train; every rank calls it with its own `world`.
@@ -45,13 +60,74 @@ def fit(config: Config, world: World, run_path: Path, attempt: int = 0, stop: Ca
         run_path: the run directory.
         attempt: how often the workers were started before.
         stop: polled about once a second; True on any rank makes all ranks save a checkpoint and return.
+        hold: called with the number of completed epochs before the next one begins, which waits while it is True on any
+            rank.
 
     Returns:
         True if the run finished, False if it was stopped.
     """
+    with begin_training(config, world, run_path, attempt, stop) as training:
+        try:
+            for _ in training.epochs(hold):
+                pass
+        except StopRequested:
+            return False
+    return True
+
+
+@contextmanager
+def begin_training(
+    config: Config, world: World, run_path: Path, attempt: int, stop: Callable[[], bool] = never_stop
+) -> Iterator[Training]:
+    """The run at its latest checkpoint, or at its start; within the block it is trained by `Training.epochs`.
+
+    Args:
+        config: see `fit`, as the others.
+        world: ...
+        run_path: ...
+        attempt: ...
+        stop: ...
+    """
     trainer = build_trainer(config, world, RunDir(run_path), attempt, stop)
     with uploading(trainer), training_precision(config.precision, world.device):
-        return resume_and_train(trainer)
+        resume_or_initialise(trainer)
+        yield Training(trainer, make_progress(trainer))
+
+
+class Training:
+    """A run on one rank, trained epoch by epoch."""
+
+    def __init__(self, trainer: Trainer, progress: ProgressWriter) -> None:
+        self.trainer, self.progress = trainer, progress
+
+    @property
+    def done(self) -> int:
+        """Completed epochs."""
+        return self.trainer.position.done
+
+    def epochs(self, hold: Callable[[int], bool] = never_hold) -> Iterator[int]:
+        """Train the remaining epochs; yields the number of completed ones after each.
+
+        The last one is yielded after the final evaluation.
+
+        Raises:
+            StopRequested: the run was asked to stop; a checkpoint was saved.
+        """
+        try:
+            yield from train_and_test(self.trainer, self.progress, hold)
+        except StopRequested:
+            trainer = self.trainer
+            if not trainer.trained:
+                save_training(trainer)
+            self.progress.write("stopped", epoch=trainer.position.done, step=trainer.position.step - 1)
+            trainer.world.barrier()
+            raise
+
+    def save(self) -> None:
+        """Write a checkpoint of the current position, unless there is one. Collective."""
+        at, last = self.trainer.position, latest(self.trainer.run.checkpoints)
+        if last is None or step_of(last) != CheckpointStep(at.done, at.step):
+            save_training(self.trainer)
 
 
 @contextmanager
@@ -67,8 +143,8 @@ def uploading(trainer: Trainer) -> Iterator[None]:
         trainer.uploader.close()
 
 
-def resume_and_train(trainer: Trainer) -> bool:
-    """Train from the latest checkpoint to the end; returns False if the run was stopped."""
+def resume_or_initialise(trainer: Trainer) -> None:
+    """Load the latest checkpoint, or begin with initial weights."""
     if trainer.world.first and trainer.classes:
         write_json(trainer.run.path / CLASSES_FILE, dict(enumerate(trainer.classes)))
     if not resume_training(trainer):
@@ -79,16 +155,6 @@ def resume_and_train(trainer: Trainer) -> bool:
         if trainer.config.epochs == 0:
             trainer.position = Position(len(trainer.stages))
             save_training(trainer)
-    progress = make_progress(trainer)
-    try:
-        train_and_test(trainer, progress)
-    except StopRequested:
-        if not trainer.trained:
-            save_training(trainer)
-        progress.write("stopped", epoch=trainer.position.done, step=trainer.position.step - 1)
-        trainer.world.barrier()
-        return False
-    return True
 
 
 def make_progress(trainer: Trainer) -> ProgressWriter:
@@ -101,18 +167,41 @@ def make_progress(trainer: Trainer) -> ProgressWriter:
     return progress
 
 
-def train_and_test(trainer: Trainer, progress: ProgressWriter) -> None:
-    """Train the remaining epochs, then evaluate best and last on test.
+def train_and_test(
+    trainer: Trainer, progress: ProgressWriter, hold: Callable[[int], bool] = never_hold
+) -> Iterator[int]:
+    """Train the remaining epochs, then evaluate best and last on test; yields the number of completed epochs.
 
     Raises:
         StopRequested: the run was asked to stop, at a place where a checkpoint can be saved.
     """
     while not trainer.trained:
-        # Agreed by all ranks: a network file system may show some an older file.
-        if trainer.world.all_reduce_max([float(epoch_limit_reached(trainer.run.path, trainer.position.done))])[0]:
-            raise StopRequested
+        wait_while_held(trainer, hold)
         record = train_epoch(trainer, progress)
         finish_epoch(trainer, record, progress)
+        if not trainer.trained:
+            yield trainer.position.done
+    finish_run(trainer, progress)
+    yield trainer.position.done
+
+
+def wait_while_held(trainer: Trainer, hold: Callable[[int], bool]) -> None:
+    """Wait until no rank holds the run any more. Collective.
+
+    Raises:
+        StopRequested: the run was asked to stop meanwhile.
+    """
+    while trainer.world.all_reduce_max([float(hold(trainer.position.done))])[0]:
+        trainer.checkpoint_policy.poll()
+        time.sleep(HOLD_SECONDS)
+
+
+def finish_run(trainer: Trainer, progress: ProgressWriter) -> None:
+    """Evaluate best and last on test, and write the summary.
+
+    Raises:
+        StopRequested: the run was asked to stop.
+    """
     if trainer.uploader is not None:
         trainer.uploader.pull_missing_parts()
     counts = final_counts(trainer, progress)

@@ -78,7 +78,7 @@ class Axis:
         """Whether a proposal has what the axis needs."""
         return all(proposal.get(path) in values for path, values in self.when)
 
-    def plain(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, Any]:
         """As it stands in a file."""
         ends = {"values": list(self.values)} if self.kind == "choice" else {"low": self.low, "high": self.high}
         when = {"when": {path: list(values) for path, values in self.when}} if self.when else {}

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from distcond.atomic_io import write_json
 from distcond.config.overrides import resolve, to_settings
 from distcond.results import history
 from distcond.tuning.axis import Axis
-from distcond.tuning.objective import read_objective, spent, values
+from distcond.tuning.objective import ends, read_objective, spent, values
+from distcond.tuning.options import SweepOptions, read_options
+from distcond.tuning.points import draw_points
 from distcond.tuning.space import Space, find_space
 from distcond.tuning.sweep_dir import SweepDir
-from distcond.tuning.trial import Trial
-from distcond.tuning.words import Words, words_of
+from distcond.tuning.sweep_report.experiment import TrialRecord
+from distcond.tuning.sweep_report.read import TRIALS
 
 _REFERENCE = (0.0, 0.0)
 
@@ -47,12 +50,8 @@ def sample_space(name: str, trials: int, seed: int) -> tuple[str, list[dict[str,
     Raises:
         ConfigError: no such space, or an invalid number.
     """
-    from distcond.tuning.ray_backend.sweep import count, proposing
-
-    space, words = find_space(name), words_of({"trials": trials, "search_seed": seed})
-    proposer = proposing(space, words, [])
-    samples = (proposer.propose(number) for number in range(count(space, words)))
-    return space.recipe, [dict(sample) for sample in samples if sample is not None]
+    space, options = find_space(name), read_options({"trials": trials, "search_seed": seed})
+    return space.recipe, draw_points(space, options)
 
 
 def export_trials(target: Path, name: str, runs: Sequence[JobRun], varied: Sequence[str]) -> None:
@@ -64,32 +63,36 @@ def export_trials(target: Path, name: str, runs: Sequence[JobRun], varied: Seque
         runs: all runs, in order.
         varied: dotted paths in which they differ.
     """
-    first, words, sweep = runs[0], Words(search="grid"), SweepDir(target)
+    first = runs[0]
     params = [_varied_values(run, varied) for run in runs]
     axes = tuple(Axis(path, "choice", values=tuple({str(one[path]): one[path] for one in params}.values()))
                  for path in varied)  # fmt: skip
     fixed = {path: value for path, value in first.overrides.items() if path not in varied}
-    sweep.begin(Space(name, "", first.recipe, len(runs), axes=axes, fixed=fixed), words)
+    space = Space(name, "", first.recipe, len(runs), axes=axes, fixed=fixed)
+    SweepDir(target).begin(space, SweepOptions(search="grid"))
     for number, run in enumerate(runs):
-        sweep.write(_trial(number, run, params[number], words))
+        write_json(target / TRIALS / f"{number:04d}.json", _record(number, run, params[number]).to_plain())
 
 
-def _trial(number: int, run: JobRun, params: dict[str, Any], words: Words) -> Trial:
+def _record(number: int, run: JobRun, params: dict[str, Any]) -> TrialRecord:
     records, config = history.read(run.run_dir), resolve(run.recipe, run.overrides)
-    objectives = [read_objective(name, config) for name in words.objective]
+    objectives = [read_objective(name, config) for name in SweepOptions().objective]
     flops, seconds = spent(records)
     curve = list[tuple[float, ...]]()
     for epoch in [record["epoch"] for record in records if record.get("val")]:
         scores = values(objectives, [record for record in records if record["epoch"] <= epoch], _REFERENCE)
         curve += [(epoch, *scores)] if scores else []
-    return Trial(
-        number,
-        params,
-        run.state,
-        run.run_dir,
+    sa, ra = ends(records) if curve else (None, None)
+    return TrialRecord(
+        number=number,
+        params=params,
+        state=run.state,
+        run=run.run_dir,
         epochs=records[-1]["epoch"] if records else 0,
         values=tuple(values(objectives, records, _REFERENCE)),
         curve=tuple(curve),
+        sa=sa,
+        ra=ra,
         flops=flops,
         seconds=seconds,
         error=run.error,

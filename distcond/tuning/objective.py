@@ -69,13 +69,30 @@ def values(objectives: Sequence[Objective], records: Sequence[Record], reference
     Accuracies are those of one epoch: the best by the mean of SA and RA over the grid within its last stage, whose
     checkpoint the run keeps. So two objectives never come from two networks.
     """
-    swept = [record for record in records if record.get("val")]
-    if not swept:
+    kept = kept_record(records)
+    if kept is None:
         return []
-    last = [record for record in swept if record.get("stage") == swept[-1].get("stage")]
-    kept = max(last, key=lambda record: record["val_score"])
     found = [_value(objective, kept, records, reference) for objective in objectives]
     return found if all(math.isfinite(value) for value in found) else []
+
+
+def kept_record(records: Sequence[Record]) -> Record | None:
+    """The validated epoch whose checkpoint the run keeps: the best of its last stage; None before a validation."""
+    swept = [record for record in records if record.get("val")]
+    last = [record for record in swept if record.get("stage") == swept[-1].get("stage")]
+    return max(last, key=lambda record: record["val_score"], default=None)
+
+
+def ends(records: Sequence[Record]) -> tuple[float, float]:
+    """The highest SA and the highest RA over the lam grid, at the checkpoint that the run keeps.
+
+    Raises:
+        ValueError: the history has no validation.
+    """
+    kept = kept_record(records)
+    if kept is None:
+        raise ValueError("no validation")
+    return max(at["sa"] for at in kept["val"]), max(at["ra"] for at in kept["val"])
 
 
 def spent(records: Sequence[Record]) -> tuple[float, float]:

@@ -28,10 +28,10 @@ class Space:
         question: what the sweep is to answer.
         recipe: whose settings hold where nothing else is said.
         trials: how many runs the question takes.
-        cost: of those, in words.
+        cost: of those, as a phrase.
         axes: what varies, in the order in which it is drawn.
         fixed: settings over the recipe that do not vary.
-        words: words of the sweep that the space brings, such as scheduler.
+        options: options of the sweep that the space sets, such as scheduler.
         function: in place of axes, `module:function`.
     """
 
@@ -42,29 +42,29 @@ class Space:
     cost: str = ""
     axes: tuple[Axis, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    words: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     function: str = ""
 
-    def config(self, drawn: Mapping[str, Any]) -> Config:
+    def config(self, params: Mapping[str, Any]) -> Config:
         """The config of one proposal.
 
         Raises:
             ConfigError: it is none.
         """
-        return resolve(self.recipe, {**self.fixed, **drawn})
+        return resolve(self.recipe, {**self.fixed, **params})
 
     def axis(self, path: str) -> Axis:
         """The axis of a setting."""
         return next(axis for axis in self.axes if axis.path == path)
 
-    def plain(self) -> dict[str, Any]:
-        """As it stands in `sweep.json`."""
-        axes = {axis.path: axis.plain() for axis in self.axes}
-        return {**vars(self), "axes": axes, "fixed": dict(self.fixed), "words": dict(self.words)}
+    def to_plain(self) -> dict[str, Any]:
+        """As stored in `sweep.json`."""
+        axes = {axis.path: axis.to_plain() for axis in self.axes}
+        return {**vars(self), "axes": axes, "fixed": dict(self.fixed), "options": dict(self.options)}
 
 
 def from_plain(plain: Mapping[str, Any]) -> Space:
-    """The space that `plain` gave."""
+    """The space of `Space.to_plain`."""
     axes = tuple(read_axis(path, entry) for path, entry in plain["axes"].items())
     return Space(**{**plain, "axes": axes})
 
@@ -119,7 +119,7 @@ def read_space(file: Path, small: bool = False) -> Space:
     axes = tuple(read_axis(path, entry) for path, entry in told["space"].items())
     space = Space(
         file.stem, told["question"], told["recipe"], told["trials"], told.get("cost", ""), axes,
-        words=told.get("sweep", {}),
+        options=told.get("sweep", {}),
     )  # fmt: skip
     if small:
         space = _small(space, told.get("small", {}), file)
@@ -155,8 +155,8 @@ def imported(name: str) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     try:
         function: Callable[..., Any] = getattr(import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"space {name}: {error}") from error
+    except Exception as error:  # the module is the user's: importing it may raise anything
+        raise ConfigError(f"space {name}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
     if not callable(function):
         raise ConfigError(f"space {name} is a {type(function).__name__}, not a function")
     return function

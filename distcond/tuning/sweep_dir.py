@@ -1,14 +1,16 @@
-"""The directory of a sweep: everything that is needed to go on with it and to read it, without Ray.
+"""The directory of a sweep, on disk or at a URI.
 
-sweep.json           the question, the space, the words, what is compared and how it was measured, every start
-trials/0003.json     one trial; written by the process that leads the sweep, and by no other
+sweep.json           the question, the space, the options, what is compared and how it was measured, every start
+experiment/          the experiment of Ray Tune, for `Tuner.restore`, `ResultGrid` and `ExperimentAnalysis`
 runs/RUN_ID/         run directories, as those of python -m distcond.train
-confirm.json         what fresh seeds and a strong attack said of the winner
+last_state.json      the last complete copy of the experiment's state files
+confirm.json         what fresh seeds and a strong attack say about the winner
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,35 +18,77 @@ from pathlib import Path
 from typing import Any
 
 from distcond.atomic_io import open_lock, read_json, write_json
-from distcond.config.schema import EARLIER_ATTACK_NAME
+from distcond.config.schema import Config
 from distcond.errors import ConfigError
 from distcond.runs.provenance import describe_start
+from distcond.storage.uri import child_uri, is_uri, open_store, staging
 from distcond.tuning import space as spaces
-from distcond.tuning import trial as trials
-from distcond.tuning import words as wording
 from distcond.tuning.objective import described, read_objective
+from distcond.tuning.options import SweepOptions, read_options
 from distcond.tuning.space import Space
-from distcond.tuning.trial import Trial
-from distcond.tuning.words import Words
 
-FILE, TRIALS, RUNS, CONFIRMED = "sweep.json", "trials", "runs", "confirm.json"
-SCHEMA_VERSION = 1
+FILE, EXPERIMENT, RUNS, CONFIRMED = "sweep.json", "experiment", "runs", "confirm.json"
+LAST_STATE = "last_state.json"
+SCHEMA_VERSION = 2
+
+#: The last commit that reads sweeps of schema 1.
+_SCHEMA_1 = "7989a44"
+
+#: Files of other things that a directory may hold.
+_FOREIGN = ("config.json", "tuner.pkl", "experiment_state-*.json", "job.json")
 
 
 @dataclass(frozen=True)
 class SweepDir:
-    """A sweep on disk."""
+    """A sweep on disk.
+
+    Attributes:
+        path: its directory; for a sweep at a URI the local directory with a copy of `sweep.json`.
+        uri: where the sweep lies, if not in `path`.
+    """
 
     path: Path
+    uri: str = ""
+
+    @classmethod
+    def at(cls, place: str) -> SweepDir:
+        """The sweep at a path or a URI. For a URI, gets its `sweep.json`.
+
+        Raises:
+            ConfigError: the URI cannot be read.
+        """
+        if not is_uri(place):
+            return cls(Path(place).expanduser().absolute())
+        sweep, store = cls(staging(place, Config().data.cache_dir, "sweeps"), place), open_store(place)
+        if store.exists(FILE):
+            store.get(FILE, sweep.path / FILE)
+        else:
+            (sweep.path / FILE).unlink(missing_ok=True)
+        return sweep
+
+    @property
+    def place(self) -> str:
+        """The path or the URI, as it is named on a command line."""
+        return self.uri or str(self.path)
 
     @property
     def exists(self) -> bool:
-        """Whether a sweep was begun here."""
+        """Whether there is a sweep."""
         return (self.path / FILE).exists()
 
+    @property
+    def experiment(self) -> Path:
+        """The experiment directory of Ray Tune, of a sweep on disk."""
+        return self.path / EXPERIMENT
+
+    @property
+    def runs_root(self) -> str:
+        """Where the run directories are: a path or a URI."""
+        return child_uri(self.uri, RUNS) if self.uri else str(self.path / RUNS)
+
     @contextmanager
-    def led(self) -> Iterator[None]:
-        """Within the block no other process leads this sweep.
+    def lock(self) -> Iterator[None]:
+        """Within the block no other process of this machine leads this sweep.
 
         Raises:
             ConfigError: one does, or the directory cannot be written.
@@ -58,30 +102,29 @@ class SweepDir:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise ConfigError(f"{self.path}: this sweep is going on in another process") from error
+                raise ConfigError(f"{self.path}: another process runs this sweep; wait for it or stop it") from error
             yield
 
-    def begin(self, space: Space, words: Words) -> None:
-        """Write down what is asked."""
+    def begin(self, space: Space, options: SweepOptions) -> None:
+        """Write `sweep.json`."""
         config = space.config({})
-        objectives = [read_objective(name, config) for name in words.objective]
-        write_json(
-            self.path / FILE,
+        objectives = [read_objective(name, config) for name in options.objective]
+        self._write(
             {
                 "schema_version": SCHEMA_VERSION,
-                "space": space.plain(),
-                "words": wording.plain(words),
-                "compared": described(objectives, config, (words.reference[0], words.reference[1])),
+                "space": space.to_plain(),
+                "options": options.to_plain(),
+                "compared": described(objectives, config, (options.reference[0], options.reference[1])),
                 "up": [one.up for one in objectives],
                 "attack_name": config.eval.attack_name,
                 "starts": [],
-            },
+            }
         )
 
-    def started(self) -> None:
-        """Add a line on this start."""
-        told = self.read()
-        write_json(self.path / FILE, {**told, "starts": [*told["starts"], describe_start()]})
+    def record_start(self) -> None:
+        """Append this start to `sweep.json`."""
+        content = self.read()
+        self._write({**content, "starts": [*content["starts"], describe_start()]})
 
     def read(self) -> dict[str, Any]:
         """`sweep.json`.
@@ -90,32 +133,44 @@ class SweepDir:
             ConfigError: no sweep here, or one of another version.
         """
         if not self.exists:
-            raise ConfigError(f"{self.path}: no sweep here ({FILE} is missing); name a directory of distcond.tune")
-        told: dict[str, Any] = read_json(self.path / FILE)
-        if told.get("schema_version") != SCHEMA_VERSION:
-            version = told.get("schema_version")
-            raise ConfigError(f"{self.path / FILE}: schema {version!r}; this distcond reads {SCHEMA_VERSION}")
-        return told
+            raise ConfigError(f"{self.place}: no sweep here ({FILE} is missing); name a directory of distcond.tune")
+        content = read_json(self.path / FILE)
+        check_schema(content, self.path / FILE)
+        return dict[str, Any](content)
 
-    def asked(self) -> tuple[Space, Words]:
-        """The space and the words the sweep was begun with."""
-        told = self.read()
-        return spaces.from_plain(told["space"]), wording.words_of(told["words"])
+    def check_free(self) -> None:
+        """Check that the directory holds nothing else, before a sweep is begun in it.
 
-    def trials(self) -> dict[int, Trial]:
-        """Every trial by its number."""
-        folder = self.path / TRIALS
-        files = sorted(folder.glob("[0-9]*.json")) if folder.is_dir() else []
-        return {trial.number: trial for trial in (trials.from_plain(read_json(file)) for file in files)}
+        Raises:
+            ConfigError: it holds a run, another experiment of Ray Tune, or a job.
+        """
+        found = [file.name for pattern in _FOREIGN for file in self.path.glob(pattern)]
+        if not self.exists and found:
+            raise ConfigError(f"dir={self.place}: holds something else ({found[0]}); set dir= to a new directory")
 
-    def write(self, trial: Trial) -> None:
-        """Write a trial down."""
-        write_json(self.path / TRIALS / f"{trial.number:04d}.json", trial.plain())
+    def request(self) -> tuple[Space, SweepOptions]:
+        """The space and the options of the sweep."""
+        content = self.read()
+        return spaces.from_plain(content["space"]), read_options(content["options"])
 
     def fixed(self) -> Mapping[str, Any]:
-        """Settings that every run of the sweep has besides: where it lies."""
-        return {"run_root": str(self.path / RUNS)}
+        """Settings of every run of the sweep besides those of its space."""
+        return {"run_root": self.runs_root}
 
-    def attack(self) -> Mapping[str, Any]:
-        """Settings of a sweep that was begun before `eval.attack_name`: RA of all its trials is that of one attack."""
-        return {"eval.attack_name": EARLIER_ATTACK_NAME} if self.exists and "attack_name" not in self.read() else {}
+    def _write(self, content: dict[str, Any]) -> None:
+        write_json(self.path / FILE, content)
+        if self.uri:
+            open_store(self.uri).put_bytes(json.dumps(content, indent=1).encode(), FILE)
+
+
+def check_schema(content: Any, file: Path) -> None:
+    """Check that this version reads a `sweep.json`.
+
+    Raises:
+        ConfigError: it is damaged, or of another version.
+    """
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version == 1:
+        raise ConfigError(f"{file}: a sweep of distcond up to commit {_SCHEMA_1}, which reads it; its runs/ are valid")
+    if version != SCHEMA_VERSION:
+        raise ConfigError(f"{file}: schema {version!r}; this distcond reads {SCHEMA_VERSION}")

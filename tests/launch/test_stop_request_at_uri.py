@@ -13,7 +13,7 @@ from distcond.launch.stopping import forward_stop_request, request_stop, stop_re
 from distcond.runs import remote
 from distcond.runs.remote import BackgroundSync, RemoteRun, remote_run_of
 from distcond.runs.run_dir import RunDir
-from distcond.train import started_run
+from distcond.runs.start import started_run
 from support.waiting import wait_until
 
 

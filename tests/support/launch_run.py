@@ -15,7 +15,7 @@ from distcond.launch import driver
 from distcond.launch.stopping import RunStopped
 from distcond.runs.failures import LaunchFailed
 from distcond.runs.run_dir import RunDir
-from distcond.train import pull_remote_run, started_run
+from distcond.runs.start import pull_remote_run, started_run
 
 SETTINGS = {
     "data.loader": "memory",

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from distcond.results import history
 from distcond.results.pareto import area
+from distcond.tuning.sweep_report.experiment import TrialRecord
+from distcond.tuning.sweep_report.read import read_sweep
 from support import processes
 
 #: Time limit of a sweep in seconds.
 LIMIT = 5 * processes.LIMIT
 
-#: One trial at a time: a trial costs a process, and each of its segments two more, of seconds each.
+#: One trial at a time.
 ONE = "concurrent=1"
 
 #: Runs of a second or two after start-up.
@@ -57,9 +58,9 @@ def small(folder: Path, trials: int, space: str = SPACE) -> list[str]:
     return ["space.toml", "dir=sweep", f"data.cache_dir={folder / 'cache'}", "data.loader=memory", *TINY]
 
 
-def trials(sweep: Path) -> list[dict[str, Any]]:
-    """The contents of the trial files."""
-    return [json.loads(file.read_text()) for file in sorted((sweep / "trials").glob("[0-9]*.json"))]
+def trials(sweep: Path) -> tuple[TrialRecord, ...]:
+    """The trials, in the order of their creation."""
+    return read_sweep(sweep).trials
 
 
 def volume(run: Path) -> float:

@@ -16,29 +16,29 @@ from distcond.config.schema import Config
 from distcond.distributed.world import World
 from distcond.errors import ConfigError
 from distcond.results import history
-from distcond.runs.attempts import epochs_done, set_epoch_limit
+from distcond.runs.attempts import epochs_done
 from distcond.runs.checkpoint import load_shared
 from distcond.runs.run_dir import RunDir
 from distcond.training.build_trainer import build_trainer
 from distcond.training.checkpointing import resume_training
 from distcond.training.continue_from import continue_from
-from distcond.training.fit import fit
+from distcond.training.fit import begin_training, fit
 
 
 @pytest.fixture(scope="module")
 def paused_run(
     tiny: Callable[..., Config], digits_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Config, Path]:
-    """A run of three epochs that was paused_run after one."""
+    """A run of three epochs that was left after one."""
     path = tmp_path_factory.mktemp("parent") / "parent"
     config = tiny(
         epochs=3, train_examples=64, batch_size=32, attack__num_steps=1, eval__val_examples=16, eval__val_steps=1,
         eval__test_examples=16, eval__attack__num_steps=1, eval__train_examples=0, eval__every=1, eval__sentinel="off",
         data__loader="memory", data__cache_dir=str(digits_cache),
     )  # fmt: skip
-    with RunDir(path).begin(config):
-        set_epoch_limit(path, 1)
-        assert fit(config, World(), path) is False
+    with RunDir(path).begin(config), begin_training(config, World(), path, 0) as training:
+        assert next(training.epochs()) == 1
+        training.save()
     return config, path
 
 
@@ -49,10 +49,9 @@ def parent(paused_run: tuple[Config, Path], tmp_path: Path) -> tuple[Config, Pat
     return replace(paused_run[0], run_root=str(tmp_path)), tmp_path / "parent"
 
 
-def test_segment_ends_with_a_checkpoint_and_resumes(parent: tuple[Config, Path]) -> None:
+def test_run_left_between_epochs_resumes(parent: tuple[Config, Path]) -> None:
     config, path = parent
     assert epochs_done(path) == 1
-    set_epoch_limit(path, 0)
     assert fit(config, World(), path) is True
     assert [record["epoch"] for record in history.read(path)] == [1, 2, 3]
 

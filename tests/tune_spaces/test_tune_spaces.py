@@ -13,9 +13,9 @@ from distcond.runs.grid import lam_grid
 from distcond.seeding import generator
 from distcond.training.flops import train_flops
 from distcond.tuning.objective import read_objective
-from distcond.tuning.proposers import Listed, Random, draw, grid
+from distcond.tuning.options import read_options
+from distcond.tuning.points import draw_point, draw_points
 from distcond.tuning.space import read_space
-from distcond.tuning.words import words_of
 
 SPACES = sorted(Path(__file__).parents[2].glob("tune_spaces/*.toml"))
 #: What a space need not name itself: minutes on two CPU cores.
@@ -41,10 +41,8 @@ def test_the_header_says_question_budget_and_cost(path: Path) -> None:
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_cost_is_the_work_seed_0_draws(path: Path) -> None:
     space = read_space(path)
-    words = words_of(space.words)
-    proposer = Listed(grid(space, words.points)) if words.search == "grid" else Random(space, 0)
-    drawn = [proposer.propose(number) for number in range(space.trials)]
-    flops = sum(train_flops(space.config(one)) for one in drawn if one is not None)
+    points = draw_points(space, read_options(space.options))[: space.trials]
+    flops = sum(train_flops(space.config(point)) for point in points)
     told = re.search(r"(\S+) training FLOPs, about (\d+) hours", space.cost)
     assert told is not None
     assert float(told[1]) == pytest.approx(flops, rel=0.01)
@@ -55,7 +53,7 @@ def test_cost_is_the_work_seed_0_draws(path: Path) -> None:
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_a_space_fits_the_config(path: Path, small: bool) -> None:
     space = read_space(path, small)  # which tries every end and every choice
-    words_of(space.words)
+    read_options(space.options)
     read_objective("hypervolume", space.config({}))
     if small:
         config = space.config({})
@@ -66,13 +64,13 @@ def test_a_space_fits_the_config(path: Path, small: bool) -> None:
 def test_draws_from_a_space_fit_the_config(path: Path) -> None:
     space = read_space(path, small=True)
     for number in range(25):
-        lam_grid(space.config(draw(space, generator(number))))
+        lam_grid(space.config(draw_point(space, generator(number))))
 
 
 def test_the_sampler_space_has_every_sampler_that_draws() -> None:
     space = read_space(next(path for path in SPACES if path.stem == "lam_sampler"))
     assert set(space.axis("sampler").values) == set(table("sampler")) - {"fixed"}
-    drawn = [draw(space, generator(number)) for number in range(100)]
+    drawn = [draw_point(space, generator(number)) for number in range(100)]
     for name, own in {
         "two_point": {"share", "high"}, "uniform": {"share", "high"}, "beta": {"share", "a", "b"},
         "fixed_share": {"share", "choices"}, "uniform_discrete": {"choices"},
@@ -90,5 +88,5 @@ def test_the_density_space_has_every_method_with_masks() -> None:
 
 def test_tuple_choices_go_through_the_override_syntax() -> None:
     space = read_space(next(path for path in SPACES if path.stem == "noise_scale"))
-    found = {space.config(draw(space, generator(number))).optim.no_decay for number in range(20)}
+    found = {space.config(draw_point(space, generator(number))).optim.no_decay for number in range(20)}
     assert found == {("alpha",), ()}

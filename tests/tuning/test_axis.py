@@ -40,7 +40,7 @@ def test_a_move_stays_within_the_ends() -> None:
 def test_what_a_file_says_comes_back() -> None:
     entry = {"kind": "uniform", "low": 0.1, "high": 0.5, "when": {"method": ["smart"]}}
     axis = read_axis("method.overlap", entry)
-    assert axis.plain() == entry
+    assert axis.to_plain() == entry
     assert axis.exists({"method": "smart"}) and not axis.exists({"method": "floats"})
 
 

@@ -1,99 +1,140 @@
-"""A population of real runs, in this process: what an exploit takes over at the moment at which it happens."""
+"""Population-based training as Ray Tune runs it, without a cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from distcond.config.overrides import to_settings
-from distcond.distributed.world import World
-from distcond.results import history
-from distcond.runs.attempts import set_epoch_limit
-from distcond.runs.checkpoint import load_rank_state, load_shared
-from distcond.runs.run_dir import RunDir
-from distcond.training.fit import fit
+from distcond.errors import ConfigError
+from distcond.seeding import generator
 from distcond.tuning.axis import Axis
-from distcond.tuning.course import Course
-from distcond.tuning.inherit import inherited
-from distcond.tuning.objective import read_objective
-from distcond.tuning.pbt import Exploit
-from distcond.tuning.proposers import Random
-from distcond.tuning.ray_backend.leg import Order
-from distcond.tuning.ray_backend.sweep import base, placed, scheduled, settle
+from distcond.tuning.checks import check_live
+from distcond.tuning.options import read_options
+from distcond.tuning.ray_backend.schedulers import build_scheduler
+from distcond.tuning.ray_backend.searchers import build_search
 from distcond.tuning.space import Space
-from distcond.tuning.sweep_dir import SweepDir
-from distcond.tuning.trial import Trial
-from distcond.tuning.words import words_of
+from support.in_process_tune import InProcessTune
 
 AXES = (Axis("optim.lr", "loguniform", 0.01, 0.3), Axis("optim.weight_decay", "loguniform", 1e-5, 1e-2))
-TINY = {
-    "epochs": 3, "train_examples": 64, "batch_size": 32, "model.widths": "4,8", "attack.num_steps": 1,
-    "optim.schedule": "constant", "eval.every": 1, "eval.lam_grid": "0,1", "eval.val_examples": 32,
-    "eval.val_steps": 1, "eval.test_examples": 16, "eval.attack.num_steps": 1, "eval.train_examples": 0,
-    "eval.sentinel": "off", "data.loader": "memory",
-}  # fmt: skip
+SPACE = Space("s", "?", "float_digits", 8, axes=AXES)
 
 
-@pytest.fixture
-def population(tmp_path: Path) -> Callable[[Callable[..., None]], Course]:
-    """`population(seen)`: two trials with an exploit after each epoch; `seen` is told of it right when it is done."""
-
-    def carried_out(seen: Callable[..., None]) -> Course:
-        space = Space("s", "?", "float_digits", 2, axes=AXES, fixed={**TINY, "data.cache_dir": str(tmp_path / "cache")})
-        words, sweep = words_of({"scheduler": "pbt", "quantile": 0.5}), SweepDir(tmp_path / "sweep")
-        config = base(space)
-        objective = read_objective("hypervolume", config)
-
-        def inherit(trials: dict[int, Trial], exploit: Exploit) -> Trial:
-            heir = inherited(trials, exploit, settle(space.config({**exploit.drawn, **sweep.fixed()})), sweep.path)
-            seen(sweep.path / trials[exploit.donor].run, sweep.path / heir.run, trials[exploit.donor].epochs)
-            return heir
-
-        schedule = scheduled(space, words, config, objective)
-        course = Course(sweep, space, Random(space, 0), 2, 0, schedule, placed, inherit)
-        while (leg := course.next()) is not None:
-            told, run = course.config(leg.number), RunDir(sweep.path / course.trials[leg.number].run)
-            with run.begin(told) as attempt:
-                set_epoch_limit(run.path, leg.until)
-                fit(told, World(), run.path, attempt)
-            order = Order(to_settings(told), str(run.path), leg.until, [list(objective)], [0.0, 0.0], 0.0)
-            course.ended(leg, order.told(run))
-        return course
-
-    return carried_out
+def score(config: dict[str, Any], epoch: int) -> float:
+    return float(epoch + config["optim.lr"])
 
 
-def test_exploit_copies_weights_and_keeps_own_settings(population: Any) -> None:
-    exploits = []
+def tuned(folder: Path, options: dict[str, Any] | None = None, **more: Any) -> InProcessTune:
+    parsed = read_options({"scheduler": "pbt", "interval": 2, **(options or {})})
+    scheduler = build_scheduler(parsed, SPACE, SPACE.config({"epochs": 6, "eval.every": 1}))
+    return InProcessTune(folder, build_search(SPACE, parsed, []), scheduler, more.pop("score", score), epochs=6, **more)
 
-    def seen(donor: Path, heir: Path, epoch: int) -> None:
-        theirs, ours = (load_shared(run / "checkpoints" / f"epoch-{epoch:04d}") for run in (donor, heir))
-        assert theirs["model"].keys() == ours["model"].keys()
-        assert all(torch.equal(tensor, ours["model"][name]) for name, tensor in theirs["model"].items())
-        statistics = [
-            load_rank_state(run / "checkpoints" / f"epoch-{epoch:04d}", 0)["statistics"] for run in (donor, heir)
-        ]
-        assert all(torch.equal(tensor, statistics[1][name]) for name, tensor in statistics[0].items())
-        decays = [state["optimiser"]["param_groups"][0]["weight_decay"] for state in (theirs, ours)]
-        assert decays[0] != decays[1]
-        exploits.append((heir, epoch, decays[1]))
 
-    course = population(seen)
-    assert [epoch for _, epoch, _ in exploits] == [1, 2]
-    assert {trial.state for trial in course.trials.values()} == {"finished"}
-    for heir, epoch, decay in exploits:
-        config, records = RunDir(heir).config(), history.read(heir)
-        assert config.optim.weight_decay == decay
-        assert records[0]["epoch"] == epoch + 1
-        assert {record["lr"] for record in records} == {config.optim.lr}, "the mutated rate is the one it trains with"
-    for trial in course.trials.values():
-        assert [point[0] for point in trial.curve] == [1, 2, 3]
-        whole = RunDir(course.sweep.path / trial.run).config()
-        assert (whole.optim.lr, whole.optim.weight_decay) == (
-            trial.drawn["optim.lr"],
-            trial.drawn["optim.weight_decay"],
-        )
+def by_number(tune: InProcessTune) -> list[Any]:
+    return sorted(tune.trials, key=lambda trial: trial.distcond_population["number"])
+
+
+def course(tune: InProcessTune) -> list[Any]:
+    return [(trial.config, trial.distcond_population, trial.last_result["epoch"]) for trial in by_number(tune)]
+
+
+def test_worst_take_over_from_best_between_rounds(tmp_path: Path) -> None:
+    tune = tuned(tmp_path)
+    tune.run()
+    start = {trial.trial_id: trial for trial in by_number(tune)}
+    forks = [(trial, fork) for trial in start.values() for fork in trial.distcond_population.get("lineage", [])]
+    assert [fork["epoch"] for _, fork in forks].count(2) == [fork["epoch"] for _, fork in forks].count(4) == 2
+    for trial, fork in forks:
+        parent = by_number(tune)[fork["trial"]]
+        assert fork["run_dir"] == parent.trial_id != trial.trial_id and fork["train_flops"] == 10.0 * fork["epoch"]
+        assert fork["params"]["optim.lr"] != trial.config["optim.lr"]
+    assert {trial.last_result["epoch"] for trial in tune.trials} == {6}
+    assert tune.restored == [(trial.trial_id, fork["run_dir"], fork["epoch"]) for trial, fork in sorted(
+        forks, key=lambda pair: (pair[1]["epoch"], pair[0].distcond_population["number"])
+    )], "a child begins at its parent's checkpoint"  # fmt: skip
+
+
+def test_less_is_better_when_minimised(tmp_path: Path) -> None:
+    tune = tuned(tmp_path, mode="min")
+    tune.run(steps=16)
+    tune.controller._scheduler_alg.choose_trial_to_run(tune.controller._wrapped())
+    rates = [
+        trial.distcond_population.get("lineage", [{}])[0].get("params", trial.config)["optim.lr"]
+        for trial in by_number(tune)
+    ]
+    children = [number for number, trial in enumerate(by_number(tune)) if "lineage" in trial.distcond_population]
+    assert {rates[number] for number in children} == set(sorted(rates)[-2:])
+
+
+@pytest.mark.parametrize("steps", [3, 11, 16, 17, 25, 33, 40])
+def test_a_killed_population_makes_the_same_choices(steps: int, tmp_path: Path) -> None:
+    whole = tuned(tmp_path / "whole")
+    whole.run()
+    tuned(tmp_path / "killed").run(steps=steps)
+    resumed = tuned(tmp_path / "killed", resume=True)
+    resumed.run()
+    names = [{trial.trial_id: str(n) for n, trial in enumerate(by_number(tune))} for tune in (whole, resumed)]
+
+    def anonymous(tune: InProcessTune, names: dict[str, str]) -> str:
+        text = str(course(tune))
+        for name, number in names.items():
+            text = text.replace(name, number)
+        return text
+
+    assert anonymous(resumed, names[1]) == anonymous(whole, names[0])
+
+
+def test_failed_trials_hold_up_nobody(tmp_path: Path) -> None:
+    tune = tuned(tmp_path, score=failing(3))
+    tune.run()
+    states = [trial.status for trial in by_number(tune)]
+    assert states == ["TERMINATED"] * 3 + ["ERROR"] + ["TERMINATED"] * 4
+    assert sum("lineage" in trial.distcond_population for trial in tune.trials) >= 1
+
+
+def failing(number: int) -> Any:
+    seen: list[float] = []
+
+    def of(config: dict[str, Any], epoch: int) -> float:
+        if config["optim.lr"] not in seen:
+            seen.append(config["optim.lr"])
+        if epoch == 2 and seen.index(config["optim.lr"]) == number:
+            raise ArithmeticError("no more")
+        return score(config, epoch)
+
+    return of
+
+
+def test_at_most_concurrent_trials_run(tmp_path: Path) -> None:
+    tune = tuned(tmp_path, {"concurrent": 3}, at_a_time=99)
+    tune.run()
+    assert tune.most_running == 3
+
+
+def test_children_never_repeat_their_parents(tmp_path: Path) -> None:
+    # At an end of a choice half of the moves change nothing; a smoothing of 7 is no config.
+    axes = (
+        Axis("optim.schedule", "choice", values=("constant", "cosine")),
+        Axis("label_smoothing", "choice", values=(0.1, 7)),
+    )
+    space = Space("s", "?", "float_digits", 8, axes=axes)
+    tune = tuned(tmp_path)
+    tune.run(steps=16)
+    scheduler, parent = tune.controller._scheduler_alg, {"optim.schedule": "constant", "label_smoothing": 0.1}
+    scheduler._space = space
+    changes = [scheduler._change(parent, generator(number)) for number in range(9)]
+    assert changes == [{"optim.schedule": "cosine", "label_smoothing": 0.1}] * 9
+    scheduler._space = replace(space, axes=axes[1:])
+    assert scheduler._change({"label_smoothing": 0.1}, generator(0)) is None
+
+
+def test_settings_of_the_start_are_not_mutated() -> None:
+    for axes in (
+        (Axis("method.alpha", "uniform", 0, 1),),
+        (Axis("optim.lr", "uniform", 0, 1, when=(("method", ()),)),),
+        (),
+    ):
+        with pytest.raises(ConfigError, match="scheduler=pbt"):
+            check_live(Space("s", "?", "float_digits", 8, axes=axes))

@@ -12,9 +12,9 @@ import pytest
 from distcond.config.command_line import parse_args
 from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
-from distcond.results import history, trials
-from distcond.seeding import generator
-from distcond.tuning.proposers import draw
+from distcond.results import trials
+from distcond.tuning.options import read_options
+from distcond.tuning.points import draw_points
 from distcond.tuning.space import find_space
 from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.sweep_report.commands import command
@@ -23,34 +23,36 @@ from distcond.tuning.sweep_report.importance import importance
 from distcond.tuning.sweep_report.read import read_sweep
 from distcond.tuning.sweep_report.report import report
 from distcond.tuning.sweep_report.words import confirmed
-from distcond.tuning.trial import Trial
-from distcond.tuning.words import words_of
 from support.processes import run
+from support.stored_experiment import StoredExperiment
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen trials of noise_scale whose RA depends on alpha alone, and one that failed."""
     path = tmp_path_factory.mktemp("sweep")
-    space, files = find_space("noise_scale", small=True), SweepDir(path)
-    files.begin(space, words_of({"scheduler": "asha"}))
-    files.started()
-    for number in range(16):
-        drawn, epochs = draw(space, generator(0, number)), 8 if number % 2 else 1
-        curve = []
+    space, options = find_space("noise_scale", small=True), read_options({"scheduler": "asha", "trials": 17})
+    SweepDir(path).begin(space, options)
+    experiment = StoredExperiment(path / "experiment")
+    for number, point in enumerate(draw_points(space, options)[:16]):
+        epochs, rows = 8 if number % 2 else 1, []
         for epoch in range(1, epochs + 1):
-            ra = 0.5 - 0.1 * abs(math.log(drawn["method.alpha"] / 0.2)) + 0.005 * epoch
-            val = [{"lam": 0.0, "sa": 0.9 - number / 100, "ra": 0.1}, {"lam": 1.0, "sa": 0.5, "ra": ra}]
-            (path / "runs" / f"r{number}").mkdir(parents=True, exist_ok=True)
-            record = {"epoch": epoch, "stage": "train", "val": val, "val_score": ra, "train_flops": 1e9, "seconds": 1.0}
-            history.append(path / "runs" / f"r{number}", record)
-            curve.append((float(epoch), ra))
-        state = "finished" if epochs == 8 else "stopped"
-        done = Trial(
-            number, drawn, state, f"runs/r{number}", 0, epochs, (curve[-1][1],), tuple(curve), 1e9 * epochs, 2.0
-        )
-        files.write(done)
-    files.write(Trial(16, {"method.alpha": 0.1}, "failed", error="ValueError: </script>"))
+            ra = 0.5 - 0.1 * abs(math.log(point["method.alpha"] / 0.2)) + 0.005 * epoch
+            rows.append(
+                {
+                    "epoch": epoch,
+                    "epochs": 8,
+                    "hypervolume": ra,
+                    "sa": 0.9 - number / 100,
+                    "ra": ra,
+                    "train_flops": 1e9 * epoch,
+                    "seconds": 1.0 * epoch,
+                    "run_dir": str(path / "runs" / f"r{number}"),
+                }
+            )
+        experiment.add(point, "TERMINATED", rows)
+    experiment.add({"method.alpha": 0.1}, "ERROR", [], error="Failure # 1\nTraceback\nValueError: </script>\n")
+    experiment.store()
     return path
 
 
@@ -93,7 +95,7 @@ def test_the_command_of_a_trial_is_its_config(sweep: Path) -> None:
         words = command(read, number).removeprefix("python -m distcond.train ").replace("'", "").split()
         recipe, settings = parse_args(words)
         found = resolve(recipe, settings)
-        drawn = read.trials[number]["drawn"]
+        drawn = read.trials[number].params
         assert recipe == "float_digits" and found.epochs == 8 and found.launch.workers == 1
         assert getattr(found.method, "alpha") == drawn["method.alpha"]  # noqa: B009  of this method's options
         assert list(found.optim.no_decay) == drawn["optim.no_decay"]

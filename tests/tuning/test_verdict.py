@@ -8,7 +8,7 @@ from distcond.errors import ConfigError
 from distcond.results.row import Row
 from distcond.seeding import generator
 from distcond.tuning.objective import read_objective
-from distcond.tuning.verdict import agreement, counted, judge, same_order
+from distcond.tuning.sweep_report.verdict import agreement, counted, judge, same_order
 
 
 def test_only_a_clear_difference_is_better() -> None:

@@ -216,7 +216,7 @@ def _end_processes(find: Callable[[], list[int]], grace: float) -> None:
 def _resources() -> Capacity:
     import ray
 
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    total: dict[str, float] = ray.cluster_resources()
     return Capacity(int(total.get("CPU", 0)), int(total.get("GPU", 0)), "the Ray cluster")
 
 

@@ -34,7 +34,7 @@ def read_assigned_gpu() -> AssignedGpu:
     import ray
     from ray.util import get_node_ip_address
 
-    node = get_node_ip_address()  # type: ignore[no-untyped-call]
+    node = get_node_ip_address()
     ids = ",".join(map(str, ray.get_gpu_ids()))
     return AssignedGpu(node, ids, os.environ.get("CUDA_VISIBLE_DEVICES", ""), torch.cuda.is_available())
 

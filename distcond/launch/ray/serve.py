@@ -60,7 +60,7 @@ def serve_on_ray(place: str, settings: ServeSettings) -> int:
             if _applications() not in ([], [NAME]):  # come since
                 serve.delete(NAME)
             else:
-                serve.shutdown()  # type: ignore[no-untyped-call]
+                serve.shutdown()
     return 0
 
 

@@ -39,7 +39,7 @@ from distcond.launch.stopping import (
     stop_requested,
 )
 from distcond.run_layout import FAILURES_DIR, RAY_DIR
-from distcond.runs.attempts import epoch_limit_reached, epochs_done, next_attempt
+from distcond.runs.attempts import next_attempt
 from distcond.runs.failures import LaunchFailed
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import RunDir
@@ -52,8 +52,15 @@ ELASTIC_START_SECONDS = 15.0
 RESIZE_SECONDS = 60.0
 
 
-def train_on_ray(config: Config, run_path: Path, attempt: int, ray: Cluster) -> None:
+def train_on_ray(config: Config, run_path: Path, attempt: int, ray: Cluster, gate: str = "") -> None:
     """Run `config` to its end on the cluster.
+
+    Args:
+        config: what to run.
+        run_path: its directory.
+        attempt: number of earlier starts.
+        ray: the cluster.
+        gate: name of an `EpochGate` that holds the run after each epoch; "" for none.
 
     Raises:
         ConfigError: the run does not fit into the cluster, or a worker found an error of the user.
@@ -63,7 +70,7 @@ def train_on_ray(config: Config, run_path: Path, attempt: int, ray: Cluster) -> 
     gpu, settings = workers_use_gpu(config.launch, ray.capacity), to_settings(with_absolute_paths(config))
     remote = remote_run_of(config, run_path)
     with shared_dir_probe(run_path) as probe, forward_stop_request(remote, run_path, probe):
-        trainer = _build_trainer(config.launch, WorkerSpec(settings, str(run_path), attempt, gpu, probe), ray)
+        trainer = _build_trainer(config.launch, WorkerSpec(settings, str(run_path), attempt, gpu, probe, gate), ray)
         first = next_attempt(run_path, attempt)
         ask_to_stop = partial(request_stop, run_path, probe)
         try:
@@ -80,7 +87,7 @@ def train_on_ray(config: Config, run_path: Path, attempt: int, ray: Cluster) -> 
             remote.pull(live=False)  # rank 0 may have been on another machine
     if (request or stop_requested(run_path, probe)) and not RunDir(run_path).finished:
         raise RunStopped(describe_last_checkpoint(run_path), request.status)
-    if not RunDir(run_path).finished and not epoch_limit_reached(run_path, epochs_done(run_path)):
+    if not RunDir(run_path).finished:
         raise LaunchFailed(f"Ray Train ended without an error, but {run_path} is not finished")
 
 
@@ -124,7 +131,7 @@ class RayTrainer(TorchTrainer):
             return super()._initialize_and_run_controller(**parts)
         # A trial already is an actor, which ends with its workers: run the controller in this process.
         controller = TrainController(**parts)
-        asyncio.run(controller.run())  # type: ignore[no-untyped-call]
+        asyncio.run(controller.run())
         return controller.get_result()
 
 

@@ -24,6 +24,7 @@ from distcond.config.schema import Config, DataConfig
 from distcond.data.prepare import prepare_data
 from distcond.distributed.world import World, all_gather_text, run_with_keepalive
 from distcond.errors import ConfigError
+from distcond.launch.ray.messages import EpochGate
 from distcond.launch.stopping import stop_requested
 from distcond.run_layout import PROBE_FILE
 from distcond.runs.attempts import begin_attempt
@@ -31,7 +32,7 @@ from distcond.runs.failures import WorkerError, capture_worker_error
 from distcond.runs.remote import remote_run_of
 from distcond.runs.run_dir import working_dir
 from distcond.training.checkpointing import never_stop
-from distcond.training.fit import fit
+from distcond.training.fit import fit, never_hold
 
 #: Seconds until a network file system shows a new file on other nodes.
 PROBE_SECONDS = 10.0
@@ -46,6 +47,7 @@ class WorkerSpec(NamedTuple):
         attempt: the lowest number that the attempt may have.
         gpu: whether each worker has a GPU.
         probe: the text in the run directory, a new one at each start; it also identifies the start in stop requests.
+        gate: name of the `EpochGate` that holds the run after each epoch; "" for none.
     """
 
     settings: dict[str, Any]
@@ -53,6 +55,7 @@ class WorkerSpec(NamedTuple):
     attempt: int
     gpu: bool
     probe: str
+    gate: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The form that Ray Train passes on."""
@@ -91,14 +94,21 @@ def train_loop(values: dict[str, Any]) -> None:
     stop = partial(stop_requested, run_path, spec.probe) if world.first else never_stop
     with keep_present(run_path), capture_worker_error(run_path, world.rank, attempt):
         verify_data_on_nodes(config.data, world)
-        fit(config, world, run_path, attempt, stop)
+        fit(
+            config,
+            world,
+            run_path,
+            attempt,
+            stop,
+            EpochGate(spec.gate).holds if spec.gate and world.first else never_hold,
+        )
 
 
 def _require_shared_dir(run_path: Path, probe: str, rank: int) -> None:
     from ray.util import get_node_ip_address
 
     if not is_shared(run_path, probe):
-        node = get_node_ip_address()  # type: ignore[no-untyped-call]
+        node = get_node_ip_address()
         problem = f"run_root: node {node} does not see the driver's {run_path}"
         valid = "set run_root to a directory that all nodes share, or to a URI"
         raise WorkerError("unreachable", f"{problem}; {valid}", rank)

@@ -46,10 +46,10 @@ def response(sweep: Sweep, setting: str) -> tuple[list[Point], list[str]]:
 
 def learning(sweep: Sweep) -> dict[int, list[tuple[float, float]]]:
     """Of every trial (epochs, first objective)."""
-    return {trial["number"]: [(p[0], p[1]) for p in trial["curve"]] for trial in sweep.trials if trial["curve"]}
+    return {trial.number: [(p[0], p[1]) for p in trial.curve] for trial in sweep.trials if trial.curve}
 
 
 def logarithmic(sweep: Sweep, setting: str) -> bool:
     """Whether a setting was searched on a logarithmic scale."""
-    axis: dict[str, Any] = sweep.asked["space"]["axes"].get(setting, {})
+    axis: dict[str, Any] = sweep.space["axes"].get(setting, {})
     return axis.get("kind") == "loguniform"

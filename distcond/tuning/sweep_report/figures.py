@@ -22,7 +22,7 @@ FADED = 0.45
 
 def write_figures(sweep: Sweep, folder: Path, found: Importance | None) -> list[Path]:
     """Draw what there is to draw; none where matplotlib is missing."""
-    if not any(trial["curve"] for trial in sweep.trials) or not has_matplotlib():
+    if not any(trial.curve for trial in sweep.trials) or not has_matplotlib():
         return []
     drawn: dict[str, Callable[[], Figure]] = {
         "pareto.png": lambda: pareto_figure(sweep),

@@ -29,7 +29,7 @@ def write_page(sweep: Sweep, path: Path, found: Importance | None) -> Path:
         ConfigError: plotly is missing.
     """
     parts = {
-        "title": html.escape(f"{sweep.name}: {sweep.asked['space']['question']}"),
+        "title": html.escape(f"{sweep.name}: {sweep.space['question']}"),
         "how": html.escape(" · ".join([*heading(sweep), confirmed(sweep)])),
         "commands": _commands(sweep),
         "table": _table(sweep),

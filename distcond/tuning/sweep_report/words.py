@@ -16,14 +16,15 @@ Plain = dict[str, Any]
 
 def heading(sweep: Sweep) -> list[str]:
     """What was asked, in a few lines."""
-    words, rows = sweep.asked["words"], sweep.rows()
+    options, rows = sweep.options, sweep.rows()
     states = {state: sum(row["state"] == state for row in rows) for state in dict.fromkeys(r["state"] for r in rows)}
+    how = " ".join(f"{name}={options[name]}" for name in ("search", "scheduler", "search_seed") if name in options)
+    how = how or "a script of its own"
     spent = f"{sum(row['train_flops'] for row in rows):.3g} training FLOPs, "
     return [
-        f"{sweep.asked['space']['question'] or sweep.name}",
-        f"compared: {sweep.asked['compared']}",
-        f"search={words['search']} scheduler={words['scheduler']} search_seed={words['search_seed']}: "
-        + ", ".join(f"{count} {state}" for state, count in states.items()),
+        f"{sweep.space['question'] or sweep.name}",
+        f"compared: {sweep.compared}",
+        f"{how}: {', '.join(f'{count} {state}' for state, count in states.items())}",
         f"spent: {spent}{format_duration(sum(row['seconds'] for row in rows))} of training and validation",
     ]
 

@@ -14,7 +14,7 @@ from cluster.slurm.profile import parse_profile
 from cluster.slurm.runs import Run
 from cluster.slurm.status import run_statuses
 from cluster.slurm.sweep import Sweep
-from distcond.tuning.sweep_dir import SweepDir
+from distcond.tuning.sweep_report.read import read_sweep
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_running_jobs_are_not_gathered_as_failed(sweep: Sweep, tmp_path: Path) -
     write(sweep.runs[0], "progress.json", {"stage": "train", "epoch": 2, "epochs": 9})
     write(sweep.runs[3], "finished.json", {})
     export_trials(run_statuses(sweep), tmp_path / "gathered")
-    trials = SweepDir(tmp_path / "gathered").trials()
+    trials = read_sweep(tmp_path / "gathered").trials
     assert [trials[n].state for n in (0, 1, 2, 3, 11)] == ["running", "waiting", "failed", "finished", "waiting"]
     assert [trials[n].error for n in range(4)] == ["", "", "timeout on n2", ""]
 

@@ -13,16 +13,11 @@ from support.doc_blocks import ROOT, Block, blocks, pages
 
 MAX_WORDS = 1200
 MAX_README_LINES = 150
-LONG = {"tuning"}  # being rewritten
 TROUBLESHOOTING = sorted((ROOT / "docs").glob("troubleshooting*.md"))
 PYTHON = blocks("python")
 
 
-@pytest.mark.parametrize(
-    "page",
-    [page for page in pages() if page.parent.name == "docs" and page.stem not in LONG],
-    ids=lambda page: page.stem,
-)
+@pytest.mark.parametrize("page", [page for page in pages() if page.parent.name == "docs"], ids=lambda page: page.stem)
 def test_pages_stay_short(page: Path) -> None:
     assert len(page.read_text().split()) <= MAX_WORDS
 

@@ -161,7 +161,7 @@ def test_a_searcher_of_ones_own_searches_the_space(tmp_path: Path) -> None:
         (
             Space("s", "?", "float_digits", 9, axes=(Axis("batch_size", "choice", values=(0,)),)),
             {"search": "tpe"},
-            "epochs",
+            "batch_size",
         ),
     ],
 )

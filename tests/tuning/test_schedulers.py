@@ -121,6 +121,13 @@ def test_schedulers_are_built_by_name(options: dict[str, Any], wanted: type, att
     assert {name: getattr(found, name) for name in attributes} == attributes
 
 
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "async_hyperband"])
+def test_runs_longer_than_epochs_are_finished(scheduler: str, tmp_path: Path) -> None:
+    tune = tuned(tmp_path, {"scheduler": scheduler, "trials": 3}, epochs=11)
+    tune.run()
+    assert max(ended(tune).values()) == 11
+
+
 @pytest.mark.parametrize("scheduler", ["median", "hyperband", "async_hyperband"])
 def test_rays_schedulers_run_to_the_end(scheduler: str, tmp_path: Path) -> None:
     tune = tuned(tmp_path, {"scheduler": scheduler, "trials": 6})

@@ -27,6 +27,9 @@ TIME = "epoch"
 #: Of a result: completed epochs at the checkpoint at which a restart of its trial resumes.
 SAVED = "saved_epochs"
 
+#: Trials end by themselves: a method with a search stage trains for more than `epochs`.
+_RUN_TO_END = {"stop_last_trials": False}
+
 _RAY: dict[str, Any] = {**SCHEDULER_IMPORT, "median": MedianStoppingRule}
 
 
@@ -55,7 +58,7 @@ def build_scheduler(options: SweepOptions, space: Space, config: Config) -> Tria
         return construct("scheduler", "pbt", SynchronousPopulation, {**arguments, **given})
     if options.scheduler == "asha":
         rungs = {"grace_period": options.grace, "reduction_factor": options.reduction, "brackets": options.brackets}
-        arguments = {"time_attr": TIME, "max_t": config.epochs, "seed": options.search_seed, **rungs}
+        arguments = {"time_attr": TIME, "max_t": config.epochs, "seed": options.search_seed, **rungs, **_RUN_TO_END}
         return construct("scheduler", "asha", RestorableASHA, {**arguments, **given})
     return _ray_scheduler(options, space, config, given)
 
@@ -140,7 +143,7 @@ def _ray_scheduler(options: SweepOptions, space: Space, config: Config, given: M
             raise ConfigError(f"scheduler={name}: {error}; install its library") from error
     accepted = inspect.signature(wanted).parameters
     arguments: dict[str, Any] = {"time_attr": TIME, "max_t": config.epochs, "grace_period": options.grace}
-    arguments |= {"reduction_factor": options.reduction, "brackets": options.brackets}
+    arguments |= {**_RUN_TO_END, "reduction_factor": options.reduction, "brackets": options.brackets}
     arguments |= {"perturbation_interval": options.interval, "quantile_fraction": options.quantile}
     if "hyperparam_mutations" in accepted:
         check_live(space)

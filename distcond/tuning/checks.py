@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
 from distcond.registry import describe_unknown
 from distcond.tuning.options import SweepOptions
-from distcond.tuning.space import Space
+from distcond.tuning.points import draw_points, takes_trial
+from distcond.tuning.space import Space, imported
 
 OWN_SEARCHERS = ("random", "grid", "tpe", "nsga2")
 OWN_SCHEDULERS = ("none", "asha", "pbt")
@@ -34,6 +37,22 @@ def check_names(options: SweepOptions) -> None:
         name = getattr(options, option)
         if "." not in name and ":" not in name and name not in names:
             raise ConfigError(describe_unknown(f"value for {option}", name, (*names, "module.Class")))
+
+
+def check_search(options: SweepOptions, space: Space) -> None:
+    """Refuse points that are no runs, a function of another search, and a missing Optuna.
+
+    Raises:
+        ConfigError: with what would be valid.
+    """
+    if options.search in ("random", "grid"):
+        draw_points(space, options)
+    if options.search not in ("tpe", "nsga2"):
+        return
+    if importlib.util.find_spec("optuna") is None:
+        raise ConfigError(f"search={options.search}: needs Optuna: pip install 'distcond[tune]'; or search=random")
+    if space.function and not takes_trial(imported(space.function)):
+        raise ConfigError(f"search={options.search}: {space.name} takes a generator; valid: random")
 
 
 def check_schedule(options: SweepOptions, space: Space, config: Config) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from distcond.errors import ConfigError
 from distcond.tuning.axis import Axis
+from distcond.tuning.checks import check_search
 from distcond.tuning.cluster_sweeps import sample_space
 from distcond.tuning.options import read_options
 from distcond.tuning.points import draw_points, run_key
@@ -78,13 +79,14 @@ def test_functions_draw_distinct_points_too() -> None:
         (Space("s", "?", "float_digits", 3, axes=(LR, Axis("method.alph", "uniform", 0, 1))), {}, "method.alph"),
         (Space("s", "", "float_digits", 3, function=f"{__name__}:of_trial"), {}, "search=random"),
         (Space("s", "", "float_digits", 3, function=f"{__name__}:at_random"), {"search": "grid"}, "search=grid"),
+        (Space("s", "", "float_digits", 3, function=f"{__name__}:at_random"), {"search": "tpe"}, "search=tpe"),
         (Space("s", "", "float_digits", 3, function=f"{__name__}:broken"), {}, "ZeroDivisionError: division"),
         (Space("s", "?", "float_digits", 3, axes=(LR, ALPHA, METHOD)), {"search": "grid", "points": 20000}, "grid"),
     ],
 )
 def test_points_that_are_no_runs_are_refused(space: Space, options: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError) as error:
-        draw_points(space, read_options(options))
+        check_search(read_options(options), space)
     assert text in str(error.value) and "\n" not in str(error.value)
 
 

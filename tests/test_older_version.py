@@ -101,7 +101,7 @@ def test_new_run_starts_from_an_old_one() -> None:
     assert check_init_from(config) is not None
 
 
-def test_sweep_is_refused_with_its_version_but_runs_are_read(data: Path) -> None:
+def test_sweep_is_refused_and_its_runs_are_read(data: Path) -> None:
     pytest.importorskip("pandas", reason="trials are a pandas data frame")
     commands = (
         lambda place: tune.main(["--resume", place, "--show"]),

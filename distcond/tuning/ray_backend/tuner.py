@@ -21,7 +21,7 @@ from distcond.launch.ray.messages import put_message
 from distcond.launch.stopping import RunStopped, graceful_stop, run_in_thread
 from distcond.runs.failures import LaunchFailed, format_error_line
 from distcond.storage.uri import open_store
-from distcond.tuning.checks import check_names, check_schedule
+from distcond.tuning.checks import check_names, check_schedule, check_search
 from distcond.tuning.objective import Objective, read_objective
 from distcond.tuning.options import SweepOptions
 from distcond.tuning.points import draw_points
@@ -85,6 +85,8 @@ def run_sweep(
     objectives = [read_objective(name, config) for name in options.objective]
     check_names(options)
     check_schedule(options, space, config)
+    if points is None:
+        check_search(options, space)
     check_capacity(config, options)
     sweep.check_free()
     with sweep.lock(), ray_cluster() as cluster, _tune_env():
@@ -107,6 +109,7 @@ def planned(sweep: SweepDir, space: Space, options: SweepOptions, nodes: Sequenc
         read_objective(name, config)
     check_names(options)
     check_schedule(options, space, config)
+    check_search(options, space)
     check_capacity(config, options, nodes)
     sweep.check_free()
     # Others propose a point when a trial is about to begin.

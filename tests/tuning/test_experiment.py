@@ -25,7 +25,7 @@ from distcond.tuning.sweep_dir import SweepDir
 from distcond.tuning.sweep_report.commands import command, settings_over_recipe
 from distcond.tuning.sweep_report.confirm import finalists, unvaried_space
 from distcond.tuning.sweep_report.experiment import read_trials
-from distcond.tuning.sweep_report.read import read_sweep
+from distcond.tuning.sweep_report.read import is_sweep, read_sweep
 from support.in_process_tune import InProcessTune
 from support.processes import run
 from support.stored_experiment import StoredExperiment
@@ -71,6 +71,8 @@ def test_torn_files_fall_back_to_older_ones(stored: StoredExperiment) -> None:
     for file in stored.path.glob("experiment_state-*"):
         file.write_text("")
     assert read_trials(stored.path, NAMES) == whole
+    (stored.path.parent / "runs").mkdir()
+    assert is_sweep(stored.path) and not is_sweep(stored.path.parent / "runs")
     (stored.path.parent / "last_state.json").unlink()
     with pytest.raises(ConfigError, match=r"experiment_state"):
         read_trials(stored.path, NAMES)

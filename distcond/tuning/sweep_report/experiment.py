@@ -18,7 +18,10 @@ from distcond.errors import ConfigError
 from distcond.run_layout import FINISHED_FILE
 from distcond.storage.uri import is_uri
 
-#: Copies of all state files, which outlive a torn one: {file name: text}.
+#: The directory of the experiment in a sweep.
+EXPERIMENT = "experiment"
+
+#: Beside it, copies of all state files, which outlive a torn one: {file name: text}.
 LAST_STATE = "last_state.json"
 
 #: What the attribute of a trial is called in which `scheduler=pbt` leaves its past.
@@ -73,7 +76,9 @@ def record_from_plain(plain: Mapping[str, Any]) -> TrialRecord:
 
 def is_experiment(path: Path) -> bool:
     """Whether Ray Tune stored an experiment here."""
-    return any(path.glob("experiment_state-*.json")) or (path.is_dir() and (path.parent / LAST_STATE).exists())
+    return any(path.glob("experiment_state-*.json")) or (
+        path.name == EXPERIMENT and path.is_dir() and (path.parent / LAST_STATE).exists()
+    )
 
 
 def read_trials(path: Path, objectives: Sequence[str], runs: Path | None = None) -> list[TrialRecord]:

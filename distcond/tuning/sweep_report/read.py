@@ -11,6 +11,7 @@ from typing import Any
 from distcond.errors import ConfigError
 from distcond.storage.uri import is_uri
 from distcond.tuning.sweep_report.experiment import (
+    EXPERIMENT,
     TrialRecord,
     is_experiment,
     read_trials,
@@ -18,7 +19,7 @@ from distcond.tuning.sweep_report.experiment import (
     reported_objectives,
 )
 
-FILE, EXPERIMENT, RUNS, TRIALS = "sweep.json", "experiment", "runs", "trials"
+FILE, RUNS, TRIALS = "sweep.json", "runs", "trials"
 SCHEMA_VERSION = 2
 Plain = dict[str, Any]
 

@@ -169,3 +169,9 @@ def test_schedules_that_cannot_be_are_refused(options: dict[str, Any], text: str
     with pytest.raises(ConfigError) as error:
         build_scheduler(read_options(options), SPACE, SPACE.config({"epochs": 9, "eval.every": 2}))
     assert text in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bounds_of_a_choice_are_refused() -> None:
+    space = Space("s", "?", "float_digits", 9, axes=(Axis("optim.schedule", "choice", values=("constant", "cosine")),))
+    with pytest.raises(ConfigError, match=r"optim\.schedule is a choice"):
+        build_scheduler(read_options({"scheduler": "pb2"}), space, space.config({"epochs": 9, "eval.every": 1}))

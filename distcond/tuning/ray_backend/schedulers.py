@@ -150,6 +150,9 @@ def _ray_scheduler(options: SweepOptions, space: Space, config: Config, given: M
         arguments["hyperparam_mutations"] = {axis.path: domain(axis) for axis in space.axes}
     if "hyperparam_bounds" in accepted:
         check_live(space)
+        choices = [axis.path for axis in space.axes if axis.kind == "choice"]
+        if choices:
+            raise ConfigError(f"scheduler={name}: space {choices[0]} is a choice, which has no bounds; valid: pbt")
         arguments["hyperparam_bounds"] = {axis.path: [axis.low, axis.high] for axis in space.axes}
     usable = {argument: value for argument, value in arguments.items() if argument in accepted}
     return construct("scheduler", name, wanted, {**usable, **given})

@@ -110,6 +110,6 @@ def test_sweep_is_refused_and_its_runs_are_read(data: Path) -> None:
         trials,
     )
     for command_of in commands:
-        with pytest.raises(ConfigError, match="7989a44"):
+        with pytest.raises(ConfigError, match="3f95480"):
             command_of(str(data / "sweep"))
     assert {row.num_examples for row in read_rows(data / "sweep" / "runs")} == {60}

@@ -46,7 +46,7 @@ def test_resuming_a_sweep_takes_no_other_words(tmp_path: Path) -> None:
 def test_older_sweep_is_refused_with_its_version(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps({"schema_version": 1, "words": {}}))
     for argv in (["--resume", str(tmp_path)], ["width", "budget=small", f"dir={tmp_path}"]):
-        with pytest.raises(ConfigError, match="7989a44"):
+        with pytest.raises(ConfigError, match="3f95480"):
             main([*argv, "--show"])
 
 

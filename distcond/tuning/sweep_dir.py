@@ -32,7 +32,7 @@ LAST_STATE = "last_state.json"
 SCHEMA_VERSION = 2
 
 #: The last commit that reads sweeps of schema 1.
-_SCHEMA_1 = "7989a44"
+_SCHEMA_1 = "3f95480"
 
 #: Files of other things that a directory may hold.
 _FOREIGN = ("config.json", "tuner.pkl", "experiment_state-*.json", "job.json")

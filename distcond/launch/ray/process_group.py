@@ -75,7 +75,7 @@ def _open_store(one_node: bool, timeout: int) -> str:
     _close_store()
     if one_node:
         return f"file://{_held.enter_context(temporary_private_dir())}/store"
-    host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    host: str = ray.util.get_node_ip_address()
     store, _ = serve_store(host, 0, timedelta(seconds=timeout))
     url = f"{_SCHEME}://{f'[{host}]' if ':' in host else host}:{store.port}"
     _served[url] = store

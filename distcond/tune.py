@@ -18,6 +18,7 @@ from distcond.config.command_line import check_value, overridden_settings, run_c
 from distcond.config.recipe_choice import choose_recipe_for_space
 from distcond.errors import ConfigError
 from distcond.launch.stopping import RunStopped
+from distcond.runs.code_trust import take_trust
 from distcond.runs.failures import LaunchFailed
 from distcond.tuning.options import NAMES, SweepOptions, help_lines, read_options
 from distcond.tuning.ray_backend.tuner import explore, planned
@@ -50,7 +51,7 @@ options of the sweep:
 {options}
 
 Every other PATH=VALUE is a setting of all runs, see python -m distcond.train --help.
---show prints what would be run, and runs nothing.
+--show prints what would be run, and runs nothing. A sweep directory that others may write is resumed with trust=true.
 """
 
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--confirm")
     for flag in ("--list", "--show", "--help"):
         parser.add_argument(flag, action="store_true")
-    options = parser.parse_intermixed_args(argv)
+    options = parser.parse_intermixed_args(take_trust(argv))
     if options.help or not (options.arguments or options.resume or options.list or options.confirm):
         print(_USAGE.format(options=help_lines()))
         return 0
@@ -119,8 +120,10 @@ def parse_sweep(argv: Sequence[str]) -> tuple[SweepDir, Space, SweepOptions]:
             check_value(name, value, recipe, fixed)
     place = options.dir or str(Path("sweeps") / names[0].replace(":", ".").removesuffix(".toml").rpartition("/")[2])
     sweep = SweepDir.at(place)
-    if sweep.exists and sweep.request() != (space, options):
-        raise ConfigError(f"dir={place}: holds another sweep; --resume {place} resumes it; or set dir=")
+    if sweep.exists:
+        sweep.check_trusted()
+        if sweep.request() != (space, options):
+            raise ConfigError(f"dir={place}: holds another sweep; --resume {place} resumes it; or set dir=")
     return sweep, space, options
 
 
@@ -129,7 +132,9 @@ def _load_sweep(place: str, arguments: Sequence[str]) -> tuple[SweepDir, Space, 
     if arguments:
         raise ConfigError(f"{arguments[0]}: a sweep resumes with its original options; give none")
     sweep = SweepDir.at(place)
-    return sweep, *sweep.request()
+    request = sweep.request()
+    sweep.check_trusted()
+    return sweep, *request
 
 
 def _confirm_sweep(path: str, arguments: Sequence[str]) -> int:
@@ -141,6 +146,9 @@ def _confirm_sweep(path: str, arguments: Sequence[str]) -> int:
         raise ConfigError(f"{given}: valid with --confirm: seeds=3, trials=3 (1 or more) and attack=NAME,...")
     from distcond.tuning.sweep_report.confirm import confirm
 
+    sweep = SweepDir.at(path)
+    if sweep.exists:
+        sweep.check_trusted()
     result = confirm(path, counts[0], options["attack"], counts[1])
     for trial in result["finalists"]:
         values = f"{trial['chosen_by']:.4f} as chosen, {trial['strong']:.4f} under {result['attack']}"

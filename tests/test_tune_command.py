@@ -43,6 +43,21 @@ def test_resuming_a_sweep_takes_no_other_words(tmp_path: Path) -> None:
         main(["width", "budget=small", "epochs=9", f"dir={tmp_path / 'sweep'}", "--show"])
 
 
+@pytest.mark.parametrize("argv", [["--resume", "{}"], ["width", "budget=small", "dir={}"], ["--confirm", "{}"]])
+def test_sweep_others_may_write_is_not_resumed(
+    argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep, space = SweepDir(tmp_path / "sweep"), find_space("width", small=True)
+    sweep.begin(space, read_options({**space.options, "budget": "small", "dir": str(sweep.path)}))
+    sweep.path.chmod(0o777)
+    monkeypatch.setenv("DISTCOND_TRUST", "false")
+    argv = [arg.format(sweep.path) for arg in argv]
+    with pytest.raises(ConfigError, match=rf"^{sweep.path}: .*trust=true"):
+        main(argv if argv[0] == "--confirm" else [*argv, "--show"])
+    if argv[0] != "--confirm":
+        assert main([*argv, "--show", "trust=true"]) == 0
+
+
 def test_older_sweep_is_refused_with_its_version(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps({"schema_version": 1, "words": {}}))
     for argv in (["--resume", str(tmp_path)], ["width", "budget=small", f"dir={tmp_path}"]):

@@ -54,6 +54,11 @@ def trusting_files(trust: bool) -> Iterator[None]:
         _trusting.reset(token)
 
 
+def trusts_files() -> bool:
+    """Whether code named in files is imported, whoever may have written them."""
+    return _trusting.get() or os.environ.get(TRUST_VARIABLE) == "true"
+
+
 def check_named_code(file: Path, settings: Mapping[str, Any]) -> None:
     """Import the code that the settings in a file name, if it may run.
 
@@ -63,7 +68,7 @@ def check_named_code(file: Path, settings: Mapping[str, Any]) -> None:
     values = [item for value in settings.values() for item in (value if isinstance(value, list) else [value])]
     names = [value for value in values if isinstance(value, str) and _CODE.fullmatch(value)]
     unknown = [name for name in names if name.partition(":")[0] not in sys.modules]
-    if not unknown or _trusting.get() or os.environ.get(TRUST_VARIABLE) == "true":
+    if not unknown or trusts_files():
         return
     others = who_else_may_write(file)
     if others:

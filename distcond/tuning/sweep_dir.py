@@ -20,6 +20,7 @@ from typing import Any
 from distcond.atomic_io import open_lock, read_json, write_json
 from distcond.config.schema import Config
 from distcond.errors import ConfigError
+from distcond.runs.code_trust import trusts_files, who_else_may_write
 from distcond.runs.provenance import describe_start
 from distcond.storage.uri import child_uri, is_uri, open_store, staging
 from distcond.tuning import space as spaces
@@ -147,6 +148,16 @@ class SweepDir:
         found = [file.name for pattern in _FOREIGN for file in self.path.glob(pattern)]
         if not self.exists and found:
             raise ConfigError(f"dir={self.place}: holds something else ({found[0]}); set dir= to a new directory")
+
+    def check_trusted(self) -> None:
+        """Check that nobody else can have written the sweep: resuming it runs code it names and unpickles Ray's state.
+
+        Raises:
+            ConfigError: others may write it, without `trust=true`.
+        """
+        others = "" if trusts_files() else who_else_may_write(self.path / FILE)
+        if others:
+            raise ConfigError(f"{self.path}: resuming a sweep runs code from it, and {others}; valid: trust=true")
 
     def request(self) -> tuple[Space, SweepOptions]:
         """The space and the options of the sweep."""

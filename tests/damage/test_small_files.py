@@ -14,6 +14,7 @@ import pytest
 
 from distcond import evaluate, report, status, train
 from distcond.config.command_line import parse
+from distcond.distributed.world import World
 from distcond.errors import ConfigError
 from distcond.results import history
 from distcond.results.store import read_rows, write_part
@@ -21,7 +22,6 @@ from distcond.run_layout import (
     ATTEMPT_FILE,
     CLASSES_FILE,
     CONFIG_FILE,
-    EPOCH_LIMIT_FILE,
     FINISHED_FILE,
     HISTORY_FILE,
     INIT_FROM_FILE,
@@ -33,16 +33,17 @@ from distcond.run_layout import (
     STARTS_FILE,
     STOP_FILE,
 )  # fmt: skip
-from distcond.runs.attempts import next_attempt, set_epoch_limit
+from distcond.runs.attempts import begin_attempt, next_attempt
 from distcond.runs.load_run import load
 from distcond.runs.run_dir import RunDir
 from distcond.train import resolve_run
+from distcond.training.fit import begin_training
 
 EPOCHS = 3
 Check = Callable[[Path, list[str], Any], None]
 #: Every small file in a run directory. A kind of result or outcome is named by its pattern.
 FILES = (
-    ATTEMPT_FILE, CLASSES_FILE, CONFIG_FILE, EPOCH_LIMIT_FILE, FINISHED_FILE, HISTORY_FILE, INIT_FROM_FILE,
+    ATTEMPT_FILE, CLASSES_FILE, CONFIG_FILE, FINISHED_FILE, HISTORY_FILE, INIT_FROM_FILE,
     LINEAGE_FILE, MIXEDNUTS_FILE, PAIR_FILE, PROBE_FILE, PROGRESS_FILE, STARTS_FILE, STOP_FILE,
     "results/test-best*.parquet", "results/val-*.parquet", "results/costs-*.json", "outcomes/*/settings.json",
     "outcomes/*/block-*.npz", "outcomes/sentinel-*.json", "failures/attempt-00-worker-0000.txt", "results/table.md",
@@ -88,14 +89,19 @@ def words(digits_cache: Path) -> list[str]:
 def make_run(words: list[str], root: Path, limit: int) -> Path:
     """A run that stopped after `limit` epochs; 0: a finished one, with another evaluation."""
     words = [*words, f"run_root={root}"]
-    run = resolve_run(parse(words).config, None, 1)
+    config = parse(words).config
+    run = resolve_run(config, None, 1)
     run.path.mkdir(parents=True)
-    set_epoch_limit(run.path, limit)
     (run.path / "failures").mkdir()
     (run.path / "failures" / "attempt-00-worker-0000.txt").write_text("Traceback\nOSError: an older one\n")
-    train.main(words)
-    set_epoch_limit(run.path, 0)
-    if not limit:
+    if limit:
+        with run.begin(config) as base:
+            _, attempt = begin_attempt(World(), run.path, base)
+            with begin_training(config, World(), run.path, attempt) as training:
+                assert limit in training.epochs()
+                training.progress.write("stopped", epoch=limit, step=0)
+    else:
+        train.main(words)
         assert evaluate.main([str(run.path), "attack=fgsm"]) == 0
     for name in (STOP_FILE, PROBE_FILE, CLASSES_FILE, INIT_FROM_FILE, LINEAGE_FILE, MIXEDNUTS_FILE, PAIR_FILE):
         if not (run.path / name).exists():

@@ -110,5 +110,5 @@ def test_slow_upload_is_not_a_lost_rank(
     with RunDir(machines[0]).begin(config):
         home.publish_start()
         run_ranks(slow_upload, 2, config, list(map(str, machines)))
-    parts = ["complete.json", "rank-0000.pt", "rank-0001.pt", "shared.pt"]
+    parts = ["complete.json", "history.jsonl", "rank-0000.pt", "rank-0001.pt", "shared.pt"]
     assert sorted(home.store.names("checkpoints")) == [f"checkpoints/epoch-0001/{n}" for n in parts]

@@ -90,7 +90,7 @@ def swept(run_path: Path, spoil: bool) -> tuple[Trainer, dict[str, Any]]:
     checkpointing.resume_training(job)
     if spoil:
         saturated(job.model)
-    _, kept = validate(job, 7, ProgressWriter(run_path, 6, 3, 64, False))
+    kept = validate(job, 7, ProgressWriter(run_path, 6, 3, 64, False))
     return job, kept
 
 

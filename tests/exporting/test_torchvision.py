@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,11 @@ from torch import Tensor, nn
 
 from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
-from distcond.export import main
 from distcond.exporting.folder import ExportConfig
-from distcond.exporting.torchvision import check_torchvision, torchvision_state
+from distcond.exporting.torchvision import check_torchvision, torchvision_state, write_torchvision
 from distcond.models.plain_network import fold
 from distcond.operating_point import OperatingPoint
 from distcond.runs.build import build_model
-
-KEPT = ("keep_norm=true", "narrow=false", "card=false", "formats=torchvision")
 
 
 def theirs(name: str, stem: str) -> nn.Module:
@@ -54,16 +50,14 @@ def test_torchvision_network_gives_the_same_logits(name: str, stem: str) -> None
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_file_names_model_stem_and_pixels(
-    small: Callable[..., Any], whole: Callable[..., Path], tmp_path: Path
-) -> None:
-    widths = {"model": "resnet18", "model__depths": "2,2,2,2", "model__widths": "64,128,256,512"}
-    run = whole(small("smart", eval__dial="weights", eval__dial_grid="0,1", train_examples=32, **widths))
-    assert main([str(run), "dial=0.5", *KEPT, f"out={tmp_path}"]) == 0
-    (file,) = tmp_path.glob("*/torchvision.safetensors")
+def test_file_names_model_stem_and_pixels(tmp_path: Path) -> None:
+    network = fold(build_model(resolve("smart_cifar10_resnet18", {})).eval(), 1.0, keep_norm=True, narrow=False)
+    write_torchvision(network, EXPORT, tmp_path)
+    file = tmp_path / "torchvision.safetensors"
     theirs("resnet18", "small").load_state_dict(safetensors.torch.load_file(file))
     with safetensors.safe_open(file, "pt") as opened:
-        assert {"model", "stem", "mean", "std"} <= set(opened.metadata())
+        metadata = opened.metadata()
+    assert (metadata["model"], metadata["stem"]) == ("resnet18", "small") and {"mean", "std"} <= set(metadata)
 
 
 EXPORT = ExportConfig(

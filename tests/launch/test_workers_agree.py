@@ -82,7 +82,7 @@ def test_unrecorded_start_may_be_retried(tmp_path: Path) -> None:
     with pytest.raises(WorkerError) as caught:
         begin_attempt(World(), tmp_path / "file", 0)
     assert (caught.value.kind, caught.value.where) == ("transient", "before it began")
-    assert caught.value.line.startswith("FileExistsError: ")
+    assert caught.value.line.startswith("NotADirectoryError: ")
 
 
 def test_workers_get_absolute_paths(tiny: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

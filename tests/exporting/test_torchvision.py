@@ -51,7 +51,7 @@ def test_torchvision_network_gives_the_same_logits(name: str, stem: str) -> None
 
 
 def test_file_names_model_stem_and_pixels(tmp_path: Path) -> None:
-    network = fold(build_model(resolve("smart_cifar10_resnet18", {})).eval(), 1.0, keep_norm=True, narrow=False)
+    network = fold(build_model(resolve("float_cifar10_resnet18", {})).eval(), 1.0, keep_norm=True, narrow=False)
     write_torchvision(network, EXPORT, tmp_path)
     file = tmp_path / "torchvision.safetensors"
     theirs("resnet18", "small").load_state_dict(safetensors.torch.load_file(file))

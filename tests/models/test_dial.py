@@ -21,13 +21,14 @@ from distcond.evaluation.outcomes import ROBUST
 from distcond.gradient_masking.diagnose import diagnose
 from distcond.gradient_masking.evidence import FULL
 from distcond.layers.condition import Condition
-from distcond.layers.masked import MaskedConv2d, MaskedNoisyConv2d
+from distcond.layers.masked import MaskedConv2d
 from distcond.models.conditional import AtLambda, ConditionalModel
 from distcond.models.dial import OutputBlend, network_at, point_on_dial, surrogate_networks
 from distcond.models.flops import cost_at
 from distcond.operating_point import OperatingPoint
 from distcond.registry import table
 from distcond.runs.build import build_model
+from support import networks
 
 METHODS = ("oat", "oats", "float", "float_slim", "floats", "smart")
 #: One network per way of building one.
@@ -38,21 +39,11 @@ PAIRS = [*((method, "small_cnn") for method in METHODS), *((m, n) for n in MODEL
 
 def shaken(tiny: Callable[..., Any], method: str, model: str = "small_cnn") -> ConditionalModel:
     """A tiny network in float64 whose statistics, affines and masks are no longer those of the start."""
-    net = build_model(tiny(method, model))
-    source = torch.Generator().manual_seed(1)
-    for name, tensor in net.backbone.state_dict().items():
-        if ".norm" in name and tensor.is_floating_point():
-            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=source))
-    for layer in net.modules():
-        if isinstance(layer, MaskedConv2d | MaskedNoisyConv2d):
-            for mask in layer.buffers():
-                mask.copy_(torch.rand(mask.shape, generator=source) < 0.5)
-    return net.double().eval()
+    return networks.shaken(tiny, method, model).double()
 
 
 def images(model: str = "small_cnn", count: int = 4) -> Tensor:
-    size = 32 if model == "resnet50" else 8
-    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    return networks.images(model, count).double()
 
 
 def ends(net: ConditionalModel, width: int, seed: int) -> tuple[Condition, Condition]:

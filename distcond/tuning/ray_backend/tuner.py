@@ -133,27 +133,12 @@ class _Tuning:
         points: Sequence[Mapping[str, Any]] | None,
     ) -> None:
         # Not before Ray is up: it reads its authentication settings when it is imported.
-        import ray
-        from ray import tune
-
-        from distcond.tuning.ray_backend.callbacks import ResumingJsonLogger, SweepCallback, record_dead_trials
+        from distcond.tuning.ray_backend.callbacks import ResumingJsonLogger, SweepCallback
         from distcond.tuning.ray_backend.run_trainable import TrialSpec
-        from distcond.tuning.ray_backend.schedulers import build_scheduler, pauses_trials
-        from distcond.tuning.ray_backend.searchers import build_search, search_points
         from distcond.tuning.ray_backend.trainable import make_trainable, trial_resources
 
         logging.getLogger("ray").setLevel(logging.CRITICAL)  # a trial that failed is one line of the callback
-        config, self.sweep = base_config(space), sweep
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        at_a_time = max_concurrent_trials(config.launch, cluster.capacity, nodes, options)
-        limited = replace(options, concurrent=at_a_time)
-        search = (
-            search_points([dict(point) for point in points])
-            if points is not None
-            else build_search(space, limited, objectives)
-        )
-        scheduler = build_scheduler(limited, space, config)
-        record_dead_trials(scheduler)
+        config, self.sweep, self.retries = base_config(space), sweep, options.retries
         self.messages = secrets.token_hex(8)
         spec = TrialSpec(
             space.recipe,
@@ -166,29 +151,13 @@ class _Tuning:
         )
         gpus = options.gpus if workers_use_gpu(config.launch, cluster.capacity) else 0.0
         self.trainable = make_trainable(spec, trial_resources(config, gpus))
-        # Where trials wait for each other, the paused ones would count against a limit.
-        unlimited = pauses_trials(scheduler)
-        if isinstance(search.search_alg, tune.search.BasicVariantGenerator):
-            search.search_alg.max_concurrent = 0 if unlimited else at_a_time
-            unlimited = True
-        self.tune_config = tune.TuneConfig(
-            metric=objectives[0].name,
-            mode="max" if objectives[0].up else "min",
-            search_alg=search.search_alg,
-            scheduler=scheduler,
-            num_samples=search.num_samples,
-            max_concurrent_trials=None if unlimited else at_a_time,
-            reuse_actors=True,
-            trial_dirname_creator=_trial_dirname,
-        )
-        self.param_space = search.param_space
+        self.tune_config, self.param_space = _build_search(space, options, objectives, cluster, points)
         keeper = None if sweep.uri else StateKeeper(sweep.experiment, sweep.path / LAST_STATE)
         self.callbacks = [
             ResumingJsonLogger(),  # type: ignore[no-untyped-call]
-            SweepCallback(self.messages, options.objective, search.num_samples, keeper),
+            SweepCallback(self.messages, options.objective, self.tune_config.num_samples, keeper),
             *(make_callback(name) for name in options.callbacks),
         ]
-        self.retries = options.retries
 
     def stop(self) -> None:
         """Ask all trials to save a checkpoint and end. Runs in a signal handler."""
@@ -248,6 +217,47 @@ class _Tuning:
             return repair_state(self.sweep.experiment, self.sweep.path / LAST_STATE)
         names = open_store(self.sweep.uri).names(EXPERIMENT)
         return any(Path(name).name.startswith("experiment_state-") for name in names)
+
+
+def _build_search(
+    space: Space,
+    options: SweepOptions,
+    objectives: Sequence[Objective],
+    cluster: Cluster,
+    points: Sequence[Mapping[str, Any]] | None,
+) -> tuple[tune.TuneConfig, dict[str, Any]]:
+    """What is tried and who decides, and the parameter space; `points` in place of a search."""
+    import ray
+    from ray import tune
+
+    from distcond.tuning.ray_backend.callbacks import record_dead_trials
+    from distcond.tuning.ray_backend.schedulers import build_scheduler, pauses_trials
+    from distcond.tuning.ray_backend.searchers import build_search, search_points
+
+    config = base_config(space)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    at_a_time = max_concurrent_trials(config.launch, cluster.capacity, nodes, options)
+    limited = replace(options, concurrent=at_a_time)
+    given = None if points is None else search_points([dict(point) for point in points])
+    search = given or build_search(space, limited, objectives)
+    scheduler = build_scheduler(limited, space, config)
+    record_dead_trials(scheduler)
+    # Where trials wait for each other, the paused ones would count against a limit.
+    unlimited = pauses_trials(scheduler)
+    if isinstance(search.search_alg, tune.search.BasicVariantGenerator):
+        search.search_alg.max_concurrent = 0 if unlimited else at_a_time
+        unlimited = True
+    tune_config = tune.TuneConfig(
+        metric=objectives[0].name,
+        mode="max" if objectives[0].up else "min",
+        search_alg=search.search_alg,
+        scheduler=scheduler,
+        num_samples=search.num_samples,
+        max_concurrent_trials=None if unlimited else at_a_time,
+        reuse_actors=True,
+        trial_dirname_creator=_trial_dirname,
+    )
+    return tune_config, search.param_space
 
 
 def _fit(tuner: tune.Tuner, over: threading.Event) -> ResultGrid:

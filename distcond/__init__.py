@@ -2,7 +2,7 @@
 
     import distcond
 
-    run = distcond.train("float_digits")  # a minute on a CPU; or distcond.Run("runs/RUN")
+    run = distcond.train("float_digits")  # or distcond.Run("runs/RUN")
     run.curve()  # standard and robust accuracy along the dial, a data frame
     network = run.network(0.5)  # a plain module: x in [0, 1] -> logits; 0 = most accurate, 1 = most robust
 

@@ -157,12 +157,12 @@ def parse_even(options: dict[str, str]) -> str:
     """The accuracy that a dial is to change in equal steps, "sa" or "ra"; "" without `even=`.
 
     Raises:
-        ConfigError: another value, or together with a target or an existing map.
+        ConfigError: another value, or together with a target, its options or an existing map.
     """
     if "even" not in options:
         return ""
     check_choice("even", options["even"], ("ra", "sa"))
-    extra = [name for name in ("sa", "ra", "eval.dial_even") if name in options]
+    extra = [name for name in ("sa", "ra", "eval.dial_even", "confidence", "resolution") if name in options]
     if extra:
         raise ConfigError(f"even={options['even']} {extra[0]}={options[extra[0]]}: one at a time; leave {extra[0]} out")
     return options["even"]
@@ -172,12 +172,12 @@ def parse_end(options: dict[str, str]) -> str:
     """What the robust end is chosen by, "ra" or "mean"; "" without `end=`.
 
     Raises:
-        ConfigError: another value, or together with a target, `even=` or a blend.
+        ConfigError: another value, or together with a target, its options, `even=` or a blend.
     """
     if "end" not in options:
         return ""
     check_choice("end", options["end"], CRITERIA)
-    extra = [name for name in ("sa", "ra", "even", "eval.dial_lam") if name in options]
+    extra = [name for name in ("sa", "ra", "even", "eval.dial_lam", "confidence", "resolution") if name in options]
     if extra:
         raise ConfigError(f"end={options['end']} {extra[0]}={options[extra[0]]}: one at a time; leave {extra[0]} out")
     if options.get("eval.dial", "switch") != "switch":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -43,7 +42,7 @@ usage: distcond COMMAND [ARGUMENTS]
 Train one network and choose its trade-off between accuracy and robustness when
 you use it.
 
-  distcond train                    a network on handwritten digits, in a minute
+  distcond train                    a network on handwritten digits
   distcond train launch=local       the same in this process, without Ray
   distcond evaluate runs/RUN attack=autoattack
   distcond export runs/RUN dial=0.5
@@ -97,6 +96,4 @@ def run() -> None:
     """Entry point of the console script. Modules of the working directory can be imported, as under `python -m`."""
     if not sys.flags.safe_path:
         sys.path.insert(0, str(Path.cwd()))
-    if sys.argv[1:2] == ["status"]:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # status | head
     run_cli(lambda: main(sys.argv[1:]))

@@ -20,7 +20,6 @@ Exit status: 0, or 1 if a run failed.
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -150,5 +149,4 @@ def _columns() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # status | head
     run_cli(lambda: main(sys.argv[1:]))

@@ -131,6 +131,9 @@ def test_evaluation_adds_a_curve(run: distcond.Run) -> None:
     stronger = run.evaluate("pgd", positions=[1], settings={"eval.attack.num_steps": 3})
     assert set(stronger["num_steps"]) == {3}
     assert set(run.curve()["num_steps"]) == {2} and set(run.curve("pgd")["num_steps"]) == {2, 3}
+    run.evaluate(settings={"eval.dial_lam": 0.2}, positions=[0, 0.5, 1])
+    run.evaluate(noise="fresh", positions=[0, 0.5, 1])
+    assert list(run.curve()["dial"]) == [0, 0.5, 1], "one line per position of the run's own dial"
     switch = run.evaluate(dial="switch", positions=[0, 1])
     assert set(switch["rule"]) == {"switch"}
 
@@ -152,6 +155,8 @@ def test_export_loads_as_the_plain_network(run: distcond.Run, tmp_path: Path) ->
         distcond.Run(folders[0])
     with pytest.raises(ConfigError, match="formats"):
         run.export(0.5, formats=["pickle"])
+    with pytest.raises(ConfigError, match=r"^formats=torchvision: it has no small_cnn"):
+        run.export(0.5, formats=["torchvision"], keep_norm=True, narrow=False)
 
 
 def test_run_shows_itself_in_a_notebook(run: distcond.Run) -> None:

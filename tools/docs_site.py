@@ -16,8 +16,9 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+from distcond.cli import COMMANDS
+
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "evaluate", "calibrate", "pair", "reproduce", "tune", "report", "status", "export", "serve")
 CLUSTER_COMMANDS = ("cluster.slurm.__main__", "cluster.ray_job", "cluster.kubernetes.__main__")
 OUTSIDE = re.compile(r"\]\((\.\./[^)#\s]+)")
 NOT_RUN = re.compile(r"^<!-- not run: (.+?) -->$", re.MULTILINE)
@@ -106,7 +107,7 @@ def _settings_table(rows: Iterable[tuple[str, Any, str]]) -> str:
 def commands_page() -> str:
     """The help of every command."""
     parts = ["# Commands\n\nThe text of each command's `--help`. `distcond X` and `python -m distcond.X` are the same."]
-    for name in COMMANDS:
+    for name in (name for name, command in COMMANDS.items() if command.module.startswith("distcond.")):
         parts.append(f"## distcond {name}\n\n```text\n{_help(f'distcond.{name}')}\n```")
     for module in CLUSTER_COMMANDS:
         parts.append(f"## {module.removesuffix('.__main__')}\n\n```text\n{_help(module)}\n```")

@@ -35,7 +35,8 @@ class CurveQuery:
 def select_rows(rows: Sequence[Row], query: CurveQuery, config: Config) -> list[Row]:
     """The rows of a curve: those under the attack, and the clean ones of the same images.
 
-    Of several sets of images the largest counts.
+    Of several sets of images the largest counts, of several robust ends of a blend that of the run (`eval.dial_lam`),
+    and without `query.attack` those under one fixed draw of the noise.
 
     Args:
         rows: of one run.
@@ -50,6 +51,10 @@ def select_rows(rows: Sequence[Row], query: CurveQuery, config: Config) -> list[
     rule = query.dial or config.eval.dial
     attack = query.attack or config.eval.attack_name
     here = [row for row in _of_checkpoint(rows, query) if (row.blend or "switch") == rule]
+    if rule != "switch":  # a blend with another robust end is another dial; the run's own counts, as in `Run.network`
+        here = [row for row in here if math.isclose(row.lam, config.eval.dial_lam, abs_tol=1e-6)] or here
+    if not query.attack:  # the run itself measures one fixed draw of the noise
+        here = [row for row in here if row.noise_mode in ("none", "fixed")]
     counted = [row for row in here if row.attack == attack and (attack == "none" or row.threat == query.threat)]
     counted = [row for row in counted if query.attack or _has_own_strength(row, config.eval)]
     if not counted:

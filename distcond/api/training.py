@@ -50,7 +50,7 @@ def train(
 
     Raises:
         ConfigError: an invalid recipe, setting or value, data that cannot be read, or too few resources; one line that
-            says what would be right. Nothing has been written then.
+            says what would be right. Raised before training begins, nothing has been written.
         LaunchFailed: the run failed (`distcond.runs.failures`); the same call resumes it.
         RunStopped: SIGTERM or SIGUSR2 stopped it with a checkpoint (`distcond.launch.stopping`).
     """
@@ -77,9 +77,11 @@ def make_config(
         if twice:
             raise ConfigError(f"{name}={value}: settings have {twice[0]}={overrides[twice[0]]}, too; give it once")
         overrides |= {} if value is None else {name: value}
+    # Inside torchrun's processes, Ray would start one run for each, and each would name another new run.
+    alone = rank_from_environment().size == 1
+    if overrides.get("fresh") and not alone:
+        raise ConfigError("fresh=True: not within torchrun; valid: python -m distcond.train fresh=true under torchrun")
     if not {"launch", "launch.name"} & overrides.keys():
-        # Inside torchrun's processes, Ray would start one run for each.
-        alone = rank_from_environment().size == 1
         overrides["launch"] = "ray" if alone and uses_existing_cluster() else "local"
     choice = RecipeChoice(recipe) if recipe else choose_recipe(overrides)
     if choice.why:

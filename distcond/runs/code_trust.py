@@ -27,6 +27,7 @@ from distcond.errors import ConfigError
 #: Set by `trust=true`, also for worker processes.
 TRUST_VARIABLE = "DISTCOND_TRUST"
 
+_REMEDY = f"trust=true, or {TRUST_VARIABLE}=true in the environment"
 _CODE = re.compile(r"([^\W\d][\w.]*):[^\W\d][\w.]*")
 _trusting: ContextVar[bool] = ContextVar("trusting", default=False)
 
@@ -72,7 +73,7 @@ def check_named_code(file: Path, settings: Mapping[str, Any]) -> None:
         return
     others = who_else_may_write(file)
     if others:
-        raise ConfigError(f"{file}: names the code {unknown[0]}, and {others}; if you trust them: trust=true")
+        raise ConfigError(f"{file}: names the code {unknown[0]}, and {others}; if you trust them: {_REMEDY}")
     with _without_working_dir():
         for name in unknown:
             _import(name, file)
@@ -98,7 +99,7 @@ def _import(name: str, file: Path) -> None:
     try:
         import_module(module)
     except ImportError as error:
-        hint = "the working directory is not searched: install it, set PYTHONPATH, or trust=true"
+        hint = f"the working directory is not searched: install it, set PYTHONPATH, or {_REMEDY}"
         raise ConfigError(f"{file}: names the code {name}: {error}; {hint}") from error
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from distcond.config.overrides import resolve
 from distcond.errors import ConfigError
 from distcond.exporting.folder import ExportConfig
-from distcond.exporting.torchvision import check_torchvision, torchvision_state, write_torchvision
+from distcond.exporting.target import OWN_FILES, write_files
+from distcond.exporting.torchvision import check_torchvision, torchvision_state
 from distcond.models.plain_network import fold
 from distcond.operating_point import OperatingPoint
 from distcond.runs.build import build_model
@@ -52,7 +53,8 @@ def test_torchvision_network_gives_the_same_logits(name: str, stem: str) -> None
 
 def test_file_names_model_stem_and_pixels(tmp_path: Path) -> None:
     network = fold(build_model(resolve("float_cifar10_resnet18", {})).eval(), 1.0, keep_norm=True, narrow=False)
-    write_torchvision(network, EXPORT, tmp_path)
+    write_files(network, EXPORT, tmp_path, ["torchvision"])
+    assert {file.name for file in tmp_path.iterdir()} <= OWN_FILES, "a second export replaces the folder"
     file = tmp_path / "torchvision.safetensors"
     theirs("resnet18", "small").load_state_dict(safetensors.torch.load_file(file))
     with safetensors.safe_open(file, "pt") as opened:
